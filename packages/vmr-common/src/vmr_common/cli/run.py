@@ -1,0 +1,49 @@
+"""How every command ends: one clear line and the right exit status."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from vmr_common.errors import UserError
+
+EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+Main = Callable[[Sequence[str] | None], None]
+logger = logging.getLogger(__name__)
+
+
+def command(main: Main) -> Callable[..., int]:
+    """Wraps a command's main function so that it returns its exit status.
+
+    0 done; 2 the user's input is wrong (`UserError`: one line on stderr, no traceback); 130 interrupted;
+    1 a fault of ours (traceback). A reader that closes the pipe early (``| head``) is not an error.
+
+    Args:
+        main: Takes the argument list (None means the process's own) and raises on failure.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        try:
+            main(argv)
+            sys.stdout.flush()
+        except UserError as error:
+            sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+            return EXIT_USER
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            # the interpreter flushes stdout once more at exit; give it somewhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except Exception:
+            logger.exception("internal error: this is a fault of the program, please report it")
+            return EXIT_OURS
+        return EXIT_DONE
+
+    return run

@@ -1,0 +1,9 @@
+"""The one exception that means "the user's input is wrong"."""
+
+
+class UserError(ValueError):
+    """Something that the user gave is wrong, and the message says what, where and what was expected.
+
+    The message is one line that names the file (or option), the key and the expectation. Commands print
+    it as ``error: <message>`` and exit with status 2; any other exception is a fault of ours (status 1).
+    """

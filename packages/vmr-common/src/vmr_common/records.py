@@ -1,0 +1,189 @@
+"""The two records that everything speaks in: a query with its ground truth, and a prediction for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmr_common.errors import UserError
+from vmr_common.files import read_json_lines, write_json_lines
+
+
+def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
+    """Returns moments as a read-only ``(M, 2)`` float64 array of seconds; an empty list gives ``(0, 2)``.
+
+    Raises:
+        ValueError: if the shape is not ``(M, 2)``.
+
+    Example:
+        >>> as_moments([[1, 2.5]]).tolist()
+        [[1.0, 2.5]]
+    """
+    array = np.array(moments, dtype=np.float64)
+    if array.size == 0:
+        array = array.reshape(0, 2)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"moments must have shape (M, 2), found {array.shape}")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """A sentence to localise in one video, with what is known about the answer.
+
+    Attributes:
+        id: Unique within its split.
+        video: Video id, the key in the feature store.
+        text: The sentence as annotated.
+        duration: Length of the video, seconds, positive and finite.
+        moments: Ground truth, ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
+        glance: Annotated time point inside the moment, seconds, or None.
+        saliency: Highlight scores, ``(C, A)`` float64, one row per clip of `saliency_clips`, one column per
+            annotator (QVHighlights), or None.
+        saliency_clips: Clip numbers of the rows of `saliency`, ``(C,)`` int64, or None.
+    """
+
+    id: str
+    video: str
+    text: str
+    duration: float
+    moments: NDArray[np.float64] = field(default_factory=lambda: as_moments([]))
+    glance: float | None = None
+    saliency: NDArray[np.float64] | None = None
+    saliency_clips: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", as_moments(self.moments))
+        if not (math.isfinite(self.duration) and self.duration > 0):
+            raise ValueError(f"query {self.id}: duration must be positive seconds, found {self.duration}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """Ranked moments for one query, best first.
+
+    Attributes:
+        query: Id of the query.
+        video: Video id.
+        moments: ``(K, 2)`` float64, ``[start, end]`` in seconds, best first.
+        scores: ``(K,)`` float64, higher is better; their scale is the model's own.
+        text: The sentence, when known (written to files for the reader's sake).
+        saliency: Per-clip highlight scores ``(C,)`` float64, or None.
+    """
+
+    query: str
+    video: str
+    moments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    text: str = ""
+    saliency: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", as_moments(self.moments))
+        scores = np.array(self.scores, dtype=np.float64)
+        scores.setflags(write=False)
+        object.__setattr__(self, "scores", scores)
+        if scores.shape != (len(self.moments),):
+            raise ValueError(
+                f"prediction for query {self.query}: {len(self.moments)} moments but scores of shape {scores.shape}"
+            )
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Writes predictions as JSON lines in the QVHighlights convention, atomically.
+
+    One object per line: ``qid`` (an integer where the id is a decimal number), ``query``, ``vid``,
+    ``pred_relevant_windows`` (``[[start, end, score], ...]``, seconds, best first) and, where present,
+    ``pred_saliency_scores``.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    write_json_lines(path, map(_prediction_row, predictions))
+
+
+def _prediction_row(prediction: Prediction) -> dict[str, Any]:
+    windows = np.column_stack([prediction.moments, prediction.scores])
+    row: dict[str, Any] = {
+        "qid": encode_id(prediction.query),
+        "query": prediction.text,
+        "vid": prediction.video,
+        "pred_relevant_windows": windows.tolist(),
+    }
+    if prediction.saliency is not None:
+        row["pred_saliency_scores"] = prediction.saliency.tolist()
+    return row
+
+
+def encode_id(identifier: str) -> str | int:
+    """A query id as files hold it: an integer where it is a plain decimal number, else text.
+
+    QVHighlights-style tools compare ids as JSON values, so ``7`` must not come back as ``"7"``.
+
+    Example:
+        >>> encode_id("12"), encode_id("012"), encode_id("s30-d52_0")
+        (12, '012', 's30-d52_0')
+    """
+    return (
+        int(identifier)
+        if identifier.isascii() and identifier.isdecimal() and str(int(identifier)) == identifier
+        else identifier
+    )
+
+
+def decode_id(value: object) -> str:
+    """The inverse of `encode_id`: any JSON id (integer or text) as text."""
+    return str(value)
+
+
+def read_predictions(path: str | Path) -> list[Prediction]:
+    """Reads predictions from JSON lines (ours, or any QVHighlights-style submission), in file order.
+
+    Raises:
+        UserError: naming file, line and key for an unreadable file, a missing key, a window that is not
+            ``[start, end, score]`` of finite numbers, or a query id that occurs twice.
+    """
+    predictions: list[Prediction] = []
+    seen: dict[str, int] = {}
+    for number, row in read_json_lines(path):
+        prediction = _parse_prediction(row, f"{path}:{number}")
+        if prediction.query in seen:
+            raise UserError(
+                f"{path}:{number}: query id {prediction.query!r} occurs twice (first on line {seen[prediction.query]})"
+            )
+        seen[prediction.query] = number
+        predictions.append(prediction)
+    return predictions
+
+
+def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
+    for key in ("qid", "pred_relevant_windows"):
+        if key not in row:
+            raise UserError(
+                f"{where}: key {key!r} is missing (found: {', '.join(map(str, row)) or 'nothing'})"
+            )
+    try:
+        windows = np.array(row["pred_relevant_windows"], dtype=np.float64).reshape(-1, 3)
+        saliency = row.get("pred_saliency_scores")
+        saliency = None if saliency is None else np.array(saliency, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(
+            f"{where}: pred_relevant_windows must be a list of [start, end, score] numbers"
+        ) from None
+    if not np.isfinite(windows).all():
+        raise UserError(f"{where}: pred_relevant_windows holds a value that is not finite")
+    return Prediction(
+        query=decode_id(row["qid"]),
+        video=str(row.get("vid", "")),
+        moments=windows[:, :2],
+        scores=windows[:, 2],
+        text=str(row.get("query", "")),
+        saliency=saliency,
+    )
