@@ -1,0 +1,138 @@
+"""What a system must beat: random windows, and constant windows that ignore video and sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common import metrics, timeline
+from vmr_common.errors import UserError
+from vmr_common.protocols.packing import pad
+from vmr_common.records import Prediction, Query
+
+_STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
+_HIT = 0.5
+
+
+def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Prediction]:
+    """Random windows: both ends uniform over the video, the earlier one first.
+
+    Args:
+        queries: Only their durations matter.
+        k: Windows per query.
+        seed: The same seed and the same durations give the same windows.
+
+    Returns:
+        One prediction per query, seconds.
+
+    Example:
+        >>> query = Query(id="0", video="v", text="a dog runs", duration=10.0)
+        >>> chance([query], k=2)[0].moments.shape
+        (2, 2)
+    """
+    ends = np.random.default_rng(seed).random((len(queries), k, 2))
+    return _constant_scores(queries, np.sort(ends, axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """The constant windows, in fractions of the duration, that would have answered a training split best.
+
+    Attributes:
+        windows: ``(k, 2)`` float64 fractions, best first.
+        num_queries: Training queries that chose them.
+    """
+
+    windows: NDArray[np.float64]
+    num_queries: int
+
+    @classmethod
+    def fit(cls, train_queries: Sequence[Query], k: int = 5) -> Bias:
+        """Chooses k windows from the grid of 5 % steps, on targets cut to the video.
+
+        The first maximises recall at rank 1 with an overlap of at least 0.5, ties going to the higher mean
+        overlap; each following one adds most to the recall of all chosen so far, ties to their mean overlap.
+
+        Raises:
+            UserError: if no training query has a target.
+
+        Example:
+            >>> def query(n):
+            ...     return Query(id=str(n), video="v", text="", duration=10.0, moments=[[0, 4 + n]])
+            >>> Bias.fit([query(n) for n in range(3)], k=1).describe()
+            '0 to 50 % of the video'
+        """
+        located = [query for query in train_queries if len(query.moments)]
+        if not located:
+            raise UserError("the bias baseline needs training queries with target moments; found none")
+        grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
+        overlaps = _grid_overlaps(grid, located)
+        best = np.zeros(len(located))
+        chosen: list[int] = []
+        for _ in range(min(k, len(grid))):
+            combined = np.maximum(overlaps, best)
+            recall, mean = (combined >= _HIT).mean(axis=1), combined.mean(axis=1)
+            recall[chosen] = -1.0  # never the same window twice, even if nothing is left to gain
+            # rounded, so that the order of summation does not break ties
+            chosen.append(int(np.lexsort((-mean.round(9), -recall.round(9)))[0]))
+            best = combined[chosen[-1]]
+        return cls(windows=grid[chosen], num_queries=len(located))
+
+    def predict(self, queries: Sequence[Query]) -> list[Prediction]:
+        """The constant windows for every query, seconds."""
+        return _constant_scores(queries, np.broadcast_to(self.windows, (len(queries), *self.windows.shape)))
+
+    def describe(self) -> str:
+        """The first window in words."""
+        start, end = (round(100 * float(value)) for value in self.windows[0])
+        return f"{start} to {end} % of the video"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` needs, as JSON can hold it."""
+        return {"windows": self.windows.tolist(), "num_queries": self.num_queries}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Bias:
+        """The inverse of `to_dict`.
+
+        Raises:
+            UserError: if a key is missing or of another shape.
+
+        Example:
+            >>> Bias.from_dict({"windows": [[0.0, 0.35]], "num_queries": 7}).describe()
+            '0 to 35 % of the video'
+        """
+        try:
+            windows = np.array(row["windows"], dtype=np.float64)
+            num_queries = int(row["num_queries"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"not a bias baseline: expected keys windows and num_queries ({error})") from None
+        if windows.ndim != 2 or windows.shape[1] != 2 or not len(windows):
+            raise UserError(f"not a bias baseline: windows must have shape (k, 2), found {windows.shape}")
+        return cls(windows=windows, num_queries=num_queries)
+
+
+def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArray[np.float64]:
+    """Overlap ``(grid, N)`` of every window with the best target of every query, fractions."""
+    duration = np.array([query.duration for query in queries])
+    truth, counts = pad([query.moments for query in queries], (2,))
+    truth = np.clip(timeline.to_normalised(truth, duration), 0.0, 1.0)
+    best = np.zeros((len(grid), len(queries)))
+    for column in range(truth.shape[1]):
+        overlap = metrics.iou(grid[:, None], truth[:, column], "hull", empty=0.0)
+        best = np.maximum(best, np.where(counts > column, overlap, 0.0))
+    return best
+
+
+def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
+    """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
+    seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
+    scores = np.linspace(1.0, 0.0, fractions.shape[1], endpoint=False)
+    return [
+        Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
+        for query, moments in zip(queries, seconds, strict=True)
+    ]

@@ -1,0 +1,37 @@
+"""The evaluation rule sets of the field, by name, and the tables that they give."""
+
+from vmr_common.protocols.packing import Packed, pack
+from vmr_common.protocols.presets import (
+    ego4d_nlq,
+    mad,
+    mad_vlg,
+    names,
+    point,
+    proposal_map,
+    proposal_map_targets,
+    protocol,
+    strict,
+    viga,
+)
+from vmr_common.protocols.recall import PerQuery, Protocol, Suppression
+from vmr_common.protocols.scores import Scores, format_table
+
+__all__ = [
+    "Packed",
+    "PerQuery",
+    "Protocol",
+    "Scores",
+    "Suppression",
+    "ego4d_nlq",
+    "format_table",
+    "mad",
+    "mad_vlg",
+    "names",
+    "pack",
+    "point",
+    "proposal_map",
+    "proposal_map_targets",
+    "protocol",
+    "strict",
+    "viga",
+]

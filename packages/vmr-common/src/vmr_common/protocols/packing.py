@@ -1,0 +1,145 @@
+"""Queries and predictions as padded arrays, so that an evaluation needs no loop over queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+from vmr_common.records import Prediction, Query
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """N queries with up to M targets and up to K ranked windows each; times in seconds, padding is 0.
+
+    Attributes:
+        truth: ``(N, M, 2)`` float64, targets.
+        num_truth: ``(N,)`` int64, how many of the M are real.
+        duration: ``(N,)`` float64.
+        moments: ``(N, K, 2)`` float64, predicted windows, best first.
+        scores: ``(N, K)`` float64.
+        counts: ``(N,)`` int64, how many of the K are real; 0 where nothing was predicted.
+        given: ``(N,)`` bool, True where the predictions name the query, even with an empty list.
+    """
+
+    truth: FloatArray
+    num_truth: NDArray[np.int64]
+    duration: FloatArray
+    moments: FloatArray
+    scores: FloatArray
+    counts: NDArray[np.int64]
+    given: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.duration)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """``(N, K)`` bool, True where a window is real."""
+        return mask(self.counts, self.moments.shape[1])
+
+
+def mask(counts: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+    """``(N, width)`` bool, True in the first ``counts[n]`` places of row n.
+
+    Example:
+        >>> mask(np.array([1, 2]), 2).tolist()
+        [[True, False], [True, True]]
+    """
+    return np.asarray(np.arange(width) < counts[:, None])
+
+
+def pad(rows: Sequence[FloatArray], tail: tuple[int, ...] = ()) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Ragged rows ``(k_n, *tail)`` as one array ``(N, max k, *tail)`` padded with 0, and lengths ``(N,)``.
+
+    Example:
+        >>> pad([np.array([1.0]), np.array([2.0, 3.0])])[0].tolist()
+        [[1.0, 0.0], [2.0, 3.0]]
+    """
+    counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    width = int(counts.max(initial=0))
+    if not width:
+        return np.zeros((len(rows), 0, *tail)), counts
+    flat = np.concatenate(rows)
+    if (counts == width).all():
+        return flat.reshape(len(rows), width, *tail), counts
+    padded = np.zeros((len(rows), width, *tail))
+    padded[mask(counts, width)] = flat
+    return padded, counts
+
+
+def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int | None = None) -> Packed:
+    """Joins predictions to queries by id; queries keep their order.
+
+    Args:
+        queries: With at least one target each.
+        predictions: In any order; at most one per query.
+        limit: Keep only the first `limit` windows of each.
+
+    Raises:
+        UserError: naming the query, for a query id that occurs twice, a query without a target, a prediction
+            for an unknown query, two predictions for one query, or a time that is not finite; also for no
+            queries at all.
+    """
+    if not queries:
+        raise UserError("there are no queries to evaluate")
+    ids = [query.id for query in queries]
+    index = {name: row for row, name in enumerate(ids)}
+    if len(index) < len(ids):
+        raise UserError(f"query id {_first_repeated(ids)!r} occurs twice in the split")
+    truth, num_truth = pad([query.moments for query in queries], (2,))
+    if not num_truth.all():
+        raise UserError(f"query {ids[int(num_truth.argmin())]!r} has no target moment to score against")
+    _require_finite(truth, "the target of query", ids)
+    windows: list[FloatArray] = [_NO_WINDOWS] * len(queries)
+    scores: list[FloatArray] = [_NO_SCORES] * len(queries)
+    given = np.zeros(len(queries), dtype=bool)
+    for prediction in predictions:
+        row = index.get(prediction.query)
+        if row is None:
+            raise UserError(_unknown(predictions, index))
+        if given[row]:
+            raise UserError(f"query {prediction.query!r} has two predictions")
+        given[row] = True
+        windows[row] = prediction.moments[:limit]
+        scores[row] = prediction.scores[:limit]
+    moments, counts = pad(windows, (2,))
+    _require_finite(moments, "a window predicted for query", ids)
+    return Packed(
+        truth=truth,
+        num_truth=num_truth,
+        duration=np.fromiter((query.duration for query in queries), dtype=np.float64, count=len(queries)),
+        moments=moments,
+        scores=pad(scores)[0],
+        counts=counts,
+        given=given,
+    )
+
+
+_NO_WINDOWS = np.zeros((0, 2))
+_NO_SCORES = np.zeros(0)
+
+
+def _first_repeated(ids: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+
+
+def _unknown(predictions: Sequence[Prediction], index: dict[str, int]) -> str:
+    unknown = [prediction.query for prediction in predictions if prediction.query not in index]
+    return (
+        f"{len(unknown)} of {len(predictions)} predictions are for queries that the split does not have "
+        f"(first: {unknown[0]!r}; the split's first: {next(iter(index))!r})"
+    )
+
+
+def _require_finite(times: FloatArray, what: str, ids: Sequence[str]) -> None:
+    finite = np.isfinite(times).all(axis=(1, 2))
+    if not finite.all():
+        raise UserError(f"{what} {ids[int(finite.argmin())]!r} holds a time that is not finite")

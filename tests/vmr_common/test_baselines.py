@@ -1,0 +1,91 @@
+"""Chance and the constant windows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vmr_common import baselines, protocols
+from vmr_common.errors import UserError
+from vmr_common.records import Query
+
+
+def query(number, moments, duration=10.0, video="v"):
+    return Query(id=str(number), video=video, text="a dog runs", duration=duration, moments=moments)
+
+
+def test_chance_is_seeded_and_stays_in_the_video():
+    queries = [query(n, [[0, 1]], duration=5.0 + n) for n in range(50)]
+    first, again, other = (baselines.chance(queries, k=3, seed=seed) for seed in (0, 0, 1))
+    windows = np.stack([p.moments for p in first])
+    assert windows.shape == (50, 3, 2)
+    np.testing.assert_array_equal(windows, [p.moments for p in again])
+    assert (windows != np.stack([p.moments for p in other])).any()
+    assert (windows[..., 0] <= windows[..., 1]).all()
+    assert (windows >= 0).all()
+    assert (windows.max(axis=(1, 2)) <= [q.duration for q in queries]).all()
+    assert (np.diff([p.scores for p in first]) < 0).all()
+
+
+def test_the_first_constant_window_answers_most_training_queries():
+    queries = [query(n, [[2, 4]]) for n in range(7)] + [query(10 + n, [[6, 10]]) for n in range(3)]
+    bias = baselines.Bias.fit(queries, k=2)
+    np.testing.assert_allclose(bias.windows, [[0.2, 0.4], [0.6, 1.0]])
+    assert bias.num_queries == 10
+    values = protocols.protocol("strict").score(queries, bias.predict(queries)).values
+    assert (values["R@1,IoU@0.5"], values["R@5,IoU@0.5"]) == (0.7, 1.0)
+
+
+def test_the_constant_windows_scale_with_the_duration_and_differ_from_each_other():
+    bias = baselines.Bias.fit([query(0, [[0, 5]])], k=5)
+    assert len(np.unique(bias.windows, axis=0)) == 5
+    predicted = bias.predict([query(0, [[0, 1]], duration=20.0), query(1, [[0, 1]], duration=40.0)])
+    np.testing.assert_allclose(predicted[0].moments * 2, predicted[1].moments)
+    np.testing.assert_allclose(predicted[0].moments[0], [0.0, 10.0])
+
+
+def test_training_targets_are_cut_to_the_video_and_any_of_several_counts():
+    assert baselines.Bias.fit([query(0, [[5, 30]])], k=1).describe() == "50 to 100 % of the video"
+    several = [query(n, [[n, n + 1], [8, 10]]) for n in range(5)]
+    assert baselines.Bias.fit(several, k=1).describe() == "80 to 100 % of the video"
+
+
+def test_a_query_without_target_is_left_out_and_none_at_all_is_an_error():
+    assert baselines.Bias.fit([query(0, [[0, 5]]), query(1, [])]).num_queries == 1
+    with pytest.raises(UserError, match="found none"):
+        baselines.Bias.fit([query(1, [])])
+
+
+def test_the_bias_survives_json():
+    bias = baselines.Bias.fit([query(0, [[0, 3.3]]), query(1, [[5, 9]])])
+    again = baselines.Bias.from_dict(json.loads(json.dumps(bias.to_dict())))
+    np.testing.assert_array_equal(again.windows, bias.windows)
+    assert again.num_queries == 2
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"windows": [[0, 1]]}, {"windows": [0, 1], "num_queries": 1}, {"windows": "x"}]
+)
+def test_something_else_is_not_a_bias(row):
+    with pytest.raises(UserError, match="not a bias baseline"):
+        baselines.Bias.from_dict(row)
+
+
+def test_the_constant_window_of_real_annotations(shared_data):
+    parts = json.loads((shared_data / "features" / "charades_clip_b32_1fps_splits.json").read_text())
+    rows = json.loads((shared_data / "charades_sta" / "point_rgn" / "glance_test_charades.json").read_text())
+
+    def part(name):
+        chosen = set(parts[name])
+        return [
+            query(n, [[start, min(end, duration)]], duration, video)
+            for n, (video, duration, (start, end), _, _) in enumerate(rows)
+            if video in chosen
+        ]
+
+    bias = baselines.Bias.fit(part("dev_train"))
+    assert bias.describe() == "0 to 35 % of the video"
+    test = part("dev_test")
+    values = protocols.protocol("strict").score(test, bias.predict(test)).values
+    reached = [round(values[f"R@1,IoU@{threshold}"], 3) for threshold in (0.3, 0.5, 0.7)]
+    assert (reached, round(values["R@1,mIoU"], 3)) == ([0.471, 0.321, 0.177], 0.314)
