@@ -1,0 +1,158 @@
+"""One reader per published annotation format; each gives queries and a report of irregular records.
+
+Readers never drop, swap or limit anything silently: what they do to irregular records is a named policy
+(`POLICIES`), and the report counts what they met and what they did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vmr_common.annotations.json_files import (
+    read_activitynet,
+    read_ego4d_nlq,
+    read_glance_list,
+    read_mad,
+    read_tacos,
+)
+from vmr_common.annotations.json_lines import (
+    canonical_row,
+    read_canonical,
+    read_cone,
+    read_qvhighlights,
+    write_canonical,
+)
+from vmr_common.annotations.report import POLICIES, Annotations, Policy, Report, policy_named
+from vmr_common.annotations.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
+from vmr_common.errors import UserError
+from vmr_common.files import read_json, read_text
+
+__all__ = [
+    "FORMATS",
+    "POLICIES",
+    "Annotations",
+    "Policy",
+    "Report",
+    "canonical_row",
+    "detect_format",
+    "policy_named",
+    "read_activitynet",
+    "read_annotations",
+    "read_canonical",
+    "read_charades_sta",
+    "read_cone",
+    "read_durations",
+    "read_durations_csv",
+    "read_ego4d_nlq",
+    "read_glance_list",
+    "read_mad",
+    "read_qvhighlights",
+    "read_tacos",
+    "read_viga",
+    "write_canonical",
+]
+
+FORMATS: dict[str, Callable[..., Annotations]] = {
+    "canonical": read_canonical,
+    "charades-sta": read_charades_sta,
+    "viga": read_viga,
+    "glance-list": read_glance_list,
+    "tacos": read_tacos,
+    "activitynet": read_activitynet,
+    "qvhighlights": read_qvhighlights,
+    "cone": read_cone,
+    "ego4d-nlq": read_ego4d_nlq,
+    "mad": read_mad,
+}
+NEED_DURATIONS = frozenset({"charades-sta", "viga"})
+
+
+def read_annotations(
+    path: str | Path,
+    format: str = "auto",
+    *,
+    durations: Mapping[str, float] | None = None,
+    policy: str | Policy | None = None,
+) -> Annotations:
+    """Reads an annotation file of any known format.
+
+    Args:
+        path: The file (``.gz`` accepted).
+        format: A name of `FORMATS`, or ``auto`` to recognise it by its content.
+        durations: Video id -> seconds; the Charades-STA text files need it.
+        policy: What to do with irregular records, a name of `POLICIES`; by default the reader's own.
+
+    Raises:
+        UserError: if the format is unknown or not recognised, durations are missing, or a record is
+            malformed.
+    """
+    if format == "auto":
+        format = detect_format(path)
+    if format not in FORMATS:
+        raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
+    options: dict[str, Any] = {} if policy is None else {"policy": policy}
+    if format in NEED_DURATIONS:
+        if durations is None:
+            raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
+        return FORMATS[format](path, durations, **options)
+    if format == "ego4d-nlq":
+        options["durations"] = durations
+    return FORMATS[format](path, **options)
+
+
+def detect_format(path: str | Path) -> str:
+    """Recognises the format of an annotation file by its content.
+
+    Raises:
+        UserError: if the file is empty or of no known format.
+    """
+    text = read_text(path).lstrip()
+    if not text:
+        raise UserError(f"{path}: the file is empty, expected annotations")
+    if text[0] not in "[{":
+        fields = text.split("\n", 1)[0].split("##")
+        if len(fields) < 2:
+            raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
+        return "viga" if len(fields) > 2 and _is_number(fields[1]) else "charades-sta"
+    line_format = _line_format(text.split("\n", 1)[0])
+    return line_format or _document_format(path)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _line_format(line: str) -> str | None:
+    """The format of a JSON-lines file by its first line; None where that is no record of one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict):
+        return None
+    if "qid" in row:
+        return "qvhighlights"
+    if "query_id" in row:
+        return "canonical" if "windows" in row else "cone"
+    return None
+
+
+def _document_format(path: str | Path) -> str:
+    document = read_json(path)
+    if isinstance(document, list):
+        return "glance-list"
+    if isinstance(document.get("videos"), list):
+        return "ego4d-nlq"
+    entry = next(iter(document.values()), None)
+    if isinstance(entry, dict):
+        for key, name in (("movie", "mad"), ("num_frames", "tacos"), ("sentences", "activitynet")):
+            if key in entry:
+                return name
+    raise UserError(f"{path}: not an annotation file of a known format ({', '.join(FORMATS)})")

@@ -1,0 +1,163 @@
+"""Readers of annotation files with one JSON object per line, and the writer of the canonical form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmr_common.annotations.report import Annotations, Policy, Record, finish
+from vmr_common.annotations.values import (
+    duration_of,
+    field_of,
+    identifier,
+    list_of,
+    number,
+    pair,
+    pairs,
+    sentence,
+    shown,
+)
+from vmr_common.errors import UserError
+from vmr_common.files import read_json_lines, write_json_lines
+from vmr_common.records import Query
+
+_SOURCE_TIMES = re.compile(r"_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)$")
+_GOOD_CLIP = 2
+
+
+def read_qvhighlights(path: str | Path, *, policy: str | Policy = "as-annotated") -> Annotations:
+    """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
+
+    Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
+    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``.
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    return finish(str(path), _qvhighlights_records(path), policy)
+
+
+def _qvhighlights_records(path: str | Path) -> Iterator[Record]:
+    for line, row in read_json_lines(path):
+        where = f"{path}:{line}"
+        video = identifier(field_of(row, "vid", where), where, "vid")
+        duration = duration_of(field_of(row, "duration", where), where)
+        extra = _saliency(row, where)
+        remarks = []
+        source = _SOURCE_TIMES.search(video)
+        if source and duration < float(source[2]) - float(source[1]):
+            remarks.append("video shorter than its id says")
+        if extra and not (extra["saliency"] >= _GOOD_CLIP).any():
+            remarks.append("no clip scored 2 or more by any annotator")
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "qid", where), where, "qid"),
+            video=video,
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration,
+            moments=pairs(row.get("relevant_windows", []), where, "relevant_windows"),
+            extra=extra,
+            remarks=tuple(remarks),
+        )
+
+
+def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Highlight scores ``(C, A)`` and clip numbers ``(C,)`` of a row, or nothing where it has none."""
+    if "saliency_scores" not in row:
+        return {}
+    clips = list_of(field_of(row, "relevant_clip_ids", where), where, "relevant_clip_ids")
+    scores = list_of(row["saliency_scores"], where, "saliency_scores", len(clips))
+    if any(isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < 2**31 for clip in clips):
+        raise UserError(f"{where}: relevant_clip_ids must be numbers from 0 on, found {shown(clips)}")
+    rows = [
+        [number(score, where, "saliency_scores") for score in list_of(entry, where, "saliency_scores[...]")]
+        for entry in scores
+    ]
+    if len({len(entry) for entry in rows}) > 1:
+        raise UserError(f"{where}: saliency_scores must hold as many scores for every clip")
+    saliency = np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
+    return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
+
+
+def read_cone(path: str | Path, *, policy: str | Policy = "as-annotated") -> Annotations:
+    """Reads the flat JSON lines of the long-video methods (CONE, RGNet).
+
+    Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
+    ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip).
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    return finish(str(path), _cone_records(path), policy)
+
+
+def _cone_records(path: str | Path) -> Iterator[Record]:
+    for line, row in read_json_lines(path):
+        where = f"{path}:{line}"
+        video_key = "clip_id" if "clip_id" in row else "video_id"
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "query_id", where), where, "query_id"),
+            video=identifier(field_of(row, video_key, where), where, video_key),
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration_of(field_of(row, "duration", where), where),
+            moments=[pair(row["timestamps"], where, "timestamps")] if "timestamps" in row else [],
+        )
+
+
+def read_canonical(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
+    """Reads the canonical annotation JSON lines of this project, the inverse of `write_canonical`.
+
+    Keys: ``query_id``, ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds;
+    empty for hidden truth), optionally ``point`` (seconds), ``relevant_clip_ids`` and ``saliency_scores``.
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    return finish(str(path), _canonical_records(path), policy)
+
+
+def _canonical_records(path: str | Path) -> Iterator[Record]:
+    for line, row in read_json_lines(path):
+        where = f"{path}:{line}"
+        point = row.get("point")
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "query_id", where), where, "query_id"),
+            video=identifier(field_of(row, "video_id", where), where, "video_id"),
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration_of(field_of(row, "duration", where), where),
+            moments=pairs(field_of(row, "windows", where), where, "windows"),
+            point=None if point is None else number(point, where, "point"),
+            extra=_saliency(row, where),
+        )
+
+
+def canonical_row(query: Query) -> dict[str, Any]:
+    """One query as the object that `write_canonical` writes; numbers come back bit for bit."""
+    row: dict[str, Any] = {
+        "query_id": query.id,
+        "video_id": query.video,
+        "duration": query.duration,
+        "query": query.text,
+        "windows": query.moments.tolist(),
+    }
+    if query.glance is not None:
+        row["point"] = query.glance
+    if query.saliency is not None and query.saliency_clips is not None:
+        row["relevant_clip_ids"] = query.saliency_clips.tolist()
+        row["saliency_scores"] = query.saliency.tolist()
+    return row
+
+
+def write_canonical(path: str | Path, queries: Iterable[Query]) -> None:
+    """Writes queries as canonical JSON lines (see `read_canonical`), atomically.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    write_json_lines(path, map(canonical_row, queries))

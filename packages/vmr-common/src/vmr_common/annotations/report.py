@@ -1,0 +1,340 @@
+"""What was irregular in an annotation file, and the named policies that say what is done about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from vmr_common.errors import UserError
+from vmr_common.records import Query
+
+WHOLE_VIDEO = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a reader does with irregular records; nothing else is ever changed.
+
+    Attributes:
+        name: How configurations and reports call it.
+        summary: The rule in words, with the evaluation it comes from.
+        reversed_moment: Start after end: kept, an error, or the moment is dropped.
+        empty_moment: Start equal to end: kept or dropped.
+        late_end: End after the duration: kept, cut to the duration, or dropped.
+        negative_start: Start before 0: kept, an error, or raised to 0.
+        no_text: A record without a sentence: an error, or dropped.
+        cut_first: Whether ends are cut before (True) or after (False) moments are judged for dropping.
+    """
+
+    name: str
+    summary: str
+    reversed_moment: Literal["keep", "error", "drop"] = "keep"
+    empty_moment: Literal["keep", "drop"] = "keep"
+    late_end: Literal["keep", "cut", "drop"] = "keep"
+    negative_start: Literal["keep", "error", "raise"] = "keep"
+    no_text: Literal["error", "drop"] = "error"
+    cut_first: bool = False
+
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(
+            name="checked",
+            summary="times are kept; a start after its end, or before 0, is an error (own data)",
+            reversed_moment="error",
+            negative_start="error",
+        ),
+        Policy(
+            name="as-annotated",
+            summary="every record is kept as it is",
+        ),
+        Policy(
+            name="cut-then-drop",
+            summary="ends are cut to the duration, then kept if start < end (2D-TAN on Charades-STA)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="cut",
+            cut_first=True,
+        ),
+        Policy(
+            name="drop-then-cut",
+            summary="kept if start < end, then limited to the video (2D-TAN on TACoS, ActivityNet)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="cut",
+            negative_start="raise",
+        ),
+        Policy(
+            name="drop-late",
+            summary="dropped if the end is after the duration or not after the start (CPL on Charades-STA)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="drop",
+        ),
+        Policy(
+            name="drop-textless",
+            summary="records without a sentence are dropped, times are kept as annotated (Ego4D NLQ)",
+            no_text="drop",
+        ),
+    )
+}
+
+
+def policy_named(policy: str | Policy) -> Policy:
+    """The policy of that name (or the policy itself).
+
+    Raises:
+        UserError: if no policy has that name; lists the names.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if policy not in POLICIES:
+        raise UserError(f"policy {policy!r} is unknown, expected one of {', '.join(POLICIES)}")
+    return POLICIES[policy]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reader met in one file.
+
+    Attributes:
+        source: The file.
+        read: Records in the file.
+        kept: Queries that the policy kept.
+        counts: Irregularity in words -> number of records, before the policy acted; what the policy did has
+            keys that begin with ``dropped:``, ``cut:`` or ``raised:``.
+        policy: Name of the policy.
+        notes: Further lines for the reader, e.g. a record count that differs from the published one.
+    """
+
+    source: str
+    read: int
+    kept: int
+    counts: dict[str, int] = field(default_factory=dict)
+    policy: str = ""
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The report for people, one finding a line; the first line holds the record counts."""
+        policy = (
+            f" (policy {self.policy}: {POLICIES[self.policy].summary})" if self.policy in POLICIES else ""
+        )
+        head = f"{self.source}: {self.read} records read, {self.kept} kept{policy}"
+        return [
+            head,
+            *(f"  {count} {words}" for words, count in self.counts.items()),
+            *map("  {}".format, self.notes),
+        ]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The queries of one file and the report on it."""
+
+    queries: list[Query]
+    report: Report
+
+
+@dataclass(slots=True)
+class Record:
+    """One query as it stands in a file, values checked for type and finiteness but not yet for sense."""
+
+    where: str
+    video: str
+    text: str
+    duration: float
+    moments: list[tuple[float, float]]
+    point: float | None = None
+    id: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Annotations:
+    """Counts irregularities, applies the policy and gives ids to queries that have none.
+
+    Raises:
+        UserError: naming file and record for a record that the policy refuses, or an id that occurs twice.
+    """
+    policy = policy_named(policy)
+    counts: Counter[str] = Counter()
+    queries: list[Query] = []
+    numbers: Counter[str] = Counter()
+    used: dict[str, str] = {}
+    repeats = _Repeats()
+    read = 0
+    for record in records:
+        read += 1
+        identifier = record.id
+        if identifier is None:
+            identifier = f"{record.video}_{numbers[record.video]}"
+            numbers[record.video] += 1
+        if identifier in used:
+            raise UserError(
+                f"{record.where}: query id {identifier!r} occurs twice (first at {used[identifier]})"
+            )
+        used[identifier] = record.where
+        counts.update(_irregularities(record))
+        counts.update(repeats.of(record))
+        moments = _apply(record, policy, counts)
+        if moments is None:
+            continue
+        queries.append(
+            Query(
+                id=identifier,
+                video=record.video,
+                text=record.text,
+                duration=record.duration,
+                moments=np.array(moments, dtype=np.float64),
+                glance=record.point,
+                **record.extra,
+            )
+        )
+    ordered = {words: counts[words] for words in sorted(counts, key=_report_order)}
+    return Annotations(queries, Report(source, read, len(queries), ordered, policy.name))
+
+
+def _report_order(words: str) -> tuple[bool, str]:
+    return words.startswith(("dropped:", "cut:", "raised:")), words
+
+
+def _irregularities(record: Record) -> list[str]:
+    """The names of all that is unusual about one record; each name at most once."""
+    found = list(record.remarks)
+    _judge_text(record.text, found)
+    found += sorted({name for moment in record.moments for name in _judge_moment(moment, record.duration)})
+    point = record.point
+    if point is not None:
+        if point > record.duration:
+            found.append("time point after the duration")
+        if record.moments and point < min(start for start, _ in record.moments):
+            found.append("time point before the start")
+        if record.moments and point > max(end for _, end in record.moments):
+            found.append("time point after the end")
+    return found
+
+
+def _judge_text(text: str, found: list[str]) -> None:
+    stripped = text.strip()
+    if not stripped:
+        found.append("no sentence")
+        return
+    if len(stripped) != len(text):
+        found.append("blank at the start or end of the sentence")
+    if "  " in text:
+        found.append("double blank in the sentence")
+    if "\n" in text or "\r" in text:
+        found.append("line feed in the sentence")
+    if not text.isascii():
+        found.append("characters outside ASCII in the sentence")
+    if " " not in stripped:
+        found.append("one-word sentence")
+
+
+def _judge_moment(moment: tuple[float, float], duration: float) -> list[str]:
+    start, end = moment
+    found = []
+    if start > end:
+        found.append("start after the end")
+    elif start == end:
+        found.append("start equal to the end")
+    if start < 0:
+        found.append("negative start")
+    if start >= duration:
+        found.append("start at or after the duration")
+    if end > duration:
+        found.append("end after the duration")
+        found += [
+            f"end more than {limit} s after the duration" for limit in (0.5, 1) if end - duration > limit
+        ]
+    if end - start >= WHOLE_VIDEO * duration:
+        found.append("moment over the whole video (99 % or more)")
+    return found
+
+
+class _Repeats:
+    """Recognises records that say again what an earlier one said."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def of(self, record: Record) -> list[str]:
+        place = (record.video, *record.moments)
+        keys: Sequence[tuple[str, tuple[Any, ...]]] = (
+            ("same video and moment as an earlier query", ("moment", *place)),
+            ("same video, moment and sentence as an earlier query", ("text", record.text, *place)),
+            (
+                "same video, moment, sentence and time point as an earlier query",
+                (record.point, record.text, *place),
+            ),
+        )
+        # a record without a moment (hidden truth) repeats only if its sentence does
+        chosen = keys[0 if record.moments else 1 : 3 if record.point is not None else 2]
+        found = [words for words, key in chosen if key in self._seen]
+        self._seen.update(key for _, key in chosen)
+        return found
+
+
+def _apply(record: Record, policy: Policy, counts: Counter[str]) -> list[tuple[float, float]] | None:
+    """The moments that the policy leaves of a record, or None where it drops the record."""
+    if not record.text.strip():
+        if policy.no_text == "error":
+            raise UserError(f"{record.where}: the sentence is empty, expected text")
+        counts["dropped: no sentence"] += 1
+        return None
+    if not record.moments:
+        return []
+    kept = []
+    for moment in record.moments:
+        _refuse(record, moment, policy)
+        left, done = _limit(moment, record.duration, policy)
+        if left is not None:
+            kept.append(left)
+            counts.update(done)
+    if not kept:
+        counts["dropped: " + _drop_words(policy)] += 1
+        return None
+    return kept
+
+
+def _drop_words(policy: Policy) -> str:
+    if policy.late_end == "drop":
+        return "end after the duration, or start not before the end"
+    return "start not before the end" + (" after the cut" if policy.cut_first else "")
+
+
+def _refuse(record: Record, moment: tuple[float, float], policy: Policy) -> None:
+    start, end = moment
+    if start > end and policy.reversed_moment == "error":
+        raise UserError(
+            f"{record.where}: start {start:g} is after end {end:g} (policy {policy.name}; other policies: "
+            f"{', '.join(name for name in POLICIES if name != policy.name)})"
+        )
+    if start < 0 and policy.negative_start == "error":
+        raise UserError(f"{record.where}: start {start:g} is negative, expected seconds from 0 on")
+
+
+def _limit(
+    moment: tuple[float, float], duration: float, policy: Policy
+) -> tuple[tuple[float, float] | None, list[str]]:
+    start, end = moment
+    done: list[str] = []
+    if policy.late_end == "drop" and end > duration:
+        return None, done
+    judged_end = min(end, duration) if policy.cut_first else end
+    if (policy.reversed_moment == "drop" and start > judged_end) or (
+        policy.empty_moment == "drop" and start == judged_end
+    ):
+        return None, done
+    if policy.late_end == "cut" and end > duration:
+        end = duration
+        done.append("cut: end to the duration")
+    if policy.negative_start == "raise" and start < 0:
+        start = 0.0
+        done.append("raised: start to 0")
+    return (start, end), done

@@ -1,0 +1,281 @@
+"""Where features lie: an HDF5 file, or a folder of npy and npz files. Use `features.FeatureStore`."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+
+Features = NDArray[np.float32]
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+_NPZ_KEYS = ("features", "image_embeddings")
+_PICKLE_START = b"\x80"
+# what numpy and zipfile raise for broken npy and npz files
+_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
+
+
+class Source(Protocol):
+    """One place with the features of many videos."""
+
+    def read(self, video: str) -> Features:
+        """The features, ``(T, D)`` float32, checked."""
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D)."""
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+
+    def names(self) -> list[str]:
+        """All video ids."""
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+
+    def close(self) -> None:
+        """Closes what is open in this process."""
+
+
+def open_source(path: Path, key: str | None) -> Source:
+    """The source at `path`, by what is there; nothing stays open.
+
+    Raises:
+        UserError: if nothing is there, or it is neither a folder nor an HDF5 file.
+    """
+    if path.is_dir():
+        return FolderSource(path, key)
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5_SIGNATURE))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such feature file or folder") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    # HDF5 allows a user block before the signature, so the name may vouch for it too
+    if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
+        return Hdf5Source(path, key)
+    found = "a pickle, which is never loaded" if start.startswith(_PICKLE_START) else "something else"
+    raise UserError(f"{path}: expected an HDF5 file or a folder of npy or npz files, found {found}")
+
+
+def checked(array: NDArray[Any], where: str) -> Features:
+    """An array as float32 after checking that it is finite, numeric, two-dimensional and not empty.
+
+    Raises:
+        UserError: beginning with `where`.
+    """
+    _check_layout(array.shape, array.dtype, where)
+    # conversion to float32 of a value beyond its range gives infinity, which the next check reports
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(array, dtype=np.float32)
+    # one pass where all is well: NaN and infinity survive a sum, and only extreme sums need a second look
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = features.sum()
+    if not np.isfinite(total) and not np.isfinite(features).all():
+        row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
+        raise UserError(f"{where} holds NaN or infinity (first in row {row}), expected finite numbers")
+    return features
+
+
+def _check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    if dtype.kind not in "fiu":
+        raise UserError(f"{where} holds values of type {dtype}, expected numbers")
+    if len(shape) != 2 or shape[1] == 0:
+        raise UserError(f"{where} has shape {shape}, expected (T, D)")
+    if shape[0] == 0:
+        raise UserError(f"{where} has no rows, expected at least one")
+
+
+class Hdf5Source:
+    """An HDF5 file with one data set per video, or one group per video with the data set `key` in it."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        self.path = path
+        self.key = key
+        self._file: h5py.File | None = None
+        self._process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "key": self.key, "_file": None, "_process": -1}
+
+    def _open(self) -> h5py.File:
+        # a handle inherited through fork is closed here (which leaves the parent's alone) and opened anew, so
+        # that no two processes share one file position or one library state for the file
+        if self._file is not None and self._process == os.getpid():
+            return self._file
+        self.close()
+        try:
+            # locks are refused by many network file systems and protect nothing when all only read
+            self._file = h5py.File(self.path, "r", locking=False)
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no such feature file") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: not a readable HDF5 file ({_reason(error)})") from None
+        self._process = os.getpid()
+        return self._file
+
+    def _dataset(self, video: str) -> tuple[h5py.Dataset, str]:
+        file = self._open()
+        where = f"{self.path}: video {video!r}"
+        if not self._is_name(video):
+            raise UserError(f"{where} is missing (not a name that a data set can have)")
+        try:
+            node = file.get(video)
+            if node is None:
+                raise UserError(f"{where} is missing (the file holds {len(file)} videos)")
+            if isinstance(node, h5py.Group):
+                return self._inside(node, where)
+            if not isinstance(node, h5py.Dataset):
+                raise UserError(f"{where} is not a data set")
+        except (OSError, RuntimeError, KeyError) as error:
+            raise UserError(f"{where} cannot be read ({_reason(error)})") from None
+        return node, where
+
+    def _inside(self, group: h5py.Group, where: str) -> tuple[h5py.Dataset, str]:
+        names = ", ".join(list(group)[:8]) or "nothing"
+        if self.key is None:
+            raise UserError(f"{where} is a group (of {names}); say which data set is meant with key")
+        node = group.get(self.key)
+        if not isinstance(node, h5py.Dataset):
+            raise UserError(f"{where} has no data set {self.key!r} (found: {names})")
+        return node, f"{where}, key {self.key!r}"
+
+    @staticmethod
+    def _is_name(video: str) -> bool:
+        return "\0" not in video and not {"", "."} & set(video.split("/"))
+
+    def read(self, video: str) -> Features:
+        """The features of a video."""
+        dataset, where = self._dataset(video)
+        _check_layout(dataset.shape or (), dataset.dtype, where)
+        try:
+            values = dataset[()]
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{where} cannot be read ({_reason(error)})") from None
+        return checked(values, where)
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D), from the header alone where there is one."""
+        dataset, where = self._dataset(video)
+        _check_layout(dataset.shape or (), dataset.dtype, where)
+        return dataset.shape[0], dataset.shape[1]
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+        return self._is_name(video) and video in self._open()
+
+    def names(self) -> list[str]:
+        """All video ids."""
+        try:
+            return list(self._open())
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.path}: the list of videos cannot be read ({_reason(error)})") from None
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+        value = self._open().attrs.get("manifest")
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def close(self) -> None:
+        """Closes the file; the next read opens it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class FolderSource:
+    """A folder with ``<video>.npy`` or ``<video>.npz`` files, and perhaps ``manifest.json``."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        self.path = path
+        self.key = key
+
+    def _file(self, video: str) -> Path | None:
+        # an id is a file name, never a way to another folder
+        if not video or "\0" in video or os.sep in video or (os.altsep and os.altsep in video):
+            return None
+        for suffix in (".npy", ".npz"):
+            path = self.path / (video + suffix)
+            if path.is_file():
+                return path
+        return None
+
+    def _load(self, video: str, *, header_only: bool) -> tuple[NDArray[Any], str]:
+        path = self._file(video)
+        if path is None:
+            raise UserError(f"{self.path}: video {video!r} is missing (no {video}.npy or {video}.npz there)")
+        try:
+            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if header_only else None)
+            if isinstance(loaded, np.ndarray):
+                return loaded, f"{path}: the array"
+            with loaded:
+                key = self._key_in(loaded.files, path)
+                return loaded[key], f"{path}: array {key!r}"
+        except UserError:
+            raise
+        except _UNREADABLE as error:
+            raise UserError(f"{path}: not a readable npy or npz file{_pickle_hint(path, error)}") from None
+
+    def _key_in(self, names: list[str], path: Path) -> str:
+        only = names if len(names) == 1 else []
+        wanted = [self.key] if self.key is not None else [*_NPZ_KEYS, *only]
+        for name in wanted:
+            if name in names:
+                return name
+        raise UserError(f"{path}: no array {wanted[0]!r} (found: {', '.join(names) or 'nothing'})")
+
+    def read(self, video: str) -> Features:
+        """The features of a video."""
+        return checked(*self._load(video, header_only=False))
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D), from the header alone where there is one."""
+        array, where = self._load(video, header_only=True)
+        _check_layout(array.shape, array.dtype, where)
+        return array.shape[0], array.shape[1]
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+        return self._file(video) is not None
+
+    def names(self) -> list[str]:
+        """All video ids."""
+        return sorted(
+            entry.name[:-4]
+            for entry in os.scandir(self.path)
+            if entry.name.endswith((".npy", ".npz")) and entry.is_file()
+        )
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+        try:
+            return (self.path / "manifest.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {self.path / 'manifest.json'}: {_reason(error)}") from None
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _pickle_hint(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(_PICKLE_START) or (start == npy_format.MAGIC_PREFIX and "allow_pickle" in str(error)):
+        return ": it holds pickled objects, which are never loaded"
+    return f" ({_reason(error)})"

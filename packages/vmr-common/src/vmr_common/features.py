@@ -1,0 +1,404 @@
+"""Feature files: one ``(T, D)`` float32 array per video, from HDF5 files and folders of npy or npz files.
+
+A `FeatureStore` opens its files on first use, once per process, and can be pickled into workers (only paths
+travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+from vmr_common.feature_sources import Source, open_source
+from vmr_common.files import atomic_path
+from vmr_common.timeline import pooling_bounds
+
+Features = NDArray[np.float32]
+Paths = str | Path | Sequence[str | Path]
+MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What made a feature file. A field that is not known is None.
+
+    Attributes:
+        extractor: Network and weights in words, e.g. ``CLIP ViT-B/32``.
+        weights_hash: SHA-256 of the extractor's weights.
+        fps: Frames per second that the extractor saw.
+        stride_s: Seconds from one row to the next.
+        window_s: Seconds of video that one row saw.
+        dim: Width D of a row.
+        normalised: Whether rows have length 1.
+        dtype: Type in the file, e.g. ``float16``.
+        source: Where the videos or original features come from.
+        creator: Program and version that wrote the file.
+    """
+
+    extractor: str | None = None
+    weights_hash: str | None = None
+    fps: float | None = None
+    stride_s: float | None = None
+    window_s: float | None = None
+    dim: int | None = None
+    normalised: bool | None = None
+    dtype: str | None = None
+    source: str | None = None
+    creator: str | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Manifest:
+        """A manifest from JSON values.
+
+        Raises:
+            UserError: for a field that manifests do not have; names the known ones.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UserError(f"{where}: unknown field {unknown[0]!r}, a manifest has {', '.join(known)}")
+        return cls(**values)
+
+    def check(self, expected: Mapping[str, Any] | Manifest, where: str = "features") -> None:
+        """Compares with what a configuration was made for; a field that is None on either side is skipped.
+
+        Raises:
+            UserError: naming the field, what the file says and what the configuration expects.
+        """
+        if not isinstance(expected, Manifest):
+            expected = Manifest.from_mapping(expected, "expected manifest")
+        for field in dataclasses.fields(self):
+            found, wanted = getattr(self, field.name), getattr(expected, field.name)
+            if found is not None and wanted is not None and found != wanted:
+                raise UserError(
+                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
+                )
+
+
+class FeatureStore:
+    """Features of many videos, ``store[video] -> (T, D) float32``.
+
+    Sources are HDF5 files (one data set per video, or one group per video with a named data set) and folders
+    of ``<video>.npy`` or ``<video>.npz``. Several sources are joined along the feature axis; where their
+    lengths differ by at most `tolerance` rows, all are cut to the shortest at the end (rows keep their times
+    only if the sources share one rate), and a larger difference is an error.
+
+    Args:
+        paths: One source, or several to join.
+        key: Name of the data set inside a video's group, or of the array in an npz file (default
+            ``features``, else ``image_embeddings``, else the only array); with several sources one key for
+            all, or a sequence with one per source (None: none).
+        dim: Expected width D after joining; a different width is an error.
+        tolerance: See above, rows.
+
+    Raises:
+        UserError: at once if a path does not exist or is of no known kind.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        key: str | Sequence[str | None] | None = None,
+        dim: int | None = None,
+        tolerance: int = 2,
+    ) -> None:
+        self.paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        if not self.paths:
+            raise UserError("no feature file was given")
+        keys = [key] * len(self.paths) if key is None or isinstance(key, str) else list(key)
+        if len(keys) != len(self.paths):
+            raise UserError(
+                f"{len(self.paths)} feature sources but {len(keys)} keys: give one key, or one per source"
+            )
+        self._sources: list[Source] = [
+            open_source(path, name) for path, name in zip(self.paths, keys, strict=True)
+        ]
+        self._dim = dim
+        self._expected_dim = dim
+        self.tolerance = tolerance
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({', '.join(map(str, self.paths))})"
+
+    @property
+    def name(self) -> str:
+        """The paths, for messages."""
+        return " + ".join(map(str, self.paths))
+
+    def __getitem__(self, video: str) -> Features:
+        """The features of a video, ``(T, D)`` float32 (float16 and float64 files are converted).
+
+        Raises:
+            UserError: if the video is missing, unreadable, empty, not two-dimensional, of another width than
+                expected, of lengths that do not fit together, or holds NaN or infinity; names file and video.
+        """
+        parts = [source.read(video) for source in self._sources]
+        features = parts[0] if len(parts) == 1 else self._join(video, parts)
+        if self._expected_dim is not None and features.shape[1] != self._expected_dim:
+            raise UserError(
+                f"{self.name}: video {video!r} has width {features.shape[1]}, expected {self._expected_dim}"
+            )
+        return features
+
+    def _join(self, video: str, parts: Sequence[Features]) -> Features:
+        lengths = [len(part) for part in parts]
+        shortest = min(lengths)
+        if max(lengths) - shortest > self.tolerance:
+            raise UserError(
+                f"{self.name}: video {video!r} has {', '.join(map(str, lengths))} rows, "
+                f"expected at most {self.tolerance} rows of difference between joined sources"
+            )
+        return np.concatenate([part[:shortest] for part in parts], axis=1)
+
+    def __contains__(self, video: str) -> bool:
+        return all(source.has(video) for source in self._sources)
+
+    def length(self, video: str) -> int:
+        """Number of rows T of a video, without reading the features where the file format allows it.
+
+        Raises:
+            UserError: as ``store[video]`` for a missing or unreadable video.
+        """
+        return min(source.shape(video)[0] for source in self._sources)
+
+    def videos(self) -> list[str]:
+        """The ids of all videos that every source has, sorted."""
+        names = set(self._sources[0].names())
+        for source in self._sources[1:]:
+            names &= set(source.names())
+        return sorted(names)
+
+    @property
+    def dim(self) -> int:
+        """Width D: the expected one if given, else that of the first video.
+
+        Raises:
+            UserError: if the store is empty.
+        """
+        if self._dim is None:
+            first = next(iter(self.videos()), None)
+            if first is None:
+                raise UserError(f"{self.name}: holds no video, expected one (T, D) array per video")
+            self._dim = sum(source.shape(first)[1] for source in self._sources)
+        return self._dim
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None where a source has none.
+
+        Joined sources give one whose `dim` is the sum, whose extractor names all, and whose other fields
+        stand where all agree.
+
+        Raises:
+            UserError: if a manifest is not readable.
+        """
+        manifests = [
+            None if (text := source.manifest_text()) is None else _parse_manifest(text, str(path))
+            for source, path in zip(self._sources, self.paths, strict=True)
+        ]
+        known = [manifest for manifest in manifests if manifest is not None]
+        if len(known) < len(manifests):
+            return None
+        if len(known) == 1:
+            return known[0]
+        merged: dict[str, Any] = {}
+        for field in dataclasses.fields(Manifest):
+            values = [getattr(manifest, field.name) for manifest in known]
+            merged[field.name] = values[0] if all(value == values[0] for value in values) else None
+        merged["extractor"] = " + ".join(str(manifest.extractor) for manifest in known)
+        widths = [manifest.dim for manifest in known if manifest.dim is not None]
+        merged["dim"] = sum(widths) if len(widths) == len(known) else None
+        return Manifest(**merged)
+
+    def close(self) -> None:
+        """Closes the files of this process; a later access opens them again."""
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parse_manifest(text: str, where: str) -> Manifest:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the manifest is not a JSON object")
+    return Manifest.from_mapping(values, f"{where}: manifest")
+
+
+def write_features(
+    path: str | Path,
+    items: Iterable[tuple[str, NDArray[Any]]],
+    manifest: Manifest,
+    dtype: str = "float32",
+) -> int:
+    """Writes one HDF5 file with a ``(T, D)`` data set per video and the manifest, atomically.
+
+    Data sets are contiguous and not compressed: reading is one system call per video.
+
+    Args:
+        path: The file; an existing one is replaced when all items are written.
+        items: (video, features) pairs; only one is held at a time.
+        manifest: What made the features; `dim` and `dtype` are filled in.
+        dtype: ``float32`` or ``float16``.
+
+    Returns:
+        The number of videos written.
+
+    Raises:
+        UserError: if the file cannot be written, a video occurs twice, widths differ, an array is not
+            two-dimensional and finite, or a value does not fit into float16.
+    """
+    if dtype not in ("float16", "float32"):
+        raise UserError(f"{path}: features are written as float16 or float32, not {dtype!r}")
+    count, width = 0, None
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+        for video, array in items:
+            with np.errstate(over="ignore"):  # what does not fit becomes infinity, refused below
+                values = np.asarray(array).astype(dtype)
+            width = _check_item(path, video, values, width)
+            if video in file:
+                raise UserError(f"{path}: video {video!r} is given twice")
+            file.create_dataset(video, data=values)
+            count += 1
+        complete = dataclasses.replace(manifest, dim=width, dtype=dtype)
+        file.attrs[MANIFEST] = json.dumps(dataclasses.asdict(complete))
+    return count
+
+
+def _check_item(path: str | Path, video: str, values: NDArray[Any], width: int | None) -> int:
+    if values.ndim != 2 or 0 in values.shape:
+        raise UserError(
+            f"{path}: video {video!r} has shape {values.shape}, expected (T, D) with rows and columns"
+        )
+    if width is not None and values.shape[1] != width:
+        raise UserError(f"{path}: video {video!r} has width {values.shape[1]}, the others have {width}")
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{path}: video {video!r} holds NaN, infinity or a value too large for {values.dtype}"
+        )
+    return int(values.shape[1])
+
+
+def pool(features: NDArray[Any], length: int) -> Features:
+    """Pools ``(T, D)`` rows to a fixed number of clips, ``(length, D)`` float32.
+
+    With ``b = pooling_bounds(T, length)``, clip j is the mean of the rows ``b[j]`` up to but without
+    ``b[j + 1]``, or row ``b[j]`` itself where that range is empty. Short videos are stretched by repetition;
+    when T > length the last row is never used. Source: the released loaders of CPL, RGN and CFMR.
+
+    Raises:
+        ValueError: if `features` is not two-dimensional, has no row, or `length` is not positive.
+
+    Example:
+        >>> pool(np.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
+        [2.0, 5.0]
+    """
+    if features.ndim != 2:
+        raise ValueError(f"expected features of shape (T, D), found {features.shape}")
+    features = np.asarray(features, dtype=np.float32)
+    bounds = pooling_bounds(len(features), length)
+    starts, sizes = bounds[:-1], np.diff(bounds)
+    if sizes.max() <= 1:
+        return features[starts]
+    # reduceat sums from each start to the next one, and for an empty range takes the row itself; the rows
+    # after the last bound must not leak into the last clip
+    used = features[: max(int(bounds[-1]), int(starts[-1]) + 1)]
+    sums = np.add.reduceat(used, starts, axis=0)
+    sums /= np.maximum(sizes, 1).astype(np.float32)[:, None]
+    return sums
+
+
+class PooledFeatures:
+    """Features pooled to a fixed length and kept in memory: ``pooled[video] -> (length, D) float32``.
+
+    The first access of a video reads and pools it, each later one is a dictionary look-up. The arrays are
+    shared between callers, who must not write into them. A pickled copy starts with an empty memory.
+    """
+
+    def __init__(self, store: FeatureStore, length: int) -> None:
+        if length < 1:
+            raise ValueError(f"length must be positive, found {length}")
+        self.store = store
+        self.length = length
+        self._pooled: dict[str, Features] = {}
+
+    def __getitem__(self, video: str) -> Features:
+        """The pooled features of a video.
+
+        Raises:
+            UserError: as ``FeatureStore[video]``.
+        """
+        found = self._pooled.get(video)
+        if found is None:
+            found = self._pooled[video] = pool(self.store[video], self.length)
+        return found
+
+    __call__ = __getitem__
+
+    def __contains__(self, video: str) -> bool:
+        return video in self._pooled or video in self.store
+
+    def preload(self, videos: Iterable[str]) -> None:
+        """Reads and pools all of `videos` now (workers forked afterwards share the memory)."""
+        for video in videos:
+            self[video]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pooled": {}}
+
+
+def check_store(
+    store: FeatureStore, videos: Iterable[str], dim: int | None = None, min_rows: int = 1
+) -> list[str]:
+    """Reads every one of `videos` and returns all problems, one line each; empty when all is well.
+
+    Args:
+        store: The features.
+        videos: Ids to check; repeated ids are checked once.
+        dim: Expected width, or None.
+        min_rows: Fewest rows that are acceptable.
+    """
+    return list(_problems(store, dict.fromkeys(videos), dim, min_rows))
+
+
+def _problems(store: FeatureStore, videos: Iterable[str], dim: int | None, min_rows: int) -> Iterator[str]:
+    for video in videos:
+        try:
+            features = store[video]
+        except UserError as error:
+            yield str(error)
+            continue
+        rows, width = features.shape
+        if dim is not None and width != dim:
+            yield f"{store.name}: video {video!r} has width {width}, expected {dim}"
+        if rows < min_rows:
+            yield f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}"
+
+
+def creator() -> str:
+    """What to write as a manifest's `creator`: this package and its version."""
+    try:
+        return f"vmr-common {importlib.metadata.version('vmr-common')}"
+    except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "vmr-common"

@@ -1,0 +1,240 @@
+"""Splits by name, and splits of one's own: annotation files turned into queries, with a report and a hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmr_common.annotations import canonical_row, read_annotations, read_durations
+from vmr_common.annotations.report import Annotations, Policy, Report, policy_named
+from vmr_common.errors import UserError
+from vmr_common.files import read_json
+from vmr_common.records import Query
+from vmr_common.registry import ENTRIES, SHAPES, Entry
+
+__all__ = [
+    "ENTRIES",
+    "Entry",
+    "Split",
+    "SplitConfig",
+    "custom_split",
+    "data_root",
+    "load",
+    "load_split",
+    "locate",
+    "split_hash",
+]
+
+DATA_ROOT_VARIABLE = "VMR_DATA"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Queries to train or evaluate on.
+
+    Attributes:
+        name: Registered name, or the file's name for a custom split.
+        queries: In file order.
+        report: What was irregular.
+        protocol: Name of the protocol of the published evaluation; ``strict`` for custom splits.
+        hash: SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is.
+    """
+
+    name: str
+    queries: list[Query]
+    report: Report
+    protocol: str
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which queries: either a registered split, or an annotation file.
+
+    Attributes:
+        split: Registered name, e.g. ``charades-sta-rgn/train``.
+        annotations: An annotation file instead.
+        format: Its format; ``auto`` recognises it by its content.
+        videos: JSON file with a list of video ids; queries of other videos are left out.
+        videos_key: Which list, where `videos` holds an object of lists.
+        durations: CSV (id, length) or JSON file with durations in seconds, for formats that have none.
+        policy: What to do with irregular records of `annotations`.
+    """
+
+    split: str | None = None
+    annotations: str | None = None
+    format: str = "auto"
+    videos: str | None = None
+    videos_key: str | None = None
+    durations: str | None = None
+    policy: str = "checked"
+
+    def __post_init__(self) -> None:
+        if (self.split is None) == (self.annotations is None):
+            raise UserError("give either split (a registered name) or annotations (a file), and not both")
+        if self.videos_key is not None and self.videos is None:
+            raise UserError("videos_key needs videos, the file with the lists of video ids")
+        policy_named(self.policy)
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The data root: the given one, else ``$VMR_DATA``, else ``data``."""
+    return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or "data")
+
+
+def load(config: SplitConfig, data_root: str | Path) -> Split:
+    """Loads what a configuration asks for; relative paths are relative to `data_root`.
+
+    Raises:
+        UserError: as `load_split` and `custom_split`.
+    """
+    root = Path(data_root)
+    videos = None if config.videos is None else root / config.videos
+    if config.split is not None:
+        split = load_split(config.split, root)
+        return split if videos is None else _only_videos(split, videos, config.videos_key)
+    assert config.annotations is not None
+    return custom_split(
+        root / config.annotations,
+        format=config.format,
+        videos=videos,
+        videos_key=config.videos_key,
+        durations=None if config.durations is None else root / config.durations,
+        policy=config.policy,
+    )
+
+
+def load_split(name: str, data_root: str | Path) -> Split:
+    """Loads a registered split from its files under `data_root` (see `registry`).
+
+    Record counts that differ from the published ones are noted in the report.
+
+    Raises:
+        UserError: if no split has that name, a file is missing (says where it was looked for and what it is)
+            or malformed.
+    """
+    entry = ENTRIES.get(name)
+    if entry is None:
+        raise UserError(f"split {name!r} is unknown, expected one of {', '.join(ENTRIES)}")
+    root = Path(data_root)
+    if name.startswith(f"{SHAPES}/"):
+        from vmr_common.shapes import ensure
+
+        ensure(root / SHAPES)
+    path = locate(root, entry.file, entry)
+    durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
+    found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
+    report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
+    return _split(name, Annotations(found.queries, report), entry.protocol)
+
+
+def locate(root: Path, file: str, entry: Entry) -> Path:
+    """The path of a file of a registered split, with or without ``.gz``.
+
+    Raises:
+        UserError: if neither is there.
+    """
+    for candidate in (root / file, root / f"{file}.gz"):
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"{root / file}: no such file (nor with .gz), needed for split {entry.name}: {entry.what}"
+    )
+
+
+def _count_notes(entry: Entry, report: Report) -> tuple[str, ...]:
+    pairs = (("records", entry.read, report.read), ("queries kept", entry.kept, report.kept))
+    return tuple(
+        f"warning: {found} {words}, published are {published}"
+        for words, published, found in pairs
+        if published is not None and published != found
+    )
+
+
+def custom_split(
+    annotations: str | Path,
+    *,
+    format: str = "auto",
+    videos: str | Path | None = None,
+    videos_key: str | None = None,
+    durations: str | Path | None = None,
+    policy: str | Policy = "checked",
+) -> Split:
+    """A split of one's own: any annotation file, optionally restricted to a list of videos.
+
+    Query ids are given before the restriction, so they agree between subsets of one file.
+
+    Args:
+        annotations: A file of any known format.
+        format: A name of `annotations.FORMATS`, or ``auto``.
+        videos: JSON file with a list of video ids, or an object of such lists.
+        videos_key: Which list of the object.
+        durations: Table of durations, for formats that have none.
+        policy: What to do with irregular records.
+
+    Raises:
+        UserError: naming file, key and expectation for anything malformed, or if no query is left.
+    """
+    path = Path(annotations)
+    table = None if durations is None else read_durations(durations)
+    split = _split(path.name, read_annotations(path, format, durations=table, policy=policy), "strict")
+    if videos is not None:
+        split = _only_videos(split, Path(videos), videos_key)
+    if not split.queries:
+        raise UserError(f"{path}: no query is left of {split.report.read} records")
+    return split
+
+
+def _only_videos(split: Split, videos: Path, key: str | None) -> Split:
+    wanted = dict.fromkeys(read_video_list(videos, key))
+    queries = [query for query in split.queries if query.video in wanted]
+    label = key if key is not None else videos.stem
+    if not queries:
+        raise UserError(
+            f"{videos}: none of the {len(wanted)} videos of {label!r} has a query in {split.report.source}"
+        )
+    without = len(wanted) - len({query.video for query in queries})
+    notes = [f"{len(queries)} queries of the {len(wanted)} videos of {label} ({videos.name})"]
+    if without:
+        notes.append(f"{without} of these videos have no query in {Path(split.report.source).name}")
+    report = dataclasses.replace(split.report, kept=len(queries), notes=(*split.report.notes, *notes))
+    return _split(f"{split.name}[{label}]", Annotations(queries, report), split.protocol)
+
+
+def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
+    """Video ids from a JSON list, or from the list `key` of a JSON object.
+
+    Raises:
+        UserError: naming file and key if there is no such list of texts, or it is empty.
+    """
+    values: Any = read_json(path)
+    if isinstance(values, dict):
+        names = ", ".join(map(str, list(values)[:12])) or "nothing"
+        if key is None:
+            raise UserError(f"{path}: holds several lists ({names}); say which one with videos_key")
+        if key not in values:
+            raise UserError(f"{path}: no list {key!r} (found: {names})")
+        values = values[key]
+    elif key is not None:
+        raise UserError(f"{path}: holds one list, so videos_key {key!r} has no meaning")
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{path}: expected a list of video ids{f' under {key!r}' if key else ''}")
+    return values
+
+
+def split_hash(queries: list[Query]) -> str:
+    """SHA-256, hexadecimal, over the canonical rows of queries in their order."""
+    digest = hashlib.sha256()
+    for query in queries:
+        row = json.dumps(canonical_row(query), sort_keys=True, ensure_ascii=True)
+        digest.update(row.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _split(name: str, found: Annotations, protocol: str) -> Split:
+    return Split(name, found.queries, found.report, protocol, split_hash(found.queries))
