@@ -1,0 +1,146 @@
+"""The options of training and of the optimiser, the same for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from vmr_common.errors import UserError
+
+ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "multistep"]
+OptimizerName = Literal["adamw", "cpl-adam"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Select = Literal["validation", "last", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate as a function of the number of updates done (see `schedules.learning_rate`)."""
+
+    name: ScheduleName = "constant"
+    """Shape after the warm-up."""
+    warmup_updates: int = 0
+    """Updates over which the rate rises linearly to its peak; at least 1 for `inverse-sqrt`."""
+    warmup_init_lr: float = 0.0
+    """Rate of the very first update when there is a warm-up."""
+    final_lr: float = 0.0
+    """Rate at the end of training, for `cosine` and `linear`."""
+    step_every: int = 1
+    """Epochs between two drops, for `step`."""
+    milestones: Sequence[int] = ()
+    """Numbers of finished epochs at which the rate drops, increasing, for `multistep`."""
+    step_factor: float = 0.1
+    """Factor of one drop, in (0, 1], for `step` and `multistep`."""
+
+    def __post_init__(self) -> None:
+        _choice("optim.schedule.name", self.name, get_args(ScheduleName))
+        _at_least("optim.schedule.warmup_updates", self.warmup_updates, int(self.name == "inverse-sqrt"))
+        _at_least("optim.schedule.warmup_init_lr", self.warmup_init_lr, 0)
+        _at_least("optim.schedule.final_lr", self.final_lr, 0)
+        _at_least("optim.schedule.step_every", self.step_every, 1)
+        if not 0 < self.step_factor <= 1:
+            raise UserError(f"optim.schedule.step_factor must lie in (0, 1], found {self.step_factor}")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise UserError(f"optim.schedule.milestones must increase, found {list(self.milestones)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser."""
+
+    optimizer: OptimizerName = "adamw"
+    """`adamw` is torch's; `cpl-adam` adds eps to the uncorrected root of the second moment (CPL, RGN)."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    group_lr: Mapping[str, float] = field(default_factory=dict)
+    """Peak learning rate of parameters whose name begins with the key (longest match wins); 0 freezes."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay: per update p loses lr * weight_decay * p."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients, in [0, 1)."""
+    beta2: float = 0.999
+    """Decay of the mean of squared gradients, in [0, 1)."""
+    eps: float = 1e-8
+    """Added to the denominator of the update."""
+    clip_norm: float = 0.0
+    """Largest global gradient norm; 0 does not clip."""
+    ema_decay: float = 0.0
+    """Decay per update of an average of the weights, which is then evaluated and kept; 0 averages nothing."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Learning-rate schedule."""
+
+    def __post_init__(self) -> None:
+        _choice("optim.optimizer", self.optimizer, get_args(OptimizerName))
+        if not self.lr > 0:
+            raise UserError(f"optim.lr must be positive, found {self.lr}")
+        for prefix, lr in self.group_lr.items():
+            _at_least(f"optim.group_lr[{prefix}]", lr, 0)
+        for name in ("weight_decay", "eps", "clip_norm"):
+            _at_least(f"optim.{name}", getattr(self, name), 0)
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optim.{name} must lie in [0, 1), found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop."""
+
+    epochs: int = 10
+    """Passes over the training queries."""
+    global_batch: int = 32
+    """Queries per update, over all processes and accumulation steps."""
+    micro_batch: int | None = None
+    """Most queries of one forward pass in one process; accumulation steps follow from it. None: no limit."""
+    eval_batch: int = 32
+    """Queries per forward pass in evaluation."""
+    eval_every: int = 1
+    """Epochs between two evaluations on the validation split; the last epoch is always evaluated."""
+    select: Select = "validation"
+    """Which weights become `best`: the best epoch on a validation split, the last epoch, or the best epoch on
+    the test split (what many released codes do; for reproducing their tables only, and labelled so)."""
+    select_metric: str = "R@1,mIoU"
+    """The metric that decides, higher is better; the first of equal epochs is kept."""
+    seed: int = 0
+    """Seed of initialisation, order, masks and dropout."""
+    device: str = "auto"
+    """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cpu` or `cuda:1`."""
+    precision: Precision = "fp32"
+    """Autocast precision of forward passes; weights and optimiser stay float32."""
+    compile: bool = False
+    """Whether the model's forward goes through torch.compile."""
+    tf32: bool = False
+    """Whether float32 products and convolutions may use TF32 on CUDA (faster, about 3 decimal digits)."""
+    deterministic: bool = False
+    """Whether torch must use deterministic algorithms where it has them, with a warning where it has none."""
+    workers: int = 0
+    """Loader processes per training process; 0 loads in the process itself."""
+    checkpoint_updates: int = 0
+    """Updates between two saves of `last` inside an epoch; it is always saved at the end of an epoch."""
+    log_updates: int = 50
+    """Updates between two rows of metrics.jsonl."""
+    tensorboard: bool = False
+    """Whether TensorBoard events are written too (needs the `tensorboard` extra)."""
+    unused_parameters: bool = False
+    """Set when some parameters get no gradient, so that several processes do not wait for them."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "global_batch", "eval_batch", "eval_every", "log_updates"):
+            _at_least(f"train.{name}", getattr(self, name), 1)
+        for name in ("workers", "checkpoint_updates", "seed"):
+            _at_least(f"train.{name}", getattr(self, name), 0)
+        if self.micro_batch is not None:
+            _at_least("train.micro_batch", self.micro_batch, 1)
+        _choice("train.select", self.select, get_args(Select))
+        _choice("train.precision", self.precision, get_args(Precision))
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not least <= value < float("inf"):  # also refuses NaN
+        raise UserError(f"{name} must be at least {least}, found {value}")
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(choices)}, found {value!r}")

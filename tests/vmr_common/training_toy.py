@@ -1,0 +1,167 @@
+"""A toy task, small enough to train in milliseconds, and a command around it for tests in real processes."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vmr_common.cli.run import command
+from vmr_common.errors import UserError
+from vmr_common.records import Prediction
+from vmr_common.training import OptimConfig, RunFolder, ScheduleConfig, TrainConfig, Trainer, seed_everything
+from vmr_common.training.distributed import rank, session
+
+DIM = 6
+
+
+@dataclass(frozen=True)
+class Batch:
+    query_ids: tuple[str, ...]
+    x: Tensor  # (B, DIM)
+    target: Tensor  # (B, 2) centre and width
+
+
+class ToyExamples:
+    """Queries "q0", "q1", ...; in training each has noise that depends on its epoch and number only."""
+
+    def __init__(self, size, seed=1, broken=(), missing=-1, bad="nan"):
+        numbers = np.random.default_rng(seed).uniform(-1, 1, (size, DIM)).astype(np.float32)
+        mixing = np.random.default_rng(0).normal(size=(DIM, 2))
+        self.x = numbers
+        self.y = (1 / (1 + np.exp(-numbers @ mixing))).astype(np.float32)
+        self.seed, self.broken, self.missing, self.bad = seed, broken, missing, float(bad)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
+        rows = self.x[list(indices)].copy()
+        for row, index in zip(rows, indices, strict=True):
+            if index == self.missing:
+                raise UserError(f"features.h5: video 'v{index}' is missing")
+            if epoch is not None:
+                noise = np.random.default_rng([self.seed, epoch, index]).normal(0, 0.05, DIM)
+                row += noise.astype(np.float32)
+                if index in self.broken and epoch >= 2:
+                    row[0] = self.bad
+        ids = tuple(f"q{i}" for i in indices)
+        return Batch(ids, torch.from_numpy(rows), torch.from_numpy(self.y[list(indices)]))
+
+
+class ToyModel(nn.Module):
+    def __init__(self, dropout: float = 0.0, unused: bool = False):
+        super().__init__()
+        self.first = nn.Linear(DIM, 16)
+        self.drop = nn.Dropout(dropout)
+        self.second = nn.Linear(16, 2)
+        self.unused = nn.Linear(2, 2) if unused else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.drop(torch.tanh(self.first(x)))).sigmoid()
+
+
+class ToyTask:
+    def __init__(self, dropout=0.0, unused=False, slow=0.0, log=None):
+        self.model = ToyModel(dropout, unused)
+        self.slow, self.log = slow, log
+
+    def loss(self, batch, progress):
+        if self.log is not None:
+            with self.log.open("a") as file:
+                file.write(json.dumps([progress.update, progress.epoch, rank(), batch.query_ids]) + "\n")
+        time.sleep(self.slow)
+        answer = self.model(batch.x)
+        fit = (answer - batch.target).square().mean()
+        spread = answer.mean(0).square().sum() * 0 + answer.square().mean()
+        return {"fit": fit, "spread": spread, "total": fit + 0.01 * spread}
+
+    def predict(self, batch):
+        time.sleep(self.slow)
+        answer = self.model(batch.x).double()
+        centre, width = answer[:, 0], answer[:, 1]
+        moments = torch.stack([centre - width / 2, centre + width / 2], -1).cpu().numpy()
+        return [
+            Prediction(query=q, video="v", moments=m[None], scores=[1.0])
+            for q, m in zip(batch.query_ids, moments, strict=True)
+        ]
+
+    def state(self):
+        return {"words": ["a", "b"], "dim": DIM}
+
+    def state_tensors(self):
+        return {"vectors": torch.arange(4.0).reshape(2, 2)}
+
+
+class ToyScore:
+    """Mean overlap of the first moments with the truth, and a count of the queries it was given."""
+
+    def __init__(self, examples: ToyExamples):
+        centre, width = examples.y[:, 0], examples.y[:, 1]
+        self.truth = {
+            f"q{i}": (c - w / 2, c + w / 2) for i, (c, w) in enumerate(zip(centre, width, strict=True))
+        }
+
+    def __call__(self, predictions: list[Prediction]) -> dict[str, float]:
+        overlaps = []
+        for prediction in predictions:
+            (start, end), (s, e) = prediction.moments[0], self.truth[prediction.query]
+            overlaps.append(max(min(end, e) - max(start, s), 0) / (max(end, e) - min(start, s)))
+        distinct = len({p.query for p in predictions})
+        return {"R@1,mIoU": float(np.mean(overlaps)), "worst": min(overlaps), "queries": distinct}
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """A hash of exact bits."""
+    text = b"".join(name.encode() + weights[name].numpy().tobytes() for name in sorted(weights))
+    return hashlib.sha256(text).hexdigest()
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
+    for name in ("train", "optim", "schedule", "task", "examples"):
+        parser.add_argument(f"--{name}", type=json.loads, default={})
+    parser.add_argument("--file-limit", type=int, help="largest file that this process may write, bytes")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if options.file_limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_limit, options.file_limit))
+    if "log" in options.task:
+        options.task["log"] = Path(f"{options.task['log']}.{os.environ.get('RANK', '0')}")
+    config = TrainConfig(**{"device": "cpu", **options.train})
+    with session(config.device):
+        seed_everything(config.seed)
+        validation = ToyExamples(11, seed=2)
+        trainer = Trainer(
+            ToyTask(**options.task),
+            ToyExamples(**{"size": 45, **options.examples}),
+            validation=validation,
+            evaluate=ToyScore(validation),
+            config=config,
+            optim=OptimConfig(**options.optim, schedule=ScheduleConfig(**options.schedule)),
+            run=RunFolder(options.run, resume=options.resume, overwrite=options.overwrite),
+            describe={"package": "toy", "config": {"note": "toy"}},
+        )
+        result = trainer.fit(resume=options.resume)
+        if rank() == 0:
+            sys.stdout.write(json.dumps({"value": result.best_value, "epoch": result.best_epoch}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
