@@ -1,0 +1,43 @@
+"""``vmr-report``: makes the report of a run again from the files in its folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmr_common.cli.run import command
+from vmr_common.errors import UserError
+from vmr_common.report import PAGE, load_report, write_report
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vmr-report",
+        description="Make report.html of a run again from report.json, metrics.jsonl and predictions.jsonl.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="such as runs/rgn/shapes")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN_FOLDER/{PAGE})")
+    parser.add_argument(
+        "--queries",
+        type=int,
+        metavar="N",
+        help="queries to draw (default: as saved); those not drawn before lack film strip and curve",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; prints the path of the page."""
+    options = _parser().parse_args(argv)
+    if options.queries is not None and options.queries < 0:
+        raise UserError(f"--queries: expected 0 or more, found {options.queries}")
+    report = load_report(options.run)
+    if options.queries is not None:
+        report = dataclasses.replace(report, shown=options.queries)
+    path = options.out or options.run / PAGE
+    write_report(path, report)
+    sys.stdout.write(f"{path}\n")
