@@ -1,0 +1,276 @@
+"""Writes a Shapes data set into a folder, whole or not at all, and tells whether one is there and intact."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vmr_common.annotations import canonical_row
+from vmr_common.errors import UserError
+from vmr_common.features import Manifest, creator, write_features
+from vmr_common.files import read_json, sha256, write_json_lines, write_text
+from vmr_common.records import Query, as_moments
+from vmr_common.shapes.features import Projection, statistics
+from vmr_common.shapes.language import sentences
+from vmr_common.shapes.render import Frames, render
+from vmr_common.shapes.scene import held_out_combinations, make_scene
+from vmr_common.shapes.spec import SHORT, SPLITS, Draw, ShapesSpec, split_video
+from vmr_common.shapes.vectors import word_table
+
+GENERATOR = 1  # raised whenever the same spec gives other bytes
+WORKERS = 2
+META, CHECKSUMS = "meta.json", "checksums.json"
+FILES = (*(f"{split}.jsonl" for split in SPLITS), "features.h5", "words.txt", META)
+logger = logging.getLogger(__name__)
+
+
+def queries(split: str, spec: ShapesSpec = SHORT) -> list[Query]:
+    """The queries of a split with their exact moments and glances, in seconds; draws no pixel.
+
+    Query ids are ``<video>_<n>``, n from 0 by start of the moment. Glances are uniform inside the moment,
+    rounded to 0.01 s.
+    """
+    return [query for video in spec.videos(split) for query, _ in _video_queries(video, spec)]
+
+
+def _video_queries(video: str, spec: ShapesSpec) -> list[tuple[Query, tuple[str, str, str]]]:
+    """Queries of a video, each with its colour, shape and action."""
+    scene = make_scene(video, spec)
+    split, number = split_video(video, spec)
+    rows = []
+    for n, sentence in enumerate(sentences(scene, spec)):
+        event = sentence.event
+        start, end = scene.moment(event)
+        draw = Draw(spec.seed, 9005, SPLITS.index(split), number, event.first, event.thing)
+        query = Query(
+            id=f"{video}_{n}",
+            video=video,
+            text=sentence.text,
+            duration=scene.duration,
+            moments=as_moments([[start, end]]),
+            glance=min(max(round(draw.uniform(start, end), 2), start), end),
+        )
+        rows.append((query, scene.combination(event)))
+    return rows
+
+
+def ensure(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool = False) -> Path:
+    """Returns the folder with the data set of `spec`, generating it if it is not there or is damaged.
+
+    The files are ``train.jsonl``, ``val.jsonl``, ``test.jsonl`` (canonical annotations), ``features.h5``,
+    ``words.txt`` (GloVe text), ``meta.json`` (spec, held-out combinations) and ``checksums.json``. They are
+    written into a hidden folder beside `folder` that takes its name when all are complete, so a killed
+    process leaves nothing that looks finished; of several callers at once one generates and the others wait.
+
+    Args:
+        folder: Where it is or shall be; missing parents are made.
+        spec: What it consists of.
+        verify: Also compare every file's SHA-256 (sizes are always compared).
+
+    Raises:
+        UserError: if the folder holds something else, or Shapes of another spec, or cannot be written.
+    """
+    folder = Path(folder).resolve()
+    if _problem(folder, spec, verify) is None:
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder):
+            problem = _problem(folder, spec, verify)  # another process may have been faster
+            if problem is not None:
+                _replace(folder, spec, problem)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
+    """Why the data set has to be generated, or None if it is there and intact."""
+    if not folder.exists():
+        return "absent"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file stands where the Shapes folder belongs")
+    foreign = sorted({path.name for path in folder.iterdir()} - {*FILES, CHECKSUMS})
+    if foreign:
+        raise UserError(
+            f"{folder}: not a folder of Shapes data (it holds {foreign[0]}), name another or an empty one"
+        )
+    try:
+        meta, sums = read_json(folder / META), read_json(folder / CHECKSUMS)
+        for name in FILES:
+            if (folder / name).stat().st_size != sums[name]["bytes"]:
+                return f"{name} is damaged: not the size that {CHECKSUMS} says"
+            if verify and sha256(folder / name) != sums[name]["sha256"]:
+                return f"{name} is damaged: not the SHA-256 that {CHECKSUMS} says"
+        if meta["generator"] != GENERATOR:
+            return "made by another version"
+        found = meta["spec"]
+    except (UserError, OSError, KeyError, TypeError):
+        return "incomplete"
+    if found != spec.to_json():
+        other = next(name for name, value in spec.to_json().items() if found.get(name) != value)
+        raise UserError(
+            f"{folder}: holds Shapes with {other} {found.get(other)}, asked for {spec.to_json()[other]}; "
+            "name another folder or delete this one"
+        )
+    return None
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time generate beside `folder`; the system frees the lock when its holder dies."""
+    handle = -1
+    try:
+        with contextlib.suppress(
+            OSError, ImportError
+        ):  # without locks the last rename decides, which is safe too
+            import fcntl
+
+            handle = os.open(folder.parent, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            for stale in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+                shutil.rmtree(
+                    stale, ignore_errors=True
+                )  # of a killed process: a living one would hold the lock
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _replace(folder: Path, spec: ShapesSpec, problem: str) -> None:
+    """Generates into a hidden sibling and renames it to `folder`."""
+    videos = sum(spec.count(split) for split in SPLITS)
+    if problem == "absent":
+        logger.info("generating the Shapes data set (%d videos) in %s", videos, folder)
+    else:
+        logger.warning("generating the Shapes data set in %s anew: %s", folder, problem)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        fresh = work / "new"
+        fresh.mkdir()
+        _write(fresh, spec)
+        if folder.exists():
+            folder.rename(work / "old")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if _problem(folder, spec, verify=False) is not None:  # not a concurrent caller's finished folder
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(folder: Path, spec: ShapesSpec) -> None:
+    held_out = held_out_combinations(spec)
+    unseen: list[str] = []
+    for split in SPLITS:
+        rows = [row for video in spec.videos(split) for row in _video_queries(video, spec)]
+        unseen += [query.id for query, combination in rows if combination in held_out]
+        write_json_lines(folder / f"{split}.jsonl", ({**canonical_row(q), "split": split} for q, _ in rows))
+    write_text(folder / "words.txt", word_table(spec))
+    _write_features(folder / "features.h5", spec)
+    meta = {
+        "generator": GENERATOR,
+        "creator": creator(),
+        "spec": spec.to_json(),
+        "held_out": sorted(held_out),
+        "held_out_queries": unseen,
+    }
+    write_text(folder / META, json.dumps(meta, indent=1) + "\n")
+    sums = {
+        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in FILES
+    }
+    write_text(folder / CHECKSUMS, json.dumps(sums, indent=1) + "\n")
+    os.chmod(folder, 0o777 & ~_umask())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _write_features(path: Path, spec: ShapesSpec) -> None:
+    videos = [video for split in SPLITS for video in spec.videos(split)]
+
+    def rows(video: str) -> NDArray[np.int32]:
+        return statistics(render(make_scene(video, spec)), spec.frames_per_row)
+
+    # threads: the arrays are large enough for numpy to work on two cores, and nothing needs to be spawned
+    pool = ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1))
+    try:
+        table = list(
+            tqdm(pool.map(rows, videos), "Shapes", len(videos), unit="video", leave=False, disable=None)
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+    projection = Projection.fit(np.concatenate(table[: spec.train]), spec.feature_dim, spec.seed)
+    manifest = Manifest(
+        extractor="Shapes pixel statistics: colour, edges and motion, randomly projected",
+        weights_hash=projection.digest(),
+        fps=float(spec.fps),
+        stride_s=spec.stride,
+        window_s=(spec.frames_per_row + 2) / spec.fps,
+        normalised=False,
+        source=f"Shapes, generator {GENERATOR}, seed {spec.seed}",
+        creator=creator(),
+    )
+    write_features(
+        path, ((v, projection(t)) for v, t in zip(videos, table, strict=True)), manifest, "float32"
+    )
+
+
+def read_spec(folder: str | Path) -> ShapesSpec:
+    """The spec that a Shapes folder was generated from.
+
+    Raises:
+        UserError: if the folder holds no Shapes data set of this version.
+    """
+    path = Path(folder) / META
+    meta: Any = read_json(path)
+    try:
+        if meta["generator"] != GENERATOR:
+            raise UserError(f"{path}: made by generator {meta['generator']}, this version is {GENERATOR}")
+        return ShapesSpec.from_json(meta["spec"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not the description of a Shapes data set") from None
+
+
+def frames(folder: str | Path, video: str) -> tuple[Frames, NDArray[np.float64]]:
+    """Draws a video of a Shapes folder again.
+
+    Args:
+        folder: As returned by `ensure`.
+        video: A video id, e.g. ``test-0003``.
+
+    Returns:
+        ``(F, H, W, 3)`` uint8 RGB frames and ``(F,)`` float64, the time in seconds from which each shows.
+
+    Raises:
+        UserError: if the folder holds no Shapes data set or the data set no such video.
+    """
+    spec = read_spec(folder)
+    try:
+        split_video(video, spec)
+    except ValueError as error:
+        raise UserError(
+            f"{folder}: {error}, it has {spec.videos('train')[0]} to {spec.videos('test')[-1]}"
+        ) from None
+    pictures = render(make_scene(video, spec))
+    return pictures, np.arange(len(pictures)) / spec.fps
