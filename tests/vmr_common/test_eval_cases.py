@@ -3,7 +3,7 @@
 Cases are found in ``../shared/data/eval_public`` and in every folder of ``$VMR_EVAL_CASES``; sizes,
 thresholds and keys are read from the files. Recalls in float64 are demanded exactly, although many windows
 lie within 1e-6 of a threshold (``near_threshold_pairs``): the arithmetic is ordered as in the originals, and
-it is these pairs that tell ``>`` from ``>=``. Means, and everything that the originals average in float32, carry a
+it is these pairs that tell ``>`` from ``>=``. Means, and all that the originals average in float32, carry a
 tolerance of 1e-6.
 """
 

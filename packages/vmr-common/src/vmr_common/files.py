@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def read_text(path: str | Path) -> str:
             data = gzip.decompress(data)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
     try:
@@ -102,12 +103,26 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file (UTF-8, optionally gzipped).
 
     Raises:
-        UserError: if it cannot be read or is not JSON; names the line.
+        UserError: if it cannot be read or is not JSON (names the line), or an object holds a key twice (of
+            which the standard library would silently keep the last).
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in values if keys.count(key) > 1)
+            raise UserError(f"{path}: the key {twice!r} occurs twice in one object")
+        return values
+
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except UserError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: not usable JSON ({error})") from None
     except RecursionError:
         raise UserError(f"{path}: not usable JSON (nested too deeply)") from None
 
@@ -126,6 +141,8 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from None
+        except ValueError as error:  # a number of thousands of digits
+            raise UserError(f"{path}:{number}: not usable JSON ({error})") from None
         except RecursionError:
             raise UserError(f"{path}:{number}: not usable JSON (nested too deeply)") from None
         if not isinstance(row, dict):

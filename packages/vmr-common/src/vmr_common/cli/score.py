@@ -1,0 +1,270 @@
+"""``vmr-score``: evaluates a prediction file by one or several of the field's protocols."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vmr_common import protocols, submissions
+from vmr_common.baselines import Bias, chance
+from vmr_common.cli.run import command
+from vmr_common.errors import UserError
+from vmr_common.protocols.paired import format_differences, paired_differences
+from vmr_common.records import Prediction, Query
+
+_DESCRIPTION = """
+Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.
+Prints one table per protocol, with random windows ("chance") and the best constant windows of the training
+split ("bias") beside the system. Missing queries count as misses unless the protocol says otherwise.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Truth:
+    """The split that is scored, and training queries for the bias row where there are any."""
+
+    name: str
+    queries: list[Query]
+    protocol: str
+    train: list[Query]
+    train_name: str
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option as the other errors of the user."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="vmr-score", description=_DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument
+    add("predictions", help="prediction file")
+    add("--split", help="registered split, such as charades-sta/test")
+    add("--annotations", help="annotation file instead of a split")
+    add("--format", default="auto", help="format of --annotations (default: recognised)")
+    add("--durations", help="durations for --annotations where its format has none")
+    add("--policy", default="checked", help="what to do with irregular records of --annotations")
+    add("--videos", help="JSON file with the ids of the videos to keep")
+    add("--videos-key", help="which list of --videos")
+    add("--data-root", help="folder of the data sets (default: $VMR_DATA or data)")
+    add("--protocol", action="append", help=f"one of {', '.join(protocols.names())}; may be repeated")
+    add("--thresholds", type=_floats, help="overlaps, such as 0.3,0.5 (default: the protocol's)")
+    add("--ranks", type=_integers, help="n of R@n, such as 1,5,10 (default: the protocol's)")
+    add("--nms", type=float, help="suppression threshold of proposal-map (default 0.5)")
+    add("--train-annotations", help="annotation file whose targets choose the bias row")
+    add("--no-baselines", action="store_true", help="no chance and bias rows")
+    add("--ignore-unknown", action="store_true", help="skip predictions for queries that the split lacks")
+    add("--compare", help="second prediction file: paired difference with a bootstrap interval")
+    add("--json", action="store_true", help="print JSON instead of tables (fractions, not percent)")
+    add("--export-qvhighlights", metavar="FILE", help="also write a checked QVHighlights submission")
+    add("--export-ego4d", metavar="FILE", help="also write a checked Ego4D submission")
+    return parser
+
+
+def _numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        return tuple(sorted({kind(part) for part in text.split(",")}))
+
+    parse.__name__ = f"list of {kind.__name__}"  # argparse names the type in its message
+    return parse
+
+
+_floats, _integers = _numbers(float), _numbers(int)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.run`)."""
+    options = _parser().parse_args(argv)
+    truth = _load_truth(options)
+    systems = [_read(options.predictions, truth, options)]
+    if options.compare:
+        systems.append(_read(options.compare, truth, options))
+        if systems[0][0] == systems[1][0]:
+            systems = [
+                (path, predictions)
+                for path, (_, predictions) in zip(
+                    (options.predictions, options.compare), systems, strict=True
+                )
+            ]
+    exported = _export(options, systems[0][1], truth.queries)
+    if exported and not any(len(query.moments) for query in truth.queries):
+        return  # a split with hidden targets can be submitted but not scored
+    rows = list(systems)
+    notes: list[str] = []
+    if not options.no_baselines:
+        rows += _baselines(truth, notes)
+    results = [
+        _evaluate(_configured(name, options), truth, rows, compare=bool(options.compare))
+        for name in dict.fromkeys(options.protocol or [truth.protocol])
+    ]
+    if options.json:
+        report = {"split": truth.name, "notes": notes, "results": [result.to_dict() for result in results]}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n\n".join(result.to_text() for result in results) + "\n")
+        for note in notes:
+            sys.stdout.write(f"{note}\n")
+
+
+@dataclass(frozen=True)
+class _Result:
+    """All rows of one protocol, and the paired differences where asked for."""
+
+    rows: list[tuple[str, protocols.Scores]]
+    differences: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "protocol": self.rows[0][1].protocol,
+            "compare": self.rows[0][1].compare,
+            "systems": [{"system": label, **scores.to_dict()} for label, scores in self.rows],
+        }
+        if self.differences:
+            row["differences"] = {
+                key: {
+                    "first": found.first,
+                    "second": found.second,
+                    "difference": found.difference,
+                    "interval_95": [found.low, found.high],
+                }
+                for key, found in self.differences.items()
+            }
+        return row
+
+    def to_text(self) -> str:
+        text = protocols.format_table(self.rows)
+        if self.differences:
+            shown = self.rows[0][1].shown or tuple(self.differences)
+            chosen = {key: self.differences[key] for key in shown if key in self.differences}
+            text += "\n\n" + format_differences(chosen, (self.rows[0][0], self.rows[1][0]))
+        return text
+
+
+def _evaluate(
+    protocol: protocols.Protocol, truth: _Truth, rows: list[tuple[str, list[Prediction]]], *, compare: bool
+) -> _Result:
+    scored = [
+        (label, protocol.score(truth.queries, predictions, split=truth.name)) for label, predictions in rows
+    ]
+    differences = {}
+    if compare:
+        first, second = (protocol.per_query(truth.queries, predictions) for _, predictions in rows[:2])
+        differences = paired_differences(first, second, [query.video for query in truth.queries])
+    return _Result(scored, differences)
+
+
+def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
+    chosen = protocols.protocol(name)
+    changes: dict[str, Any] = {}
+    if options.thresholds:
+        if not all(0 < threshold <= 1 for threshold in options.thresholds):
+            raise UserError(f"--thresholds must lie in (0, 1], found {options.thresholds}")
+        changes["thresholds"] = options.thresholds
+    if options.ranks:
+        if options.ranks[0] < 1:
+            raise UserError(f"--ranks must be at least 1, found {options.ranks}")
+        changes["ranks"] = options.ranks
+    if options.nms is not None and chosen.nms is not None:
+        changes["nms"] = replace(chosen.nms, threshold=options.nms)
+    return replace(chosen, **changes)
+
+
+def _load_truth(options: argparse.Namespace) -> _Truth:
+    if (options.split is None) == (options.annotations is None):
+        raise UserError("give either --split NAME or --annotations FILE")
+    # here, because --help needs no reader
+    from vmr_common import splits
+
+    root = splits.data_root(options.data_root)
+    if options.split:
+        videos = options.videos and str(Path(options.videos).absolute())
+        config = splits.SplitConfig(split=options.split, videos=videos, videos_key=options.videos_key)
+        split = splits.load(config, root)
+    else:
+        split = splits.custom_split(
+            options.annotations,
+            format=options.format,
+            durations=options.durations,
+            videos=options.videos,
+            videos_key=options.videos_key,
+            policy=options.policy,
+        )
+    train, train_name = ([], "") if options.no_baselines else _load_train(options, root)
+    return _Truth(
+        name=split.name,
+        queries=split.queries,
+        protocol=split.protocol,
+        train=train,
+        train_name=train_name,
+    )
+
+
+def _load_train(options: argparse.Namespace, root: Path) -> tuple[list[Query], str]:
+    """Training queries and where they come from; none for an annotation file without a companion."""
+    from vmr_common import splits
+
+    if options.train_annotations:
+        split = splits.custom_split(
+            options.train_annotations,
+            format=options.format,
+            durations=options.durations,
+            policy=options.policy,
+        )
+        return split.queries, split.name
+    if options.split:
+        name = options.split.rpartition("/")[0] + "/train"
+        return _registered(name, root), name
+    return [], ""
+
+
+def _registered(name: str, root: Path) -> list[Query]:
+    """Training queries of a registered data set, or none where it or its files are not there."""
+    from vmr_common import splits
+
+    try:
+        return splits.load_split(name, root).queries
+    except UserError:
+        return []
+
+
+def _baselines(truth: _Truth, notes: list[str]) -> list[tuple[str, list[Prediction]]]:
+    rows = [("chance", chance(truth.queries))]
+    train = [query for query in truth.train if len(query.moments)]
+    if train:
+        bias = Bias.fit(train)
+        rows.append(("bias", bias.predict(truth.queries)))
+        origin = f"chosen on {truth.train_name} ({len(train):,} queries)"
+        notes.append(f"bias: first window {bias.describe()}, {origin}")
+    else:
+        notes.append("bias: left out, for want of training targets (--train-annotations FILE gives some)")
+    return rows
+
+
+def _read(path: str, truth: _Truth, options: argparse.Namespace) -> tuple[str, list[Prediction]]:
+    predictions = submissions.read_any(path, truth.queries)
+    if options.ignore_unknown:
+        known = {query.id for query in truth.queries}
+        predictions = [prediction for prediction in predictions if prediction.query in known]
+    name = Path(path).name
+    label = name.split(".")[0] or name
+    return (f"{Path(path).parent.name}/{label}" if label == "predictions" else label), predictions
+
+
+def _export(options: argparse.Namespace, predictions: list[Prediction], queries: list[Query]) -> bool:
+    if options.export_qvhighlights:
+        submissions.write_qvhighlights(options.export_qvhighlights, predictions, queries)
+    if options.export_ego4d:
+        submissions.write_ego4d(options.export_ego4d, predictions, queries)
+    return bool(options.export_qvhighlights or options.export_ego4d)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""``vmr-score`` as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vmr_common.cli.score import main
+from vmr_common.records import Prediction, write_predictions
+
+
+def annotation_lines(count, shift=0.0):
+    return [
+        {
+            "query_id": f"q{n}",
+            "video_id": f"v{n // 2}",
+            "duration": 20.0,
+            "query": "a dog runs",
+            "windows": [[shift, 10.0]],
+        }
+        for n in range(count)
+    ]
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def write_windows(path, windows):
+    predictions = [
+        Prediction(query=f"q{n}", video=f"v{n // 2}", moments=rows, scores=np.linspace(1, 0.5, len(rows)))
+        for n, rows in enumerate(windows)
+        if rows is not None
+    ]
+    write_predictions(path, predictions)
+    return str(path)
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Four queries; two good answers, one wrong, one missing."""
+    annotations = write_lines(tmp_path / "test.jsonl", annotation_lines(4))
+    predictions = write_windows(tmp_path / "mine.jsonl", [[[0, 10]], [[0, 9]], [[15, 20]], None])
+    return tmp_path, annotations, predictions
+
+
+def run(capsys, *arguments):
+    status = main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_table_per_protocol_with_header_and_chance(case, capsys):
+    _, annotations, predictions = case
+    status, out, _ = run(
+        capsys, predictions, "--annotations", annotations, "--protocol", "strict", "--protocol", "point"
+    )
+    assert status == 0
+    blocks = out.split("\n\n")
+    assert len(blocks) == 2
+    assert blocks[0].startswith(
+        "protocol strict (IoU >= m in seconds), split test.jsonl, 4 queries, 1 without prediction\n"
+    )
+    assert blocks[1].startswith("protocol point (IoU >= m in fractions)")
+    row = next(line for line in blocks[0].split("\n") if line.startswith("mine"))
+    assert row.split()[1:4] == ["50.00", "50.00", "50.00"]
+    assert any(line.startswith("chance") for line in blocks[0].split("\n"))
+    assert "bias: left out" in out
+
+
+def test_training_annotations_give_the_bias_row(case, capsys):
+    folder, annotations, predictions = case
+    train = write_lines(folder / "train.jsonl", annotation_lines(6))
+    status, out, _ = run(capsys, predictions, "--annotations", annotations, "--train-annotations", train)
+    assert status == 0
+    row = next(line for line in out.split("\n") if line.startswith("bias "))
+    assert row.split()[1] == "100.00"
+    assert "0 to 50 % of the video, chosen on train.jsonl (6 queries)" in out
+
+
+def test_json_holds_fractions_and_every_row(case, capsys):
+    _, annotations, predictions = case
+    status, out, _ = run(capsys, predictions, "--annotations", annotations, "--json", "--ranks", "1,3")
+    assert status == 0
+    result = json.loads(out)["results"][0]
+    assert [system["system"] for system in result["systems"]] == ["mine", "chance"]
+    assert result["systems"][0]["values"]["R@3,IoU@0.5"] == 0.5
+    assert result["systems"][0]["num_missing"] == 1
+
+
+def test_comparison_gives_the_paired_difference(case, capsys):
+    folder, annotations, predictions = case
+    other = write_windows(folder / "better.jsonl", [[[0, 10]]] * 4)
+    arguments = [predictions, "--annotations", annotations, "--compare", other, "--no-baselines"]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    line = next(line for line in out.split("\n") if line.startswith("R@1,IoU@0.5"))
+    assert line.split()[1:4] == ["50.00", "100.00", "+50.00"]
+    found = json.loads(run(capsys, *arguments, "--json")[1])["results"][0]["differences"]["R@1,IoU@0.5"]
+    assert found["difference"] == 0.5
+    # two videos: one without any gain, one that gains in both queries
+    assert found["interval_95"] == [0.0, 1.0]
+    assert run(capsys, *arguments)[1] == out  # the draw is seeded
+
+
+def test_arrays_and_ego4d_files_are_read_too(case, capsys):
+    folder, annotations, _ = case
+    np.savez(folder / "rows.npz", pred_cs=np.tile(np.array([[[0, 1000]]], dtype=np.int32), (4, 1, 1)))
+    status, out, _ = run(capsys, str(folder / "rows.npz"), "--annotations", annotations, "--json")
+    assert status == 0
+    assert json.loads(out)["results"][0]["systems"][0]["values"]["R@1,mIoU"] == 1.0
+
+    nlq = write_lines(
+        folder / "nlq.jsonl", [{**row, "query_id": f"uid_{n}"} for n, row in enumerate(annotation_lines(4))]
+    )
+    entry = {"clip_uid": "c", "annotation_uid": "uid", "query_idx": 0, "predicted_times": [[0, 10]]}
+    (folder / "nlq.json").write_text(json.dumps({"results": [entry]}))
+    arguments = [str(folder / "nlq.json"), "--annotations", nlq, "--protocol", "ego4d-nlq", "--json"]
+    system = json.loads(run(capsys, *arguments)[1])["results"][0]["systems"][0]
+    assert (system["values"]["R@1,IoU@0.3"], system["num_missing"]) == (1.0, 3)
+
+
+def test_predictions_of_a_larger_split_can_be_cut_to_this_one(case, capsys):
+    folder, annotations, _ = case
+    larger = write_windows(folder / "larger.jsonl", [[[0, 10]]] * 9)
+    status, _, err = run(capsys, larger, "--annotations", annotations)
+    assert status == 2
+    assert "5 of 9 predictions are for queries that the split does not have (first: 'q4'" in err
+    status, out, _ = run(capsys, larger, "--annotations", annotations, "--ignore-unknown", "--no-baselines")
+    assert status == 0
+    assert "100.00" in out
+
+
+def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, capsys):
+    rows = [{**row, "query_id": n, "windows": []} for n, row in enumerate(annotation_lines(2))]
+    annotations = write_lines(tmp_path / "hidden.jsonl", rows)
+    write_predictions(
+        tmp_path / "mine.jsonl",
+        [Prediction(query=str(n), video="v0", moments=[[0, 4]], scores=[1.0]) for n in range(2)],
+    )
+    arguments = [str(tmp_path / "mine.jsonl"), "--annotations", annotations]
+    assert run(capsys, *arguments)[0] == 2
+    status, _, err = run(capsys, *arguments, "--export-qvhighlights", str(tmp_path / "out.jsonl"))
+    assert (status, err) == (0, "")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: predictions"),
+        (["P"], "give either --split NAME or --annotations FILE"),
+        (["P", "--annotations", "A", "--split", "x/test"], "give either --split NAME or --annotations FILE"),
+        (["P", "--annotations", "A", "--protocol", "srict"], "unknown protocol 'srict'; known: strict"),
+        (["P", "--annotations", "A", "--nms", "x"], "argument --nms: invalid float value: 'x'"),
+        (["P", "--annotations", "A", "--ranks", "0,1"], "--ranks must be at least 1"),
+        (["P", "--annotations", "A", "--ranks", "1,x"], "argument --ranks: invalid list of int value"),
+        (["P", "--annotations", "A", "--thresholds", "50"], "--thresholds must lie in (0, 1]"),
+        (["P", "--annotations", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["nowhere.jsonl", "--annotations", "A"], "nowhere.jsonl: no such file"),
+        (["nowhere.npz", "--annotations", "A"], "nowhere.npz: no such file"),
+        (["P", "--split", "nowhere/test"], "nowhere/test"),
+        (
+            ["P", "--annotations", "A", "--export-ego4d", "out.json"],
+            "query id 'q0' is not of the form <annotation_uid>_<query_idx>",
+        ),
+        (["P", "--prot", "strict"], "--prot"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(case, capsys, arguments, message):
+    _, annotations, predictions = case
+    given = [{"P": predictions, "A": annotations}.get(argument, argument) for argument in arguments]
+    status, out, err = run(capsys, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_the_command_runs_as_a_process(case):
+    _, annotations, predictions = case
+    command = [sys.executable, "-m", "vmr_common.cli.score", predictions, "--annotations", annotations]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("protocol strict")
+    done = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--compare" in done.stdout
+
+
+def test_published_values_of_a_real_system_from_the_command_line(shared_data, capsys):
+    real = shared_data / "eval_public" / "charades_moment_detr_preds.npz"
+    expected = json.loads((shared_data / "eval_public" / "charades_moment_detr_expected.json").read_text())
+    status, out, _ = run(
+        capsys,
+        str(real),
+        *("--split", "charades-sta/test", "--data-root", str(shared_data), "--protocol", "proposal-map"),
+        *("--nms", "0.4", "--ranks", "1,5,10", "--json"),
+    )
+    assert status == 0
+    report = json.loads(out)
+    assert [row["system"] for row in report["results"][0]["systems"]] == [real.stem, "chance", "bias"]
+    values = report["results"][0]["systems"][0]["values"]
+    published = expected["proposal_map_eval"]["nms_0.4"]
+    for key, value in values.items():
+        name = "mIoU" if key == "R@1,mIoU" else key.replace("@0", "=0")
+        assert value == pytest.approx(published[name], abs=1e-9)
