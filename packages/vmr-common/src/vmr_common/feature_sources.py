@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
@@ -127,7 +126,7 @@ class Hdf5Source:
     def _dataset(self, video: str) -> tuple[h5py.Dataset, str]:
         file = self._open()
         where = f"{self.path}: video {video!r}"
-        if not self._is_name(video):
+        if not self.is_name(video):
             raise UserError(f"{where} is missing (not a name that a data set can have)")
         try:
             node = file.get(video)
@@ -151,7 +150,8 @@ class Hdf5Source:
         return node, f"{where}, key {self.key!r}"
 
     @staticmethod
-    def _is_name(video: str) -> bool:
+    def is_name(video: str) -> bool:
+        """Whether HDF5 can hold a data set of this name."""
         return "\0" not in video and not {"", "."} & set(video.split("/"))
 
     def read(self, video: str) -> Features:
@@ -172,7 +172,7 @@ class Hdf5Source:
 
     def has(self, video: str) -> bool:
         """Whether the video is there."""
-        return self._is_name(video) and video in self._open()
+        return self.is_name(video) and video in self._open()
 
     def names(self) -> list[str]:
         """All video ids."""
@@ -269,13 +269,13 @@ class FolderSource:
         """Nothing stays open between reads."""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _pickle_hint(path: Path, error: Exception) -> str:
+def _pickle_hint(path: Path, error: BaseException) -> str:
     with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(_PICKLE_START) or (start == npy_format.MAGIC_PREFIX and "allow_pickle" in str(error)):
+        start = file.read(1)
+    if start == _PICKLE_START or "allow_pickle" in str(error):
         return ": it holds pickled objects, which are never loaded"
     return f" ({_reason(error)})"

@@ -7,10 +7,8 @@ travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,70 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.feature_sources import Source, open_source
+from vmr_common.feature_sources import Hdf5Source, Source, open_source
 from vmr_common.files import atomic_path
+from vmr_common.manifest import Manifest, creator, merge_manifests, parse_manifest
 from vmr_common.timeline import pooling_bounds
+
+__all__ = ["FeatureStore", "Manifest", "PooledFeatures", "check_store", "creator", "pool", "write_features"]
 
 Features = NDArray[np.float32]
 Paths = str | Path | Sequence[str | Path]
 MANIFEST = "manifest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What made a feature file. A field that is not known is None.
-
-    Attributes:
-        extractor: Network and weights in words, e.g. ``CLIP ViT-B/32``.
-        weights_hash: SHA-256 of the extractor's weights.
-        fps: Frames per second that the extractor saw.
-        stride_s: Seconds from one row to the next.
-        window_s: Seconds of video that one row saw.
-        dim: Width D of a row.
-        normalised: Whether rows have length 1.
-        dtype: Type in the file, e.g. ``float16``.
-        source: Where the videos or original features come from.
-        creator: Program and version that wrote the file.
-    """
-
-    extractor: str | None = None
-    weights_hash: str | None = None
-    fps: float | None = None
-    stride_s: float | None = None
-    window_s: float | None = None
-    dim: int | None = None
-    normalised: bool | None = None
-    dtype: str | None = None
-    source: str | None = None
-    creator: str | None = None
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Manifest:
-        """A manifest from JSON values.
-
-        Raises:
-            UserError: for a field that manifests do not have; names the known ones.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise UserError(f"{where}: unknown field {unknown[0]!r}, a manifest has {', '.join(known)}")
-        return cls(**values)
-
-    def check(self, expected: Mapping[str, Any] | Manifest, where: str = "features") -> None:
-        """Compares with what a configuration was made for; a field that is None on either side is skipped.
-
-        Raises:
-            UserError: naming the field, what the file says and what the configuration expects.
-        """
-        if not isinstance(expected, Manifest):
-            expected = Manifest.from_mapping(expected, "expected manifest")
-        for field in dataclasses.fields(self):
-            found, wanted = getattr(self, field.name), getattr(expected, field.name)
-            if found is not None and wanted is not None and found != wanted:
-                raise UserError(
-                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
-                )
 
 
 class FeatureStore:
@@ -205,22 +149,10 @@ class FeatureStore:
             UserError: if a manifest is not readable.
         """
         manifests = [
-            None if (text := source.manifest_text()) is None else _parse_manifest(text, str(path))
+            None if (text := source.manifest_text()) is None else parse_manifest(text, str(path))
             for source, path in zip(self._sources, self.paths, strict=True)
         ]
-        known = [manifest for manifest in manifests if manifest is not None]
-        if len(known) < len(manifests):
-            return None
-        if len(known) == 1:
-            return known[0]
-        merged: dict[str, Any] = {}
-        for field in dataclasses.fields(Manifest):
-            values = [getattr(manifest, field.name) for manifest in known]
-            merged[field.name] = values[0] if all(value == values[0] for value in values) else None
-        merged["extractor"] = " + ".join(str(manifest.extractor) for manifest in known)
-        widths = [manifest.dim for manifest in known if manifest.dim is not None]
-        merged["dim"] = sum(widths) if len(widths) == len(known) else None
-        return Manifest(**merged)
+        return merge_manifests(manifests)
 
     def close(self) -> None:
         """Closes the files of this process; a later access opens them again."""
@@ -234,16 +166,6 @@ class FeatureStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _parse_manifest(text: str, where: str) -> Manifest:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: the manifest is not a JSON object")
-    return Manifest.from_mapping(values, f"{where}: manifest")
 
 
 def write_features(
@@ -277,6 +199,8 @@ def write_features(
             with np.errstate(over="ignore"):  # what does not fit becomes infinity, refused below
                 values = np.asarray(array).astype(dtype)
             width = _check_item(path, video, values, width)
+            if "/" in video or not Hdf5Source.is_name(video):
+                raise UserError(f"{path}: video id {video!r} cannot name a data set")
             if video in file:
                 raise UserError(f"{path}: video {video!r} is given twice")
             file.create_dataset(video, data=values)
@@ -394,11 +318,3 @@ def _problems(store: FeatureStore, videos: Iterable[str], dim: int | None, min_r
             yield f"{store.name}: video {video!r} has width {width}, expected {dim}"
         if rows < min_rows:
             yield f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}"
-
-
-def creator() -> str:
-    """What to write as a manifest's `creator`: this package and its version."""
-    try:
-        return f"vmr-common {importlib.metadata.version('vmr-common')}"
-    except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
-        return "vmr-common"

@@ -12,8 +12,7 @@ _ABBREVIATION_LIST = """
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
 _OPENING, _CLOSING = "([{<", ")]}>"
-_SENTENCE_END = re.compile(r"""(?<=[.?!])[)\]}"'»”’]*(?=\s+\S)""")
-_LAST_WORD = re.compile(r"(\S+)\.$")
+_SENTENCE_END = re.compile(r"""(?<=[.?!])[)\]}"'»”’]*(?=\s+(\S))""")
 
 # Applied in this order to one sentence; each puts blanks around what it recognises.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -23,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"([«“‘„]|`+)", r" \1 "),
         (r'^"', r" `` "),
         (rf"""([\s{re.escape(_OPENING)}])("|'')""", r"\1 `` "),
-        (r"(?<![\w'])'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r" ' "),
+        (r"(?<![\w'])'(?!(?:re|ve|ll|m|t|s|d|n|tis|twas)\b)(?=\w)", r" ' "),
         # a full stop is a token only at the end of the sentence, perhaps before closing marks
         (r"""(?<=[^.])(\.)([\])}>"'»”’\s]*)$""", r" \1 \2"),
         (r"(\.{2,})", r" \1 "),
@@ -59,7 +58,7 @@ def split_sentences(text: str) -> list[str]:
     sentences, start = [], 0
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
-        if _ends_sentence(text[start : match.start()], text[end:].lstrip()):
+        if _ends_sentence(text[start : match.start()], match[1]):
             sentences.append(text[start:end].strip())
             start = end
     last = text[start:].strip()
@@ -67,12 +66,12 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _ends_sentence(before: str, following: str) -> bool:
+    """Whether a sentence ends after `before`, which ends in ``. ? !``; `following` begins what comes next."""
     if before.endswith(".."):
-        return following[0].isupper()
-    word = _LAST_WORD.search(before)
-    if word is None:
+        return following.isupper()
+    if not before.endswith("."):
         return True
-    stem = word[1].lstrip("\"'([{").lower()
+    stem = before.split()[-1][:-1].lstrip("\"'([{").lower()
     return stem not in _ABBREVIATIONS and not (len(stem) == 1 and stem.isalpha())
 
 
