@@ -19,7 +19,14 @@ from vmr_common.files import write_json_lines
 from vmr_common.protocols import Scores, protocol
 from vmr_common.records import write_predictions
 from vmr_common.report import Curve, Report, choose_queries, load_report, save_report, write_report
-from vmr_common.report.analysis import breakdowns, loss_series, metric_series, moment_ious, rank_ious
+from vmr_common.report.analysis import (
+    breakdowns,
+    loss_series,
+    metric_series,
+    moment_ious,
+    rank_ious,
+    selected_epoch,
+)
 from vmr_common.report.strips import BUDGET, shrink, thumbnails
 from vmr_common.shapes.png import png_bytes
 
@@ -113,19 +120,18 @@ def frames(video: str) -> tuple[np.ndarray, np.ndarray]:
 def history(updates: int = 500) -> list[dict]:
     rows: list[dict] = []
     for update in range(1, updates + 1):
-        rows.append(
-            {
-                "kind": "train",
-                "update": update,
-                "epoch": update // 100,
-                "lr": 1e-3 / update,
-                "seconds": update * 0.1,
-                "terms": {"total": 3.0 / update, "hinge <b>": 1.0},
-            }
-        )
+        place = {
+            "update": update,
+            "epoch": 1 + (update - 1) // 100,
+            "lr": 1e-3 / update,
+            "seconds": update * 0.1,
+        }
+        terms = {"train/total": 3.0 / update, "train/hinge <b>": 1.0}
+        rows.append({"kind": "interval", **place, "grad_norm": None, **terms})
         if update % 100 == 0:
-            values = {"R@1,IoU@0.5": 0.001 * update, "R@5,IoU@0.5": 0.6, "R@1,mIoU": 0.3}
-            rows.append({"kind": "validation", "epoch": update // 100, "update": update, "metrics": values})
+            metrics = {"R@1,IoU@0.5": 0.001 * update, "R@5,IoU@0.5": 0.6, "R@1,mIoU": 0.3}
+            values = {f"validation/{key}": value for key, value in metrics.items()}
+            rows.append({"kind": "epoch", **place, **terms, **values, "selected": update < 400})
     return rows
 
 
@@ -141,7 +147,6 @@ def full_report(**changes: object) -> Report:
         warnings=["Be careful: this is a warning"],
         command="uv run rgn-train --seed 17",
         bias_window="0 to 35 % of the video",
-        selected_epoch=3,
         tables=[("Strict rules", rows)],
         history=history(),
         queries=made,
@@ -220,8 +225,8 @@ def test_hostile_text_stays_text_everywhere(tmp_path):
         bias_window=HOSTILE,
         tables=[(HOSTILE, [(HOSTILE, scores)])],
         history=[
-            {"kind": "train", "update": 1, "terms": {HOSTILE: 1.0}},
-            {"kind": "validation", "epoch": 1, "metrics": {HOSTILE: 0.5}},
+            {"kind": "interval", "update": 1, f"train/{HOSTILE}": 1.0},
+            {"kind": "epoch", "epoch": 1, f"validation/{HOSTILE}": 0.5},
         ],
         queries=made,
         predictions=guesses,
@@ -320,20 +325,17 @@ def test_choice_leaves_out_queries_without_truth():
         {"bias": []},
         {"curves": {}, "frames": None},
         {"history": []},
+        {"history": [{"kind": "interval"}, {"kind": "other"}, {}, {"kind": "epoch", "epoch": None}]},
         {
             "history": [
-                {"kind": "train"},
-                {"kind": "other"},
-                {},
-                {"kind": "validation", "epoch": 1, "metrics": None},
+                {"kind": "interval", "update": 1, "train/a": math.nan, "train/b": None, "train/c": "x"}
             ]
         },
-        {"history": [{"kind": "train", "update": 1, "terms": {"a": math.nan, "b": None, "c": math.inf}}]},
-        {"history": [{"kind": "train", "update": 5, "terms": {"a": 0.0}}]},
+        {"history": [{"kind": "interval", "update": 5, "train/a": 0.0}]},
+        {"history": [{"kind": "epoch", "epoch": 1, "update": 9, "validation/R@1,IoU@0.5": None}]},
         {"tables": [("empty", [])]},
         {"frames": lambda video: None},
         {"shown": 0},
-        {"selected_epoch": 999},
     ],
     ids=str,
 )
@@ -424,7 +426,7 @@ def test_iou_takes_the_best_of_several_truths_and_zero_for_nothing():
 
 
 def test_many_updates_become_a_line_with_a_band_and_no_value_is_lost():
-    rows = [{"kind": "train", "update": n, "terms": {"a": float(n % 7)}} for n in range(1, 1001)]
+    rows = [{"kind": "interval", "update": n, "train/a": float(n % 7)} for n in range(1, 1001)]
     (series,) = loss_series(rows, points=100)
     assert len(series.x) == 100
     assert series.x[-1] == 1000
@@ -435,21 +437,40 @@ def test_many_updates_become_a_line_with_a_band_and_no_value_is_lost():
 
 
 def test_updates_repeated_after_a_resume_count_once_with_the_last_value():
-    rows = [
-        {"kind": "train", "update": n, "terms": {"a": v}} for n, v in ((1, 1.0), (2, 2.0), (2, 5.0), (3, 3.0))
-    ]
-    (series,) = loss_series(rows)
+    pairs = ((1, 1.0), (2, 2.0), (2, 5.0), (3, 3.0))
+    (series,) = loss_series([{"kind": "interval", "update": n, "train/a": value} for n, value in pairs])
     assert (series.x.tolist(), series.y.tolist()) == ([1, 2, 3], [1, 5, 3])
 
 
+def test_short_runs_draw_their_losses_from_the_epochs():
+    (series,) = loss_series([{"kind": "epoch", "update": 7, "epoch": 1, "train/total": 2.0}])
+    assert (series.name, series.x.tolist(), series.y.tolist()) == ("total", [7], [2])
+
+
 def test_metrics_are_grouped_by_rank_with_miou_last():
-    rows = [{"kind": "validation", "epoch": 1, "metrics": {"R@1,mIoU": 0.2, "R@1,IoU@0.5": 0.1, "mAP": 0.3}}]
-    groups = metric_series(rows)
+    values = {
+        "validation/R@1,mIoU": 0.2,
+        "validation/R@1,IoU@0.5": 0.1,
+        "validation/mAP": 0.3,
+        "test/mAP": 0.4,
+    }
+    groups = metric_series([{"kind": "epoch", "epoch": 1, **values}])
     assert [(key, [s.name for s in lines]) for key, lines in groups.items()] == [
         ("R@1", ["IoU 0.5"]),
         ("mAP", ["mAP"]),
         ("mIoU", ["R@1"]),
     ]
+
+
+def test_the_selected_epoch_is_the_last_that_says_so(tmp_path):
+    assert selected_epoch(history()) == 3
+    assert selected_epoch([]) is None
+    assert page(full_report(), tmp_path).texts.count("selected") == 3
+
+
+def test_test_metrics_by_epoch_label_the_selection(tmp_path):
+    rows = [{"kind": "epoch", "epoch": 1, "update": 1, "test/R@1,IoU@0.5": 0.5, "selected": True}]
+    assert "Selected on test:" in page(full_report(history=rows), tmp_path).text
 
 
 def test_curves_must_have_one_value_per_time():
@@ -560,7 +581,7 @@ def test_the_command_makes_the_page_of_a_run_again(tmp_path):
 
 def test_an_unfinished_run_shows_its_curves(tmp_path):
     lines = [json.dumps(row) for row in history(50)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "tra']))
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "int']))
     assert run_command(tmp_path).returncode == 0
     found = Page((tmp_path / "report.html").read_text())
     assert "Unfinished:" in found.text
@@ -570,7 +591,7 @@ def test_an_unfinished_run_shows_its_curves(tmp_path):
 def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "metrics.jsonl").write_text('{"kind": "train"}\nnonsense\n')
+    (tmp_path / "broken" / "metrics.jsonl").write_text('{"kind": "interval"}\nnonsense\n')
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "report.json").write_text("[]")
     for name, message in (

@@ -141,26 +141,28 @@ class Series:
     high: FloatArray | None = None
 
 
-def loss_series(history: Sequence[Mapping[str, Any]], points: int = 200) -> list[Series]:
-    """One series per loss term (and one of the learning rate) over the updates, from the training rows.
+EXTRA_LINES = {"lr": "learning rate", "grad_norm": "gradient norm"}
 
-    More than `points` rows are averaged in equal groups (placed at their last update), with the smallest and
-    largest value as band.
+
+def loss_series(history: Sequence[Mapping[str, Any]], points: int = 200) -> list[Series]:
+    """One series over the updates per loss term (key ``train/<term>``), then learning rate and gradient norm.
+
+    From the rows of kind "interval", or "epoch" where there are none. More than `points` rows are averaged in
+    equal groups (placed at their last update), with the smallest and largest value as band.
     """
-    terms: dict[str, dict[float, float]] = {}
-    for row in history:
-        update = _number(row.get("update"))
-        if row.get("kind") != "train" or not math.isfinite(update):
-            continue
-        values = row.get("terms")
-        for name, value in (values if isinstance(values, Mapping) else {}).items():
-            terms.setdefault(str(name), {})[update] = _number(value)
-        if "lr" in row:
-            terms.setdefault("learning rate", {})[update] = _number(row["lr"])
-    if "learning rate" in terms:  # last, whatever came first
-        terms["learning rate"] = terms.pop("learning rate")
-    # a dict per term: updates repeated after a resume count once, with their last value
-    return [_condense(name, sorted(values.items()), points) for name, values in terms.items()]
+    rows = [row for row in history if row.get("kind") == "interval"]
+    rows = rows or [row for row in history if row.get("kind") == "epoch"]
+    keys = dict.fromkeys(str(key) for row in rows for key in row if str(key).startswith("train/"))
+    names = {key: key.removeprefix("train/") for key in keys}
+    # a dict per key: updates that are repeated count once, with their last value
+    found = {key: _by("update", key, rows) for key in (*names, *EXTRA_LINES)}
+    labels = {**names, **EXTRA_LINES}
+    return [_condense(labels[key], sorted(values.items()), points) for key, values in found.items() if values]
+
+
+def _by(axis: str, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
+    places = [(_number(row.get(axis)), _number(row[key])) for row in rows if key in row]
+    return {place: value for place, value in places if math.isfinite(place)}
 
 
 def _condense(name: str, pairs: list[tuple[float, float]], points: int) -> Series:
@@ -181,27 +183,39 @@ def _group(x: FloatArray, y: FloatArray) -> tuple[float, float, float, float]:
     return float(x[-1]), float(finite.mean()), float(finite.min()), float(finite.max())
 
 
-def metric_series(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Series]]:
-    """Validation metrics by epoch in groups: key ``R@1,IoU@0.5`` is line "IoU 0.5" of group "R@1".
+def metric_series(history: Sequence[Mapping[str, Any]], split: str = "validation") -> dict[str, list[Series]]:
+    """Metrics by epoch in groups, from the rows of kind "epoch".
 
-    All mIoU keys form one group; a key of another form is a group of its own.
+    Key ``validation/R@1,IoU@0.5`` is line "IoU 0.5" of group "R@1". All mIoU keys form one group, the last; a
+    key of another form is a group of its own.
+
+    Args:
+        history: Rows of ``metrics.jsonl``.
+        split: What the keys begin with: "validation", or "test" where the epoch was chosen on it.
     """
-    values: dict[str, dict[float, float]] = {}
-    for row in history:
-        metrics, epoch = row.get("metrics"), _number(row.get("epoch"))
-        if row.get("kind") != "validation" or not isinstance(metrics, Mapping) or not math.isfinite(epoch):
-            continue
-        for key, value in metrics.items():
-            values.setdefault(str(key), {})[epoch] = _number(value)
+    rows = [row for row in history if row.get("kind") == "epoch"]
+    prefix = f"{split}/"
+    keys = dict.fromkeys(str(key) for row in rows for key in row if str(key).startswith(prefix))
     groups: dict[str, list[Series]] = {}
-    for key, pairs in values.items():
-        x, y = np.array(sorted(pairs.items()), dtype=np.float64).T
-        group, name = split_key(key)
+    for key in keys:
+        pairs = sorted(_by("epoch", key, rows).items())
+        if not pairs:
+            continue
+        x, y = np.array(pairs, dtype=np.float64).T
+        group, name = split_key(key.removeprefix(prefix))
         group, name = ("mIoU", group) if name == "mIoU" else (group, name)
         groups.setdefault(group or name, []).append(Series(name=name, x=x, y=y))
     if "mIoU" in groups:  # after the recalls
         groups["mIoU"] = groups.pop("mIoU")
     return groups
+
+
+def selected_epoch(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """The epoch whose weights were kept: the last one that says so."""
+    epochs = [
+        _number(row.get("epoch")) for row in history if row.get("kind") == "epoch" and row.get("selected")
+    ]
+    return epochs[-1] if epochs and math.isfinite(epochs[-1]) else None
 
 
 def split_key(key: str) -> tuple[str, str]:

@@ -58,11 +58,11 @@ class Report:
             The numbers of queries and of queries without prediction are added where they are missing.
         warnings: Sentences that a reader must not overlook.
         command: The shell command that reproduces the run.
-        selected_on_test: The epoch was chosen on the test split; labelled loudly.
-        selected_epoch: The epoch whose weights made the predictions, marked in the curves.
+        selected_on_test: The epoch was chosen on the test split; labelled loudly, as it also is where the
+            history holds test metrics by epoch.
         bias_window: The baseline's first window in words ("0 to 35 % of the video").
         tables: One per protocol: its title and rows (name, scores), in order: model, chance, bias.
-        history: Rows of ``metrics.jsonl``; rows of an unknown kind are ignored.
+        history: Rows of ``metrics.jsonl`` as the training loop writes them; unknown kinds are ignored.
         queries: All queries of the split.
         predictions: Their predictions; missing ones count as misses.
         bias: Predictions of the bias baseline, or None.
@@ -80,7 +80,6 @@ class Report:
     warnings: Sequence[str] = ()
     command: str = ""
     selected_on_test: bool = False
-    selected_epoch: int | None = None
     bias_window: str = ""
     tables: Sequence[tuple[str, Sequence[tuple[str, Scores]]]] = ()
     history: Sequence[Mapping[str, Any]] = ()
@@ -105,7 +104,6 @@ class Report:
             "warnings": list(self.warnings),
             "command": self.command,
             "selected_on_test": self.selected_on_test,
-            "selected_epoch": self.selected_epoch,
             "bias_window": self.bias_window,
             "shown": self.shown,
             "seed": self.seed,
@@ -154,7 +152,6 @@ class Report:
                 warnings=[str(text) for text in data["warnings"]],
                 command=str(data["command"]),
                 selected_on_test=bool(data["selected_on_test"]),
-                selected_epoch=data["selected_epoch"],
                 bias_window=str(data["bias_window"]),
                 shown=int(data["shown"]),
                 seed=int(data["seed"]),

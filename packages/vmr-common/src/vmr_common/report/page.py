@@ -14,13 +14,15 @@ from vmr_common.report.analysis import (
     breakdowns,
     loss_series,
     metric_series,
+    selected_epoch,
 )
 from vmr_common.report.charts import bar_chart, line_chart, percent
 from vmr_common.report.data import Report, Shown, choose_queries
 from vmr_common.report.markup import Markup, el, join
 from vmr_common.report.strips import film_strips
 from vmr_common.report.tables import figure, headlines, metric_table, scrolling
-from vmr_common.report.timelines import timeline
+from vmr_common.report.timelines import LONG, timeline
+from vmr_common.timeline import format_clock
 
 GROUPS = {
     "best": ("The best", "Highest IoU of the first prediction."),
@@ -59,7 +61,7 @@ def _asset(name: str) -> str:
 
 def _header(report: Report) -> Markup:
     warnings = list(report.warnings)
-    if report.selected_on_test:
+    if report.selected_on_test or metric_series(report.history, "test"):
         warnings.insert(
             0,
             "Selected on test: the epoch was chosen by its score on the very queries reported here. "
@@ -116,22 +118,23 @@ def _results(report: Report) -> Markup:
 
 
 def _training(report: Report) -> Markup:
-    losses, metrics = loss_series(report.history), metric_series(report.history)
-    if not losses and not metrics:
+    losses = loss_series(report.history)
+    groups = {split: metric_series(report.history, split) for split in ("validation", "test")}
+    if not losses and not any(groups.values()):
         return _section("training", "Training", el("p", "No training history was recorded.", class_="empty"))
     parts = []
     if losses:
         charts = [line_chart(f"loss{row}", s.name, [s], x_name="update") for row, s in enumerate(losses)]
         parts += [el("h3", "Loss terms"), el("div", charts, class_="panels")]
-    if metrics:
-        chosen = None if report.selected_epoch is None else (float(report.selected_epoch), "selected")
+    chosen = selected_epoch(report.history)
+    mark = None if chosen is None else (chosen, "selected")
+    for split, metrics in groups.items():
         charts = [
-            line_chart(
-                f"metric{row}", name, lines, x_name="epoch", y_text=percent, from_zero=True, mark=chosen
-            )
-            for row, (name, lines) in enumerate(metrics.items())
+            line_chart(f"{split}{n}", name, lines, x_name="epoch", y_text=percent, from_zero=True, mark=mark)
+            for n, (name, lines) in enumerate(metrics.items())
         ]
-        parts += [el("h3", "Validation"), el("div", charts, class_="panels")]
+        if charts:
+            parts += [el("h3", split.capitalize()), el("div", charts, class_="panels")]
     return _section("training", "Training", *parts)
 
 
@@ -266,7 +269,7 @@ def _card(
             el("div", el("small", "IoU "), f"{shown.iou:.2f}", class_="score"),
             class_="top",
         ),
-        el("p", f"video {query.video} · query {query.id} · {query.duration:.1f} s", class_="about"),
+        el("p", f"video {query.video} · query {query.id} · {_length(query.duration)}", class_="about"),
         el("div", images, class_="strip", role="img", aria_label="Frames of the video over time")
         if strip
         else None,
@@ -274,6 +277,10 @@ def _card(
         class_="card",
         data_find=f"{query.text} {query.video} {query.id}".lower(),
     )
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < LONG else format_clock(seconds)
 
 
 def _footer() -> str:

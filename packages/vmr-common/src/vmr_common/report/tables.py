@@ -70,7 +70,10 @@ def metric_table(key: str, title: str, rows: Rows) -> Markup:
         figures = [el("td", cell, class_=edge) for cell, edge in zip(cells, edges, strict=True)]
         return el("tr", el("th", name, scope="row"), figures)
 
-    top = [el("th", name, class_="group", colspan=len(names), scope="colgroup") for name, names in groups]
+    top = [
+        el("th", el("span", name), class_="group", colspan=len(names), scope="colgroup")
+        for name, names in groups
+    ]
     second = [
         el("th", name, scope="col", class_=edge) for (_, name), edge in zip(columns, edges, strict=True)
     ]

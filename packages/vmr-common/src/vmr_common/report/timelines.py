@@ -20,6 +20,7 @@ FloatArray: TypeAlias = "NDArray[np.float64]"
 ROW, BAR, CURVE_ROW = 16, 9, 34
 RANKS = 5
 MAX_POINTS = 160
+LONG = 600.0  # seconds from which on times are written in minutes
 
 
 def time_end(query: Query) -> float:
@@ -45,7 +46,7 @@ def timeline(key: str, shown: Shown, curves: Sequence[Curve], bias: Prediction |
         y += CURVE_ROW
     guesses = shown.prediction
     if guesses is None or not len(guesses.moments):
-        parts.append(el("text", "no prediction", x="0", y=y + ROW * 0.75, class_="tick"))
+        parts.append(el("text", "no prediction", x="0", y=y + ROW * 0.6, class_="tick"))
         y += ROW
     else:
         ious = moment_ious(guesses.moments[:RANKS], query.moments)
@@ -103,7 +104,7 @@ def time_ticks(end: float) -> list[tuple[float, str]]:
         >>> time_ticks(1300.0)
         [(0.0, '0:00'), (300.0, '5:00'), (600.0, '10:00'), (900.0, '15:00'), (1200.0, '20:00')]
     """
-    if end < 600:
+    if end < LONG:
         places = [place for place in nice_ticks(0.0, end, 5) if place <= end]
         return [(p, f"{p:g} s" if p == places[-1] else f"{p:g}") for p in places]
     steps = (120, 300, 600, 900, 1800, 3600, 7200, 14400)
@@ -189,6 +190,11 @@ def _axis(bottom: float, end: float) -> list[Markup]:
     return parts
 
 
+def _fitting(name: str, length: int = 10) -> str:
+    """A name cut to the width of the label column; the legend has it in full."""
+    return name if len(name) <= length else name[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def _curve_row(curve: Curve, y: float, end: float) -> list[Markup]:
     if not len(curve.times):
         return []
@@ -203,5 +209,5 @@ def _curve_row(curve: Curve, y: float, end: float) -> list[Markup]:
     return [
         el("svg", layer, x="0", y=y + 3, width="100%", height=CURVE_ROW - 6),
         el("line", x1="0", x2="100%", y1=floor, y2=floor, class_="grid"),
-        _label(curve.name, floor - 9),
+        _label(_fitting(curve.name), floor - 9),
     ]
