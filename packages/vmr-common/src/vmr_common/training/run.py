@@ -14,7 +14,15 @@ from vmr_common.errors import UserError
 from vmr_common.files import atomic_path, read_json_lines, write_json_lines, write_text
 from vmr_common.training import distributed
 
-_OWN = ("config.yaml", "metrics.jsonl", "checkpoints", "predictions.jsonl", "report.html", "tensorboard")
+_OWN = (
+    "config.yaml",
+    "metrics.jsonl",
+    "checkpoints",
+    "predictions.jsonl",
+    "report.html",
+    "report.json",
+    "tensorboard",
+)
 
 
 class RunFolder:
