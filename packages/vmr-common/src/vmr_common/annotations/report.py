@@ -175,9 +175,7 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
             identifier = f"{record.video}_{numbers[record.video]}"
             numbers[record.video] += 1
         if identifier in used:
-            raise UserError(
-                f"{record.where}: query id {identifier!r} occurs twice (first at {used[identifier]})"
-            )
+            raise UserError(f"{record.where}: id {identifier!r} occurs twice (first at {used[identifier]})")
         used[identifier] = record.where
         counts.update(_irregularities(record))
         counts.update(repeats.of(record))

@@ -110,7 +110,7 @@ def _lines(path: str | Path, durations: Mapping[str, float], *, with_point: bool
         video = head[0]
         if video not in durations:
             raise UserError(
-                f"{where}: video {video!r} has no duration (the table knows {len(durations)} videos)"
+                f"{where}: video {video!r} is not among the {len(durations)} of the table of durations"
             )
         yield Record(
             where=where,

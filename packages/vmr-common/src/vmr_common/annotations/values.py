@@ -14,7 +14,7 @@ _SHOWN = 60
 def shown(value: Any) -> str:
     """A value for an error message: its text, shortened."""
     if isinstance(value, dict | list):
-        return f"a {'list' if isinstance(value, list) else 'object'} of {len(value)}"
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits refuses to be printed
