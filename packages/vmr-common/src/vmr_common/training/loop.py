@@ -337,12 +337,13 @@ class Trainer:
         self.best = distributed.from_rank_zero(self._read_best)
 
     def _require_same_run(self, found: Checkpoint) -> None:
-        now = {"seed": self.config.seed, "global_batch": self.config.global_batch}
-        pairs = [(f"train.{name}", found.meta["train"][name], value) for name, value in now.items()]
+        now = {"train": asdict(self.config), "optim": asdict(self.optim)}
+        options = [("train", "seed"), ("train", "global_batch"), ("optim", "optimizer")]
+        pairs = [(f"{part}.{name}", found.meta[part][name], now[part][name]) for part, name in options]
         pairs.append(("the number of training queries", found.meta["train_queries"], self.plan.size))
         for name, before, value in pairs:
             if before != value:
-                raise UserError(f"{found.path}: cannot resume, {name} was {before} and is now {value}")
+                raise UserError(f"{found.path}: cannot resume, {name} was {before!r} and is now {value!r}")
         if found.state != json.loads(json.dumps(self.task.state())):
             raise UserError(
                 f"{found.path}: cannot resume, the task's state (vocabulary and the like) has changed since"
