@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from vmr_common import metrics, protocols
-from vmr_common.records import Prediction, Query
+from vmr_common.files import read_json_lines
+from vmr_common.records import Prediction, Query, read_predictions
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLIC = DATA / "eval_public"
@@ -196,6 +197,72 @@ def test_published_values_of_a_real_system(path, group, variant):
     assert scores.num_queries == published["evaluated_queries"]
     named = {key.replace("_IoU_", ",IoU@"): value for key, value in published.items() if "_IoU_" in key}
     compare(scores.values, {**named, "mIoU": published["mIoU"]}, mean_tolerance=1e-9)
+
+
+@pytest.mark.parametrize(("path", "group", "variant"), groups("window_recall"))
+def test_window_recall(path, group, variant):
+    expected = json.loads(path.read_text())[group]
+    case = arrays(path)
+    positive = metrics.positive_windows(
+        case["gt_raw"], clip_length=expected["clip_length_sec"], window_clips=expected["max_v_l"]
+    )
+    ranks = [int(key.removeprefix("R@")) for key in expected if key.startswith("R@")]
+    found = metrics.window_recall(case["window_rank"], positive, ranks)
+    np.testing.assert_allclose(found, [expected[f"R@{rank}"] for rank in ranks], rtol=0, atol=SINGLE)
+
+
+@cache
+def highlights_truth(qids):
+    """The split of QVHighlights that has exactly these ids."""
+    for name in ("val_release.jsonl", "test_with_gt.jsonl.gz", "train_release.jsonl.gz"):
+        rows = [row for _, row in read_json_lines(DATA / "qvhighlights" / f"highlight_{name}")]
+        if {str(row["qid"]) for row in rows} == qids:
+            return [
+                Query(
+                    id=str(row["qid"]),
+                    video=row["vid"],
+                    text=row["query"],
+                    duration=row["duration"],
+                    moments=row["relevant_windows"],
+                    saliency=np.array(row["saliency_scores"], dtype=float),
+                    saliency_clips=np.array(row["relevant_clip_ids"], dtype=np.int64),
+                )
+                for row in rows
+            ]
+    raise AssertionError("no split of QVHighlights has these query ids")
+
+
+@cache
+def highlights_values(path):
+    found = [
+        path.with_name(stem(path) + ending) for ending in ("_preds.jsonl.gz", "_preds.jsonl", ".jsonl.gz")
+    ]
+    predictions = read_predictions(next(file for file in found if file.is_file()))
+    queries = highlights_truth(frozenset(prediction.query for prediction in predictions))
+    return protocols.protocol("qvhighlights").score(queries, predictions).values
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "variant"), groups("full", "short", "middle", "long", "HL-min-Fair")
+)
+def test_qvhighlights(path, group, variant):
+    expected = json.loads(path.read_text())
+    values = highlights_values(path)
+    if group == "HL-min-Fair":
+        flat = {
+            f"HL-{level},{ours}": expected[f"HL-min-{level}"][name]
+            for level in ("Fair", "Good", "VeryGood")
+            for ours, name in (("mAP", "HL-mAP"), ("Hit@1", "HL-Hit1"))
+        }
+    else:
+        prefix = "" if group == "full" else f"{group} "
+        kind = {"MR-mAP": "mAP", "MR-R1": "R@1"}[variant]
+        flat = {
+            f"{prefix}{kind},mean" if key == "average" else f"{prefix}{kind},IoU@{float(key):g}": value
+            for key, value in expected[group][variant].items()
+        }
+    found = {key: round(100 * values[key], 6) for key in flat}
+    assert found == flat
 
 
 def suppression_cases():

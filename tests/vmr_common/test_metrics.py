@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vmr_common import metrics
+from vmr_common.metrics import overlap
 
 TIMES = st.floats(-1000, 1000, allow_nan=False).map(lambda value: round(value, 3))
 WINDOWS = arrays(np.float64, st.tuples(st.integers(1, 12), st.just(2)), elements=TIMES).map(
@@ -150,7 +151,7 @@ def test_an_overlap_equal_to_the_suppression_threshold_is_kept():
 def test_suppression_in_chunks_equals_suppression_at_once(monkeypatch):
     windows = np.sort(np.random.default_rng(0).random((50, 20, 2)), axis=-1)
     whole = metrics.nms(windows, 0.4, limit=7)
-    monkeypatch.setattr(metrics, "_CHUNK", 60)
+    monkeypatch.setattr(overlap, "_CHUNK", 60)
     np.testing.assert_array_equal(metrics.nms(windows, 0.4, limit=7), whole)
 
 

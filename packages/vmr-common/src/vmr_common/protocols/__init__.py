@@ -13,6 +13,7 @@ from vmr_common.protocols.presets import (
     strict,
     viga,
 )
+from vmr_common.protocols.qvhighlights import QVHighlights, qvhighlights
 from vmr_common.protocols.recall import PerQuery, Protocol, Suppression
 from vmr_common.protocols.scores import Scores, format_table
 
@@ -20,6 +21,7 @@ __all__ = [
     "Packed",
     "PerQuery",
     "Protocol",
+    "QVHighlights",
     "Scores",
     "Suppression",
     "ego4d_nlq",
@@ -32,6 +34,7 @@ __all__ = [
     "proposal_map",
     "proposal_map_targets",
     "protocol",
+    "qvhighlights",
     "strict",
     "viga",
 ]

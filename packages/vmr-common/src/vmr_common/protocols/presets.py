@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vmr_common.errors import UserError
+from vmr_common.protocols.qvhighlights import qvhighlights
 from vmr_common.protocols.recall import Protocol, Suppression
 
 
@@ -163,6 +164,7 @@ _PRESETS: dict[str, Callable[[], Protocol]] = {
     "ego4d-nlq": ego4d_nlq,
     "mad": mad,
     "mad-vlg": mad_vlg,
+    "qvhighlights": qvhighlights,
 }
 
 

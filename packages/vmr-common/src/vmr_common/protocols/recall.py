@@ -165,9 +165,11 @@ class Protocol:
         return ", ".join(parts)
 
     def _pack(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> Packed:
-        # suppression may reach any rank; otherwise only the first windows can matter
-        limit = None if self.nms is not None else max((*self.ranks, *self.miou_ranks))
-        return pack(queries, predictions, limit)
+        return pack(queries, predictions, self._limit())
+
+    def _limit(self) -> int | None:
+        """How many of the given windows can matter; suppression may reach any."""
+        return None if self.nms is not None else max((*self.ranks, *self.miou_ranks))
 
     def _targets(self, packed: Packed) -> Floats:
         targets: Floats = packed.truth

@@ -1,9 +1,4 @@
-"""Temporal overlap, suppression, recall and average precision: pure functions on numpy arrays.
-
-The rule sets of published evaluations are built from these in `vmr_common.protocols`. Windows are
-``[start, end]`` along the last axis, in any one unit. Everything is batched over queries: a loop runs at most
-over ranks, annotators or thresholds.
-"""
+"""Temporal overlap, suppression and recall at n."""
 
 from __future__ import annotations
 
@@ -22,7 +17,8 @@ Compare = Literal[">=", ">"]
 _CHUNK = 1 << 16  # windows handled at once by `nms`: its temporaries then stay in the processor's cache
 
 
-def _floating(values: ArrayLike) -> Floats:
+def floating(values: ArrayLike) -> Floats:
+    """Values as they are if they are floating-point, else as float64."""
     array = np.asarray(values)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
 
@@ -58,7 +54,7 @@ def iou(
     """
     if eps and union != "hull":
         raise ValueError("eps belongs to the hull form of the overlap")
-    first, second = _floating(a), _floating(b)
+    first, second = floating(a), floating(b)
     starts, ends = (first[..., 0], second[..., 0]), (first[..., 1], second[..., 1])
     shared = np.minimum(*ends) - np.maximum(*starts)
     if union == "hull":
@@ -115,7 +111,7 @@ def nms(
         >>> nms([[[0, 10], [0, 9]], [[0, 10], [20, 30]]], 0.5).tolist()
         [[0, -1], [0, 1]]
     """
-    windows = _floating(moments)
+    windows = floating(moments)
     if windows.ndim == 2:
         single = nms(
             windows[None],
@@ -138,7 +134,7 @@ def nms(
     order: Integers | None = None
     if scores is not None:
         # padding sorts last whatever its score is
-        ranking = np.where(valid, -_floating(scores), np.inf)
+        ranking = np.where(valid, -floating(scores), np.inf)
         order = np.argsort(ranking, axis=1, kind="stable")
         windows = np.take_along_axis(windows, order[..., None], axis=1)
         valid = np.take_along_axis(valid, order, axis=1)
@@ -188,7 +184,7 @@ def best_at(overlaps: ArrayLike, ranks: Sequence[int]) -> Floats:
         >>> best_at([[0.2, 0.7, 0.1]], [1, 5]).tolist()
         [[0.2, 0.7]]
     """
-    values = _floating(overlaps)
+    values = floating(overlaps)
     if list(ranks) != sorted({int(rank) for rank in ranks}) or (ranks and ranks[0] < 1):
         raise ValueError(f"ranks must increase from at least 1, found {list(ranks)}")
     best = np.zeros((len(values), len(ranks)), dtype=values.dtype)
@@ -212,7 +208,7 @@ def hits(overlaps: ArrayLike, threshold: float, compare: Compare = ">=") -> Bool
         >>> hits([0.4, 0.5, float("nan")], 0.5).tolist(), hits([0.5], 0.5, ">").tolist()
         ([False, True, False], [False])
     """
-    values = _floating(overlaps)
+    values = floating(overlaps)
     limit = values.dtype.type(threshold)
     return np.asarray(values >= limit if compare == ">=" else values > limit)
 

@@ -1,0 +1,42 @@
+"""Temporal overlap, suppression, recall and average precision: pure functions on numpy arrays.
+
+The rule sets of published evaluations are built from these in `vmr_common.protocols`. Windows are
+``[start, end]`` along the last axis, in any one unit. Everything is batched over queries: loops run at most
+over ranks, thresholds or distinct proposals.
+"""
+
+from vmr_common.metrics.overlap import (
+    Booleans,
+    Compare,
+    Floats,
+    Integers,
+    Union,
+    best_at,
+    hits,
+    iou,
+    nms,
+    recall,
+)
+from vmr_common.metrics.precision import average_precision, match, step_precision
+from vmr_common.metrics.proposals import map_proposals, top_proposals
+from vmr_common.metrics.windows import positive_windows, window_recall
+
+__all__ = [
+    "Booleans",
+    "Compare",
+    "Floats",
+    "Integers",
+    "Union",
+    "average_precision",
+    "best_at",
+    "hits",
+    "iou",
+    "map_proposals",
+    "match",
+    "nms",
+    "positive_windows",
+    "recall",
+    "step_precision",
+    "top_proposals",
+    "window_recall",
+]

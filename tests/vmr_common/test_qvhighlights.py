@@ -1,0 +1,159 @@
+"""The QVHighlights protocol on hand-made cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+from vmr_common import protocols
+from vmr_common.errors import UserError
+from vmr_common.records import Prediction, Query
+
+PROTOCOL = protocols.protocol("qvhighlights")
+
+
+def query(identifier="a", moments=((0, 8),), duration=20.0, labels=None):
+    clips = None if labels is None else np.array(sorted(labels), dtype=np.int64)
+    rows = None if labels is None else np.array([labels[clip] for clip in sorted(labels)], dtype=float)
+    return Query(
+        id=identifier,
+        video="v",
+        text="x",
+        duration=duration,
+        moments=list(moments),
+        saliency=rows,
+        saliency_clips=clips,
+    )
+
+
+def prediction(identifier="a", windows=((0, 8),), scores=None, saliency=None):
+    scores = np.linspace(1, 0.1, len(windows)) if scores is None else scores
+    saliency = None if saliency is None else np.array(saliency, dtype=float)
+    return Prediction(query=identifier, video="v", moments=list(windows), scores=scores, saliency=saliency)
+
+
+def values(queries, predictions):
+    return PROTOCOL.score(queries, predictions).values
+
+
+def test_recall_trusts_the_order_and_precision_the_score():
+    found = values([query()], [prediction(windows=[(10, 20), (0, 8)], scores=[0.1, 0.9])])
+    assert found["R@1,IoU@0.5"] == 0.0
+    assert found["mAP,IoU@0.5"] == 1.0
+
+
+def test_each_target_is_claimed_once():
+    queries = [query(moments=[(0, 8), (12, 20)])]
+    found = values(queries, [prediction(windows=[(0, 8), (0, 8), (12, 20)])])
+    assert found["mAP,IoU@0.5"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
+    assert found["R@1,IoU@0.95"] == 1.0
+
+
+def test_a_target_of_one_length_makes_other_windows_wrong():
+    queries = [query(moments=[(0, 8), (20, 40)], duration=60.0), query("b", moments=[(0, 50)], duration=60.0)]
+    found = values(queries, [prediction(windows=[(20, 40), (0, 8)]), prediction("b", windows=[(0, 50)])])
+    assert found["short mAP,mean"] == 0.5
+    assert found["middle mAP,mean"] == 1.0
+    assert found["long mAP,mean"] == 1.0
+    assert found["short R@1,IoU@0.5"] == 0.0
+    assert found["middle R@1,IoU@0.5"] == 1.0
+
+
+def test_a_length_without_targets_has_no_value():
+    found = values([query()], [prediction()])
+    assert "short mAP,mean" in found
+    assert "long mAP,mean" not in found
+    assert all(math.isfinite(value) for value in found.values())
+
+
+def test_lengths_are_open_below_and_closed_above():
+    found = values([query(moments=[(0, 10)])], [prediction(windows=[(0, 10)])])
+    assert "short mAP,mean" in found
+    assert "middle mAP,mean" not in found
+
+
+def test_only_ten_windows_count():
+    windows = [(10, 20)] * 10 + [(0, 8)]
+    assert values([query()], [prediction(windows=windows)])["mAP,IoU@0.5"] == 0.0
+    assert values([query()], [prediction(windows=windows[1:])])["mAP,IoU@0.5"] == 0.1
+
+
+def test_missing_and_empty_predictions_are_misses_and_counted():
+    queries = [query(), query("b"), query("c")]
+    scores = PROTOCOL.score(queries, [prediction(), prediction("b", windows=[])])
+    assert scores.num_missing == 2
+    assert scores.values["R@1,IoU@0.5"] == scores.values["mAP,mean"] == 0.3333
+
+
+def test_figures_are_rounded_to_hundredths_of_a_percent():
+    queries = [query(str(n)) for n in range(3)]
+    found = values(queries, [prediction("0"), prediction("1", [(9, 20)]), prediction("2", [(9, 20)])])
+    assert found["R@1,IoU@0.5"] == 0.3333
+
+
+def test_highlights_by_any_annotator_and_by_the_mean_over_annotators():
+    queries = [query(labels={2: [4, 0, 0], 3: [2, 2, 2]}, duration=10.0)]
+    found = values(queries, [prediction(saliency=[0, 0, 1, 0.5, 0])])
+    assert found["HL-VeryGood,Hit@1"] == 1.0
+    assert found["HL-VeryGood,mAP"] == 0.3333  # one annotator right, two without any such clip
+    assert found["HL-Fair,mAP"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
+
+
+def test_score_lists_are_cut_or_padded_to_the_clips():
+    labels = {0: [4], 4: [4]}
+    short = values([query(labels=labels, duration=10.0)], [prediction(saliency=[1.0])])
+    assert short["HL-Fair,Hit@1"] == 1.0
+    assert short["HL-Fair,mAP"] == pytest.approx((1 + 2 / 5) / 2, abs=1e-4)
+    # past the last clip: cut for the precision, and no hit if it is the best
+    longer = values([query(labels=labels, duration=10.0)], [prediction(saliency=[2, 0, 0, 0, 1, 9])])
+    assert longer["HL-Fair,Hit@1"] == 0.0
+    assert longer["HL-Fair,mAP"] == 1.0
+
+
+def test_highlights_are_left_out_without_scores_or_labels_and_missed_where_some_lack():
+    labels = {0: [4]}
+    assert not any(key.startswith("HL") for key in values([query(labels=labels)], [prediction()]))
+    assert not any(key.startswith("HL") for key in values([query()], [prediction(saliency=[1.0])]))
+    queries = [query(labels=labels), query("b", labels=labels)]
+    found = values(queries, [prediction(saliency=[1.0]), prediction("b")])
+    assert found["HL-Fair,Hit@1"] == found["HL-Fair,mAP"] == 0.5
+
+
+def test_queries_without_labels_do_not_count_for_highlights():
+    queries = [query(labels={0: [4]}), query("b"), query("c", labels={})]
+    predictions = [prediction(name, saliency=[1.0]) for name in "abc"]
+    found = values(queries, predictions)
+    assert found["HL-Fair,Hit@1"] == 0.5
+
+
+def test_labels_past_the_last_clip_are_ignored():
+    found = values([query(labels={0: [4], 9: [4]}, duration=6.0)], [prediction(saliency=[1, 0, 0])])
+    assert found["HL-Fair,mAP"] == 1.0
+
+
+def test_a_clip_score_that_is_not_finite_is_the_users_error():
+    with pytest.raises(UserError, match="clip score of query 'a' is not finite"):
+        values([query(labels={0: [4]})], [prediction(saliency=[math.nan])])
+
+
+def test_per_query_values_average_to_the_scores():
+    rng = np.random.default_rng(0)
+    queries, predictions = [], []
+    for n in range(30):
+        cuts = np.sort(rng.choice(np.arange(0, 76), 6, replace=False)) * 2.0
+        moments = cuts.reshape(3, 2)[: rng.integers(1, 4)].tolist()
+        queries.append(
+            query(str(n), moments, 150.0, {int(clip): [4, 2, 0] for clip in rng.choice(75, 5, False)})
+        )
+        windows = np.sort(rng.random((8, 2)) * 150)
+        predictions.append(prediction(str(n), [*windows.tolist(), moments[0]], saliency=rng.random(75)))
+    parts = PROTOCOL.per_query(queries, predictions)
+    for key, value in values(queries, predictions).items():
+        assert np.nanmean(parts[key]) == pytest.approx(value, abs=1e-4)
+
+
+def test_a_table_shows_the_brief_figures():
+    scores = PROTOCOL.score([query(labels={0: [4]})], [prediction(saliency=[1.0])])
+    titles = protocols.format_table([("mine", scores)]).split("\n")[1]
+    assert titles.split()[:4] == ["%", "R@1,0.5", "0.7", "mAP,0.5"]
+    assert "0.95" not in titles
