@@ -7,8 +7,9 @@ All sums are of integers (float64 holds them exactly), so their order, and with 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-def _lookup() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _lookup() -> tuple[NDArray[np.uint8], Doubles, Doubles]:
     """Hue bin, saturation and chroma (both 0 to 255) of every colour at `BITS` bits per channel."""
     step = 256 >> BITS
     level = np.arange(1 << BITS) * step + step // 2
@@ -49,11 +50,14 @@ def _lookup() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     hue = np.floor(sixth * HUES / 6 + 0.5).astype(np.int64) % HUES
     saturation = chroma * 255 // high
     coloured = saturation > GREY * 255
-    return np.where(coloured, hue, NOTHING), np.where(coloured, saturation, 0), np.where(coloured, chroma, 0)
+    return (
+        np.where(coloured, hue, NOTHING).astype(np.uint8),
+        np.where(coloured, saturation, 0).astype(np.float64),
+        np.where(coloured, chroma, 0).astype(np.float64),
+    )
 
 
 BIN, SATURATION, CHROMA = _lookup()
-SMALL_BIN = BIN.astype(np.uint8)
 
 
 def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int32]:
@@ -69,17 +73,18 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
     count, size = frames.shape[0], frames.shape[1]
     codes = (frames >> (8 - BITS)).astype(np.int32)
     code = (codes[..., 0] << 2 * BITS) | (codes[..., 1] << BITS) | codes[..., 2]
-    label = SMALL_BIN[code]
+    label = BIN[code]
     frame, y, x = np.nonzero(label != NOTHING)
     code = code[frame, y, x]
     hue, saturation, chroma = BIN[code], SATURATION[code], CHROMA[code]
-    edges = _edges(label, (frame, y, x), hue)
+    edges = _edges(label, (frame, y, x))
 
-    def total(key: Ints, weight: NDArray[Any], groups: int) -> Doubles:
-        return np.bincount(key, weight, count * groups).reshape(count, groups)
+    def total(key: Ints, weight: Doubles, groups: int) -> Doubles:
+        sums: Doubles = np.asarray(np.bincount(key, weight, count * groups), np.float64)
+        return sums.reshape(count, groups)
 
-    # coordinates from the frame's middle, in half pixels, so that they are integers
-    x2, y2 = 2 * x + 1 - size, 2 * y + 1 - size
+    # coordinates from the frame's middle, in half pixels, so that they are whole numbers
+    x2, y2 = (np.asarray(2 * v + 1 - size, np.float64) for v in (x, y))
     weights = {
         "mass": saturation,
         "x": saturation * x2,
@@ -92,20 +97,23 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
     }
     by_hue = {name: total(frame * HUES + hue, weight, HUES) for name, weight in weights.items()}
     cell = (frame * CELLS + y * CELLS // size) * CELLS + x * CELLS // size
-    channels = frames[frame, y, x].T.astype(np.int64)
+    channels = frames[frame, y, x].T.astype(np.float64)
     by_cell = [total(cell, weight, CELLS * CELLS) for weight in (*channels, saturation, edges)]
     columns = _hue_rows(by_hue, size, frames_per_row) + _cell_rows(by_cell, size, frames_per_row)
     return np.rint(np.concatenate(columns, axis=1) * UNIT).astype(np.int32)
 
 
-def _edges(label: NDArray[np.uint8], place: tuple[Ints, Ints, Ints], hue: Ints) -> Ints:
-    """For each coloured pixel, how many of its four neighbours have another bin."""
+def _edges(label: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
+    """For each coloured pixel, how many of its four neighbours have another bin (none beyond the border)."""
     frame, y, x = place
-    last = label.shape[1] - 1
-    count = np.zeros(len(hue), np.int64)
-    for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-        count += label[frame, np.clip(y + dy, 0, last), np.clip(x + dx, 0, last)] != hue
-    return count
+    side = label.shape[1] + 2
+    bins = np.pad(label, ((0, 0), (1, 1), (1, 1)), mode="edge").ravel()
+    here = (frame * side + y + 1) * side + x + 1
+    own = bins[here]
+    count = np.zeros(len(own), np.int8)
+    for step in (1, -1, side, -side):
+        count += bins[here + step] != own
+    return count.astype(np.float64)
 
 
 def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles]:
@@ -169,9 +177,9 @@ class Projection:
     rare is not blown up.
 
     Attributes:
-        mean: ``(S,)`` in units of ``1 / UNIT``.
-        deviation: ``(S,)`` in the same units, positive.
-        matrix: ``(S, D)`` whole numbers in float64.
+        mean: ``(K,)`` whole numbers in units of ``1 / UNIT``, one per kind of statistic.
+        deviation: ``(K,)`` likewise, at least 1.
+        matrix: ``(sum(COLUMNS), D)`` whole numbers.
     """
 
     mean: Doubles
@@ -179,27 +187,33 @@ class Projection:
     matrix: Doubles
 
     @classmethod
+    def drawn(cls, mean: Sequence[float], deviation: Sequence[float], dim: int, seed: int) -> Projection:
+        """With the given constants and a matrix drawn from a seed."""
+        matrix = np.floor(Draw(seed, 9002).array(sum(COLUMNS), dim) * (2 * LEVELS + 1)) - LEVELS
+        return cls(np.array(mean, float), np.array(deviation, float), matrix)
+
+    @classmethod
     def fit(cls, rows: NDArray[np.int32], dim: int, seed: int) -> Projection:
-        """Constants from the training videos' statistics ``(N, S)`` and a projection drawn from a seed."""
+        """With the constants of the training videos' statistics ``(N, sum(COLUMNS))``."""
         means, deviations = [], []
         for block in np.split(rows, np.cumsum(COLUMNS)[:-1], axis=1):
-            mean = int(np.rint(block.sum(dtype=np.int64) / block.size))
+            mean = round(int(block.sum(dtype=np.int64)) / block.size)
             squares = int(((block.astype(np.int64) - mean) ** 2).sum())
             means.append(mean)
-            deviations.append(max(1.0, np.rint(np.sqrt(squares / block.size))))
-        matrix = np.floor(Draw(seed, 9002).array(rows.shape[1], dim) * (2 * LEVELS + 1)) - LEVELS
-        return cls(np.repeat(np.array(means, float), COLUMNS), np.repeat(deviations, COLUMNS), matrix)
+            deviations.append(max(1, round(math.sqrt(squares / block.size))))
+        return cls.drawn(means, deviations, dim, seed)
 
     def __call__(self, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Features ``(T, D)`` float32 of statistics ``(T, S)``; entries are of the order of one."""
-        scaled = np.clip((rows - self.mean) / self.deviation, -LIMIT, LIMIT) * np.repeat(WEIGHTS, COLUMNS)
+        """Features ``(T, D)`` float32 of statistics ``(T, sum(COLUMNS))``; of the order of one."""
+        mean, deviation, weight = (np.repeat(v, COLUMNS) for v in (self.mean, self.deviation, WEIGHTS))
+        scaled = np.clip((rows - mean) / deviation, -LIMIT, LIMIT) * weight
         # whole numbers: the matrix product is exact in float64, in whatever order it is summed
         mixed: Doubles = np.rint(scaled * FINE) @ self.matrix
-        power = float(np.dot(np.square(WEIGHTS), COLUMNS)) * LEVELS * (LEVELS + 1) / 3
-        features: NDArray[np.float32] = (mixed / (FINE * power**0.5)).astype(np.float32)
+        power = sum(w * w * n for w, n in zip(WEIGHTS, COLUMNS, strict=True)) * LEVELS * (LEVELS + 1) / 3
+        features: NDArray[np.float32] = (mixed / (FINE * math.sqrt(power))).astype(np.float32)
         return features
 
     def digest(self) -> str:
-        """SHA-256 of the constants, hexadecimal."""
-        parts = (self.mean, self.deviation, self.matrix, np.array(WEIGHTS))
+        """SHA-256 of everything that turns pixels into features, hexadecimal."""
+        parts = (self.mean, self.deviation, self.matrix, np.array(WEIGHTS), np.array(COLUMNS))
         return hashlib.sha256(b"".join(np.ascontiguousarray(p, "<f8").tobytes() for p in parts)).hexdigest()

@@ -182,13 +182,14 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
         unseen += [query.id for query, combination in rows if combination in held_out]
         write_json_lines(folder / f"{split}.jsonl", ({**canonical_row(q), "split": split} for q, _ in rows))
     write_text(folder / "words.txt", word_table(spec))
-    _write_features(folder / "features.h5", spec)
+    projection = _write_features(folder / "features.h5", spec)
     meta = {
         "generator": GENERATOR,
         "creator": creator(),
         "spec": spec.to_json(),
         "held_out": sorted(held_out),
         "held_out_queries": unseen,
+        "standardisation": {"mean": projection.mean.tolist(), "deviation": projection.deviation.tolist()},
     }
     write_text(folder / META, json.dumps(meta, indent=1) + "\n")
     sums = {
@@ -204,7 +205,7 @@ def _umask() -> int:
     return current
 
 
-def _write_features(path: Path, spec: ShapesSpec) -> None:
+def _write_features(path: Path, spec: ShapesSpec) -> Projection:
     videos = [video for split in SPLITS for video in spec.videos(split)]
 
     def rows(video: str) -> NDArray[np.int32]:
@@ -229,9 +230,9 @@ def _write_features(path: Path, spec: ShapesSpec) -> None:
         source=f"Shapes, generator {GENERATOR}, seed {spec.seed}",
         creator=creator(),
     )
-    write_features(
-        path, ((v, projection(t)) for v, t in zip(videos, table, strict=True)), manifest, "float32"
-    )
+    items = ((video, projection(t)) for video, t in zip(videos, table, strict=True))
+    write_features(path, items, manifest, "float32")
+    return projection
 
 
 def read_spec(folder: str | Path) -> ShapesSpec:

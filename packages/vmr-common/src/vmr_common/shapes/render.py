@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Track:
-    """Where a thing is in each of F frames: centre, scale, angle (degrees) and whether it shows, all ``(F,)``."""
+    """Where a thing is in each of F frames: centre, scale, angle (degrees) and if it shows; all ``(F,)``."""
 
     x: Floats
     y: Floats

@@ -6,6 +6,8 @@ closer than chance. Nothing else enters: the vectors are made from the lexicon a
 
 from __future__ import annotations
 
+import math
+
 from vmr_common.shapes.language import ADJECTIVES, ANYTHING, GO, NOUNS, PLACES, VERBS, vocabulary
 from vmr_common.shapes.spec import COLOURS, Draw, ShapesSpec
 
@@ -20,7 +22,7 @@ def word_table(spec: ShapesSpec) -> str:
 
     def gaussian() -> list[float]:
         # four uniforms are normal enough, and the same on every machine
-        return [float(v) for v in (draw.array(spec.word_dim, 4).sum(axis=1) - 2) * 3**0.5]
+        return [float(v) for v in (draw.array(spec.word_dim, 4).sum(axis=1) - 2) * math.sqrt(3)]
 
     def drawn(names: set[str]) -> dict[str, list[float]]:
         return {name: gaussian() for name in sorted(names)}
