@@ -160,6 +160,17 @@ def test_a_closed_store_opens_again(file):
     assert np.array_equal(store["v0"], data["v0"])
 
 
+def test_others_may_hold_the_same_file_open(file):
+    path, data = file
+    with h5py.File(path, "r") as theirs:
+        assert np.array_equal(FeatureStore(path)["v0"], data["v0"])
+        assert np.array_equal(theirs["v1"][()], data["v1"])
+    with FeatureStore(path) as store:
+        store["v0"]
+        with h5py.File(path, "r") as theirs:
+            assert np.array_equal(theirs["v1"][()], data["v1"])
+
+
 # --- what can be wrong -------------------------------------------------------------------------------------
 
 

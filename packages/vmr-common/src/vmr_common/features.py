@@ -66,6 +66,7 @@ class FeatureStore:
             raise UserError(
                 f"{len(self.paths)} feature sources but {len(keys)} keys: give one key, or one per source"
             )
+        self.keys = keys
         self._sources: list[Source] = [
             open_source(path, name) for path, name in zip(self.paths, keys, strict=True)
         ]
@@ -194,7 +195,7 @@ def write_features(
     if dtype not in ("float16", "float32"):
         raise UserError(f"{path}: features are written as float16 or float32, not {dtype!r}")
     count, width = 0, None
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for video, array in items:
             with np.errstate(over="ignore"):  # what does not fit becomes infinity, refused below
                 values = np.asarray(array).astype(dtype)
@@ -224,6 +225,9 @@ def _check_item(path: str | Path, video: str, values: NDArray[Any], width: int |
     return int(values.shape[1])
 
 
+_MANY_ROWS = 16  # from here on a mean per clip costs less than a step per row
+
+
 def pool(features: NDArray[Any], length: int) -> Features:
     """Pools ``(T, D)`` rows to a fixed number of clips, ``(length, D)`` float32.
 
@@ -245,12 +249,18 @@ def pool(features: NDArray[Any], length: int) -> Features:
     starts, sizes = bounds[:-1], np.diff(bounds)
     if sizes.max() <= 1:
         return features[starts]
-    # reduceat sums from each start to the next one, and for an empty range takes the row itself; the rows
-    # after the last bound must not leak into the last clip
-    used = features[: max(int(bounds[-1]), int(starts[-1]) + 1)]
-    sums = np.add.reduceat(used, starts, axis=0)
-    sums /= np.maximum(sizes, 1).astype(np.float32)[:, None]
-    return sums
+    if sizes.max() > _MANY_ROWS:
+        clips = [
+            features[start] if size == 0 else features[start : start + size].mean(axis=0)
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+        return np.stack(clips)
+    pooled = features[starts]
+    for offset in range(1, int(sizes.max())):
+        longer = sizes > offset
+        pooled[longer] += features[starts[longer] + offset]
+    pooled /= np.maximum(sizes, 1).astype(np.float32)[:, None]
+    return pooled
 
 
 class PooledFeatures:

@@ -1,0 +1,311 @@
+"""``vmr-data``: what annotation and feature files hold, whether they fit together, and converting them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from tqdm import tqdm
+
+from vmr_common.annotations import FORMATS, POLICIES, write_canonical
+from vmr_common.cli.run import command
+from vmr_common.convert import convert_features
+from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore, Manifest, check_store, creator
+from vmr_common.registry import ENTRIES, SHAPES
+from vmr_common.splits import Split, SplitConfig, data_root, load, load_split
+
+_DESCRIPTION = """
+Looks into annotations and features of video moment retrieval. Paths are relative to --data-root.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option as the other errors of the user."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="vmr-data", description=_DESCRIPTION, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def sub(name: str, run: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        made.set_defaults(run=run)
+        made.add_argument("--data-root", help="folder of the data sets (default: $VMR_DATA or data)")
+        return made
+
+    info = sub("info", _info, "Describe data sets, splits, annotation files and feature files.")
+    info.add_argument("name", nargs="?", help="data set or split; without any: list the registered ones")
+    _queries_options(info, split=False)
+    _features_options(info)
+
+    check = sub("check", _check, "List every problem of a split and its features; status 2 if there is one.")
+    _queries_options(check)
+    _features_options(check)
+    check.add_argument("--dim", type=int, help="expected width of a feature row")
+    check.add_argument("--min-rows", type=int, default=1, help="fewest feature rows per video (default 1)")
+
+    shapes = sub("shapes", _shapes, "Generate the embedded data set Shapes (also done on first use).")
+    shapes.add_argument("--folder", help="where (default: shapes under the data root)")
+
+    convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
+    _queries_options(convert)
+    _features_options(convert)
+    convert.add_argument("--out", required=True, help="file to write (relative to the current folder)")
+    convert.add_argument("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
+    for name, kind, about in (
+        ("extractor", str, "network and weights that made the features"),
+        ("fps", float, "frames per second that the extractor saw"),
+        ("stride-s", float, "seconds from one row to the next"),
+        ("window-s", float, "seconds of video that one row saw"),
+        ("source", str, "where the features come from"),
+    ):
+        convert.add_argument(f"--{name}", type=kind, help=f"manifest: {about}")
+    return parser
+
+
+def _queries_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
+    add = parser.add_argument
+    if split:
+        add("--split", help="registered split, such as charades-sta/test")
+    add("--annotations", help="annotation file instead of a split")
+    add("--format", default="auto", help=f"format of --annotations: auto (default), {', '.join(FORMATS)}")
+    add("--durations", help="durations for --annotations where its format has none: CSV (id, length) or JSON")
+    add("--policy", default="checked", help=f"irregular records of --annotations: {', '.join(POLICIES)}")
+    add("--videos", help="JSON file with the ids of the videos to keep")
+    add("--videos-key", help="which list of --videos")
+
+
+def _features_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--features", nargs="+", help="HDF5 files or folders of npy or npz files; several are joined")
+    add("--key", nargs="+", help="data set in each video's group, or array in each npz file")
+    add("--tolerance", type=int, default=2, help="rows that joined features may differ by (default 2)")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``vmr-data``."""
+    arguments = _parser().parse_args(argv)
+    arguments.data_root = data_root(arguments.data_root)
+    arguments.run(arguments)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
+
+
+def _load(arguments: argparse.Namespace, name: str | None) -> Split | None:
+    """The split that the options name, or None where they name none."""
+    if name is None and arguments.annotations is None:
+        if arguments.videos is not None:
+            raise UserError("--videos needs a split or --annotations")
+        return None
+    config = SplitConfig(
+        split=name,
+        annotations=arguments.annotations,
+        format=arguments.format,
+        videos=arguments.videos,
+        videos_key=arguments.videos_key,
+        durations=arguments.durations,
+        policy=arguments.policy,
+    )
+    return load(config, arguments.data_root)
+
+
+def _store(arguments: argparse.Namespace, dim: int | None = None) -> FeatureStore:
+    paths = [arguments.data_root / path for path in arguments.features]
+    keys = arguments.key
+    key = keys[0] if keys and len(keys) == 1 else keys
+    return FeatureStore(paths, key=key, dim=dim, tolerance=arguments.tolerance)
+
+
+def _progress(items: Sequence[str], what: str) -> Iterable[str]:
+    return tqdm(items, desc=what, unit="video", delay=2, disable=None, leave=False)
+
+
+# --- info --------------------------------------------------------------------------------------------------
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    if arguments.features:
+        _describe_features(_store(arguments))
+    if arguments.name is None and arguments.annotations is None:
+        if not arguments.features:
+            _list_registered()
+        return
+    splits = _named_splits(arguments)
+    _say(*_table(splits), "")
+    for split in splits:
+        _say(f"{split.name}  sha256 {split.hash[:16]}", *split.report.lines())
+
+
+def _list_registered() -> None:
+    rows = [["split", "records", "queries", "protocol", "policy", "file"]]
+    rows += [
+        [entry.name, _count(entry.read), _count(entry.kept), entry.protocol, entry.policy, entry.file]
+        for entry in ENTRIES.values()
+    ]
+    _say(*_columns(rows))
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _named_splits(arguments: argparse.Namespace) -> list[Split]:
+    name = arguments.name
+    if name is None or name in ENTRIES:
+        split = _load(arguments, name)
+        assert split is not None
+        return [split]
+    parts = [known for known in ENTRIES if known.split("/", 1)[0] == name]
+    if not parts:
+        sets = dict.fromkeys(known.split("/", 1)[0] for known in ENTRIES)
+        raise UserError(
+            f"data set {name!r} is unknown, expected one of {', '.join(sets)} (or a split of one)"
+        )
+    found, missing = [], []
+    for part in parts:
+        try:
+            found.append(load_split(part, arguments.data_root))
+        except UserError as error:
+            missing.append(f"{part} is not available: {error}")
+    if not found:
+        raise UserError(missing[0])
+    _say(*missing)
+    return found
+
+
+def _table(splits: Sequence[Split]) -> list[str]:
+    header = [
+        "split",
+        "queries",
+        "videos",
+        "video s",
+        "moment s",
+        "of video",
+        "protocol",
+        "best constant window",
+    ]
+    rows = [[*_statistics(split), split.protocol, _bias(split)] for split in splits]
+    return _columns([header, *rows])
+
+
+def _statistics(split: Split) -> list[str]:
+    durations = {query.video: query.duration for query in split.queries}
+    spans = np.array([end - start for query in split.queries for start, end in query.moments])
+    lengths = np.array([query.duration for query in split.queries for _ in query.moments])
+    numbers = [f"{len(split.queries):,}", f"{len(durations):,}", f"{np.mean(list(durations.values())):.1f}"]
+    if not len(spans):
+        return [split.name, *numbers, "-", "-"]
+    return [split.name, *numbers, f"{spans.mean():.1f}", f"{100 * (spans / lengths).mean():.1f} %"]
+
+
+def _bias(split: Split) -> str:
+    """The constant window that answers this very split best, and its R@1 there: what is to be beaten."""
+    from vmr_common.baselines import Bias
+    from vmr_common.protocols import protocol
+
+    located = [query for query in split.queries if len(query.moments)]
+    if not located:
+        return "-"
+    bias = Bias.fit(located, k=1)
+    scores = protocol("strict").score(located, bias.predict(located)).values
+    return f"{bias.describe()}, R@1 {100 * scores['R@1,IoU@0.5']:.1f} at IoU 0.5"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(row).rstrip() for row in padded]
+
+
+def _describe_features(store: FeatureStore) -> None:
+    with store:
+        videos = store.videos()
+        lengths = [store.length(video) for video in _progress(videos, "reading lengths")]
+        _say(f"{store.name}: {len(videos):,} videos, {store.dim} columns, {min(lengths)}-{max(lengths)} rows")
+        manifest = store.manifest
+    known = {} if manifest is None else dataclasses.asdict(manifest)
+    facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
+    _say(*(facts or ["  no manifest: what made these features is not recorded"]))
+
+
+# --- check -------------------------------------------------------------------------------------------------
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    split = _load(arguments, arguments.split)
+    if split is None and not arguments.features:
+        raise UserError("nothing to check: give --split or --annotations, --features, or both")
+    if split is not None:
+        _say(*split.report.lines())
+    if not arguments.features:
+        return
+    problems = 0
+    # the width is judged per video below, so that one wrong file does not hide the other problems
+    with _store(arguments) as store:
+        videos = (
+            store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
+        )
+        for video in _progress(videos, "checking features"):
+            for problem in check_store(store, [video], arguments.dim, arguments.min_rows):
+                problems += 1
+                _say(problem)
+        if not videos:
+            raise UserError(f"{store.name}: holds no video")
+        if problems:
+            raise UserError(f"{store.name}: {problems} problems with {len(videos)} videos, listed above")
+        _say(f"{store.name}: {len(videos):,} videos, all well")
+
+
+# --- shapes ------------------------------------------------------------------------------------------------
+
+
+def _shapes(arguments: argparse.Namespace) -> None:
+    from vmr_common.shapes import ensure
+
+    folder = Path(arguments.folder) if arguments.folder else arguments.data_root / SHAPES
+    _say(f"Shapes is in {ensure(folder)}")
+
+
+# --- convert -----------------------------------------------------------------------------------------------
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    split = _load(arguments, arguments.split)
+    out = Path(arguments.out)
+    if arguments.features:
+        _convert_features(arguments, split, out)
+        return
+    if split is None:
+        raise UserError("nothing to convert: give --split or --annotations, or --features")
+    write_canonical(out, split.queries)
+    _say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
+
+
+def _convert_features(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
+    given = ("extractor", "fps", "stride_s", "window_s", "source")
+    stated = {name: getattr(arguments, name) for name in given if getattr(arguments, name) is not None}
+    with _store(arguments) as store:
+        manifest = dataclasses.replace(store.manifest or Manifest(), creator=creator(), **stated)
+        videos = (
+            store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
+        )
+        with tqdm(
+            total=len(videos), desc="converting", unit="video", delay=2, disable=None, leave=False
+        ) as bar:
+            count = convert_features(
+                store, out, manifest, dtype=arguments.dtype, videos=videos, step=bar.update
+            )
+    _say(f"{out}: {count:,} videos written as {arguments.dtype}")

@@ -1,0 +1,271 @@
+"""``vmr-data`` as a user types it: what it prints, writes and returns."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from vmr_common.annotations import read_canonical
+from vmr_common.cli.data import main
+from vmr_common.convert import convert_features
+from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore, Manifest, write_features
+
+ROWS = [
+    ["a", 10.0, [1, 5], "one two", 1.5],
+    ["b", 20.0, [2, 25], "three four", 3],
+    ["a", 10.0, [3, 4], "x y", 3.5],
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "glance.json").write_text(json.dumps(ROWS))
+    (tmp_path / "charades_sta/point_rgn").mkdir(parents=True)
+    (tmp_path / "charades_sta/point_rgn/glance_test_charades.json").write_text(json.dumps(ROWS))
+    write_features(
+        tmp_path / "features.h5",
+        [("a", np.ones((6, 3))), ("b", np.full((4, 3), 2.0)), ("c", np.ones((1, 3)))],
+        Manifest(extractor="toy", fps=2.0),
+    )
+    return tmp_path
+
+
+def run(root, capsys, *arguments):
+    status = main([arguments[0], "--data-root", str(root), *arguments[1:]])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_info_describes_the_parts_of_a_data_set_that_are_there(root, capsys):
+    status, out, err = run(root, capsys, "info", "charades-sta-rgn")
+    assert (status, err) == (0, "")
+    assert "charades-sta-rgn/train is not available: " in out
+    row = next(line for line in out.splitlines() if line.startswith("charades-sta-rgn/test  3 "))
+    assert re.search(
+        r"3 +2 +15\.0 +9\.3 +55\.0 % +point +\d+ to \d+ % of the video, R@1 \d+\.\d at IoU 0\.5", row
+    )
+    assert "  1 end after the duration" in out
+    assert "  warning: 3 records, published are 3548" in out
+
+
+def test_info_describes_one_file_and_its_features(root, capsys):
+    status, out, _ = run(root, capsys, "info", "--annotations", "glance.json", "--features", "features.h5")
+    assert status == 0
+    assert "glance.json: 3 records read, 3 kept" in out
+    assert "features.h5: 3 videos, 3 columns, 1-6 rows" in out
+    assert "  extractor: toy" in out
+    assert "  fps: 2.0" in out
+
+
+def test_info_without_a_name_lists_what_is_registered(root, capsys):
+    status, out, _ = run(root, capsys, "info")
+    assert status == 0
+    assert re.search(r"charades-sta-rgn/test +3,548 +3,548 +point", out)
+
+
+def test_check_passes_over_good_features(root, capsys):
+    arguments = ("--annotations", "glance.json", "--features", "features.h5", "--dim", "3")
+    status, out, err = run(root, capsys, "check", *arguments)
+    assert (status, err) == (0, "")
+    assert "2 videos, all well" in out
+
+
+def test_check_lists_every_problem_and_exits_with_two(root, capsys):
+    with h5py.File(root / "bad.h5", "w") as file:
+        file["a"] = np.full((4, 3), np.nan)
+    status, out, err = run(root, capsys, "check", "--annotations", "glance.json", "--features", "bad.h5")
+    assert status == 2
+    assert "bad.h5: video 'a' holds NaN or infinity" in out
+    assert "bad.h5: video 'b' is missing" in out
+    assert err == f"error: {root / 'bad.h5'}: 2 problems with 2 videos, listed above\n"
+    status, out, _ = run(root, capsys, "check", "--features", "features.h5", "--min-rows", "2", "--dim", "4")
+    assert status == 2
+    assert "video 'c' has 1 rows, expected at least 2" in out
+    assert out.count("has width 3, expected 4") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nothing"], "data set 'nothing' is unknown, expected one of charades-sta"),
+        (["info", "tacos"], r"tacos/train\.json: no such file"),
+        (["check"], "nothing to check"),
+        (["check", "--annotations", "none.json"], r"none\.json: no such file"),
+        (["check", "--features", "none.h5"], r"none\.h5: no such feature file or folder"),
+        (["check", "--split", "a", "--annotations", "b"], "give either split"),
+        (
+            ["check", "--videos", "v.json", "--features", "features.h5"],
+            "--videos needs a split or --annotations",
+        ),
+        (["check", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["convert", "--out", "x"], "nothing to convert"),
+        (["convert"], "the following arguments are required: --out"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["check", "--features", "features.h5", "--dim", "wide"], "invalid int value: 'wide'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_two(root, capsys, arguments, message):
+    name = arguments[0]
+    status = main([*arguments, "--data-root", str(root)] if name != "paint" else arguments)
+    captured = capsys.readouterr()
+    assert status == 2
+    assert re.search(message, captured.err)
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_annotations_convert_to_the_canonical_form(root, capsys):
+    out = root / "out.jsonl"
+    status, text, _ = run(root, capsys, "convert", "--annotations", "glance.json", "--out", str(out))
+    assert status == 0
+    assert "3 queries written" in text
+    queries = read_canonical(out).queries
+    assert [(query.id, query.moments.tolist()[0], query.glance) for query in queries] == [
+        ("a_0", [1.0, 5.0], 1.5),
+        ("b_0", [2.0, 25.0], 3.0),
+        ("a_1", [3.0, 4.0], 3.5),
+    ]
+
+
+def test_features_convert_to_one_file_with_a_manifest(root, capsys):
+    folder = root / "npy"
+    folder.mkdir()
+    values = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    for video in "ab":
+        np.savez(folder / f"{video}.npz", image_embeddings=values)
+    out = root / "half.h5"
+    options = (
+        "--features",
+        "npy",
+        "--out",
+        str(out),
+        "--dtype",
+        "float16",
+        "--extractor",
+        "CLIP",
+        "--fps",
+        "1",
+    )
+    status, text, _ = run(root, capsys, "convert", *options)
+    assert status == 0
+    assert "2 videos written as float16" in text
+    store = FeatureStore(out)
+    assert np.array_equal(store["b"], values.astype(np.float16))
+    manifest = store.manifest
+    assert (manifest.extractor, manifest.fps, manifest.dim, manifest.dtype) == ("CLIP", 1.0, 4, "float16")
+    assert manifest.creator.startswith("vmr-common")
+    assert run(root, capsys, "convert", "--features", "half.h5", "--out", str(out))[0] == 2  # its own source
+
+
+def many(path, count=200):
+    rng = np.random.default_rng(3)
+    data = {f"v{index:03d}": rng.normal(size=(3, 4)).astype(np.float32) for index in range(count)}
+    write_features(path, data.items(), Manifest(extractor="toy"))
+    return data
+
+
+def test_a_killed_conversion_goes_on_where_it_was(tmp_path):
+    data = many(tmp_path / "in.h5")
+    out = tmp_path / "out.h5"
+    program = (
+        "import sys, time\n"
+        "from vmr_common.convert import convert_features\n"
+        "from vmr_common.features import FeatureStore, Manifest\n"
+        "done = []\n"
+        "def step(n):\n"
+        "    done.append(n)\n"
+        "    if len(done) == 150:\n"
+        "        print('half way', flush=True)\n"
+        "        time.sleep(60)\n"
+        "convert_features(FeatureStore(sys.argv[1]), sys.argv[2], Manifest(extractor='toy'), step=step)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "in.h5"), str(out)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "half way\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert not out.exists()
+    parts = tmp_path / ".out.h5.parts"
+    assert {path.name for path in parts.glob("[0-9]*.h5")} == {"000000.h5", "000001.h5"}
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("[0-9]*.h5")}
+    seen = []
+    time.sleep(0.01)
+
+    def step(count):
+        seen.append(count)
+        assert all(path.stat().st_mtime_ns == kept[path] for path in kept)
+
+    assert (
+        convert_features(FeatureStore(tmp_path / "in.h5"), out, Manifest(extractor="toy"), step=step) == 200
+    )
+    assert seen[:2] == [64, 64]
+    assert sum(seen) == 200
+    assert not parts.exists()
+    store = FeatureStore(out)
+    assert all(np.array_equal(store[video], data[video]) for video in data)
+
+
+def test_parts_of_another_conversion_are_not_used(tmp_path):
+    data = many(tmp_path / "in.h5", 130)
+    out = tmp_path / "out.h5"
+    data_bad = {**data, "v129": np.full((3, 4), 1e6, np.float32)}
+    write_features(tmp_path / "in.h5", data_bad.items(), Manifest())
+    with pytest.raises(UserError, match="too large for float16"):
+        convert_features(FeatureStore(tmp_path / "in.h5"), out, Manifest(), dtype="float16")
+    assert (tmp_path / ".out.h5.parts").exists()
+    many(tmp_path / "in.h5", 130)
+    seen = []
+    assert convert_features(
+        FeatureStore(tmp_path / "in.h5"), out, Manifest(), dtype="float32", step=seen.append
+    )
+    assert set(seen) == {1}
+    assert np.array_equal(FeatureStore(out)["v129"], data["v129"])
+
+
+@pytest.mark.slow
+def test_the_embedded_data_set_is_made_and_then_found(tmp_path, capsys):
+    status, out, _ = run(tmp_path, capsys, "shapes")
+    assert status == 0
+    assert out == f"Shapes is in {tmp_path / 'shapes'}\n"
+    status, out, _ = run(tmp_path, capsys, "info", "shapes")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == [
+        "shapes/train",
+        "shapes/val",
+        "shapes/test",
+    ]
+    arguments = ("--split", "shapes/test", "--features", "shapes/features.h5")
+    status, out, _ = run(tmp_path, capsys, "check", *arguments)
+    assert status == 0
+    assert "all well" in out
+
+
+def test_the_real_files_pass_the_check(shared_data, capsys):
+    videos = "features/charades_clip_b32_1fps_splits.json"
+    status, out, err = run(
+        shared_data,
+        capsys,
+        "check",
+        *("--split", "charades-sta-rgn/test", "--videos", videos, "--videos-key", "mini_test"),
+        *("--features", "features/charades_clip_b32_1fps.h5", "--dim", "512", "--min-rows", "4"),
+    )
+    assert (status, err) == (0, "")
+    assert "276 queries of the 100 videos of mini_test" in out
+
+
+def test_a_reader_that_leaves_early_is_no_error(root):
+    command = (
+        f"{sys.executable} -c 'from vmr_common.cli.data import main; raise SystemExit(main())' info | head -1"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
