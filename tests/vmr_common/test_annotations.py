@@ -172,7 +172,9 @@ def test_ego4d_queries_are_named_by_annotation_and_index(tmp_path):
 def test_ego4d_without_clip_times_needs_durations(tmp_path):
     path = put(tmp_path, "nlq.json", ego4d({"query": "where?"}))
     assert facts(read_ego4d_nlq(path, durations={"c1": 480})) == [("a1_0", "c1", "where?", 480.0, [], None)]
-    with pytest.raises(UserError, match=r"nlq\.json: clip c1: video_start_sec and video_end_sec are missing"):
+    with pytest.raises(
+        UserError, match=r"nlq\.json: clip 'c1': video_start_sec and video_end_sec are missing"
+    ):
         read_ego4d_nlq(path)
 
 
@@ -479,12 +481,12 @@ def test_a_malformed_list_is_one_error_that_names_the_record(tmp_path, content, 
         (
             read_ego4d_nlq,
             ego4d({"query": "a", "clip_start_sec": 1}, video_start_sec=0, video_end_sec=9),
-            r"annotation a1, query 0: clip_start_sec, clip_end_sec end must be a number, found None",
+            r"annotation 'a1', query 0: clip_start_sec, clip_end_sec end must be a number, found None",
         ),
         (
             read_ego4d_nlq,
             ego4d(video_start_sec=9, video_end_sec=9),
-            r"clip c1: video_end_sec - video_start_sec must be positive",
+            r"clip 'c1': video_end_sec - video_start_sec must be positive",
         ),
         (read_qvhighlights, lines({"qid": 1}), r"f:1: key 'vid' is missing \(found: qid\)"),
         (

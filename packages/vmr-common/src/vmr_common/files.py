@@ -112,7 +112,7 @@ def read_json(path: str | Path) -> Any:
         if len(values) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in values if keys.count(key) > 1)
-            raise UserError(f"{path}: the key {twice!r} occurs twice in one object")
+            raise UserError(f"{path}: the key {twice[:60]!r} occurs twice in one object")
         return values
 
     try:

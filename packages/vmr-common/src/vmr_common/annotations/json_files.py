@@ -79,7 +79,7 @@ def read_activitynet(path: str | Path, *, policy: str | Policy = "checked") -> A
 
 def _video_records(path: str | Path, *, in_frames: bool) -> Iterator[Record]:
     for video, value in object_of(read_json(path), str(path), "the file").items():
-        where = f"{path}: video {video!r}"
+        where = f"{path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
         times = list_of(field_of(entry, "timestamps", where), where, "timestamps")
         texts = list_of(field_of(entry, "sentences", where), where, "sentences", len(times))
@@ -128,12 +128,12 @@ def _ego4d_records(path: str | Path, durations: Mapping[str, float]) -> Iterator
     document = object_of(read_json(path), str(path), "the file")
     for clip, where in _ego4d_clips(document, str(path)):
         clip_uid = identifier(field_of(clip, "clip_uid", where), where, "clip_uid")
-        where = f"{path}: clip {clip_uid}"
+        where = f"{path}: clip {shown(clip_uid)}"
         duration = _clip_duration(clip, clip_uid, durations, where)
         for entry in list_of(field_of(clip, "annotations", where), where, "annotations"):
             annotation = object_of(entry, where, "an annotation")
             uid = identifier(field_of(annotation, "annotation_uid", where), where, "annotation_uid")
-            spot = f"{where}, annotation {uid}"
+            spot = f"{where}, annotation {shown(uid)}"
             queries = list_of(field_of(annotation, "language_queries", spot), spot, "language_queries")
             for index, query in enumerate(queries):
                 place = f"{spot}, query {index}"
@@ -195,7 +195,7 @@ def read_mad(
 
 def _mad_records(path: str | Path, key: str) -> Iterator[Record]:
     for identity, value in object_of(read_json(path), str(path), "the file").items():
-        where = f"{path}: record {identity!r}"
+        where = f"{path}: record {shown(identity)}"
         row = object_of(value, where)
         yield Record(
             where=where,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vmr_common.annotations.values import shown
 from vmr_common.errors import UserError
 from vmr_common.records import Query
 
@@ -175,7 +176,9 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
             identifier = f"{record.video}_{numbers[record.video]}"
             numbers[record.video] += 1
         if identifier in used:
-            raise UserError(f"{record.where}: id {identifier!r} occurs twice (first at {used[identifier]})")
+            raise UserError(
+                f"{record.where}: id {shown(identifier)} occurs twice (first at {used[identifier]})"
+            )
         used[identifier] = record.where
         counts.update(_irregularities(record))
         counts.update(repeats.of(record))

@@ -45,7 +45,7 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
             if not video or row[length_column] is None:
                 raise UserError(f"{where}: expected an id and a length, found {shown(row[id_column])}")
             if video in durations:
-                raise UserError(f"{where}: id {video!r} occurs twice")
+                raise UserError(f"{where}: id {shown(video)} occurs twice")
             durations[video] = duration_of(
                 parsed_number(row[length_column], where, length_column), where, length_column
             )
@@ -63,7 +63,9 @@ def read_durations(path: str | Path) -> dict[str, float]:
     if not str(path).removesuffix(".gz").endswith(".json"):
         return read_durations_csv(path)
     table = object_of(read_json(path), str(path), "the file")
-    return {video: duration_of(value, str(path), f"duration of {video!r}") for video, value in table.items()}
+    return {
+        video: duration_of(value, str(path), f"duration of {shown(video)}") for video, value in table.items()
+    }
 
 
 def read_charades_sta(
@@ -110,7 +112,7 @@ def _lines(path: str | Path, durations: Mapping[str, float], *, with_point: bool
         video = head[0]
         if video not in durations:
             raise UserError(
-                f"{where}: video {video!r} is not among the {len(durations)} of the table of durations"
+                f"{where}: video {shown(video)} is not among the {len(durations)} of the table of durations"
             )
         yield Record(
             where=where,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vmr_common.errors import UserError
@@ -22,11 +23,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
+def listed(names: Iterable[Any]) -> str:
+    """The first names of many for an error message, on one line."""
+    text = repr(", ".join(map(str, itertools.islice(names, 12))))[1:-1] or "nothing"
+    return text if len(text) <= 3 * _SHOWN else text[: 3 * _SHOWN - 3] + "..."
+
+
 def field_of(row: Mapping[str, Any], key: str, where: str) -> Any:
     """``row[key]``; a missing key is a `UserError` that lists the keys found."""
     if key not in row:
-        found = ", ".join(map(str, list(row)[:12])) or "nothing"
-        raise UserError(f"{where}: key {key!r} is missing (found: {found})")
+        raise UserError(f"{where}: key {key!r} is missing (found: {listed(row)})")
     return row[key]
 
 
