@@ -108,9 +108,22 @@ def test_masked_proposals_are_never_chosen_and_scores_stay_untouched():
     np.testing.assert_array_equal(scores, before)
 
 
+def test_proposals_are_read_from_maps():
+    rng = np.random.default_rng(0)
+    maps = rng.random((300, 6, 6))
+    cells, windows = metrics.map_proposals(6)
+    cells, windows = cells[::2], windows[::2]  # a masked map
+    kept, best = metrics.top_proposals(maps, windows, 0.4, limit=3, cells=cells)
+    flat, flat_best = metrics.top_proposals(maps[:, cells[:, 0], cells[:, 1]], windows, 0.4, limit=3)
+    np.testing.assert_array_equal(kept, flat)
+    np.testing.assert_array_equal(best, flat_best)
+
+
 def test_shapes_of_proposals_must_fit():
     with pytest.raises(ValueError, match=r"\(1, 3\).*\(2, 2\)"):
         metrics.top_proposals(np.zeros((1, 3)), np.zeros((2, 2)), 0.5)
+    with pytest.raises(ValueError, match="outside"):
+        metrics.top_proposals(np.zeros((1, 2, 2)), [[0, 1]], 0.5, cells=[[1, 2]])
     assert metrics.top_proposals(np.zeros((2, 0)), np.zeros((0, 2)), 0.5)[0].shape == (2, 0)
 
 

@@ -99,19 +99,22 @@ def step_precision(scores: ArrayLike, labels: ArrayLike) -> Floats:
         >>> step_precision([[0.9, 0.5, 0.1]], labels).round(3).tolist()
         [[0.833, 0.0]]
     """
-    values = floating(scores)
+    values, relevant = floating(scores), np.asarray(labels, dtype=bool)
     order = np.argsort(-values, axis=1, kind="stable")
     ranked = np.take_along_axis(values, order, axis=1)
-    relevant = np.take_along_axis(np.asarray(labels, dtype=bool), order[:, None], axis=2)
+    relevant = np.take_along_axis(relevant, order[:, None], axis=2)
     changes = ranked[:, 1:] != ranked[:, :-1]
     edge = np.ones((len(values), 1), dtype=bool)
     first = np.concatenate([edge, changes], axis=1)[:, None]  # (N, 1, C): first and last clip of a score
     last = np.concatenate([changes, edge], axis=1)[:, None]
-    found = np.cumsum(relevant, axis=2)
-    # relevant clips before the current score: carried along from the first clip that has it
-    before = np.maximum.accumulate(np.where(first, found - relevant, 0), axis=2)
+    found = np.cumsum(relevant, axis=2, dtype=np.int32)
     precision = np.where(last, found / np.arange(1, values.shape[1] + 1), 0.0)
     envelope = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]
-    rises = last & (found > before)
+    if changes.all():
+        rises = relevant
+    else:
+        # relevant clips before the current score: carried along from the first clip that has it
+        before = np.maximum.accumulate(np.where(first, found - relevant, 0), axis=2)
+        rises = last & (found > before)
     steps = rises.sum(axis=2)
-    return np.asarray(np.where(rises, envelope, 0.0).sum(axis=2) / np.maximum(steps, 1))
+    return np.asarray((rises * envelope).sum(axis=2) / np.maximum(steps, 1))

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmr_common.metrics.overlap import Floats, Integers, floating, iou
+from vmr_common.metrics.overlap import Floats, Integers, floating
 
-_CHUNK = 1024  # queries at once: bounds the working copy of their scores
+_CHUNK = 128  # queries at once: their scores then stay in the processor's cache
 
 
 def top_proposals(
-    scores: ArrayLike, proposals: ArrayLike, threshold: float, *, limit: int = 5
+    scores: ArrayLike,
+    proposals: ArrayLike,
+    threshold: float,
+    *,
+    limit: int = 5,
+    cells: ArrayLike | None = None,
 ) -> tuple[Integers, Floats]:
     """Greedy suppression over proposals that all queries share, without sorting them.
 
     Keeps what `nms` keeps of the proposals in descending order of score (of equal scores the first). Only
-    the `limit` best are ever sought, and their overlaps with all others are computed once per distinct
-    proposal, because the maps of a data set peak in the same places.
+    the `limit` best are ever sought, and what a proposal removes is found once per distinct proposal, because
+    the maps of a data set peak in the same places. Memory: up to P * P bytes for that.
 
     Args:
-        scores: ``(N, P)``; ``-inf`` marks what may not be chosen. Not changed.
+        scores: ``(N, P)``; ``-inf`` marks what may not be chosen. With `cells`, 2D maps ``(N, T, T)``. Not
+            changed.
         proposals: ``(P, 2)`` windows in any unit; overlap does not depend on it.
         threshold: Largest overlap that two kept proposals may have.
         limit: Proposals to keep per query.
+        cells: ``(P, 2)`` place of each proposal in the maps (see `map_proposals`; fewer for a masked map).
 
     Returns:
         Indices ``(N, L)`` int64, best first, padded with -1, ``L = min(limit, P)``, and their scores, padded
@@ -38,46 +43,75 @@ def top_proposals(
         >>> kept, scores = top_proposals([[0.9, 0.8, 0.1]], [[0, 10], [0, 9], [20, 30]], 0.5, limit=2)
         >>> kept.tolist(), scores.tolist()
         ([[0, 2]], [[0.9, 0.1]])
+        >>> cells, windows = map_proposals(2)
+        >>> top_proposals([[[0.9, 0.1], [0.0, 0.3]]], windows, 0.5, cells=cells)[0].tolist()
+        [[0, 2, 1]]
     """
     values, windows = floating(scores), floating(proposals)
-    if values.ndim != 2 or windows.shape != (values.shape[1], 2):
+    places = None
+    if cells is not None:
+        corner = np.asarray(cells, dtype=np.int64)
+        places = corner[:, 0] * values.shape[-1] + corner[:, 1]
+        values = values.reshape(len(values), -1)
+        if places.size and not 0 <= places.min() <= places.max() < values.shape[1]:
+            raise ValueError("cells lie outside the maps")
+    width = values.shape[-1] if places is None else len(places)
+    if values.ndim != 2 or windows.shape != (width, 2):
         raise ValueError(f"scores {values.shape} and proposals {windows.shape} must be (N, P) and (P, 2)")
     limit = min(limit, len(windows))
     kept = np.full((len(values), limit), -1, dtype=np.int64)
     best = np.full((len(values), limit), -np.inf, dtype=values.dtype)
     near = _Neighbours(windows, threshold)
+    buffer = np.empty((min(_CHUNK, len(values)), len(windows)), dtype=values.dtype)
     for begin in range(0, len(values) if limit else 0, _CHUNK):
-        chunk = slice(begin, begin + _CHUNK)
-        remaining = values[chunk].copy()
-        rows = np.arange(len(remaining))
+        part = values[begin : begin + _CHUNK]
+        remaining = buffer[: len(part)]
+        if places is None:
+            remaining[:] = part
+        else:
+            # ten times as fast as indexing; with "raise" it would not write to the buffer directly
+            np.take(part, places, axis=1, out=remaining, mode="clip")
+        rows = np.arange(len(part))
         for position in range(limit):
             chosen = remaining.argmax(axis=1)
             score = remaining[rows, chosen]
-            alive = score > -np.inf
-            kept[chunk, position] = np.where(alive, chosen, -1)
-            best[chunk, position] = score
+            kept[begin : begin + len(part), position] = np.where(score > -np.inf, chosen, -1)
+            best[begin : begin + len(part), position] = score
             if position + 1 < limit:
                 near.remove(remaining, chosen)
     return kept, best
 
 
 class _Neighbours:
-    """Which proposals each chosen one removes; found on first use."""
+    """Which proposals each chosen one removes; found when it is first chosen."""
 
     def __init__(self, windows: Floats, threshold: float) -> None:
-        self.windows, self.threshold = windows, threshold
-        self.found: dict[int, NDArray[Any]] = {}
+        self.starts, self.ends = (np.ascontiguousarray(column) for column in windows.T)
+        self.lengths = self.ends - self.starts
+        self.threshold = threshold
+        self.known = np.zeros(len(windows), dtype=bool)
+        self.removed = np.empty((len(windows), len(windows)), dtype=bool)  # rows fill as they are needed
 
     def remove(self, scores: Floats, chosen: Integers) -> None:
-        """Sets what `chosen` ``(n,)`` removes to -inf in `scores` ``(n, P)``."""
-        for proposal in np.unique(chosen).tolist():
-            if proposal not in self.found:
-                overlap = iou(self.windows, self.windows[proposal], "true")
-                gone = ~(overlap <= self.threshold)
-                gone[proposal] = True
-                self.found[proposal] = np.flatnonzero(gone)
-            rows = np.flatnonzero(chosen == proposal)
-            scores[rows[:, None], self.found[proposal]] = -np.inf
+        """Sets what `chosen` ``(n,)`` removes, and itself, to -inf in `scores` ``(n, P)``."""
+        for proposal in set(chosen[~self.known[chosen]].tolist()):
+            self._find(proposal)
+        np.copyto(scores, -np.inf, where=self.removed[chosen])
+
+    def _find(self, proposal: int) -> None:
+        # `iou` with the true union, written out without temporaries: this is the hot spot
+        shared = np.minimum(self.ends, self.ends[proposal])
+        shared -= np.maximum(self.starts, self.starts[proposal])
+        np.maximum(shared, 0.0, out=shared)
+        whole = self.lengths + self.lengths[proposal]
+        whole -= shared
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shared /= whole
+        row = self.removed[proposal]
+        np.less_equal(shared, self.threshold, out=row)
+        np.logical_not(row, out=row)  # an overlap that is not a number removes, too
+        row[proposal] = True
+        self.known[proposal] = True
 
 
 def map_proposals(size: int) -> tuple[Integers, NDArray[np.float64]]:

@@ -107,8 +107,9 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         if given[row]:
             raise UserError(f"query {prediction.query!r} has two predictions")
         given[row] = True
-        windows[row] = prediction.moments[:limit]
-        scores[row] = prediction.scores[:limit]
+        windows[row], scores[row] = prediction.moments, prediction.scores
+        if limit is not None and len(scores[row]) > limit:
+            windows[row], scores[row] = windows[row][:limit], scores[row][:limit]
     moments, counts = pad(windows, (2,))
     _require_finite(moments, "a window predicted for query", ids)
     return Packed(

@@ -153,10 +153,14 @@ def _highlights(queries: Sequence[Query], predictions: Sequence[Prediction]) -> 
     inside = (counts > 0) & (best < clips)
     at_best = labels[np.arange(len(labels)), :, np.minimum(best, labels.shape[2] - 1)]
     parts: PerQuery = {}
-    for name, level in LEVELS.items():
-        precision = metrics.step_precision(ranked, labels >= level).mean(axis=1)
+    levels = np.array(list(LEVELS.values()), dtype=np.float64)
+    reached = labels[:, None] >= levels[:, None, None]  # (N, levels, annotators, C)
+    total, _, annotators, width = reached.shape
+    precision = metrics.step_precision(ranked, reached.reshape(total, -1, width))
+    precision = precision.reshape(total, -1, annotators).mean(axis=2)
+    for column, (name, level) in enumerate(LEVELS.items()):
         hit = (at_best >= level).any(axis=1) & inside
-        parts[f"HL-{name},mAP"] = np.where(counts > 0, precision, 0.0)
+        parts[f"HL-{name},mAP"] = np.where(counts > 0, precision[:, column], 0.0)
         parts[f"HL-{name},Hit@1"] = hit.astype(np.float64)
     for array in parts.values():
         array[~labelled] = np.nan
