@@ -134,6 +134,19 @@ def test_predictions_of_a_larger_split_can_be_cut_to_this_one(case, capsys):
     assert "100.00" in out
 
 
+def test_empty_targets_can_be_left_out(tmp_path, capsys):
+    rows = annotation_lines(2)
+    rows[1]["windows"] = [[4.0, 4.0]]
+    annotations = write_lines(tmp_path / "test.jsonl", rows)
+    predictions = write_windows(tmp_path / "mine.jsonl", [[[0, 10]]] * 2)
+    arguments = [predictions, "--annotations", annotations, "--policy", "as-annotated", "--json"]
+    found = []
+    for extra in ([], ["--drop-zero-length"]):
+        system = json.loads(run(capsys, *arguments, *extra)[1])["results"][0]["systems"][0]
+        found.append(system["values"]["R@1,IoU@0.5"])
+    assert found == [0.5, 1.0]
+
+
 def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, capsys):
     rows = [{**row, "query_id": n, "windows": []} for n, row in enumerate(annotation_lines(2))]
     annotations = write_lines(tmp_path / "hidden.jsonl", rows)

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--thresholds", type=_floats, help="overlaps, such as 0.3,0.5 (default: the protocol's)")
     add("--ranks", type=_integers, help="n of R@n, such as 1,5,10 (default: the protocol's)")
     add("--nms", type=float, help="suppression threshold of proposal-map (default 0.5)")
+    add("--drop-zero-length", action="store_true", help="leave out queries whose targets are all empty")
     add("--train-annotations", help="annotation file whose targets choose the bias row")
     add("--no-baselines", action="store_true", help="no chance and bias rows")
     add("--ignore-unknown", action="store_true", help="skip predictions for queries that the split lacks")
@@ -174,6 +175,8 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
         changes["ranks"] = options.ranks
     if options.nms is not None and chosen.nms is not None:
         changes["nms"] = replace(chosen.nms, threshold=options.nms)
+    if options.drop_zero_length:
+        changes["drop_zero_length"] = True
     return replace(chosen, **changes)
 
 
