@@ -1,5 +1,6 @@
 """Named protocols: the edge cases that break one official program or another."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmr_common import protocols
+from vmr_common import metrics, protocols
 from vmr_common.errors import UserError
 from vmr_common.records import Prediction, Query
 
@@ -33,6 +34,13 @@ def test_every_name_gives_a_protocol_of_that_name():
     for name in protocols.names():
         assert protocols.protocol(name).name == name
         assert protocols.protocol(name).describe()
+
+
+@pytest.mark.parametrize("package", [metrics, protocols])
+def test_every_public_function_has_an_example(package):
+    functions = [getattr(package, name) for name in package.__all__]
+    lacking = [f.__name__ for f in functions if inspect.isfunction(f) and ">>>" not in (f.__doc__ or "")]
+    assert lacking == []
 
 
 def test_an_unknown_name_is_the_users_error_and_lists_the_known_ones():

@@ -63,7 +63,8 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
             another shape, a time is not finite, or there are neither ids nor as many queries as rows.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because numpy leaves a damaged archive open
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

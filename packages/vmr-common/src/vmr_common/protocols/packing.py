@@ -86,6 +86,12 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         UserError: naming the query, for a query id that occurs twice, a query without a target, a prediction
             for an unknown query, two predictions for one query, or a time that is not finite; also for no
             queries at all.
+
+    Example:
+        >>> query = Query(id="a", video="v", text="", duration=9.0, moments=[[0, 4]])
+        >>> packed = pack([query], [])
+        >>> len(packed), packed.counts.tolist(), packed.moments.shape
+        (1, [0], (1, 0, 2))
     """
     if not queries:
         raise UserError("there are no queries to evaluate")

@@ -14,7 +14,12 @@ from vmr_common.protocols.recall import Protocol, Suppression
 
 
 def strict() -> Protocol:
-    """Our default: true union, float64 seconds, ``>=``, nothing clamped or rounded, every query counts."""
+    """Our default: true union, float64 seconds, ``>=``, nothing clamped or rounded, every query counts.
+
+    Example:
+        >>> strict().describe()
+        'IoU >= m in seconds'
+    """
     return Protocol(name="strict")
 
 
@@ -81,6 +86,10 @@ def point() -> Protocol:
     Fractions of the duration; windows in float32 and limited to [0, 1], targets in float64 and NOT cut, so
     that they may end past the video; ``(intersection + 1e-10) / (hull + 1e-10)``; at or above the threshold;
     no suppression. With fewer than five windows the second rank is their number, and named so (``R@4``).
+
+    Example:
+        >>> point().describe()
+        'IoU >= m in fractions'
     """
     return Protocol(
         name="point",
@@ -100,6 +109,10 @@ def viga() -> Protocol:
     Fractions in float32; targets rounded to four decimals and limited to [0, 1]; hull; at or above the
     threshold; recalls rounded to four decimals. Its second mean overlap is that of the window AT rank 5
     (key ``rank 5,mIoU``), not of the best of five.
+
+    Example:
+        >>> viga().describe()
+        'IoU >= m in fractions, float32'
     """
     return Protocol(
         name="viga",
@@ -122,6 +135,10 @@ def ego4d_nlq(ranks: tuple[int, ...] = (1, 5)) -> Protocol:
 
     Args:
         ranks: The challenge gives 1 and 5; CONE and RGNet add 10, 50 and 100.
+
+    Example:
+        >>> ego4d_nlq().describe()
+        'IoU > m in seconds, over queries with a prediction'
     """
     return Protocol(
         name="ego4d-nlq",
@@ -139,6 +156,10 @@ def mad() -> Protocol:
 
     Whether targets are ``timestamps`` or ``ext_timestamps`` is the reader's choice, and suppression the
     system's. The originals refuse a file that lacks a query; here it is a miss, and counted in the header.
+
+    Example:
+        >>> mad().describe()
+        'IoU > m in seconds, float32'
     """
     return Protocol(
         name="mad",
@@ -152,7 +173,12 @@ def mad() -> Protocol:
 
 
 def mad_vlg() -> Protocol:
-    """Evaluation of MAD in the VLG-Net baseline: as `mad`, but at or above the threshold, and with 0.7."""
+    """Evaluation of MAD in the VLG-Net baseline: as `mad`, but at or above the threshold, and with 0.7.
+
+    Example:
+        >>> mad_vlg().thresholds
+        (0.1, 0.3, 0.5, 0.7)
+    """
     return replace(mad(), name="mad-vlg", compare=">=", thresholds=(0.1, 0.3, 0.5, 0.7))
 
 

@@ -99,6 +99,12 @@ class Protocol:
 
         Raises:
             UserError: for an unknown or repeated query id, a query without target, a time that is not finite.
+
+        Example:
+            >>> query = Query(id="a", video="v", text="a dog runs", duration=20.0, moments=[[0, 10]])
+            >>> prediction = Prediction(query="a", video="v", moments=[[0, 6]], scores=[0.9])
+            >>> Protocol(name="mine").score([query], [prediction]).values["R@1,IoU@0.5"]
+            1.0
         """
         packed = self._pack(queries, predictions)
         return self.score_packed(packed, split=split)
