@@ -51,7 +51,7 @@ def groups(*names):
             inner = expected[name]
             variants = [v for v in inner if isinstance(inner[v], dict)] or [""]
             for variant in variants:
-                label = "-".join(filter(None, [path.parent.name, stem(path), name, variant]))
+                label = "-".join(filter(None, [path.parent.name, path.stem, name, variant]))
                 found.append(pytest.param(path, name, variant, id=label))
     return found or [pytest.param(None, "", "", id="none")]
 
