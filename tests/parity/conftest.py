@@ -34,7 +34,9 @@ def golden_paths(package: str, pattern: str = "case_*.npz") -> list[Path]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "golden" in metafunc.fixturenames:
         paths = golden_paths(metafunc.module.PACKAGE)
-        metafunc.parametrize("golden", paths, ids=[path.stem for path in paths], indirect=True, scope="module")
+        metafunc.parametrize(
+            "golden", paths, ids=[path.stem for path in paths], indirect=True, scope="module"
+        )
 
 
 @pytest.fixture(scope="module")

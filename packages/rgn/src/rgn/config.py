@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmr_common.errors import UserError
+from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.training.config import OptimConfig, TrainConfig
 
 
 def _require(condition: bool, key: str, value: object, expected: str) -> None:
@@ -35,7 +37,10 @@ class ModelConfig:
     """Dropout on the raw inputs and after every sub-block."""
 
     def __post_init__(self) -> None:
-        _require(self.hidden > 0 and self.hidden % self.heads == 0, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
+        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0
+        _require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
+        _require(self.video_layers >= 1, "model.video_layers", self.video_layers, "at least 1")
+        _require(self.text_layers >= 1, "model.text_layers", self.text_layers, "at least 1")
         _require(self.candidates >= 1, "model.candidates", self.candidates, "at least 1")
         _require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
@@ -67,3 +72,58 @@ class LossConfig:
     """Weight of the diversity term."""
     lambda_: float = 0.146
     """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.theta <= 1, "loss.theta", self.theta, "a share between 0 and 1")
+        _require(self.lambda_ >= 0, "loss.lambda_", self.lambda_, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Queries, features and words."""
+
+    splits: SplitsConfig
+    """Queries to learn from, to choose the epoch on, and to report on."""
+    features: FeaturesConfig
+    """Clip features of the videos."""
+    clips: int = 200
+    """Clips N to which each video is pooled, a multiple of 4; the caption stage sees N / 4 of them."""
+    word_vectors: str
+    """GloVe text file, relative to the data root; may end in .gz."""
+    vocabulary: int = 8000
+    """Word classes: the most frequent words of the training queries that have a vector."""
+    max_words: int = 20
+    """Known words kept per query."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.clips >= 8 and self.clips % 4 == 0, "data.clips", self.clips, "a multiple of 4, at least 8"
+        )
+        _require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
+        _require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """An RGN run."""
+
+    name: str = "shapes"
+    """Name of the run folder."""
+    quirks: Literal["released", "fixed"] = "released"
+    """`released` scores a query as the authors' code does, dependent on its batch mates (needed for published
+    numbers); `fixed` makes every query predict its end token and so be scored alike in any batch."""
+    protocols: list[str] = field(default_factory=lambda: ["strict"])
+    """Evaluation protocols of the tables; the first one chooses the epoch."""
+    data: DataConfig
+    """Queries, features and words."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes of the network."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Weights and margins of the objective."""
+    passes_per_chunk: int = 0
+    """With a large vocabulary: caption passes classified at a time, their logits recomputed in the backward
+    pass to save memory; 0 = all at once."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training loop."""

@@ -66,26 +66,46 @@ class Proposals:
 
 
 @dataclass(frozen=True)
-class Reconstructions:
-    """Decoder states ``(B, passes, L, D)`` of the caption stage, by what re-weighted the video.
+class Supervision:
+    """What a training pass knows beyond the inputs.
 
     Attributes:
-        candidates: K passes, one per candidate.
-        left: K passes under the left negatives.
-        right: K passes under the right negatives.
-        complete: One pass over the complete video.
-        reglance: One pass under the re-glance.
+        glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
+        progress: Scalar tensor, how far the negatives have come in, see `negative_windows`.
+    """
+
+    glance: Tensor
+    progress: Tensor
+
+
+@dataclass(frozen=True)
+class References:
+    """Decoder states of the passes that candidates are held against (training only).
+
+    Attributes:
+        left: ``(B, K, L, D)`` under the left negatives.
+        right: ``(B, K, L, D)`` under the right negatives.
+        complete: ``(B, 1, L, D)`` over the complete video.
+        reglance: ``(B, 1, L, D)`` under the re-glance.
         reglance_width: ``(B,)`` normalised.
         reglance_window: ``(B, P)``.
     """
 
-    candidates: Tensor
     left: Tensor
     right: Tensor
     complete: Tensor
     reglance: Tensor
     reglance_width: Tensor
     reglance_window: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    """Candidates, the decoder states ``(B, K, L, D)`` that rank them, and in training the references."""
+
+    proposals: Proposals
+    states: Tensor
+    references: References | None
 
 
 class TwoStreamDecoder(nn.Module):
@@ -164,7 +184,9 @@ class RGN(nn.Module):
         token = self.prediction_token.expand(batch, 1, -1)
         frames = self.frame_projection(self.dropout(torch.cat([inputs.frames, token], dim=1)))  # (B, N+1, D)
         start = self.start_token.expand(batch, 1, -1)
-        words = self.word_projection(self.dropout(torch.cat([start, inputs.words[:, 1:]], dim=1)))  # (B, L+1, D)
+        words = self.word_projection(
+            self.dropout(torch.cat([start, inputs.words[:, 1:]], dim=1))
+        )  # (B, L+1, D)
         device = frames.device
         return Embedded(
             frames=frames,
@@ -178,7 +200,9 @@ class RGN(nn.Module):
     def propose(self, embedded: Embedded) -> Proposals:
         """Glance stage: the K candidates that the prediction token sees (paper: Glance Transformer)."""
         state = self._glance(self.glance_transformer, embedded)
-        centre, width = self.proposal_head(state).float().sigmoid().unflatten(-1, (-1, 2)).unbind(-1)  # (B, K)
+        centre, width = (
+            self.proposal_head(state).float().sigmoid().unflatten(-1, (-1, 2)).unbind(-1)
+        )  # (B, K)
         return Proposals(centre, width, self.window(centre, width, embedded))
 
     def reglance_width(self, embedded: Embedded) -> Tensor:
@@ -206,7 +230,9 @@ class RGN(nn.Module):
         words = torch.where(masked[..., None], mask_token.to(embedded.words.dtype), embedded.words)
         return (words + embedded.positions)[:, :-1]
 
-    def reconstruct(self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False) -> Tensor:
+    def reconstruct(
+        self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False
+    ) -> Tensor:
         """Caption stage: the query re-told from the video under each window, all passes in one call.
 
         Args:
@@ -227,40 +253,36 @@ class RGN(nn.Module):
         words = self.masked_words(embedded, masked)
         return self.caption_transformer.caption(words, embedded.words_mask[:, :-1], memory, bias)
 
-    def forward(self, inputs: Inputs) -> tuple[Proposals, Tensor]:
-        """Inference: the candidates and the states ``(B, K, L, D)`` that rank them by reconstruction."""
-        embedded = self.embed(inputs)
-        proposals = self.propose(embedded)
-        return proposals, self.reconstruct(embedded, inputs.masked, proposals.window)
+    def forward(self, inputs: Inputs, supervision: Supervision | None = None) -> Output:
+        """One pass: the candidates and their reconstructions; with supervision also the references.
 
-    def forward_train(self, inputs: Inputs, glance: Tensor, progress: float) -> tuple[Proposals, Reconstructions]:
-        """Training: candidates, their negatives, the complete video and the re-glance, reconstructed together.
-
-        Args:
-            inputs: The batch.
-            glance: ``(B,)`` annotated time points, normalised (past-the-end values stay above 1).
-            progress: Of the negatives, see `vmr_common.nn.gaussian.negative_progress`.
+        In training all reconstructions (candidates, negatives, complete video, re-glance) are one call.
         """
         embedded = self.embed(inputs)
         proposals = self.propose(embedded)
-        reglance_width = self.reglance_width(embedded)
-        reglance_window = self.window(glance, reglance_width, embedded)  # (B, P)
-        left, right = self.negatives(proposals, progress)
-        windows = torch.cat([proposals.window, left, right, reglance_window[:, None]], dim=1)  # (B, 3K+1, P)
+        if supervision is None:
+            return Output(proposals, self.reconstruct(embedded, inputs.masked, proposals.window), None)
+        width = self.reglance_width(embedded)
+        reglance = self.window(supervision.glance, width, embedded)  # (B, P)
+        left, right = self.negatives(proposals, supervision.progress)
+        windows = torch.cat([proposals.window, left, right, reglance[:, None]], dim=1)  # (B, 3K+1, P)
         states = self.reconstruct(embedded, inputs.masked, windows, complete=True)  # (B, 3K+2, L, D)
         k = self.config.candidates
-        by_kind = states.split([k, k, k, 1, 1], dim=1)
-        return proposals, Reconstructions(
-            candidates=by_kind[0],
-            left=by_kind[1],
-            right=by_kind[2],
-            reglance=by_kind[3],
-            complete=by_kind[4],
-            reglance_width=reglance_width,
-            reglance_window=reglance_window,
+        candidates, by_left, by_right, by_reglance, by_nothing = states.split([k, k, k, 1, 1], dim=1)
+        return Output(
+            proposals,
+            candidates,
+            References(
+                left=by_left,
+                right=by_right,
+                complete=by_nothing,
+                reglance=by_reglance,
+                reglance_width=width,
+                reglance_window=reglance,
+            ),
         )
 
-    def negatives(self, proposals: Proposals, progress: float) -> tuple[Tensor, Tensor]:
+    def negatives(self, proposals: Proposals, progress: Tensor) -> tuple[Tensor, Tensor]:
         """Left and right negative windows ``(B, K, P)`` of the candidates."""
         grid = unit_grid(proposals.window.shape[-1], proposals.window.device)
         return negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)

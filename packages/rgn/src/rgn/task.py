@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgn import losses
-from rgn.config import LossConfig, ModelConfig
+from rgn.config import LossConfig
 from rgn.data import Batch
 from rgn.losses import Nll
-from rgn.model import RGN, Proposals
-from vmr_common.nn.gaussian import negative_progress
+from rgn.model import RGN, Proposals, Supervision
+from vmr_common.nn.gaussian import negative_progress, unit_grid
 from vmr_common.nn.reconstruction import reconstruction_nll
 from vmr_common.records import Prediction
+from vmr_common.report import Curve
 from vmr_common.text import Vocabulary
 from vmr_common.timeline import centre_width_to_moments, to_seconds
 from vmr_common.training.task import Progress
@@ -69,15 +70,18 @@ class RGNTask:
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All loss terms by name, batch means; `total` is their weighted sum."""
         negatives_at = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
-        proposals, told = self.model.forward_train(batch.inputs, batch.glance, negatives_at)
+        # a tensor, because a compiled model would be compiled anew for every new number
+        output = self.model(batch.inputs, Supervision(batch.glance, batch.glance.new_tensor(negatives_at)))
+        references = output.references
+        assert references is not None
         nll = Nll(
-            candidates=self._nll(told.candidates, batch),
-            left=self._nll(told.left, batch),
-            right=self._nll(told.right, batch),
-            complete=self._nll(told.complete, batch)[:, 0],
-            reglance=self._nll(told.reglance, batch)[:, 0],
+            candidates=self._nll(output.states, batch),
+            left=self._nll(references.left, batch),
+            right=self._nll(references.right, batch),
+            complete=self._nll(references.complete, batch)[:, 0],
+            reglance=self._nll(references.reglance, batch)[:, 0],
         )
-        return losses.total(proposals, nll, batch.glance, told.reglance_window, self._loss)
+        return losses.total(output.proposals, nll, batch.glance, references.reglance_window, self._loss)
 
     def _nll(self, states: Tensor, batch: Batch) -> Tensor:
         # the start token counts as a word: the end token is a target wherever the batch leaves room for it
@@ -87,8 +91,8 @@ class RGNTask:
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""
-        proposals, states = self.model(batch.inputs)
-        ranked = rank(proposals, self._nll(states, batch))
+        output = self.model(batch.inputs)
+        ranked = rank(output.proposals, self._nll(output.states, batch))
         return [
             Prediction(
                 query=query.id,
@@ -98,6 +102,20 @@ class RGNTask:
                 text=query.text,
             )
             for query, moments, nll in zip(batch.queries, ranked.moments, ranked.nll, strict=True)
+        ]
+
+    @torch.no_grad()
+    def reglances(self, batch: Batch) -> list[Curve]:
+        """The re-glance Gaussian of every query of the batch, over its video's seconds.
+
+        The batch must have glances; the model should be in eval mode.
+        """
+        embedded = self.model.embed(batch.inputs)
+        window = self.model.window(batch.glance, self.model.reglance_width(embedded), embedded)  # (B, P)
+        grid = unit_grid(window.shape[1]).double().numpy()
+        return [
+            Curve(name="re-glance", times=to_seconds(grid, query.duration), values=values)
+            for query, values in zip(batch.queries, window.double().cpu().numpy(), strict=True)
         ]
 
     def state(self) -> dict[str, list[str]]:

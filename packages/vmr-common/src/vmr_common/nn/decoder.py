@@ -66,7 +66,9 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """A stack of causal `DecoderLayer`; arguments as there."""
 
-    def __init__(self, dim: int, heads: int, layers: int, dropout: float, *, cross_attention: bool = True) -> None:
+    def __init__(
+        self, dim: int, heads: int, layers: int, dropout: float, *, cross_attention: bool = True
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             DecoderLayer(dim, heads, dropout, cross_attention=cross_attention) for _ in range(layers)

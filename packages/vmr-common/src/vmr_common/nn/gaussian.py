@@ -40,7 +40,7 @@ def positive_window(grid: Tensor, centre: Tensor, width: Tensor, sigma: float) -
 
 
 def negative_windows(
-    grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: float
+    grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Windows left and right of a moment that creep from the video's borders towards its middle.
 
@@ -49,7 +49,7 @@ def negative_windows(
         centre: ``(...)`` centres of the moments.
         width: ``(...)`` widths of the moments.
         sigma: Sharpness; the standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
-        progress: How far they have come, 0 (at the border) to 0.5 (middle of the free room).
+        progress: Scalar: how far they have come, 0 (at the border) to 0.5 (middle of the free room).
 
     Returns:
         Left and right windows, each ``(..., P)``.
@@ -64,7 +64,7 @@ def negative_windows(
 
 def negative_progress(epoch: int, epochs: int, gamma: float) -> float:
     """``0.5 * min(epoch / epochs, 1) ** gamma`` with `epoch` counted from 1; gamma 0 keeps it at 0.5."""
-    return 0.5 * min(epoch / epochs, 1.0) ** gamma
+    return 0.5 * float(min(epoch / epochs, 1.0) ** gamma)
 
 
 def attention_log_weight(window: Tensor) -> Tensor:

@@ -1,0 +1,160 @@
+"""The commands rgn-train, rgn-eval, rgn-predict and rgn-import."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rgn.config import Config
+from rgn.data import QueryExamples
+from rgn.model import RGN
+from rgn.official import from_official
+from rgn.task import RGNTask
+from vmr_common.cli import model
+from vmr_common.errors import UserError
+from vmr_common.experiment import open_features
+from vmr_common.features import PooledFeatures
+from vmr_common.files import read_text
+from vmr_common.records import Query
+from vmr_common.report import Curve
+from vmr_common.text import Vocabulary, WordVectors, tokenize
+from vmr_common.training import Checkpoint, load_weights
+
+logger = logging.getLogger(__name__)
+
+
+def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
+    """The clip features of a run, pooled to N clips and kept in memory."""
+    return PooledFeatures(open_features(config.data.features, data_root), config.data.clips)
+
+
+def create(config: Config, queries: Sequence[Query], data_root: Path) -> RGNTask:
+    """A new task: the vocabulary comes from the training queries, the model is untrained.
+
+    Raises:
+        UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
+    """
+    without = [query.id for query in queries if query.glance is None]
+    if without:
+        raise UserError(
+            f"RGN learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+    tokens = [tokenize(query.text) for query in queries]
+    wanted = {token.lower() for sentence in tokens for token in sentence}
+    vectors = WordVectors.read(data_root / config.data.word_vectors, keep=wanted)
+    vocabulary = Vocabulary.build(tokens, vectors, config.data.vocabulary)
+    return _task(config, vocabulary, vectors.table(vocabulary.words))
+
+
+def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float32]) -> RGNTask:
+    network = RGN(
+        config.model,
+        frame_dim=config.data.features.dim,
+        word_dim=word_vectors.shape[1],
+        classes=len(vocabulary) + 1,
+    )
+    return RGNTask(network, config.loss, vocabulary, word_vectors, config.passes_per_chunk)
+
+
+def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
+    """The task of a checkpoint, before its weights are loaded."""
+    try:
+        words, vectors = checkpoint.state["words"], checkpoint.state_tensors["word_vectors"]
+    except KeyError as error:
+        raise UserError(f"{checkpoint.path}: {error} is missing, not an RGN checkpoint") from None
+    return _task(config, Vocabulary(tuple(words)), vectors.numpy())
+
+
+def examples(
+    config: Config, task: RGNTask, inputs: PooledFeatures, queries: Sequence[Query]
+) -> QueryExamples:
+    """Queries as batches; those without a known word are left out with a warning."""
+    found = QueryExamples(
+        queries,
+        inputs,
+        task.vocabulary,
+        task.word_vectors,
+        max_words=config.data.max_words,
+        end_token=config.quirks == "fixed",
+        seed=config.train.seed,
+    )
+    if found.unknown:
+        logger.warning(
+            "%d of %d queries have no word that the model knows and are left out, for example %r",
+            len(found.unknown),
+            len(queries),
+            found.unknown[0].text,
+        )
+    return found
+
+
+def reglance_curves(
+    config: Config, task: RGNTask, inputs: PooledFeatures, queries: Sequence[Query]
+) -> Mapping[str, list[Curve]]:
+    """The re-glance Gaussian of every query with a glance, by query id."""
+    shown = examples(config, task, inputs, [query for query in queries if query.glance is not None])
+    task.model.eval().cpu()
+    curves: dict[str, list[Curve]] = {}
+    for start in range(0, len(shown), config.train.eval_batch):
+        batch = shown.batch(range(start, min(start + config.train.eval_batch, len(shown))), None)
+        curves |= {name: [curve] for name, curve in zip(batch.query_ids, task.reglances(batch), strict=True)}
+    return curves
+
+
+def import_options(parser: ArgumentParser) -> None:
+    """What a released checkpoint lacks: its word list."""
+    parser.add_argument(
+        "--words",
+        type=str,
+        required=True,
+        help="the model's words in class order, one per line (class 1 first; a tab ends the word)",
+    )
+
+
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNTask:
+    """A task with the authors' weights under our names.
+
+    Raises:
+        UserError: if the word list does not have as many words as the classifier has classes, a word has no
+            vector, or the weights do not fit the configuration.
+    """
+    words = [line.split("\t")[0] for line in read_text(options.words).split("\n") if line.strip()]
+    renamed = from_official(weights)
+    classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
+    if len(words) + 1 != classes:
+        raise UserError(f"{options.words}: holds {len(words)} words, the weights expect {classes - 1}")
+    vectors = WordVectors.read(data_root / config.data.word_vectors, keep=set(words))
+    missing = [word for word in words if word not in vectors]
+    if missing:
+        raise UserError(
+            f"{config.data.word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}"
+        )
+    task = _task(config, Vocabulary(tuple(words)), vectors.table(words))
+    load_weights(task.model, renamed, options.weights)
+    return task
+
+
+PACKAGE = model.ModelPackage(
+    name="rgn",
+    title="Re-Glance Networks",
+    schema=Config,
+    open_inputs=open_inputs,
+    create=create,
+    restore=restore,
+    examples=examples,
+    convert=convert,
+    import_options=import_options,
+    curves=reglance_curves,
+)
+
+train = PACKAGE.command(model.train)
+evaluate = PACKAGE.command(model.evaluate)
+predict = PACKAGE.command(model.predict)
+import_official = PACKAGE.command(model.import_official)

@@ -1,0 +1,521 @@
+"""The four commands that every model package has: train, eval, predict and import.
+
+A package describes itself with a `ModelPackage`; everything that does not depend on the paper is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import yaml
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from vmr_common.cli.config import DEFAULT, make_parser, parse, to_dict, to_yaml
+from vmr_common.cli.publish import RunFacts, publish
+from vmr_common.cli.results import Results, score_all
+from vmr_common.cli.run import command
+from vmr_common.errors import UserError
+from vmr_common.experiment import (
+    FeaturesConfig,
+    Splits,
+    SplitsConfig,
+    features_hash,
+    load_splits,
+    require_videos,
+)
+from vmr_common.features import FeatureStore
+from vmr_common.files import read_text
+from vmr_common.protocols import protocol
+from vmr_common.records import Prediction, Query, write_predictions
+from vmr_common.report import Curve
+from vmr_common.splits import Split, SplitConfig, custom_split, data_root, load, load_split
+from vmr_common.timeline import format_clock
+from vmr_common.training import (
+    Checkpoint,
+    Examples,
+    OptimConfig,
+    RunFolder,
+    Task,
+    TrainConfig,
+    Trainer,
+    distributed,
+    load_checkpoint,
+    load_weights,
+    predict_all,
+    save_checkpoint,
+    seed_everything,
+    select_device,
+    session,
+)
+from vmr_common.training.official import read_weights
+
+logger = logging.getLogger(__name__)
+PARTS = ("train", "validation", "test")
+
+
+class DataConfig(Protocol):
+    """What the data part of every model's configuration has."""
+
+    @property
+    def splits(self) -> SplitsConfig:
+        """The queries."""
+
+    @property
+    def features(self) -> FeaturesConfig:
+        """The feature files."""
+
+
+class RunConfig(Protocol):
+    """What every model's configuration has."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+
+    @property
+    def quirks(self) -> str:
+        """`released` or `fixed`."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """Evaluation protocols, the first one chooses the epoch."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Splits and features."""
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The optimiser."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """The training loop."""
+
+
+class VideoInputs(Protocol):
+    """Features in the form that a model takes, read on first use."""
+
+    @property
+    def store(self) -> FeatureStore:
+        """Where they come from."""
+
+    def __getitem__(self, video: str) -> NDArray[np.float32]:
+        """The features of one video."""
+
+
+Config = TypeVar("Config", bound=RunConfig)
+Model = TypeVar("Model", bound=Task)
+Inputs = TypeVar("Inputs", bound=VideoInputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPackage(Generic[Config, Model, Inputs]):
+    """A paper's package, as its commands see it.
+
+    Attributes:
+        name: Package and command prefix, e.g. ``rgn``.
+        title: The method in a few words.
+        schema: The configuration dataclass.
+        open_inputs: Opens the features of a configuration under a data root.
+        create: A new, untrained task for training queries (it may read further files under the data root).
+        restore: The task that a checkpoint describes; its weights are loaded afterwards.
+        examples: Queries with features as batches for a task.
+        convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
+            that the package's import command adds (see `import_options`), data root.
+        import_options: Adds the options that `convert` needs.
+        curves: Weights over time that the report draws for some queries, by query id; or None.
+    """
+
+    name: str
+    title: str
+    schema: type[Config]
+    open_inputs: Callable[[Config, Path], Inputs]
+    create: Callable[[Config, Sequence[Query], Path], Model]
+    restore: Callable[[Config, Checkpoint], Model]
+    examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
+    convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
+    import_options: Callable[[ArgumentParser], None]
+    curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
+
+    def command(
+        self, main: Callable[[ModelPackage[Config, Model, Inputs], list[str]], None]
+    ) -> Callable[..., int]:
+        """A console entry point that runs one of this module's functions for this package."""
+
+        @command
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> None:
+            main(self, list(sys.argv[1:] if argv is None else argv))
+
+        return run
+
+    def parser(self, verb: str, description: str) -> ArgumentParser:
+        """The parser of a command, with the options that all of them have."""
+        parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
+        parser.add_argument(
+            "--data-root",
+            type=str,
+            default=None,
+            help="folder of all relative data paths (default $VMR_DATA, else data)",
+        )
+        return parser
+
+
+def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
+    """Trains, evaluates the selected weights on the test split and writes the report."""
+    parser = package.parser(
+        "train", "train, evaluate and report. Every field of the configuration is an option."
+    )
+    parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
+    parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
+    base = _stored_config(package.name, argv) if "--resume" in argv and not _has_cfg(argv) else None
+    parsed = parse(parser, package.schema, argv, package=package.name, base=base)
+    config, options = parsed.config, parsed.options
+    root = data_root(options.data_root)
+    with session(config.train.device):
+        splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
+        _log_splits(splits)
+        inputs = package.open_inputs(config, root)
+        _read_all(inputs, splits, config)
+        seed_everything(config.train.seed)
+        task = package.create(config, splits.train.queries, root)
+        run = RunFolder(
+            Path(options.runs) / package.name / config.name,
+            resume=options.resume,
+            overwrite=options.overwrite,
+        )
+        run.write_config(to_yaml(config))
+        selection = _selection_split(config.train, splits)
+        describe = {
+            "package": package.name,
+            "config": to_dict(config),
+            "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
+            "features": {
+                "files": [path.name for path in inputs.store.paths],
+                "hash": distributed.from_rank_zero(lambda: features_hash(inputs.store)),
+                "manifest": None
+                if inputs.store.manifest is None
+                else dataclasses.asdict(inputs.store.manifest),
+            },
+        }
+        result = Trainer(
+            task,
+            package.examples(config, task, inputs, splits.train.queries),
+            validation=None
+            if selection is None
+            else package.examples(config, task, inputs, selection.queries),
+            evaluate=None if selection is None else _metrics_of(selection, config.protocols[0]),
+            config=config.train,
+            optim=config.optim,
+            run=run,
+            describe=describe,
+        ).fit(resume=options.resume)
+        best = load_checkpoint(result.best_checkpoint, package=package.name)
+        load_weights(task.model, best.weights, best.path)
+        results = _evaluate(package, config, task, inputs, splits.test, splits.train.queries)
+        if distributed.rank() == 0:
+            facts = RunFacts(
+                package=package.name,
+                command=shlex.join([f"{package.name}-train", *argv]),
+                checkpoint=best,
+                seconds=result.seconds,
+                parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+            )
+            curves = (
+                None if package.curves is None else functools.partial(package.curves, config, task, inputs)
+            )
+            publish(run.path, results, facts, curves, root)
+            _say(results.text())
+            _say(
+                f"\nreport      {run.path / 'report.html'}\n"
+                f"next        {package.name}-eval --checkpoint {run.path}\n"
+                f"            {package.name}-predict --checkpoint {run.path} "
+                f"--video {splits.test.queries[0].video} --query {shlex.quote(splits.test.queries[0].text)}"
+            )
+
+
+def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
+    """Scores a checkpoint on a split."""
+    parser = package.parser("eval", "score a checkpoint on a split.")
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--split",
+        type=str,
+        default="test",
+        help="test, validation or train of the run, or a registered split",
+    )
+    parser.add_argument("--annotations", type=str, default=None, help="an annotation file instead of a split")
+    parser.add_argument("--out", type=str, default=None, help="write the predictions here (JSON lines)")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    config, options, checkpoint = _restore_config(package, parser, argv)
+    root = data_root(options.data_root)
+    with session(config.train.device):
+        split, train_queries = distributed.from_rank_zero(lambda: _requested_split(config, options, root))
+        inputs = package.open_inputs(config, root)
+        require_videos(inputs.store, {split.name: split.queries})
+        task = _restore_task(package, config, checkpoint)
+        results = _evaluate(package, config, task, inputs, split, train_queries)
+        if distributed.rank() != 0:
+            return
+        if options.out:
+            write_predictions(options.out, results.predictions)
+        _say(json.dumps(results.to_dict(), indent=1) if options.json else results.text())
+
+
+def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
+    """Finds the moments of one sentence in one video, or of a file of sentences."""
+    parser = package.parser("predict", "find moments for a sentence.")
+    _add_checkpoint(parser)
+    parser.add_argument("--video", type=str, default=None, help="video id, as in the feature files")
+    parser.add_argument("--query", type=str, default=None, help="the sentence")
+    parser.add_argument("--duration", type=float, default=None, help="length of the video in seconds")
+    parser.add_argument(
+        "--queries", type=str, default=None, help="an annotation file with many queries instead"
+    )
+    parser.add_argument("-k", type=int, default=5, help="moments per query")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    config, options, checkpoint = _restore_config(package, parser, argv)
+    if options.k < 1:
+        raise UserError(f"-k must be at least 1, found {options.k}")
+    root = data_root(options.data_root)
+    inputs = package.open_inputs(config, root)
+    queries = _requested_queries(config, options, inputs.store, root)
+    require_videos(inputs.store, {"the request": queries})
+    task = _restore_task(package, config, checkpoint)
+    examples = package.examples(config, task, inputs, queries)
+    if not len(examples):
+        raise UserError(
+            "the model knows no word of the query; its vocabulary comes from the training queries"
+        )
+    predictions = [_first(prediction, options.k) for prediction in _predict(config, task, examples)]
+    if options.json:
+        _say("\n".join(json.dumps(_row(prediction), ensure_ascii=False) for prediction in predictions))
+    else:
+        _say("\n\n".join(_moment_table(prediction) for prediction in predictions))
+
+
+def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
+    """Turns an authors' checkpoint into one of ours."""
+    parser = package.parser(
+        "import", "turn the authors' weights into a checkpoint that eval and predict take."
+    )
+    parser.add_argument("--weights", type=str, required=True, help="PyTorch, safetensors or npz file")
+    parser.add_argument("--out", type=str, required=True, help="the checkpoint to write")
+    package.import_options(parser)
+    parsed = parse(parser, package.schema, argv, package=package.name, base=None)
+    config, options = parsed.config, parsed.options
+    weights = read_weights(options.weights)
+    task = package.convert(config, weights, options, data_root(options.data_root))
+    describe = {
+        "package": package.name,
+        "config": to_dict(config),
+        "imported_from": Path(options.weights).name,
+    }
+    meta = {
+        "package": package.name,
+        "role": "best",
+        "update": 0,
+        "epoch": 0,
+        "batch": 0,
+        "state": task.state(),
+        "describe": describe,
+    }
+    save_checkpoint(options.out, {"model": task.model.state_dict(), "state": task.state_tensors()}, meta)
+    count = sum(parameter.numel() for parameter in task.model.parameters())
+    _say(
+        f"{options.out}: {len(weights)} tensors read, {count:,} parameters\n"
+        f"next  {package.name}-eval --checkpoint {options.out} --data-root ..."
+    )
+
+
+def _has_cfg(argv: Sequence[str]) -> bool:
+    return any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
+
+
+def _option(argv: Sequence[str], name: str, default: str) -> str:
+    for position, argument in enumerate(argv):
+        if argument.startswith(f"{name}="):
+            return argument.removeprefix(f"{name}=")
+        if argument == name and position + 1 < len(argv):
+            return argv[position + 1]
+    return default
+
+
+def _stored_config(package: str, argv: Sequence[str]) -> Mapping[str, Any] | None:
+    """The configuration of the run that ``--resume`` without ``--cfg`` means."""
+    file = Path(_option(argv, "--runs", "runs")) / package / _option(argv, "--name", DEFAULT) / "config.yaml"
+    return yaml.safe_load(read_text(file)) if file.exists() else None
+
+
+def _add_checkpoint(parser: ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=str, required=True, help="a checkpoint file, or a run folder")
+
+
+def _restore_config(
+    package: ModelPackage[Any, Any, Any], parser: ArgumentParser, argv: list[str]
+) -> tuple[Any, Any, Checkpoint | None]:
+    path = _option(argv, "--checkpoint", "")
+    if not path:  # without one there is nothing to restore, but --help and the error must still work
+        checkpoint, base = None, None
+    else:
+        checkpoint = load_checkpoint(path, package=package.name)
+        base = checkpoint.meta["describe"].get("config")
+        if not isinstance(base, dict):
+            raise UserError(f"{checkpoint.path}: holds no configuration")
+    parsed = parse(parser, package.schema, argv, package=package.name, base=base)
+    return parsed.config, parsed.options, checkpoint
+
+
+def _restore_task(package: ModelPackage[Any, Any, Any], config: Any, checkpoint: Checkpoint | None) -> Any:
+    if checkpoint is None:
+        raise UserError("--checkpoint needs a checkpoint file or a run folder")
+    task = package.restore(config, checkpoint)
+    load_weights(task.model, checkpoint.weights, checkpoint.path)
+    return task
+
+
+def _requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[Query]]:
+    """The split to evaluate, and the training queries for the bias row."""
+    if options.annotations is not None:
+        return custom_split(options.annotations), load(config.data.splits.train, root).queries
+    if options.split in PARTS:
+        splits = load_splits(config.data.splits, root)
+        split = getattr(splits, options.split)
+        if split is None:
+            raise UserError("--split validation: this configuration holds no validation videos out")
+        return split, splits.train.queries
+    return load_split(options.split, root), load(config.data.splits.train, root).queries
+
+
+def _requested_queries(config: Any, options: Any, store: FeatureStore, root: Path) -> list[Query]:
+    if options.queries is not None:
+        if options.video is not None or options.query is not None:
+            raise UserError("give either --queries (a file), or --video and --query")
+        return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
+    if options.video is None or options.query is None:
+        raise UserError("--video and --query are needed (or --queries with a file)")
+    if not options.query.strip():
+        raise UserError("--query is empty, expected a sentence")
+    require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
+    duration = options.duration or _duration(options.video, config, store, root)
+    return [Query(id="0", video=options.video, text=options.query, duration=duration)]
+
+
+def _duration(video: str, config: Any, store: FeatureStore, root: Path) -> float:
+    """Seconds of a video: as annotated in the run's splits, else from the features' stride."""
+    for part in PARTS[::-1]:
+        chosen = getattr(config.data.splits, part)
+        try:
+            queries = [] if chosen is None else load(chosen, root).queries
+        except UserError:  # the annotations need not be at hand to search a video
+            continue
+        for query in queries:
+            if query.video == video:
+                return query.duration
+    manifest = store.manifest
+    if manifest is not None and manifest.stride_s:
+        return store.length(video) * manifest.stride_s
+    raise UserError(f"the length of video {video!r} is not known: give --duration in seconds")
+
+
+def _selection_split(config: TrainConfig, splits: Splits) -> Split | None:
+    if config.select == "test":
+        return splits.test
+    if config.select == "validation" and splits.validation is None:
+        raise UserError("train.select is validation, but data.splits holds no validation videos out")
+    return splits.validation
+
+
+def _metrics_of(split: Split, rules: str) -> Callable[[list[Prediction]], Mapping[str, float]]:
+    judge = protocol(rules)
+    return lambda predictions: judge.score(split.queries, predictions).values
+
+
+def _evaluate(
+    package: ModelPackage[Any, Any, Any],
+    config: Any,
+    task: Any,
+    inputs: Any,
+    split: Split,
+    train_queries: Sequence[Query],
+) -> Results:
+    predictions = _predict(config, task, package.examples(config, task, inputs, split.queries))
+    return distributed.from_rank_zero(
+        lambda: score_all(package.name, split, predictions, config.protocols, train_queries)
+    )
+
+
+def _predict(config: Any, task: Any, examples: Examples) -> list[Prediction]:
+    device = select_device(config.train.device)
+    task.model.to(device)
+    return predict_all(
+        task, examples, batch_size=config.train.eval_batch, device=device, precision=config.train.precision
+    )
+
+
+def _read_all(inputs: VideoInputs, splits: Splits, config: RunConfig) -> None:
+    """Reads every video once, so that a missing, damaged or misshapen one is known before training."""
+    parts = {part: split for part in PARTS if (split := getattr(splits, part)) is not None}
+    require_videos(inputs.store, {split.name: split.queries for split in parts.values()})
+    videos = list(dict.fromkeys(query.video for split in parts.values() for query in split.queries))
+    quiet = None if distributed.rank() == 0 else True
+    for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
+        inputs[video]
+
+
+def _log_splits(splits: Splits) -> None:
+    if distributed.rank() == 0:
+        for part in PARTS:
+            split: Split | None = getattr(splits, part)
+            if split is not None:
+                videos = len({query.video for query in split.queries})
+                logger.info("%-10s  %s: %s queries, %s videos", part, split.name, len(split.queries), videos)
+                for line in _report_lines(split):
+                    logger.info("            %s", line)
+
+
+def _report_lines(split: Split) -> Iterator[str]:
+    yield from (line for line in split.report.lines() if split.report.counts or split.report.notes)
+
+
+def _provenance(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else {"name": split.name, "queries": len(split.queries), "hash": split.hash}
+
+
+def _first(prediction: Prediction, k: int) -> Prediction:
+    return dataclasses.replace(prediction, moments=prediction.moments[:k], scores=prediction.scores[:k])
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    windows = np.column_stack([prediction.moments, prediction.scores]).tolist()
+    return {"video": prediction.video, "query": prediction.text, "moments": windows}
+
+
+def _moment_table(prediction: Prediction) -> str:
+    lines = [f"{prediction.video}  {prediction.text}", f"{'rank':>4}  {'start':>8}  {'end':>8}  {'score':>8}"]
+    lines += [
+        f"{rank:>4}  {format_clock(start):>8}  {format_clock(end):>8}  {score:>8.3f}"
+        for rank, ((start, end), score) in enumerate(
+            zip(prediction.moments.tolist(), prediction.scores.tolist(), strict=True), 1
+        )
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

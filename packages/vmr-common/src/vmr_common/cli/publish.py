@@ -1,0 +1,115 @@
+"""What a finished run leaves for people: predictions, scores and the report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vmr_common
+from vmr_common.cli.results import Results
+from vmr_common.files import write_text
+from vmr_common.records import Query, write_predictions
+from vmr_common.registry import SHAPES
+from vmr_common.report import Curve, Report, choose_queries, read_history, save_report
+from vmr_common.report.data import Frames
+from vmr_common.training import Checkpoint
+
+SHOWN = 40
+_SELECTION = {
+    "validation": "best epoch on the validation split",
+    "last": "last epoch",
+    "test": "best epoch on the TEST split",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What the report's heading says about a run.
+
+    Attributes:
+        package: The model package.
+        command: The command as typed.
+        checkpoint: The selected weights with their description.
+        seconds: Training time.
+        parameters: Number of trained numbers.
+    """
+
+    package: str
+    command: str
+    checkpoint: Checkpoint
+    seconds: float
+    parameters: int
+
+
+def publish(
+    folder: Path,
+    results: Results,
+    facts: RunFacts,
+    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
+    data_root: Path,
+) -> None:
+    """Writes ``predictions.jsonl``, ``results.json``, ``report.json`` and ``report.html`` into a run folder.
+
+    Args:
+        folder: The run folder.
+        results: Predictions and scores on the test split.
+        facts: About the run.
+        curves: Weights over time for the queries that the report draws, or None.
+        data_root: Where Shapes can be rendered for film strips.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    write_predictions(folder / "predictions.jsonl", results.predictions)
+    write_text(folder / "results.json", json.dumps(results.to_dict(), indent=1) + "\n")
+    shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
+    meta = facts.checkpoint.meta
+    report = Report(
+        title=f"{facts.package} on {results.split.name}",
+        facts=_heading(facts, results),
+        command=facts.command,
+        selected_on_test=meta["selection"]["select"] == "test",
+        bias_window="" if results.bias is None else results.bias.describe(),
+        tables=results.tables,
+        history=read_history(folder / "metrics.jsonl"),
+        queries=results.split.queries,
+        predictions=results.predictions,
+        bias=results.bias_predictions,
+        curves={} if curves is None else curves([query for query in shown if query.glance is not None]),
+        frames=_frames(results.split.name, data_root),
+        shown=SHOWN,
+    )
+    save_report(folder, report)
+
+
+def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
+    meta = facts.checkpoint.meta
+    describe: dict[str, Any] = meta["describe"]
+    config = describe["config"]
+    return {
+        "run": config["name"],
+        "trained on": f"{describe['splits']['train']['name']} ({describe['splits']['train']['queries']:,} queries)",
+        "weights": f"{_SELECTION[meta['selection']['select']]} (epoch {meta['epoch']})",
+        "quirks": config["quirks"],
+        "training time": f"{facts.seconds:.0f} s on {meta['versions']['device']}",
+        "parameters": f"{facts.parameters:,}",
+        "seed": str(config["train"]["seed"]),
+        "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d"),
+        "versions": f"vmr-common {vmr_common.__version__}, torch {meta['versions']['torch']}, "
+        f"Python {platform.python_version()}",
+        "split hash": results.split.hash[:12],
+        "features hash": describe["features"]["hash"].partition(":")[2][:12],
+    }
+
+
+def _frames(split: str, data_root: Path) -> Frames | None:
+    if not split.startswith(f"{SHAPES}/"):
+        return None
+    from vmr_common.shapes import frames
+
+    return lambda video: frames(data_root / SHAPES, video)

@@ -1,0 +1,157 @@
+"""What every model's configuration says about its data, and loading it: splits, held-out videos, features."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore
+from vmr_common.records import Query
+from vmr_common.splits import Split, SplitConfig, load, split_hash
+
+HASHED_BYTES = 4 << 30
+"""Feature files up to this size are hashed whole; of larger ones only names, sizes and times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsConfig:
+    """The queries of a run."""
+
+    train: SplitConfig
+    """Queries to learn from."""
+    test: SplitConfig
+    """Queries to report on."""
+    validation: SplitConfig | None = None
+    """Queries that choose the epoch; null holds videos of `train` out (see `held_out`)."""
+    held_out: float = 0.1
+    """Share of the training videos held out for validation where `validation` is null, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise UserError(f"data.splits.held_out must lie in [0, 1), found {self.held_out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """The feature files of a run."""
+
+    path: str | list[str]
+    """HDF5 file or folder of npy/npz files (relative to the data root); several are joined along the feature axis."""
+    key: str | list[str] | None = None
+    """Data set inside a video's group, or array of an npz file; a list gives one per path."""
+    dim: int
+    """Width of a feature row."""
+    made_for: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Loaded splits; `validation` is None where nothing is held out."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+
+
+def load_splits(config: SplitsConfig, data_root: str | Path) -> Splits:
+    """Loads the splits of a configuration and holds validation videos out where none are published.
+
+    Raises:
+        UserError: as `splits.load`, or if training and test share a video's query.
+    """
+    train, test = load(config.train, data_root), load(config.test, data_root)
+    if config.validation is not None:
+        return Splits(train, load(config.validation, data_root), test)
+    if config.held_out == 0:
+        return Splits(train, None, test)
+    kept, held = hold_out(train.queries, config.held_out)
+    if not kept or not held:
+        raise UserError(
+            f"data.splits.held_out {config.held_out}: {train.name} has too few videos to hold some out"
+        )
+    name = f"held out of {train.name}"
+    return Splits(_part(train, train.name, kept), _part(train, name, held), test)
+
+
+def hold_out(queries: Sequence[Query], share: float) -> tuple[list[Query], list[Query]]:
+    """Divides queries by video: those kept, and those of about `share` of the videos.
+
+    A video's side depends on its id alone, so it does not change when other videos come or go.
+
+    Example:
+        >>> queries = [Query(id=str(n), video=f"v{n % 50}", text="", duration=1.0) for n in range(100)]
+        >>> kept, held = hold_out(queries, 0.1)
+        >>> len(kept) + len(held), {q.video for q in kept} & {q.video for q in held}
+        (100, set())
+    """
+    kept: list[Query] = []
+    held: list[Query] = []
+    for query in queries:
+        digest = hashlib.sha256(f"held out\x1f{query.video}".encode()).digest()
+        (held if int.from_bytes(digest[:8], "big") < share * 2**64 else kept).append(query)
+    return kept, held
+
+
+def _part(split: Split, name: str, queries: list[Query]) -> Split:
+    return Split(name, queries, split.report, split.protocol, split_hash(queries))
+
+
+def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore:
+    """Opens the feature files and compares their manifest with what the configuration was made for.
+
+    Raises:
+        UserError: if a file is missing, has another width, or its manifest differs; says both sides.
+    """
+    paths = [config.path] if isinstance(config.path, str) else config.path
+    store = FeatureStore([Path(data_root) / path for path in paths], key=config.key, dim=config.dim)
+    if config.made_for and store.manifest is not None:
+        store.manifest.check(config.made_for, store.name)
+    return store
+
+
+def require_videos(store: FeatureStore, splits: Mapping[str, Sequence[Query]]) -> None:
+    """Makes sure that every query's video has features.
+
+    Raises:
+        UserError: naming the file, the split, one video and how many are missing.
+    """
+    for name, queries in splits.items():
+        missing = [video for video in dict.fromkeys(query.video for query in queries) if video not in store]
+        if missing:
+            raise UserError(
+                f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
+                "(vmr-data check lists all)"
+            )
+
+
+def features_hash(store: FeatureStore) -> str:
+    """A hash of the feature files: of all bytes up to 4 GiB, beyond that of names, sizes and times.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    files = sorted(file for path in store.paths for file in ([path] if path.is_file() else path.rglob("*")))
+    files = [file for file in files if file.is_file()]
+    whole = sum(file.stat().st_size for file in files) <= HASHED_BYTES
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0")
+        if whole:
+            _add_bytes(digest, file)
+        else:
+            digest.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    return ("sha256:" if whole else "stat:") + digest.hexdigest()
+
+
+def _add_bytes(digest: hashlib._Hash, file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
