@@ -34,10 +34,11 @@ class Ranked:
 
 def rank(proposals: Proposals, nll: Tensor) -> Ranked:
     """Ranks candidates by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index)."""
+    centre, width, nll = (values.detach() for values in (proposals.centre, proposals.width, nll))
     order = nll.argsort(dim=1, stable=True)
     moments = centre_width_to_moments(
-        proposals.centre.gather(1, order).double().cpu().numpy(),
-        proposals.width.gather(1, order).double().cpu().numpy(),
+        centre.gather(1, order).double().cpu().numpy(),
+        width.gather(1, order).double().cpu().numpy(),
     )
     return Ranked(order, moments, nll.gather(1, order).double().cpu().numpy())
 

@@ -1,0 +1,78 @@
+"""Batches of RGN: what is drawn, padded and left out."""
+
+import numpy as np
+import pytest
+import torch
+
+from rgn.data import QueryExamples
+from vmr_common.features import FeatureStore, Manifest, PooledFeatures, write_features
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary
+
+WORDS = Vocabulary(("the", "door", "opens", "person", "a", "slowly"))
+VECTORS = np.concatenate([np.zeros((1, 5)), np.random.default_rng(0).normal(size=(6, 5))]).astype(np.float32)
+TEXTS = ("the door opens", "a person slowly opens the door", "the door", "qwertz")
+
+
+def make_queries() -> list[Query]:
+    return [
+        Query(id=str(n), video=f"v{n % 2}", text=text, duration=10.0, moments=[[1, 4]], glance=2.0)
+        for n, text in enumerate(TEXTS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory) -> PooledFeatures:
+    path = tmp_path_factory.mktemp("features") / "features.h5"
+    rng = np.random.default_rng(1)
+    write_features(path, [(f"v{n}", rng.normal(size=(9, 7)).astype(np.float32)) for n in range(2)], Manifest())
+    return PooledFeatures(FeatureStore(path), 8)
+
+
+def make(pooled, *, end_token=True, seed=0) -> QueryExamples:
+    return QueryExamples(make_queries(), pooled, WORDS, VECTORS, max_words=20, end_token=end_token, seed=seed)
+
+
+def test_queries_without_a_known_word_are_set_aside(pooled):
+    examples = make(pooled)
+    assert len(examples) == 3
+    assert [query.text for query in examples.unknown] == ["qwertz"]
+
+
+def test_word_masks_do_not_depend_on_batch_mates(pooled):
+    examples = make(pooled)
+    together = examples.batch([0, 1, 2], epoch=3).inputs.masked
+    for row in range(3):
+        alone = examples.batch([row], epoch=3).inputs.masked[0]
+        assert together[row, : len(alone)].tolist() == alone.tolist()
+
+
+def test_word_masks_change_with_seed_and_epoch_and_stay_in_evaluation(pooled):
+    def masks(seed: int, epochs: list[int | None]) -> list[list[bool]]:
+        examples = make(pooled, seed=seed)
+        return [examples.batch([1], epoch).inputs.masked[0].tolist() for epoch in epochs]
+
+    over_epochs = masks(0, list(range(1, 20)))
+    assert len({tuple(mask) for mask in over_epochs}) > 1
+    assert over_epochs != masks(1, list(range(1, 20)))
+    assert masks(0, [None]) == masks(1, [None])
+
+
+def test_a_third_of_the_words_is_masked_and_never_the_start_token(pooled):
+    inputs = make(pooled).batch([0, 1, 2], epoch=1).inputs
+    assert inputs.masked.sum(dim=1).tolist() == [1, 2, 1]
+    assert not inputs.masked[:, 0].any()
+    beyond = torch.arange(inputs.masked.shape[1]) > inputs.words_len[:, None]
+    assert not (inputs.masked & beyond).any()
+
+
+def test_every_query_gets_an_end_token_only_when_asked_for(pooled):
+    assert make(pooled, end_token=True).batch([0, 1], None).targets.shape == (2, 7)
+    assert make(pooled, end_token=False).batch([0, 1], None).targets.shape == (2, 6)
+
+
+def test_the_glance_is_a_fraction_of_the_duration_and_missing_ones_are_not_a_number(pooled):
+    assert make(pooled).batch([0], None).glance.item() == pytest.approx(0.2)
+    query = Query(id="x", video="v0", text="the door", duration=10.0)
+    examples = QueryExamples([query], pooled, WORDS, VECTORS, max_words=20, end_token=True, seed=0)
+    assert examples.batch([0], None).glance.isnan().all()

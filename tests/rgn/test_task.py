@@ -1,0 +1,129 @@
+"""RGN's predictions and gradients beyond the recorded cases."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rgn.config import LossConfig, ModelConfig
+from rgn.data import QueryExamples
+from rgn.model import RGN
+from rgn.task import RGNTask
+from vmr_common.nn.gaussian import gaussian_window, unit_grid
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary
+from vmr_common.training import Progress
+
+WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
+VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
+FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(16, 5)).astype(np.float32) for n in range(4)}
+
+
+def make_queries(count: int = 9) -> list[Query]:
+    rng = np.random.default_rng(3)
+    return [
+        Query(
+            id=str(n),
+            video=f"v{n % 4}",
+            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
+            duration=20.0,
+            moments=[[2, 8]],
+            glance=float(rng.uniform(2, 8)),
+        )
+        for n in range(count)
+    ]
+
+
+def make_examples(queries: list[Query], *, end_token: bool = True) -> QueryExamples:
+    return QueryExamples(queries, FEATURES, WORDS, VECTORS, max_words=20, end_token=end_token, seed=0)
+
+
+@pytest.fixture
+def task() -> RGNTask:
+    torch.manual_seed(0)
+    config = ModelConfig(hidden=16, heads=2, video_layers=2, text_layers=2, candidates=3)
+    model = RGN(config, frame_dim=5, word_dim=6, classes=31)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return RGNTask(model.eval(), LossConfig(), WORDS, VECTORS)
+
+
+def nll(task: RGNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return np.stack([prediction.scores for prediction in task.predict(examples.batch(indices, None))])
+
+
+def test_fixed_scores_do_not_depend_on_batch_mates(task):
+    examples = make_examples(make_queries())
+    together = nll(task, examples, list(range(9)))
+    alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_released_scores_do_depend_on_batch_mates(task):
+    examples = make_examples(make_queries(), end_token=False)
+    together = nll(task, examples, list(range(9)))
+    alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
+    assert np.abs(together - alone).max() > 1e-2
+
+
+def test_predictions_are_ranked_moments_inside_the_video(task):
+    examples = make_examples(make_queries())
+    for prediction in task.predict(examples.batch(list(range(9)), None)):
+        assert prediction.moments.shape == (3, 2)
+        assert (np.diff(prediction.scores) <= 0).all()
+        assert (prediction.moments[:, 0] >= 0).all()
+        assert (prediction.moments[:, 1] <= 20.0).all()
+        assert (prediction.moments[:, 0] <= prediction.moments[:, 1]).all()
+
+
+def test_every_parameter_takes_part_in_the_loss(task):
+    batch = make_examples(make_queries()).batch(list(range(9)), 1)
+    task.loss(batch, Progress(update=0, epoch=1, epochs=3))["total"].backward()
+    assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
+
+
+def test_classifying_in_chunks_gives_the_same_loss_and_gradients(task):
+    batch = make_examples(make_queries()).batch(list(range(9)), 1)
+    chunked = RGNTask(task.model, LossConfig(), WORDS, VECTORS, passes_per_chunk=2)
+    found = []
+    for one in (task, chunked):
+        one.model.zero_grad()
+        loss = one.loss(batch, Progress(update=0, epoch=2, epochs=3))["total"]
+        loss.backward()
+        found.append((loss.item(), one.model.classifier.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_narrow_window_past_the_end_of_the_video_is_finite():
+    window = gaussian_window(unit_grid(50), torch.tensor([1.072]), torch.tensor([0.01 / 9]))
+    assert window.isfinite().all()
+    assert window.max() == 1
+
+
+def test_a_glance_past_the_end_trains(task):
+    queries = [dataclasses.replace(query, glance=21.4) for query in make_queries()]
+    batch = make_examples(queries).batch(list(range(9)), 1)
+    terms = task.loss(batch, Progress(update=0, epoch=1, epochs=3))
+    assert all(term.isfinite() for term in terms.values())
+    terms["total"].backward()
+    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+
+
+def test_the_half_precision_forward_pass_ranks_almost_alike(task):
+    examples = make_examples(make_queries())
+    exact = nll(task, examples, list(range(9)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = nll(task, examples, list(range(9)))
+    np.testing.assert_allclose(half, exact, atol=0.1)
+
+
+def test_the_reglance_curve_peaks_at_the_glance(task):
+    queries = make_queries()
+    batch = make_examples(queries).batch(list(range(9)), None)
+    for query, curve in zip(queries, task.reglances(batch), strict=True):
+        assert curve.times[-1] == pytest.approx(query.duration)
+        assert abs(curve.times[curve.values.argmax()] - query.glance) <= query.duration / 2 / (len(curve.times) - 1) + 1e-6
