@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from vmr_common.cli import model
 from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
 from vmr_common.features import PooledFeatures
-from vmr_common.files import read_text
 from vmr_common.records import Query
 from vmr_common.report import Curve
-from vmr_common.text import Vocabulary, WordVectors, tokenize
+from vmr_common.text import Vocabulary
 from vmr_common.training import Checkpoint, load_weights
-
-logger = logging.getLogger(__name__)
+from vmr_common.training.point_supervised import learn_vocabulary, read_vocabulary
 
 
 def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
@@ -41,16 +38,8 @@ def create(config: Config, queries: Sequence[Query], data_root: Path) -> RGNTask
     Raises:
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
-    without = [query.id for query in queries if query.glance is None]
-    if without:
-        raise UserError(
-            f"RGN learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
-    tokens = [tokenize(query.text) for query in queries]
-    wanted = {token.lower() for sentence in tokens for token in sentence}
-    vectors = WordVectors.read(data_root / config.data.word_vectors, keep=wanted)
-    vocabulary = Vocabulary.build(tokens, vectors, config.data.vocabulary)
-    return _task(config, vocabulary, vectors.table(vocabulary.words))
+    word_vectors = data_root / config.data.word_vectors
+    return _task(config, *learn_vocabulary("RGN", queries, word_vectors, config.data.vocabulary))
 
 
 def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float32]) -> RGNTask:
@@ -85,13 +74,7 @@ def examples(
         end_token=config.quirks == "fixed",
         seed=config.train.seed,
     )
-    if found.unknown:
-        logger.warning(
-            "%d of %d queries have no word that the model knows and are left out, for example %r",
-            len(found.unknown),
-            len(queries),
-            found.unknown[0].text,
-        )
+    found.warn_of_unknown()
     return found
 
 
@@ -125,18 +108,9 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the word list does not have as many words as the classifier has classes, a word has no
             vector, or the weights do not fit the configuration.
     """
-    words = [line.split("\t")[0] for line in read_text(options.words).split("\n") if line.strip()]
     renamed = from_official(weights)
     classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
-    if len(words) + 1 != classes:
-        raise UserError(f"{options.words}: holds {len(words)} words, the weights expect {classes - 1}")
-    vectors = WordVectors.read(data_root / config.data.word_vectors, keep=set(words))
-    missing = [word for word in words if word not in vectors]
-    if missing:
-        raise UserError(
-            f"{config.data.word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}"
-        )
-    task = _task(config, Vocabulary(tuple(words)), vectors.table(words))
+    task = _task(config, *read_vocabulary(options.words, data_root / config.data.word_vectors, classes))
     load_weights(task.model, renamed, options.weights)
     return task
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rgn.model import Inputs
 from vmr_common.features import PooledFeatures
-from vmr_common.masked_queries import KnownWords, draw_mask, known_words
+from vmr_common.masked_queries import KnownWords
 from vmr_common.records import Query
-from vmr_common.text import Vocabulary, content_scores, tokenize
+from vmr_common.text import Vocabulary
+from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Batch:
     glance: Tensor
 
 
-class QueryExamples:
+class QueryExamples(PointExamples[Batch]):
     """Queries with at least one known word, as batches.
 
     Args:
@@ -61,42 +62,16 @@ class QueryExamples:
         end_token: bool,
         seed: int,
     ) -> None:
-        words = [encode(query.text, vocabulary, max_words) for query in queries]
-        self.queries = [query for query, known in zip(queries, words, strict=True) if len(known)]
-        self.unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
-        self._words = [known for known in words if len(known)]
+        super().__init__(queries, vocabulary, max_words=max_words, seed=seed)
         self._features = features
         self._word_vectors = word_vectors
         self._end_token = end_token
-        self._seed = seed
 
-    def __len__(self) -> int:
-        return len(self.queries)
-
-    def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
-        """Collates queries; word masks are drawn per (seed, epoch, query), in evaluation per query alone."""
-        queries = tuple(self.queries[i] for i in indices)
-        words = [self._words[i] for i in indices]
-        masks = [self._mask(query, known, epoch) for query, known in zip(queries, words, strict=True)]
-        return collate(
-            queries,
-            words,
-            masks,
-            [self._features[query.video] for query in queries],
-            self._word_vectors,
-            end_token=self._end_token,
-        )
-
-    def _mask(self, query: Query, words: KnownWords, epoch: int | None) -> NDArray[np.bool_]:
-        if epoch is None:
-            return draw_mask(words, "evaluation", query.video, query.text)
-        return draw_mask(words, self._seed, epoch, query.id)
-
-
-def encode(text: str, vocabulary: Vocabulary, max_words: int) -> KnownWords:
-    """Tokens, content-word scores and vocabulary ids of a sentence; may hold no known word at all."""
-    tokens = tokenize(text)
-    return known_words(tokens, content_scores(tokens), vocabulary, max_words)
+    def _collate(
+        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+    ) -> Batch:
+        features = [self._features[query.video] for query in queries]
+        return collate(queries, words, masks, features, self._word_vectors, end_token=self._end_token)
 
 
 def collate(
@@ -118,15 +93,8 @@ def collate(
         word_vectors: ``(V, E)``.
         end_token: See `QueryExamples`.
     """
-    lengths = np.array([len(known) for known in words])
-    longest = int(lengths.max()) + int(end_token)
-    targets = np.zeros((len(words), longest), dtype=np.int64)
-    masked = np.zeros((len(words), longest + 1), dtype=np.bool_)
-    for row, (known, mask) in enumerate(zip(words, masks, strict=True)):
-        targets[row, : len(known)] = known.ids
-        masked[row, 1 : len(known) + 1] = mask
-    vectors = np.zeros((len(words), longest + 1, word_vectors.shape[1]), dtype=np.float32)
-    vectors[:, 1:] = word_vectors[targets]  # row 0 of the table is zeros, as is the padding
+    length = max(len(known) for known in words) + int(end_token)
+    padded = collate_words(words, masks, word_vectors, length)
     frames = torch.from_numpy(np.stack(features))
     return Batch(
         query_ids=tuple(query.id for query in queries),
@@ -134,14 +102,10 @@ def collate(
         inputs=Inputs(
             frames=frames,
             frames_len=torch.full((len(words),), frames.shape[1]),
-            words=torch.from_numpy(vectors),
-            words_len=torch.from_numpy(lengths),
-            masked=torch.from_numpy(masked),
+            words=padded.vectors,
+            words_len=padded.lengths,
+            masked=padded.masked,
         ),
-        targets=torch.from_numpy(targets),
-        glance=torch.tensor([_relative_glance(query) for query in queries], dtype=torch.float32),
+        targets=padded.targets,
+        glance=relative_glances(queries),
     )
-
-
-def _relative_glance(query: Query) -> float:
-    return float("nan") if query.glance is None else query.glance / query.duration

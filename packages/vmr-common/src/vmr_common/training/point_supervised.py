@@ -1,0 +1,187 @@
+"""Queries of the methods that learn from one glance per query and a partly hidden sentence (CPL, RGN, CFMR)."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vmr_common.errors import UserError
+from vmr_common.files import read_text
+from vmr_common.masked_queries import KnownWords, draw_mask, known_words
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary, WordVectors, content_scores, tokenize
+
+logger = logging.getLogger(__name__)
+BatchType = TypeVar("BatchType")
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """The words of B queries, padded to L places.
+
+    Attributes:
+        vectors: ``(B, L + 1, E)`` float32; row 0 is a placeholder for the start token, zeros after the words.
+        lengths: ``(B,)`` int64 words per query.
+        masked: ``(B, L + 1)`` bool, True where a word is hidden; column 0 is False.
+        targets: ``(B, L)`` int64 word classes, 0 after the last word.
+    """
+
+    vectors: Tensor
+    lengths: Tensor
+    masked: Tensor
+    targets: Tensor
+
+
+class PointExamples(abc.ABC, Generic[BatchType]):
+    """Queries with at least one known word, as batches; a package says how they are collated.
+
+    Args:
+        queries: The queries.
+        vocabulary: The words that the model knows.
+        max_words: Words kept per query.
+        seed: Seed of the word masks in training.
+    """
+
+    def __init__(
+        self, queries: Sequence[Query], vocabulary: Vocabulary, *, max_words: int, seed: int
+    ) -> None:
+        words = [encode(query.text, vocabulary, max_words) for query in queries]
+        self.queries = [query for query, known in zip(queries, words, strict=True) if len(known)]
+        self.unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
+        self._words = [known for known in words if len(known)]
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> BatchType:
+        """Collates queries; word masks are drawn per (seed, epoch, query), in evaluation per query alone."""
+        queries = [self.queries[i] for i in indices]
+        words = [self._words[i] for i in indices]
+        masks = [self._mask(query, known, epoch) for query, known in zip(queries, words, strict=True)]
+        return self._collate(queries, words, masks)
+
+    def _mask(self, query: Query, words: KnownWords, epoch: int | None) -> NDArray[np.bool_]:
+        if epoch is None:
+            return draw_mask(words, "evaluation", query.video, query.text)
+        return draw_mask(words, self._seed, epoch, query.id)
+
+    @abc.abstractmethod
+    def _collate(
+        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+    ) -> BatchType:
+        """The batch of some queries with their known words and hidden words, one entry per query each."""
+
+    def warn_of_unknown(self) -> None:
+        """Logs how many queries have no known word and are left out."""
+        if self.unknown:
+            logger.warning(
+                "%d of %d queries have no word that the model knows and are left out, for example %r",
+                len(self.unknown),
+                len(self.unknown) + len(self.queries),
+                self.unknown[0].text,
+            )
+
+
+def encode(text: str, vocabulary: Vocabulary, max_words: int) -> KnownWords:
+    """Tokens, content-word scores and vocabulary ids of a sentence; may hold no known word at all."""
+    tokens = tokenize(text)
+    return known_words(tokens, content_scores(tokens), vocabulary, max_words)
+
+
+def collate_words(
+    words: Sequence[KnownWords],
+    masks: Sequence[NDArray[np.bool_]],
+    word_vectors: NDArray[np.float32],
+    length: int,
+) -> WordBatch:
+    """Pads the words of B queries to `length` places.
+
+    Args:
+        words: At least one known word each, at most `length`.
+        masks: Their hidden words, ``(l,)`` bool each.
+        word_vectors: ``(V, E)`` by word class, row 0 zeros.
+        length: Places L.
+    """
+    targets = np.zeros((len(words), length), dtype=np.int64)
+    masked = np.zeros((len(words), length + 1), dtype=np.bool_)
+    for row, (known, mask) in enumerate(zip(words, masks, strict=True)):
+        targets[row, : len(known)] = known.ids
+        masked[row, 1 : len(known) + 1] = mask
+    vectors = np.zeros((len(words), length + 1, word_vectors.shape[1]), dtype=np.float32)
+    vectors[:, 1:] = word_vectors[targets]  # row 0 of the table is zeros, as is the padding
+    return WordBatch(
+        vectors=torch.from_numpy(vectors),
+        lengths=torch.tensor([len(known) for known in words]),
+        masked=torch.from_numpy(masked),
+        targets=torch.from_numpy(targets),
+    )
+
+
+def relative_glances(queries: Sequence[Query]) -> Tensor:
+    """Glance / duration of B queries, ``(B,)`` float32; NaN where a query has no glance."""
+    nan = float("nan")
+    return torch.tensor(
+        [nan if query.glance is None else query.glance / query.duration for query in queries],
+        dtype=torch.float32,
+    )
+
+
+def learn_vocabulary(
+    method: str, queries: Sequence[Query], word_vectors: Path, size: int
+) -> tuple[Vocabulary, NDArray[np.float32]]:
+    """The words that a model will know, and their vectors ``(V, E)`` with zeros in row 0.
+
+    Args:
+        method: Its name, for the message.
+        queries: The training queries, each with a glance.
+        word_vectors: GloVe text file.
+        size: The most words to keep.
+
+    Raises:
+        UserError: if a query has no glance, or the word vectors cannot be read or know no word.
+    """
+    without = [query.id for query in queries if query.glance is None]
+    if without:
+        raise UserError(
+            f"{method} learns from glances, but {len(without)} training queries have none, "
+            f"for example {without[0]!r}"
+        )
+    tokens = [tokenize(query.text) for query in queries]
+    vectors = WordVectors.read(
+        word_vectors, keep={token.lower() for sentence in tokens for token in sentence}
+    )
+    vocabulary = Vocabulary.build(tokens, vectors, size)
+    return vocabulary, vectors.table(vocabulary.words)
+
+
+def read_vocabulary(
+    words: str | Path, word_vectors: Path, classes: int
+) -> tuple[Vocabulary, NDArray[np.float32]]:
+    """The words of released weights from a list, and their vectors ``(V, E)`` with zeros in row 0.
+
+    Args:
+        words: Text file, one word per line in class order from class 1 on; a tab ends the word.
+        word_vectors: GloVe text file.
+        classes: Classes of the weights' word classifier, the end class 0 included.
+
+    Raises:
+        UserError: if the list has another length, or a word has no vector.
+    """
+    listed = [line.split("\t")[0] for line in read_text(words).split("\n") if line.strip()]
+    if len(listed) + 1 != classes:
+        raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")
+    vectors = WordVectors.read(word_vectors, keep=set(listed))
+    missing = [word for word in listed if word not in vectors]
+    if missing:
+        raise UserError(f"{word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}")
+    return Vocabulary(tuple(listed)), vectors.table(listed)
