@@ -165,6 +165,69 @@ def test_features_convert_to_one_file_with_a_manifest(root, capsys):
     assert run(root, capsys, "convert", "--features", "half.h5", "--out", str(out))[0] == 2  # its own source
 
 
+def as_hdf5(path, data):
+    with h5py.File(path, "w") as file:
+        for video, values in data.items():
+            file.create_dataset(video, data=values)
+
+
+def as_groups(path, data):
+    with h5py.File(path, "w") as file:
+        for video, values in data.items():
+            file.create_dataset(f"{video}/c3d_features", data=values, chunks=True, compression="gzip")
+
+
+def as_npy(path, data):
+    path.mkdir()
+    for video, values in data.items():
+        np.save(path / f"{video}.npy", values)
+
+
+def as_npz(path, data):
+    path.mkdir()
+    for video, values in data.items():
+        np.savez_compressed(path / f"{video}.npz", features=values, timestamps=np.arange(len(values)))
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "ids", "dtype"),
+    [
+        pytest.param(as_hdf5, (), ["AO8RW", "0BZAD"], np.float32, id="charades-hdf5-of-2d-tan-and-cpl"),
+        pytest.param(as_hdf5, (), ["s13-d21.avi", "s30-d52.avi"], np.float32, id="tacos-hdf5-of-2d-tan"),
+        pytest.param(
+            as_groups, ("--key", "c3d_features"), ["v_uqiMw7tQ1Cc"], np.float32, id="activitynet-groups"
+        ),
+        pytest.param(as_hdf5, (), ["6965_Movie", "10142"], np.float16, id="mad-hdf5"),
+        pytest.param(as_npy, (), ["AO8RW"], np.float64, id="npy-folder-of-vslnet"),
+        pytest.param(as_npz, (), ["NUsG9BgSes0_210.0_360.0"], np.float32, id="npz-folder-of-moment-detr"),
+        pytest.param(as_npz, ("--key", "features"), ["a.b", "ö 1"], np.float32, id="npz-folder-with-a-key"),
+    ],
+)
+def test_every_published_layout_converts(root, capsys, write, options, ids, dtype):
+    rng = np.random.default_rng(5)
+    data = {video: rng.normal(size=(4 + n, 6)).astype(dtype) for n, video in enumerate(ids)}
+    write(root / "in", data)
+    if (root / "in").is_file():
+        (root / "in").rename(root / "in.hdf5")
+    name = "in.hdf5" if (root / "in.hdf5").exists() else "in"
+    out = root / "converted.h5"
+    status, text, err = run(
+        root, capsys, "convert", "--features", name, "--out", str(out), *options, "--fps", "5"
+    )
+    assert (status, err) == (0, "")
+    assert f"{len(ids)} videos written as float32" in text
+    with h5py.File(out) as file:
+        for video, values in data.items():
+            assert (file[video].dtype, file[video].compression, file[video].chunks) == (
+                np.float32,
+                None,
+                None,
+            )
+            assert np.array_equal(file[video][()], values.astype(np.float32))
+        manifest = json.loads(file.attrs["manifest"])
+    assert (manifest["dim"], manifest["dtype"], manifest["fps"]) == (6, "float32", 5.0)
+
+
 def many(path, count=200):
     rng = np.random.default_rng(3)
     data = {f"v{index:03d}": rng.normal(size=(3, 4)).astype(np.float32) for index in range(count)}

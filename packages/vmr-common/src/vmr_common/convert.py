@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vmr_common.errors import UserError
-from vmr_common.feature_sources import Features
+from vmr_common.feature_checks import Features
 from vmr_common.features import FeatureStore, write_features
 from vmr_common.files import write_text
 from vmr_common.manifest import Manifest
@@ -86,9 +86,18 @@ def _joined(parts: Iterable[tuple[Path, list[str]]]) -> Iterator[tuple[str, Feat
 
 def _plan(store: FeatureStore, videos: Sequence[str], manifest: Manifest, dtype: str) -> str:
     """What a conversion consists of, as text: parts of another one are of no use."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in store.paths]
+    stats = [(str(path.resolve()), *_state(path)) for path in store.paths]
     digest = hashlib.sha256("\n".join(videos).encode()).hexdigest()
     return json.dumps([stats, store.keys, digest, dataclasses.asdict(manifest), dtype, PART_SIZE])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change of a source, over all files of a folder."""
+    files = [path]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix in (".npy", ".npz", ".mdb")]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 
 
 def _parts_folder(out: Path, plan: str) -> Path:

@@ -1,10 +1,10 @@
-"""Where features lie: an HDF5 file, or a folder of npy and npz files. Use `features.FeatureStore`."""
+"""Where features lie: an HDF5 file, a folder of npy and npz files, an LMDB. Use `features.FeatureStore`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,15 +12,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common import npz
 from vmr_common.errors import UserError
+from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside, reason
+from vmr_common.lmdb_source import LmdbSource, is_lmdb
 
-Features = NDArray[np.float32]
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
-_NPZ_KEYS = ("features", "image_embeddings")
 _PICKLE_START = b"\x80"
-# what numpy and zipfile raise for broken npy and npz files
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
 
 
 class Source(Protocol):
@@ -49,11 +48,14 @@ def open_source(path: Path, key: str | None) -> Source:
     """The source at `path`, by what is there; nothing stays open.
 
     Raises:
-        UserError: if nothing is there, or it is neither a folder nor an HDF5 file.
+        UserError: if nothing is there, it is neither a folder nor an HDF5 file nor an LMDB, or the package that
+            reads LMDB is not installed.
     """
-    if path.is_dir():
-        return FolderSource(path, key)
     try:
+        if is_lmdb(path):
+            return LmdbSource(path, key)
+        if path.is_dir():
+            return FolderSource(path, key)
         with path.open("rb") as file:
             start = file.read(len(_HDF5_SIGNATURE))
     except FileNotFoundError:
@@ -64,35 +66,9 @@ def open_source(path: Path, key: str | None) -> Source:
     if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
         return Hdf5Source(path, key)
     found = "a pickle, which is never loaded" if start.startswith(_PICKLE_START) else "something else"
-    raise UserError(f"{path}: expected an HDF5 file or a folder of npy or npz files, found {found}")
-
-
-def checked(array: NDArray[Any], where: str) -> Features:
-    """An array as float32 after checking that it is finite, numeric, two-dimensional and not empty.
-
-    Raises:
-        UserError: beginning with `where`.
-    """
-    _check_layout(array.shape, array.dtype, where)
-    # conversion to float32 of a value beyond its range gives infinity, which the next check reports
-    with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(array, dtype=np.float32)
-    # one pass where all is well: NaN and infinity survive a sum, and only extreme sums need a second look
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = features.sum()
-    if not np.isfinite(total) and not np.isfinite(features).all():
-        row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
-        raise UserError(f"{where} holds NaN or infinity (first in row {row}), expected finite numbers")
-    return features
-
-
-def _check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
-    if dtype.kind not in "fiu":
-        raise UserError(f"{where} holds values of type {dtype}, expected numbers")
-    if len(shape) != 2 or shape[1] == 0:
-        raise UserError(f"{where} has shape {shape}, expected (T, D)")
-    if shape[0] == 0:
-        raise UserError(f"{where} has no rows, expected at least one")
+    raise UserError(
+        f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
+    )
 
 
 class Hdf5Source:
@@ -118,7 +94,7 @@ class Hdf5Source:
         except FileNotFoundError:
             raise UserError(f"{self.path}: no such feature file") from None
         except OSError as error:
-            raise UserError(f"{self.path}: not a readable HDF5 file ({_reason(error)})") from None
+            raise UserError(f"{self.path}: not a readable HDF5 file ({reason(error)})") from None
         self._process = os.getpid()
         return self._file
 
@@ -136,7 +112,7 @@ class Hdf5Source:
             if not isinstance(node, h5py.Dataset):
                 raise UserError(f"{where} is not a data set")
         except (OSError, RuntimeError, KeyError) as error:
-            raise UserError(f"{where} cannot be read ({_reason(error)})") from None
+            raise UserError(f"{where} cannot be read ({reason(error)})") from None
         return node, where
 
     def _inside(self, group: h5py.Group, where: str) -> tuple[h5py.Dataset, str]:
@@ -159,11 +135,11 @@ class Hdf5Source:
         if values is not None:
             return checked(values, f"{self.path}: video {video!r}")
         dataset, where = self._dataset(video)
-        _check_layout(dataset.shape or (), dataset.dtype, where)
+        check_layout(dataset.shape or (), dataset.dtype, where)
         try:
             values = dataset[()]
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{where} cannot be read ({_reason(error)})") from None
+            raise UserError(f"{where} cannot be read ({reason(error)})") from None
         return checked(values, where)
 
     def _read_quickly(self, video: str) -> NDArray[Any] | None:
@@ -185,7 +161,7 @@ class Hdf5Source:
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone where there is one."""
         dataset, where = self._dataset(video)
-        _check_layout(dataset.shape or (), dataset.dtype, where)
+        check_layout(dataset.shape or (), dataset.dtype, where)
         return dataset.shape[0], dataset.shape[1]
 
     def has(self, video: str) -> bool:
@@ -197,7 +173,7 @@ class Hdf5Source:
         try:
             return list(self._open())
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.path}: the list of videos cannot be read ({_reason(error)})") from None
+            raise UserError(f"{self.path}: the list of videos cannot be read ({reason(error)})") from None
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
@@ -237,39 +213,33 @@ class FolderSource:
                 return path
         return None
 
-    def _load(self, video: str, *, header_only: bool) -> tuple[NDArray[Any], str]:
+    def _existing(self, video: str) -> Path:
         path = self._file(video)
         if path is None:
             raise UserError(f"{self.path}: video {video!r} is missing (no {video}.npy or {video}.npz there)")
-        try:
-            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if header_only else None)
-            if isinstance(loaded, np.ndarray):
-                return loaded, f"{path}: the array"
-            with loaded:
-                key = self._key_in(loaded.files, path)
-                return loaded[key], f"{path}: array {key!r}"
-        except UserError:
-            raise
-        except _UNREADABLE as error:
-            raise UserError(f"{path}: not a readable npy or npz file{_pickle_hint(path, error)}") from None
-
-    def _key_in(self, names: list[str], path: Path) -> str:
-        only = names if len(names) == 1 else []
-        wanted = [self.key] if self.key is not None else [*_NPZ_KEYS, *only]
-        for name in wanted:
-            if name in names:
-                return name
-        raise UserError(f"{path}: no array {wanted[0]!r} (found: {', '.join(names) or 'nothing'})")
+        return path
 
     def read(self, video: str) -> Features:
         """The features of a video."""
-        return checked(*self._load(video, header_only=False))
+        path = self._existing(video)
+        with _readable(path):
+            if path.suffix == ".npz":
+                array, name = npz.read_array(str(path), self.key, str(path))
+                return checked(array, f"{path}: array {name!r}")
+            return checked(np.load(path, allow_pickle=False), f"{path}: the array")
 
     def shape(self, video: str) -> tuple[int, int]:
-        """(T, D), from the header alone where there is one."""
-        array, where = self._load(video, header_only=True)
-        _check_layout(array.shape, array.dtype, where)
-        return array.shape[0], array.shape[1]
+        """(T, D), from the header alone."""
+        path = self._existing(video)
+        with _readable(path):
+            if path.suffix == ".npz":
+                shape, dtype, name = npz.read_layout(str(path), self.key, str(path))
+                check_layout(shape, dtype, f"{path}: array {name!r}")
+            else:
+                array = np.load(path, allow_pickle=False, mmap_mode="r")
+                shape, dtype = array.shape, array.dtype
+                check_layout(shape, dtype, f"{path}: the array")
+        return shape[0], shape[1]
 
     def has(self, video: str) -> bool:
         """Whether the video is there."""
@@ -285,19 +255,21 @@ class FolderSource:
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
-        try:
-            return (self.path / "manifest.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read {self.path / 'manifest.json'}: {_reason(error)}") from None
+        return manifest_beside(self.path)
 
     def close(self) -> None:
         """Nothing stays open between reads."""
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what numpy and zipfile raise for a broken file into one error of the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except npz.UNREADABLE as error:
+        raise UserError(f"{path}: not a readable npy or npz file{_pickle_hint(path, error)}") from None
 
 
 def _pickle_hint(path: Path, error: BaseException) -> str:
@@ -305,4 +277,4 @@ def _pickle_hint(path: Path, error: BaseException) -> str:
         start = file.read(1)
     if start == _PICKLE_START or "allow_pickle" in str(error):
         return ": it holds pickled objects, which are never loaded"
-    return f" ({_reason(error)})"
+    return f" ({reason(error)})"

@@ -1,4 +1,4 @@
-"""Feature files: one ``(T, D)`` float32 array per video, from HDF5 files and folders of npy or npz files.
+"""Feature files: one ``(T, D)`` float32 array per video, from HDF5 files, folders of npy or npz files, and LMDB.
 
 A `FeatureStore` opens its files on first use, once per process, and can be pickled into workers (only paths
 travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
@@ -33,16 +33,17 @@ MANIFEST = "manifest"
 class FeatureStore:
     """Features of many videos, ``store[video] -> (T, D) float32``.
 
-    Sources are HDF5 files (one data set per video, or one group per video with a named data set) and folders
-    of ``<video>.npy`` or ``<video>.npz``. Several sources are joined along the feature axis; where their
-    lengths differ by at most `tolerance` rows, all are cut to the shortest at the end (rows keep their times
-    only if the sources share one rate), and a larger difference is an error.
+    Sources are HDF5 files (one data set per video, or one group per video with a named data set), folders
+    of ``<video>.npy`` or ``<video>.npz``, and LMDB environments whose values are npz archives (extra ``lmdb``).
+    Several sources are joined along the feature axis; where their lengths differ by at most `tolerance` rows,
+    all are cut to the shortest at the end (rows keep their times only if the sources share one rate), and a
+    larger difference is an error. Text features are read alike: the id is then that of the query.
 
     Args:
         paths: One source, or several to join.
-        key: Name of the data set inside a video's group, or of the array in an npz file (default
-            ``features``, else ``image_embeddings``, else the only array); with several sources one key for
-            all, or a sequence with one per source (None: none).
+        key: Name of the data set inside a video's group, or of the array in an npz archive (default: the first
+            of `npz.DEFAULT_KEYS`, else the only array); with several sources one key for all, or a sequence
+            with one per source (None: none).
         dim: Expected width D after joining; a different width is an error.
         tolerance: See above, rows.
 

@@ -1,0 +1,65 @@
+"""What every source of features checks before it gives them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+
+Features = NDArray[np.float32]
+
+
+def checked(array: NDArray[Any], where: str) -> Features:
+    """An array as float32 after checking that it is finite, numeric, two-dimensional and not empty.
+
+    Raises:
+        UserError: beginning with `where`.
+    """
+    check_layout(array.shape, array.dtype, where)
+    # conversion to float32 of a value beyond its range gives infinity, which the next check reports
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(array, dtype=np.float32)
+    # one pass where all is well: NaN and infinity survive a sum, and only extreme sums need a second look
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = features.sum()
+    if not np.isfinite(total) and not np.isfinite(features).all():
+        row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
+        raise UserError(f"{where} holds NaN or infinity (first in row {row}), expected finite numbers")
+    return features
+
+
+def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    """Checks that an array is numeric, two-dimensional and not empty.
+
+    Raises:
+        UserError: beginning with `where`.
+    """
+    if dtype.kind not in "fiu":
+        raise UserError(f"{where} holds values of type {dtype}, expected numbers")
+    if len(shape) != 2 or shape[1] == 0:
+        raise UserError(f"{where} has shape {shape}, expected (T, D)")
+    if shape[0] == 0:
+        raise UserError(f"{where} has no rows, expected at least one")
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error on one line."""
+    return " ".join(str(error).split())
+
+
+def manifest_beside(folder: Path) -> str | None:
+    """The text of ``manifest.json`` in a folder of features, or None.
+
+    Raises:
+        UserError: if it is there and cannot be read.
+    """
+    try:
+        return (folder / "manifest.json").read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {folder / 'manifest.json'}: {reason(error)}") from None

@@ -1,0 +1,179 @@
+"""Features in LMDB, the layout of CONE and RGNet: the key is the id, the value is an npz archive.
+
+Needs the package ``lmdb`` (``pip install 'vmr-common[lmdb]'``), which is imported when such a store is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vmr_common import npz
+from vmr_common.errors import UserError
+from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside, reason
+
+DATA_FILE = "data.mdb"
+_MAGIC, _MAGIC_AT = b"\xde\xc0\xef\xbe", 16  # of the first page, on machines of our byte order
+
+
+def is_lmdb(path: Path) -> bool:
+    """Whether an LMDB environment lies at `path`: a folder with ``data.mdb``, or one file.
+
+    Raises:
+        OSError: if there is a file that cannot be read.
+    """
+    if path.is_dir():
+        return (path / DATA_FILE).is_file()
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+
+
+def _package(path: Path) -> Any:
+    try:
+        import lmdb
+    except ImportError:
+        raise UserError(
+            f"{path} is an LMDB; reading it needs the package lmdb: pip install 'vmr-common[lmdb]'"
+        ) from None
+    return lmdb
+
+
+class _Environment:
+    """One open environment; the library allows only one per path and process, so sources share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._process = -1
+        self._handle: Any = None
+
+    def handle(self) -> Any:
+        """The open environment of this process."""
+        if self._process != os.getpid():
+            if self._handle is not None:
+                self._handle.close()  # inherited through fork; the parent's stays open
+            self._handle = None
+            self._handle = self._open()
+            self._process = os.getpid()
+        return self._handle
+
+    def _open(self) -> Any:
+        lmdb = _package(self.path)
+        folder = self.path.is_dir()
+        data = self.path / DATA_FILE if folder else self.path
+        try:
+            # without a lock file: stores often lie on read-only disks, and nobody writes while we read
+            handle = lmdb.open(
+                str(self.path), subdir=folder, readonly=True, lock=False, create=False, readahead=False
+            )
+            pages, size = handle.info()["last_pgno"] + 1, handle.stat()["psize"]
+            found = data.stat().st_size
+        except (lmdb.Error, OSError) as error:
+            raise UserError(f"{self.path}: not a readable LMDB ({reason(error)})") from None
+        if found < pages * size:  # reading past the end of the map would kill the process
+            handle.close()
+            raise UserError(
+                f"{data}: {found:,} bytes, expected {pages * size:,}: the file is cut off "
+                "(if it is whole where it comes from, compact it there with mdb_copy -c)"
+            )
+        return handle
+
+
+_ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
+
+
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turns what a broken archive raises into one error of the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except npz.UNREADABLE as error:
+        raise UserError(f"{where} is not a readable npz archive ({reason(error)})") from None
+
+
+class LmdbSource:
+    """An LMDB environment whose values are npz archives, one per video or query."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        _package(path)
+        self.path = path
+        self.key = key
+        self._shared: _Environment | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "key": self.key, "_shared": None}
+
+    def _environment(self) -> Any:
+        if self._shared is None:
+            place = self.path.resolve()
+            self._shared = _ENVIRONMENTS.setdefault(place, _Environment(place))
+        return self._shared.handle()
+
+    def _value(self, video: str) -> tuple[io.BytesIO, str]:
+        where = f"{self.path}: video {video!r}"
+        value = self._get(video)
+        if value is None:
+            raise UserError(f"{where} is missing (the LMDB holds {self._count()} entries)")
+        return io.BytesIO(value), where
+
+    def _get(self, video: str) -> bytes | None:
+        lmdb, environment = _package(self.path), self._environment()
+        try:
+            # a copy, so that the array outlives the transaction and the environment
+            with environment.begin() as transaction:
+                value: bytes | None = transaction.get(video.encode())
+                return value
+        except (lmdb.BadValsizeError, UnicodeEncodeError):
+            return None  # not a name that an entry can have
+        except lmdb.Error as error:
+            raise UserError(f"{self.path}: video {video!r} cannot be read ({reason(error)})") from None
+
+    def _count(self) -> int:
+        return int(self._environment().stat()["entries"])
+
+    def read(self, video: str) -> Features:
+        """The features of a video (or query)."""
+        value, where = self._value(video)
+        with _readable(where):
+            array, name = npz.read_array(value, self.key, where)
+        return checked(array, f"{where}, array {name!r}")
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D), from the header alone."""
+        value, where = self._value(video)
+        with _readable(where):
+            shape, dtype, name = npz.read_layout(value, self.key, where)
+        check_layout(shape, dtype, f"{where}, array {name!r}")
+        return shape[0], shape[1]
+
+    def has(self, video: str) -> bool:
+        """Whether there is an entry of that name."""
+        return self._get(video) is not None
+
+    def names(self) -> list[str]:
+        """All ids."""
+        lmdb, environment = _package(self.path), self._environment()
+        try:
+            with environment.begin() as transaction:
+                keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+            return [key.decode() for key in keys]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.path}: the key {error.object[:40]!r} is not UTF-8 text") from None
+        except lmdb.Error as error:
+            raise UserError(f"{self.path}: the list of ids cannot be read ({reason(error)})") from None
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, beside the data in the environment's folder, or None."""
+        return manifest_beside(self.path)
+
+    def close(self) -> None:
+        """Lets go of the environment, which closes when nobody in this process uses it; the next read opens it."""
+        self._shared = None
