@@ -1,0 +1,3 @@
+"""Cheaper and Faster Moment Retrieval (CFMR): point-supervised, with an index of videos that queries scan."""
+
+__version__ = "0.1.0"

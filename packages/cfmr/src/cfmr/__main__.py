@@ -1,0 +1,27 @@
+"""``python -m cfmr train|eval|...``, for torchrun and wherever console scripts are not at hand."""
+
+import sys
+
+from cfmr import cli
+from cfmr.index import cli as index_cli
+
+COMMANDS = {
+    "train": cli.train,
+    "eval": cli.evaluate,
+    "predict": cli.predict,
+    "import": cli.import_official,
+    "index": index_cli.index,
+    "search": index_cli.search,
+}
+
+
+def main() -> int:
+    """Runs the command named first; 2 if there is none of that name."""
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.stderr.write(f"usage: python -m cfmr {{{','.join(COMMANDS)}}} ...\n")
+        return 2
+    return COMMANDS[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

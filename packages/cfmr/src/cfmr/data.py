@@ -1,0 +1,190 @@
+"""Queries and features as CFMR's tensors (spec of the data: released loaders)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfmr.model import Frames, Words
+from vmr_common.features import FeatureStore, pool
+from vmr_common.masked_queries import KnownWords
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary
+from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
+
+
+def kept_clips(clips: int) -> NDArray[np.int64]:
+    """The ``clips // 4`` clip numbers that the model sees, first and last included, ``(L,)`` int64.
+
+    ``floor(r (T - 1) / (L - 1))`` in whole numbers. The released code cuts a float32 ``linspace``, whose
+    rounding differs between frameworks for some T; for the lengths of its configurations (200, 512) both agree.
+
+    Example:
+        >>> kept_clips(16).tolist()
+        [0, 5, 10, 15]
+    """
+    kept = clips // 4
+    return np.arange(kept, dtype=np.int64) * (clips - 1) // max(kept - 1, 1)
+
+
+class KeptClips:
+    """Features pooled to T clips, of which the kept ones stay in memory: ``kept[video] -> (L, F) float32``.
+
+    The arrays are shared between callers, who must not write into them. A pickled copy starts with an empty
+    memory.
+
+    Args:
+        store: Where the features come from.
+        clips: Clips T.
+    """
+
+    def __init__(self, store: FeatureStore, clips: int) -> None:
+        self.store = store
+        self.clips = clips
+        self._kept: dict[str, NDArray[np.float32]] = {}
+
+    def __getitem__(self, video: str) -> NDArray[np.float32]:
+        """The kept clips of a video.
+
+        Raises:
+            UserError: as ``FeatureStore[video]``.
+        """
+        found = self._kept.get(video)
+        if found is None:
+            found = self._kept[video] = keep(self.store[video], self.clips)
+        return found
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"store": self.store, "clips": self.clips, "_kept": {}}
+
+
+def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
+    """The kept clips ``(L, F)`` of a video's raw features ``(n, F)`` pooled to `clips`."""
+    return pool(features, clips)[kept_clips(clips)]
+
+
+class Features(Protocol):
+    """Kept clips ``(L, F)`` float32 by video."""
+
+    def __getitem__(self, video: str, /) -> NDArray[np.float32]:
+        """Of one video."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on its way to the model. Every video is there once, however many queries it has.
+
+    Attributes:
+        query_ids: ``B`` ids.
+        queries: The ``B`` queries.
+        videos: ``V`` ids.
+        frames: Their clips.
+        video_of: ``(B,)`` int64 row of each query's video.
+        words: What the text encoder reads.
+        masked: ``(B, W + 2)`` bool, True where a word is hidden from the reconstructor.
+        targets: ``(B, W)`` int64 word classes, 0 after the last word.
+        glance: ``(B,)`` float32 glance / duration; NaN where a query has none.
+    """
+
+    query_ids: tuple[str, ...]
+    queries: tuple[Query, ...]
+    videos: tuple[str, ...]
+    frames: Frames
+    video_of: Tensor
+    words: Words
+    masked: Tensor
+    targets: Tensor
+    glance: Tensor
+
+
+class QueryExamples(PointExamples[Batch]):
+    """Queries with at least one known word, as batches.
+
+    Args:
+        queries: The queries.
+        features: Kept clips by video, all of one shape.
+        vocabulary: The words that the model knows.
+        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        max_words: Words kept per query.
+        seed: Seed of the word masks in training.
+    """
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        features: Features,
+        vocabulary: Vocabulary,
+        word_vectors: NDArray[np.float32],
+        *,
+        max_words: int,
+        seed: int,
+    ) -> None:
+        super().__init__(queries, vocabulary, max_words=max_words, seed=seed)
+        self._features = features
+        self._word_vectors = word_vectors
+        self._max_words = max_words
+
+    def _collate(
+        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+    ) -> Batch:
+        return collate(queries, words, masks, self._features, self._word_vectors, self._max_words)
+
+
+def collate(
+    queries: Sequence[Query],
+    words: Sequence[KnownWords],
+    masks: Sequence[NDArray[np.bool_]],
+    features: Features,
+    word_vectors: NDArray[np.float32],
+    max_words: int,
+) -> Batch:
+    """Pads B queries to the longest one and its end token, see `Batch`.
+
+    A query of `max_words` words has no end token as a target, whatever its batch mates (as released).
+
+    Args:
+        queries: B queries.
+        words: Their known words, at least one and at most `max_words` each.
+        masks: Their hidden words, ``(l,)`` bool each.
+        features: Kept clips by video.
+        word_vectors: ``(V, E)``.
+        max_words: See above.
+    """
+    longest = max(len(known) for known in words)
+    padded = collate_words(words, masks, word_vectors, min(longest + 1, max_words))
+    videos = tuple(dict.fromkeys(query.video for query in queries))
+    row = {video: number for number, video in enumerate(videos)}
+    return Batch(
+        query_ids=tuple(query.id for query in queries),
+        queries=tuple(queries),
+        videos=videos,
+        frames=stack_frames([features[video] for video in videos]),
+        video_of=torch.tensor([row[query.video] for query in queries]),
+        words=Words(_with_summary_row(padded.vectors), padded.lengths),
+        masked=torch.nn.functional.pad(padded.masked, (0, 1)),
+        targets=padded.targets,
+        glance=relative_glances(queries),
+    )
+
+
+def stack_frames(clips: Sequence[NDArray[np.float32]]) -> Frames:
+    """Kept clips ``(L, F)`` of several videos as one input; pooled videos are valid throughout."""
+    features = torch.from_numpy(np.stack(clips))
+    return Frames(features, torch.ones(features.shape[:2], dtype=torch.bool))
+
+
+def collate_texts(words: Sequence[KnownWords], word_vectors: NDArray[np.float32]) -> Words:
+    """Queries alone, without any video, padded to the longest one."""
+    masks = [np.zeros(len(known), dtype=np.bool_) for known in words]
+    padded = collate_words(words, masks, word_vectors, max(len(known) for known in words))
+    return Words(_with_summary_row(padded.vectors), padded.lengths)
+
+
+def _with_summary_row(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.pad(vectors, (0, 0, 0, 1))

@@ -1,0 +1,293 @@
+"""Two encoders that never meet: a video's proposals and a query, each as K concept vectors (paper section 3).
+
+Shapes: B queries, V videos, T clips per video, L = T // 4 kept clips, S = L + 1 video positions (the last one sums
+the video up), F clip feature size, W word places, E word vector size, P proposals, N windows, K concepts, D model
+width, C word classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cfmr.config import ModelConfig
+from vmr_common.nn.attention import MultiHeadAttention, key_bias
+from vmr_common.nn.decoder import Decoder
+from vmr_common.nn.gaussian import attention_log_weight, negative_windows, positive_window, unit_grid
+from vmr_common.nn.reconstruction import sinusoidal_positions
+
+MIN_NORM = 1e-6
+"""Concepts shorter than this are divided by this instead of their length."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Clips of V videos: `features` ``(V, L, F)`` float32 and `mask` ``(V, L)`` bool, True = valid."""
+
+    features: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of B queries.
+
+    Attributes:
+        vectors: ``(B, W + 2, E)`` float32; the first and the last row are placeholders for the start token
+            and the query's summary position.
+        lengths: ``(B,)`` int64 words per query.
+    """
+
+    vectors: Tensor
+    lengths: Tensor
+
+    def mask(self) -> Tensor:
+        """Valid positions ``(B, W + 2)`` bool: start token, words, summary."""
+        places = torch.arange(self.vectors.shape[1], device=self.vectors.device)
+        return (places <= self.lengths[:, None]) | (places == len(places) - 1)
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a training pass knows beyond the inputs.
+
+    Attributes:
+        video_of: ``(B,)`` int64 row of each query's video.
+        glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
+        masked: ``(B, W + 2)`` bool, True where the reconstructor sees the mask token.
+        progress: Scalar tensor, how far the negatives have come in, see `negative_windows`.
+        reference: Whether the complete video is encoded, too.
+    """
+
+    video_of: Tensor
+    glance: Tensor
+    masked: Tensor
+    progress: Tensor
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Moments by normalised `centre` and `width`, ``(P,)`` for search or ``(B, P)`` around glances."""
+
+    centre: Tensor
+    width: Tensor
+
+
+@dataclass(frozen=True)
+class Passes:
+    """One tensor per kind of concept that a training pass compares; M proposals per query.
+
+    `text` ``(B, 1, ...)``, `positive`, `left` and `right` ``(B, M, ...)``, `reference` ``(B, 1, ...)`` or None;
+    the rest is ``(K, D)`` for concepts and ``(W, D)`` for reconstructor states.
+    """
+
+    text: Tensor
+    positive: Tensor
+    left: Tensor
+    right: Tensor
+    reference: Tensor | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a training pass yields: proposals, their windows ``(B, M, S)``, concepts and reconstructor states."""
+
+    proposals: Proposals
+    positive: Tensor
+    left: Tensor
+    right: Tensor
+    concepts: Passes
+    states: Passes
+
+
+class ConceptEncoder(nn.Module):
+    """A causal encoder whose last position becomes K concept vectors (two linear layers, none in between).
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.hidden
+        self.encoder = Decoder(
+            dim, config.heads, config.encoder_layers, config.dropout, cross_attention=False
+        )
+        self.neck = nn.Sequential(nn.Linear(dim, dim), nn.Linear(dim, config.concepts * dim))
+        self.concepts = config.concepts
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Concepts ``(B, N, K, D)`` of ``x (B, 1, S, D)`` under N key biases ``(B, N, 1, 1, S)``."""
+        return self.to_concepts(self.encoder(x, bias, last_row_only=True)[..., 0, :])
+
+    def to_concepts(self, summary: Tensor) -> Tensor:
+        """Concepts ``(..., K, D)`` of summary states ``(..., D)``; released order: index d * K + k."""
+        return self.neck(summary).unflatten(-1, (-1, self.concepts)).transpose(-2, -1)
+
+
+class CFMR(nn.Module):
+    """Cheaper and Faster Moment Retrieval.
+
+    Args:
+        config: Sizes and proposals.
+        frame_dim: Clip feature size F.
+        word_dim: Word vector size E.
+        classes: Word classes C, the padding (and end) class 0 included.
+        learned_summary: Whether a video's summary position starts as a learnable vector; else as a copy of
+            its last clip (the released code, where the vector is never used).
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, frame_dim: int, word_dim: int, classes: int, learned_summary: bool
+    ) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.hidden
+        self.mask_token = nn.Parameter(torch.zeros(word_dim))
+        self.start_token = nn.Parameter(torch.zeros(word_dim))
+        self.text_summary_token = nn.Parameter(torch.zeros(word_dim))
+        self.video_summary_token = nn.Parameter(torch.zeros(frame_dim)) if learned_summary else None
+        self.frame_projection = nn.Linear(frame_dim, dim)
+        self.word_projection = nn.Linear(word_dim, dim)
+        self.video_encoder = ConceptEncoder(config)
+        self.text_encoder = ConceptEncoder(config)
+        self.reconstructor = Decoder(dim, config.heads, config.reconstructor_layers, config.dropout)
+        self.classifier = nn.Linear(dim, classes)
+        self.dropout = nn.Dropout(config.dropout)
+        for module in self.modules():
+            if isinstance(
+                module, MultiHeadAttention
+            ):  # this paper's code draws it from a normal distribution
+                nn.init.xavier_normal_(module.out_proj.weight)
+
+    # ---- proposals -------------------------------------------------------------------------------------------
+
+    def search_proposals(self) -> Proposals:
+        """The P proposals of every video: all centres of the first width, then of the next."""
+        config, device = self.config, self.mask_token.device
+        centre = torch.linspace(0, 1, config.centres, device=device).repeat(config.widths)
+        width = _widths(config.widths, config.widest, device).repeat_interleave(config.centres)
+        return Proposals(centre, width)
+
+    def train_proposals(self, glance: Tensor) -> Proposals:
+        """Proposals ``(B, M)`` of all training widths around the glances ``(B,)``."""
+        width = _widths(self.config.train_widths, self.config.train_widest, glance.device)
+        return Proposals(*torch.broadcast_tensors(glance[:, None], width))
+
+    def windows(self, proposals: Proposals, clips: int) -> Tensor:
+        """Gaussian windows ``(..., S)`` over `clips` = L grid points; the summary position gets weight 0."""
+        grid = unit_grid(clips, proposals.centre.device)
+        window = positive_window(grid, proposals.centre, proposals.width, self.config.sigma)
+        return F.pad(window, (0, 1))
+
+    def negatives(self, proposals: Proposals, clips: int, progress: Tensor) -> tuple[Tensor, Tensor]:
+        """Left and right negative windows ``(..., S)``; unlike the positives, they cover the summary position."""
+        grid = unit_grid(clips + 1, proposals.centre.device)
+        return negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
+
+    # ---- video -----------------------------------------------------------------------------------------------
+
+    def embed_frames(self, frames: Frames) -> Tensor:
+        """Projected clips with the summary position last, ``(V, S, D)``."""
+        if self.video_summary_token is None:
+            x = self.frame_projection(self.dropout(frames.features))  # (V, L, D)
+            return torch.cat([x, x[:, -1:]], dim=1)
+        token = self.video_summary_token.expand(len(frames.features), 1, -1)
+        return self.frame_projection(self.dropout(torch.cat([frames.features, token], dim=1)))
+
+    def video_bias(self, frames: Frames, log_weight: Tensor) -> Tensor:
+        """Key biases ``(V, N, 1, 1, S)`` of N windows given by their log-weights ``(V or 1, N, S)``."""
+        last = (
+            frames.mask[:, -1:] if self.video_summary_token is None else torch.ones_like(frames.mask[:, -1:])
+        )
+        mask = torch.cat([frames.mask, last], dim=1)
+        return log_weight[:, :, None, None] + key_bias(mask)
+
+    def encode_video(self, frames: Frames) -> Tensor:
+        """Concepts ``(V, P, K, D)`` of all proposals for search; depends on no query."""
+        windows = self.windows(self.search_proposals(), frames.features.shape[1])[None]  # (1, P, S)
+        bias = self.video_bias(frames, attention_log_weight(windows))
+        return self.video_encoder(self.embed_frames(frames)[:, None], bias)
+
+    # ---- text ------------------------------------------------------------------------------------------------
+
+    def embed_words(self, words: Words) -> Tensor:
+        """Projected words ``(B, W + 2, D)`` between start token and summary position; order is left to causality."""
+        batch = len(words.vectors)
+        start, summary = (token.expand(batch, 1, -1) for token in (self.start_token, self.text_summary_token))
+        return self.word_projection(self.dropout(torch.cat([start, words.vectors[:, 1:-1], summary], dim=1)))
+
+    def encode_words(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Concepts ``(B, K, D)`` of embedded words ``(B, W + 2, D)`` and their mask."""
+        return self.text_encoder(embedded[:, None], key_bias(mask))[:, 0]
+
+    def encode_text(self, words: Words) -> Tensor:
+        """Concepts ``(B, K, D)`` of queries; depends on no video."""
+        return self.encode_words(self.embed_words(words), words.mask())
+
+    # ---- training --------------------------------------------------------------------------------------------
+
+    def masked_words(self, embedded: Tensor, masked: Tensor) -> Tensor:
+        """Embedded words ``(B, W + 2, D)`` with the mask token where `masked`."""
+        token = self.word_projection(self.mask_token)
+        return torch.where(masked[..., None], token.to(embedded.dtype), embedded)
+
+    def reconstruct(self, embedded: Tensor, masked: Tensor, mask: Tensor, concepts: Tensor) -> Tensor:
+        """The query re-told from concepts, all passes in one call.
+
+        Args:
+            embedded: ``(B, W + 2, D)`` from `embed_words`.
+            masked: ``(B, W + 2)`` bool word mask.
+            mask: ``(B, W + 2)`` bool valid positions.
+            concepts: ``(B, N, K, D)``.
+
+        Returns:
+            States ``(B, N, W, D)``; position j predicts word j + 1 (after the last word: class 0).
+        """
+        length, dim = embedded.shape[1:]
+        words = self.masked_words(embedded, masked) + sinusoidal_positions(length, dim, embedded.device)
+        return self.reconstructor(words[:, None, :-2], key_bias(mask[:, :-2]), concepts)
+
+    def forward(self, frames: Frames, words: Words, supervision: Supervision) -> Output:
+        """One training pass: all windows of all kinds are one call of each stack."""
+        video_of = supervision.video_of
+        per_query = Frames(frames.features[video_of], frames.mask[video_of])
+        clips = frames.features.shape[1]
+        proposals = self.train_proposals(supervision.glance)
+        positive = self.windows(proposals, clips)  # (B, M, S)
+        left, right = self.negatives(proposals, clips, supervision.progress)
+        log_weight = attention_log_weight(torch.cat([positive, left, right], dim=1))
+        if supervision.reference:
+            log_weight = torch.cat([log_weight, torch.zeros_like(log_weight[:, :1])], dim=1)
+        bias = self.video_bias(per_query, log_weight)
+        video = self.video_encoder(self.embed_frames(per_query)[:, None], bias)  # (B, 3M (+1), K, D)
+        embedded, mask = self.embed_words(words), words.mask()
+        text = self.encode_words(embedded, mask)[:, None]  # (B, 1, K, D)
+        concepts = torch.cat([text, video], dim=1)
+        states = self.reconstruct(embedded, supervision.masked, mask, concepts)  # (B, 1 + 3M (+1), W, D)
+        m = self.config.train_widths
+        return Output(proposals, positive, left, right, _passes(concepts, m), _passes(states, m))
+
+
+def _widths(count: int, widest: float, device: torch.device) -> Tensor:
+    return torch.arange(1, count + 1, device=device) * (widest / count)
+
+
+def _passes(values: Tensor, proposals: int) -> Passes:
+    parts = values.split([1, proposals, proposals, proposals, values.shape[1] - 1 - 3 * proposals], dim=1)
+    text, positive, left, right, reference = parts
+    return Passes(text, positive, left, right, reference if reference.shape[1] else None)
+
+
+def unit_concepts(concepts: Tensor) -> Tensor:
+    """Concepts ``(..., K, D)`` scaled to length 1 each, float32."""
+    return F.normalize(concepts.float(), dim=-1, eps=MIN_NORM)
+
+
+def flat_concepts(concepts: Tensor) -> Tensor:
+    """Vectors ``(..., K * D)`` float32 whose inner product is the score: the sum of K cosines."""
+    return unit_concepts(concepts).flatten(-2)

@@ -1,0 +1,67 @@
+"""The released state-dict names of CFMR (MindSpore) and ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vmr_common.errors import UserError
+
+_RENAMES = (
+    (r"^mask_vec$", "mask_token"),
+    (r"^start_vec$", "start_token"),
+    (r"^txt_pred_vec$", "text_summary_token"),
+    (r"^frame_fc\.", "frame_projection."),
+    (r"^word_fc\.", "word_projection."),
+    (r"^fc_comp\.", "classifier."),
+    (r"^vid_encoder\.vid_necks\.", "video_encoder.neck."),
+    (r"^txt_encoder\.txt_necks\.", "text_encoder.neck."),
+    (r"^vid_encoder\.vid_encoder\.decoder_layers\.", "video_encoder.encoder.layers."),
+    (r"^txt_encoder\.txt_encoder\.decoder_layers\.", "text_encoder.encoder.layers."),
+    (r"^cross_decoder\.decoder\.decoder_layers\.", "reconstructor.layers."),
+    (r"\.self_attn_layer_norm\.", ".self_norm."),
+    (r"\.encoder_attn_layer_norm\.", ".cross_norm."),
+    (r"\.final_layer_norm\.", ".final_norm."),
+    (r"\.self_attn\.", ".self_attention."),
+    (r"\.encoder_attn\.", ".cross_attention."),
+    (r"_norm\.gamma$", "_norm.weight"),
+    (r"_norm\.beta$", "_norm.bias"),
+)
+
+_UNUSED = re.compile(r"^(vid_pred_vec$|(vid|txt)_encoder\.\w+_encoder\.decoder_layers\.\d+\.encoder_attn)")
+"""The encoders read no memory, and an index off by one passes over the video's summary vector."""
+
+_STACK = r"(vid_encoder\.vid_encoder|txt_encoder\.txt_encoder|cross_decoder\.decoder)\.decoder_layers\.\d+\."
+_KNOWN = re.compile(
+    r"^((mask|start|txt_pred|vid_pred)_vec|(frame_fc|word_fc|fc_comp)\.(weight|bias)"
+    r"|(vid_encoder\.vid|txt_encoder\.txt)_necks\.[01]\.(weight|bias)"
+    rf"|{_STACK}((self|encoder)_attn\.(in_proj_(weight|bias)|out_proj\.(weight|bias))"
+    r"|fc[12]\.(weight|bias)|(self_attn|encoder_attn|final)_layer_norm\.(gamma|beta|weight|bias)))$"
+)
+
+
+def our_name(name: str) -> str | None:
+    """Our name of a released tensor, or None for one that the method never uses.
+
+    Raises:
+        UserError: if `name` is not a name of the released model.
+    """
+    if not _KNOWN.match(name):
+        raise UserError(f"{name!r} is not a tensor of a released CFMR checkpoint")
+    if _UNUSED.match(name):
+        return None
+    for pattern, replacement in _RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released state dict under our names; unused tensors are left out.
+
+    Raises:
+        UserError: if a name is not one of the released model.
+    """
+    named = {our_name(name): tensor for name, tensor in weights.items()}
+    return {name: tensor for name, tensor in named.items() if name is not None}

@@ -1,0 +1,141 @@
+"""Binds CFMR's model, data and losses to the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfmr import losses
+from cfmr.config import LossConfig
+from cfmr.data import Batch
+from cfmr.losses import Nll
+from cfmr.model import CFMR, Frames, Passes, Proposals, Supervision, flat_concepts
+from vmr_common.nn.gaussian import negative_progress
+from vmr_common.nn.reconstruction import reconstruction_nll
+from vmr_common.records import Prediction
+from vmr_common.text import Vocabulary
+from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common.training.task import Progress
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Proposals by descending score: `moments` ``(B, P, 2)`` normalised, `scores` ``(B, P)``."""
+
+    moments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def moments_of(proposals: Proposals) -> NDArray[np.float64]:
+    """The proposals as ``(..., 2)`` normalised ``[start, end]``, cut to the video."""
+    return centre_width_to_moments(
+        proposals.centre.double().cpu().numpy(), proposals.width.double().cpu().numpy()
+    )
+
+
+def rank(proposals: Proposals, scores: Tensor) -> Ranked:
+    """Ranks the search proposals by score ``(B, P)``, highest first (ties by index)."""
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return Ranked(moments_of(proposals)[order.cpu().numpy()], scores.gather(1, order).double().cpu().numpy())
+
+
+class CFMRTask:
+    """What the training loop asks of CFMR.
+
+    Args:
+        model: The network.
+        loss: Weights and margins.
+        vocabulary: The words behind the model's word classes 1, 2, ...
+        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        passes_per_chunk: See `reconstruction_nll`.
+    """
+
+    def __init__(
+        self,
+        model: CFMR,
+        loss: LossConfig,
+        vocabulary: Vocabulary,
+        word_vectors: NDArray[np.float32],
+        passes_per_chunk: int = 0,
+    ) -> None:
+        self.model = model
+        self.vocabulary = vocabulary
+        self.word_vectors = word_vectors
+        self._loss = loss
+        self._passes_per_chunk = passes_per_chunk
+        self._encoded: dict[str, Tensor] = {}
+        model.register_load_state_dict_post_hook(lambda *_: self._encoded.clear())
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """All weighted loss terms by name, batch means; `total` is their sum."""
+        self._encoded.clear()  # the weights are about to change
+        negatives_at = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
+        supervision = Supervision(
+            video_of=batch.video_of,
+            glance=batch.glance,
+            masked=batch.masked,
+            # a tensor, because a compiled model would be compiled anew for every new number
+            progress=batch.glance.new_tensor(negatives_at),
+            reference=self._loss.needs_reference,
+        )
+        output = self.model(batch.frames, batch.words, supervision)
+        return losses.total(output.concepts, self.nll(output.states, batch), self._loss)
+
+    def nll(self, states: Passes, batch: Batch) -> Nll:
+        """What every pass of a training step fails to tell of the query."""
+        # position n, after the last word, predicts the end class 0 wherever there is a place for it
+        length = batch.targets.shape[1]
+        mask = torch.arange(length, device=batch.targets.device) <= batch.words.lengths[:, None]
+
+        def judge(passes: Tensor) -> Tensor:
+            return reconstruction_nll(
+                passes, self.model.classifier, batch.targets, mask, self._passes_per_chunk
+            )
+
+        return Nll(
+            text=judge(states.text)[:, 0],
+            positive=judge(states.positive),
+            left=judge(states.left),
+            right=judge(states.right),
+            reference=None if states.reference is None else judge(states.reference)[:, 0],
+        )
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """P ranked moments per query, seconds; the score is the sum of K cosines.
+
+        Each video is encoded once, until a training step is taken or other weights are loaded.
+        """
+        videos = self.encode_videos(batch.videos, batch.frames)[batch.video_of]  # (B, P, K * D)
+        queries = flat_concepts(self.model.encode_text(batch.words))  # (B, K * D)
+        ranked = rank(self.model.search_proposals(), (videos @ queries[..., None])[..., 0])
+        return [
+            Prediction(
+                query=query.id,
+                video=query.video,
+                moments=to_seconds(moments, query.duration),
+                scores=scores,
+                text=query.text,
+            )
+            for query, moments, scores in zip(batch.queries, ranked.moments, ranked.scores, strict=True)
+        ]
+
+    def encode_videos(self, videos: tuple[str, ...], frames: Frames) -> Tensor:
+        """Vectors ``(V, P, K * D)`` float32 of videos by id; only those not met before are encoded."""
+        new = [row for row, video in enumerate(videos) if video not in self._encoded]
+        if new:
+            rows = torch.tensor(new, device=frames.mask.device)
+            found = flat_concepts(self.model.encode_video(Frames(frames.features[rows], frames.mask[rows])))
+            self._encoded |= dict(zip((videos[row] for row in new), found, strict=True))
+        return torch.stack([self._encoded[video] for video in videos])
+
+    def state(self) -> dict[str, list[str]]:
+        """The vocabulary, by word class."""
+        return {"words": list(self.vocabulary.words)}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The word vectors ``(V, E)``."""
+        return {"word_vectors": torch.from_numpy(self.word_vectors)}
