@@ -17,14 +17,13 @@ from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
-from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
 from vmr_common.features import PooledFeatures
 from vmr_common.records import Query
 from vmr_common.report import Curve
 from vmr_common.text import Vocabulary
 from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.point_supervised import learn_vocabulary, read_vocabulary
+from vmr_common.training.point_supervised import learn_vocabulary, read_vocabulary, stored_vocabulary
 
 
 def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
@@ -54,11 +53,7 @@ def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float
 
 def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    try:
-        words, vectors = checkpoint.state["words"], checkpoint.state_tensors["word_vectors"]
-    except KeyError as error:
-        raise UserError(f"{checkpoint.path}: {error} is missing, not an RGN checkpoint") from None
-    return _task(config, Vocabulary(tuple(words)), vectors.numpy())
+    return _task(config, *stored_vocabulary(checkpoint))
 
 
 def examples(
@@ -109,7 +104,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
             vector, or the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
+    classes = renamed["classifier.bias"].numel() if "classifier.bias" in renamed else 0
     task = _task(config, *read_vocabulary(options.words, data_root / config.data.word_vectors, classes))
     load_weights(task.model, renamed, options.weights)
     return task

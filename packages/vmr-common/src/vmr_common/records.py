@@ -106,10 +106,11 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
     Raises:
         UserError: if the file cannot be written.
     """
-    write_json_lines(path, map(_prediction_row, predictions))
+    write_json_lines(path, map(prediction_row, predictions))
 
 
-def _prediction_row(prediction: Prediction) -> dict[str, Any]:
+def prediction_row(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as one JSON object, see `write_predictions`."""
     windows = np.column_stack([prediction.moments, prediction.scores])
     row: dict[str, Any] = {
         "qid": encode_id(prediction.query),

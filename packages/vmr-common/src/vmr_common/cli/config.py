@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,6 @@ class Parsed(Generic[Schema]):
 
 def make_parser(prog: str, description: str) -> ArgumentParser:
     """A parser whose options come from dataclass fields, each explained by the text under the field."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     return ArgumentParser(prog=prog, description=description, exit_on_error=False)
 
 
@@ -55,6 +55,7 @@ def parse(
     *,
     package: str,
     base: Mapping[str, Any] | None,
+    base_name: str = "stored configuration",
 ) -> Parsed[Schema]:
     """Reads options and configuration.
 
@@ -64,6 +65,7 @@ def parse(
         argv: The arguments.
         package: Whose bundled configurations ``--cfg`` may name.
         base: A stored configuration to start from instead of ``--cfg`` (None: ``--cfg``, else Shapes).
+        base_name: Where it comes from, for messages.
 
     Raises:
         UserError: for an unknown key (names the accepted ones), a value of the wrong type or range, a file
@@ -75,18 +77,22 @@ def parse(
         help=f"a YAML file, or one of the bundled: {', '.join(bundled_configs(package))} (default: {DEFAULT})",
     )
     own = {action.dest for action in parser._actions}
+    # reading the fields' texts from the sources takes a while, and only help shows them
+    explained = any(word in ("-h", "--help") or word.startswith("--print_config") for word in argv)
+    set_parsing_settings(docstring_parse_attribute_docstrings=explained)
     parser.add_class_arguments(schema)
-    text_of = _Sources(package, schema)
-    arguments = text_of.resolve(list(argv), base)
+    if base is not None:
+        check_keys(base, schema, base_name)
+    arguments = _Sources(package, schema).resolve(list(argv), base)
     try:
         found = parser.parse_args(arguments)
         instance = parser.instantiate(found)
     except argparse.ArgumentError as error:
-        raise UserError(_shorten(str(error))) from None
+        raise UserError(_readable(str(error))) from None
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(_shorten(str(error))) from None
+        raise UserError(_readable(str(error))) from None
     fields = {field.name: instance[field.name] for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     options = Namespace(**{name: instance.get(name) for name in own})
     return Parsed(schema(**fields), options)
@@ -137,7 +143,7 @@ class _Sources:
         try:
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(f"--cfg {name}: not YAML ({_shorten(str(error))})") from None
+            raise UserError(f"--cfg {name}: not YAML ({_on_one_line(str(error))})") from None
         if not isinstance(values, dict):
             raise UserError(f"--cfg {name}: expected keys and values, found {type(values).__name__}")
         check_keys(values, self.schema, f"--cfg {name}")
@@ -148,7 +154,8 @@ def check_keys(values: Mapping[str, Any], schema: type[Any], where: str, prefix:
     """Refuses keys that the schema does not have, at any depth.
 
     Raises:
-        UserError: naming the first unknown key, the nearest known one and all that are accepted.
+        UserError: naming the first unknown key, the nearest known one and all that are accepted; or the key
+            that should hold further keys and does not.
     """
     hints = typing.get_type_hints(schema)
     fields = [field.name for field in dataclasses.fields(schema)]
@@ -159,8 +166,11 @@ def check_keys(values: Mapping[str, Any], schema: type[Any], where: str, prefix:
             accepted = ", ".join(prefix + name for name in fields)
             raise UserError(f"{where}: unknown key {prefix}{key}{guess}; accepted: {accepted}")
         nested = _dataclass_of(hints[key])
-        if nested is not None and isinstance(value, dict):
-            check_keys(value, nested, where, f"{prefix}{key}.")
+        if nested is None or (value is None and type(None) in typing.get_args(hints[key])):
+            continue
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: {prefix}{key} must hold keys and values, found {value!r}")
+        check_keys(value, nested, where, f"{prefix}{key}.")
 
 
 def _dataclass_of(hint: Any) -> type[Any] | None:
@@ -168,8 +178,15 @@ def _dataclass_of(hint: Any) -> type[Any] | None:
     return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
 
 
-def _shorten(message: str) -> str:
-    return " ".join(message.split())
+def _readable(message: str) -> str:
+    """A parser's message in the words of the command line."""
+    message = re.sub(r'^Parser key "([^"]+)":', r"\1:", message)
+    message = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", message)
+    return _on_one_line(message.replace("typing.", "").replace("NoneType", "null"))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def to_yaml(config: Any) -> str:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-import yaml
 from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from vmr_common.cli.config import DEFAULT, make_parser, parse, to_dict, to_yaml
+from vmr_common.cli.config import make_parser, parse, to_dict, to_yaml
 from vmr_common.cli.publish import RunFacts, publish
+from vmr_common.cli.requests import PARTS, option, requested_queries, requested_split, resumed_config
 from vmr_common.cli.results import Results, score_all
 from vmr_common.cli.run import command
 from vmr_common.errors import UserError
@@ -37,11 +37,10 @@ from vmr_common.experiment import (
     require_videos,
 )
 from vmr_common.features import FeatureStore
-from vmr_common.files import read_text
 from vmr_common.protocols import protocol
-from vmr_common.records import Prediction, Query, write_predictions
+from vmr_common.records import Prediction, Query, prediction_row, write_predictions
 from vmr_common.report import Curve
-from vmr_common.splits import Split, SplitConfig, custom_split, data_root, load, load_split
+from vmr_common.splits import Split, data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import (
     Checkpoint,
@@ -63,7 +62,6 @@ from vmr_common.training import (
 from vmr_common.training.official import read_weights
 
 logger = logging.getLogger(__name__)
-PARTS = ("train", "validation", "test")
 
 
 class DataConfig(Protocol):
@@ -183,24 +181,28 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
     parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
-    base = _stored_config(package.name, argv) if "--resume" in argv and not _has_cfg(argv) else None
-    parsed = parse(parser, package.schema, argv, package=package.name, base=base)
-    config, options = parsed.config, parsed.options
+    config, options = _parse(package, parser, [*resumed_config(package.name, argv), *argv])
     root = data_root(options.data_root)
+    folder = Path(options.runs) / package.name / config.name
     with session(config.train.device):
+        # whatever can be wrong is found out before features are read for minutes, let alone a run deleted
+        select_device(config.train.device)
+        distributed.from_rank_zero(
+            lambda: RunFolder.check(folder, resume=options.resume, overwrite=options.overwrite)
+        )
         splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
         _log_splits(splits)
+        selection = _selection_split(config.train, splits)
+        _check_scoring(config, splits, selection)
         inputs = package.open_inputs(config, root)
         _read_all(inputs, splits, config)
         seed_everything(config.train.seed)
         task = package.create(config, splits.train.queries, root)
-        run = RunFolder(
-            Path(options.runs) / package.name / config.name,
-            resume=options.resume,
-            overwrite=options.overwrite,
-        )
+        learnt = _examples(package, config, task, inputs, splits.train)
+        chosen_on = None if selection is None else _examples(package, config, task, inputs, selection)
+        reported = _examples(package, config, task, inputs, splits.test)
+        run = RunFolder(folder, resume=options.resume, overwrite=options.overwrite)
         run.write_config(to_yaml(config))
-        selection = _selection_split(config.train, splits)
         describe = {
             "package": package.name,
             "config": to_dict(config),
@@ -215,10 +217,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         }
         result = Trainer(
             task,
-            package.examples(config, task, inputs, splits.train.queries),
-            validation=None
-            if selection is None
-            else package.examples(config, task, inputs, selection.queries),
+            learnt,
+            validation=chosen_on,
             evaluate=None if selection is None else _metrics_of(selection, config.protocols[0]),
             config=config.train,
             optim=config.optim,
@@ -227,7 +227,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         ).fit(resume=options.resume)
         best = load_checkpoint(result.best_checkpoint, package=package.name)
         load_weights(task.model, best.weights, best.path)
-        results = _evaluate(package, config, task, inputs, splits.test, splits.train.queries)
+        results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
         if distributed.rank() == 0:
             facts = RunFacts(
                 package=package.name,
@@ -241,11 +241,13 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             )
             publish(run.path, results, facts, curves, root)
             _say(results.text())
+            where = _again(run.path, options)
+            example = splits.test.queries[0]
             _say(
                 f"\nreport      {run.path / 'report.html'}\n"
-                f"next        {package.name}-eval --checkpoint {run.path}\n"
-                f"            {package.name}-predict --checkpoint {run.path} "
-                f"--video {splits.test.queries[0].video} --query {shlex.quote(splits.test.queries[0].text)}"
+                f"next        {package.name}-eval {where}\n"
+                f"            {package.name}-predict {where} "
+                f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}"
             )
 
 
@@ -265,16 +267,17 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     config, options, checkpoint = _restore_config(package, parser, argv)
     root = data_root(options.data_root)
     with session(config.train.device):
-        split, train_queries = distributed.from_rank_zero(lambda: _requested_split(config, options, root))
+        split, train_queries = distributed.from_rank_zero(lambda: requested_split(config, options, root))
         inputs = package.open_inputs(config, root)
         require_videos(inputs.store, {split.name: split.queries})
         task = _restore_task(package, config, checkpoint)
-        results = _evaluate(package, config, task, inputs, split, train_queries)
+        examples = _examples(package, config, task, inputs, split)
+        results = _evaluate(package, config, task, examples, split, train_queries)
         if distributed.rank() != 0:
             return
+        _say(json.dumps(results.to_dict(), indent=1) if options.json else results.text())
         if options.out:
             write_predictions(options.out, results.predictions)
-        _say(json.dumps(results.to_dict(), indent=1) if options.json else results.text())
 
 
 def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
@@ -288,13 +291,13 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         "--queries", type=str, default=None, help="an annotation file with many queries instead"
     )
     parser.add_argument("-k", type=int, default=5, help="moments per query")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, as in predictions.jsonl")
     config, options, checkpoint = _restore_config(package, parser, argv)
     if options.k < 1:
         raise UserError(f"-k must be at least 1, found {options.k}")
     root = data_root(options.data_root)
     inputs = package.open_inputs(config, root)
-    queries = _requested_queries(config, options, inputs.store, root)
+    queries = requested_queries(config, options, inputs.store, root)
     require_videos(inputs.store, {"the request": queries})
     task = _restore_task(package, config, checkpoint)
     examples = package.examples(config, task, inputs, queries)
@@ -304,7 +307,11 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         )
     predictions = [_first(prediction, options.k) for prediction in _predict(config, task, examples)]
     if options.json:
-        _say("\n".join(json.dumps(_row(prediction), ensure_ascii=False) for prediction in predictions))
+        _say(
+            "\n".join(
+                json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions
+            )
+        )
     else:
         _say("\n\n".join(_moment_table(prediction) for prediction in predictions))
 
@@ -317,8 +324,7 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     parser.add_argument("--weights", type=str, required=True, help="PyTorch, safetensors or npz file")
     parser.add_argument("--out", type=str, required=True, help="the checkpoint to write")
     package.import_options(parser)
-    parsed = parse(parser, package.schema, argv, package=package.name, base=None)
-    config, options = parsed.config, parsed.options
+    config, options = _parse(package, parser, argv)
     weights = read_weights(options.weights)
     task = package.convert(config, weights, options, data_root(options.data_root))
     describe = {
@@ -339,27 +345,33 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     count = sum(parameter.numel() for parameter in task.model.parameters())
     _say(
         f"{options.out}: {len(weights)} tensors read, {count:,} parameters\n"
-        f"next  {package.name}-eval --checkpoint {options.out} --data-root ..."
+        f"next  {package.name}-eval {_again(options.out, options)}"
     )
 
 
-def _has_cfg(argv: Sequence[str]) -> bool:
-    return any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
-
-
-def _option(argv: Sequence[str], name: str, default: str) -> str:
-    for position, argument in enumerate(argv):
-        if argument.startswith(f"{name}="):
-            return argument.removeprefix(f"{name}=")
-        if argument == name and position + 1 < len(argv):
-            return argv[position + 1]
-    return default
-
-
-def _stored_config(package: str, argv: Sequence[str]) -> Mapping[str, Any] | None:
-    """The configuration of the run that ``--resume`` without ``--cfg`` means."""
-    file = Path(_option(argv, "--runs", "runs")) / package / _option(argv, "--name", DEFAULT) / "config.yaml"
-    return yaml.safe_load(read_text(file)) if file.exists() else None
+def _parse(
+    package: ModelPackage[Any, Any, Any],
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Any, Any]:
+    """The configuration and the other options; with a checkpoint its configuration is where fields start."""
+    base = None
+    if checkpoint is not None:
+        describe = checkpoint.meta["describe"]
+        base = describe.get("config") if isinstance(describe, dict) else None
+        if not isinstance(base, dict):
+            raise UserError(f"{checkpoint.path}: holds no configuration")
+    where = "" if checkpoint is None else f"configuration in {checkpoint.path}"
+    parsed = parse(parser, package.schema, argv, package=package.name, base=base, base_name=where)
+    config: RunConfig = parsed.config
+    if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
+        raise UserError(f"name: found {config.name!r}, expected the name of a folder")
+    if not config.protocols:
+        raise UserError("protocols: found none, expected at least one")
+    for rules in config.protocols:
+        protocol(rules)
+    return config, parsed.options
 
 
 def _add_checkpoint(parser: ArgumentParser) -> None:
@@ -369,16 +381,10 @@ def _add_checkpoint(parser: ArgumentParser) -> None:
 def _restore_config(
     package: ModelPackage[Any, Any, Any], parser: ArgumentParser, argv: list[str]
 ) -> tuple[Any, Any, Checkpoint | None]:
-    path = _option(argv, "--checkpoint", "")
-    if not path:  # without one there is nothing to restore, but --help and the error must still work
-        checkpoint, base = None, None
-    else:
-        checkpoint = load_checkpoint(path, package=package.name)
-        base = checkpoint.meta["describe"].get("config")
-        if not isinstance(base, dict):
-            raise UserError(f"{checkpoint.path}: holds no configuration")
-    parsed = parse(parser, package.schema, argv, package=package.name, base=base)
-    return parsed.config, parsed.options, checkpoint
+    path = option(argv, "--checkpoint", "")
+    # without one there is nothing to restore, but --help and the error must still work
+    checkpoint = load_checkpoint(path, package=package.name) if path else None
+    return *_parse(package, parser, argv, checkpoint), checkpoint
 
 
 def _restore_task(package: ModelPackage[Any, Any, Any], config: Any, checkpoint: Checkpoint | None) -> Any:
@@ -389,56 +395,39 @@ def _restore_task(package: ModelPackage[Any, Any, Any], config: Any, checkpoint:
     return task
 
 
-def _requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[Query]]:
-    """The split to evaluate, and the training queries for the bias row."""
-    if options.annotations is not None:
-        return custom_split(options.annotations), load(config.data.splits.train, root).queries
-    if options.split in PARTS:
-        splits = load_splits(config.data.splits, root)
-        split = getattr(splits, options.split)
-        if split is None:
-            raise UserError("--split validation: this configuration holds no validation videos out")
-        return split, splits.train.queries
-    return load_split(options.split, root), load(config.data.splits.train, root).queries
-
-
-def _requested_queries(config: Any, options: Any, store: FeatureStore, root: Path) -> list[Query]:
-    if options.queries is not None:
-        if options.video is not None or options.query is not None:
-            raise UserError("give either --queries (a file), or --video and --query")
-        return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
-    if options.video is None or options.query is None:
-        raise UserError("--video and --query are needed (or --queries with a file)")
-    if not options.query.strip():
-        raise UserError("--query is empty, expected a sentence")
-    require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
-    duration = options.duration or _duration(options.video, config, store, root)
-    return [Query(id="0", video=options.video, text=options.query, duration=duration)]
-
-
-def _duration(video: str, config: Any, store: FeatureStore, root: Path) -> float:
-    """Seconds of a video: as annotated in the run's splits, else from the features' stride."""
-    for part in PARTS[::-1]:
-        chosen = getattr(config.data.splits, part)
-        try:
-            queries = [] if chosen is None else load(chosen, root).queries
-        except UserError:  # the annotations need not be at hand to search a video
-            continue
-        for query in queries:
-            if query.video == video:
-                return query.duration
-    manifest = store.manifest
-    if manifest is not None and manifest.stride_s:
-        return store.length(video) * manifest.stride_s
-    raise UserError(f"the length of video {video!r} is not known: give --duration in seconds")
-
-
 def _selection_split(config: TrainConfig, splits: Splits) -> Split | None:
     if config.select == "test":
         return splits.test
     if config.select == "validation" and splits.validation is None:
         raise UserError("train.select is validation, but data.splits holds no validation videos out")
     return splits.validation
+
+
+def _check_scoring(config: Any, splits: Splits, selection: Split | None) -> None:
+    """Scores nothing once, so that rules that do not suit a split are not found out after hours."""
+    for rules in config.protocols:
+        protocol(rules).score(splits.test.queries, [])
+    if selection is not None and config.train.select != "last":
+        measured = _metrics_of(selection, config.protocols[0])([])
+        if config.train.select_metric not in measured:
+            raise UserError(
+                f"train.select_metric: found {config.train.select_metric!r}, expected one of {', '.join(measured)}"
+            )
+
+
+def _examples(
+    package: ModelPackage[Any, Any, Any], config: Any, task: Any, inputs: Any, split: Split
+) -> Examples:
+    found = package.examples(config, task, inputs, split.queries)
+    if not len(found):
+        raise UserError(f"{split.name}: the model knows no word of any of its {len(split.queries)} queries")
+    return found
+
+
+def _again(checkpoint: str | Path, options: Any) -> str:
+    """The options with which the next command finds the same weights and data."""
+    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    return shlex.join(["--checkpoint", str(checkpoint), *root])
 
 
 def _metrics_of(split: Split, rules: str) -> Callable[[list[Prediction]], Mapping[str, float]]:
@@ -450,11 +439,11 @@ def _evaluate(
     package: ModelPackage[Any, Any, Any],
     config: Any,
     task: Any,
-    inputs: Any,
+    examples: Examples,
     split: Split,
     train_queries: Sequence[Query],
 ) -> Results:
-    predictions = _predict(config, task, package.examples(config, task, inputs, split.queries))
+    predictions = _predict(config, task, examples)
     return distributed.from_rank_zero(
         lambda: score_all(package.name, split, predictions, config.protocols, train_queries)
     )
@@ -499,11 +488,6 @@ def _provenance(split: Split | None) -> dict[str, Any] | None:
 
 def _first(prediction: Prediction, k: int) -> Prediction:
     return dataclasses.replace(prediction, moments=prediction.moments[:k], scores=prediction.scores[:k])
-
-
-def _row(prediction: Prediction) -> dict[str, Any]:
-    windows = np.column_stack([prediction.moments, prediction.scores]).tolist()
-    return {"video": prediction.video, "query": prediction.text, "moments": windows}
 
 
 def _moment_table(prediction: Prediction) -> str:

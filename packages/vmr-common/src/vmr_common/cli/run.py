@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 def command(main: Main) -> Callable[..., int]:
     """Wraps a command's main function so that it returns its exit status.
 
-    0 done; 2 the user's input is wrong (`UserError`: one line on stderr, no traceback); 130 interrupted;
-    1 a fault of ours (traceback). A reader that closes the pipe early (``| head``) is not an error.
+    0 done; 2 the user's input is wrong (`UserError`, or a file that the system refuses: one line on stderr,
+    no traceback); 130 interrupted; 1 a fault of ours (traceback). A reader that closes the pipe early
+    (``| head``) is not an error.
 
     Args:
         main: Takes the argument list (None means the process's own) and raises on failure.
@@ -41,9 +42,18 @@ def command(main: Main) -> Callable[..., int]:
         except BrokenPipeError:
             # the interpreter flushes stdout once more at exit; give it somewhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.filename is None:
+                return _fault()
+            sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+            return EXIT_USER
         except Exception:
-            logger.exception("internal error: this is a fault of the program, please report it")
-            return EXIT_OURS
+            return _fault()
         return EXIT_DONE
 
     return run
+
+
+def _fault() -> int:
+    logger.exception("internal error: this is a fault of the program, please report it")
+    return EXIT_OURS

@@ -19,6 +19,7 @@ from vmr_common.files import read_text
 from vmr_common.masked_queries import KnownWords, draw_mask, known_words
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, WordVectors, content_scores, tokenize
+from vmr_common.training.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 BatchType = TypeVar("BatchType")
@@ -175,13 +176,35 @@ def read_vocabulary(
         classes: Classes of the weights' word classifier, the end class 0 included.
 
     Raises:
-        UserError: if the list has another length, or a word has no vector.
+        UserError: if the list has another length, or a word occurs twice or has no vector.
     """
-    listed = [line.split("\t")[0] for line in read_text(words).split("\n") if line.strip()]
+    listed = [line.split("\t")[0].rstrip("\r") for line in read_text(words).split("\n") if line.strip()]
     if len(listed) + 1 != classes:
         raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")
     vectors = WordVectors.read(word_vectors, keep=set(listed))
+    if len(set(listed)) < len(listed):
+        twice = next(word for word in listed if listed.count(word) > 1)
+        raise UserError(f"{words}: the word {twice!r} occurs twice")
     missing = [word for word in listed if word not in vectors]
     if missing:
         raise UserError(f"{word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}")
     return Vocabulary(tuple(listed)), vectors.table(listed)
+
+
+def stored_vocabulary(checkpoint: Checkpoint) -> tuple[Vocabulary, NDArray[np.float32]]:
+    """The words of a checkpoint of ours, and their vectors ``(V, E)`` with zeros in row 0.
+
+    Raises:
+        UserError: if the checkpoint holds no words, or not one vector for each.
+    """
+    words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(
+            f"{checkpoint.path}: expected a list of words under 'words', found {type(words).__name__}"
+        )
+    if vectors is None or vectors.ndim != 2 or len(vectors) != len(words) + 1 or len(set(words)) < len(words):
+        found = "none" if vectors is None else f"shape {tuple(vectors.shape)}"
+        raise UserError(
+            f"{checkpoint.path}: expected one vector for each of its {len(set(words))} words, found {found}"
+        )
+    return Vocabulary(tuple(words)), vectors.numpy()

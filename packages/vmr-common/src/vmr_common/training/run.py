@@ -19,6 +19,7 @@ _OWN = (
     "metrics.jsonl",
     "checkpoints",
     "predictions.jsonl",
+    "results.json",
     "report.html",
     "report.json",
     "tensorboard",
@@ -40,9 +41,29 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
+        distributed.from_rank_zero(lambda: self._prepare(resume, overwrite))
+
+    @staticmethod
+    def check(path: str | Path, *, resume: bool = False, overwrite: bool = False) -> list[str]:
+        """The names of what an earlier run left in a folder; touches nothing, so it can be asked early.
+
+        Raises:
+            UserError: where the constructor would, except for what only writing shows.
+        """
+        path = Path(path)
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other")
-        distributed.from_rank_zero(lambda: self._prepare(resume, overwrite))
+        if resume and not path.is_dir():
+            raise UserError(f"{path}: nothing to resume, no such run folder")
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: expected a run folder, found a file")
+        earlier = [name for name in _OWN if (path / name).exists()]
+        if earlier and not (resume or overwrite):
+            raise UserError(
+                f"{path} already holds a run ({', '.join(earlier)}): pass --resume to continue it, "
+                "--overwrite to delete it, or choose another --name"
+            )
+        return earlier
 
     @property
     def config(self) -> Path:
@@ -70,16 +91,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def _prepare(self, resume: bool, overwrite: bool) -> None:
-        if resume and not self.path.is_dir():
-            raise UserError(f"{self.path}: nothing to resume, no such run folder")
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: expected a run folder, found a file")
-        earlier = [name for name in _OWN if (self.path / name).exists()]
-        if earlier and not (resume or overwrite):
-            raise UserError(
-                f"{self.path} already holds a run ({', '.join(earlier)}): pass --resume to continue it, "
-                "--overwrite to delete it, or choose another --name"
-            )
+        earlier = self.check(self.path, resume=resume, overwrite=overwrite)
         try:
             if overwrite:
                 for name in earlier:

@@ -1,0 +1,92 @@
+"""Which queries and which run an evaluation, a prediction or a resumed training is about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vmr_common.cli.config import DEFAULT
+from vmr_common.errors import UserError
+from vmr_common.experiment import load_splits, require_videos
+from vmr_common.features import FeatureStore
+from vmr_common.records import Query
+from vmr_common.splits import Split, SplitConfig, custom_split, load, load_split
+
+PARTS = ("train", "validation", "test")
+
+
+def option(argv: Sequence[str], name: str, default: str) -> str:
+    """The last value that a command line gives an option, before anything is parsed."""
+    value = default
+    for position, argument in enumerate(argv):
+        if argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+        elif argument == name and position + 1 < len(argv):
+            value = argv[position + 1]
+    return value
+
+
+def resumed_config(package: str, argv: Sequence[str]) -> list[str]:
+    """The ``--cfg`` of the run that ``--resume`` alone means, or nothing."""
+    given = any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
+    file = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", DEFAULT) / "config.yaml"
+    return ["--cfg", str(file)] if "--resume" in argv and not given and file.is_file() else []
+
+
+def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[Query]]:
+    """The split to evaluate, and the training queries for the bias row.
+
+    Raises:
+        UserError: if the split does not exist or cannot be read.
+    """
+    if options.annotations is not None:
+        return custom_split(options.annotations), load(config.data.splits.train, root).queries
+    if options.split in PARTS:
+        splits = load_splits(config.data.splits, root)
+        split = getattr(splits, options.split)
+        if split is None:
+            raise UserError("--split validation: this configuration holds no validation videos out")
+        return split, splits.train.queries
+    return load_split(options.split, root), load(config.data.splits.train, root).queries
+
+
+def requested_queries(config: Any, options: Any, store: FeatureStore, root: Path) -> list[Query]:
+    """The queries to find moments for: of a file, or one sentence in one video.
+
+    Raises:
+        UserError: if neither or both are given, the video has no features or its length is not known.
+    """
+    if options.queries is not None:
+        if not options.video is options.query is options.duration is None:
+            raise UserError("give either --queries (a file), or --video and --query")
+        return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
+    if not options.video or options.query is None:
+        raise UserError("--video and --query are needed (or --queries with a file)")
+    if not options.query.strip():
+        raise UserError("--query is empty, expected a sentence")
+    require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
+    duration = options.duration
+    if duration is None:
+        duration = _duration(options.video, config, store, root)
+    elif not 0 < duration < math.inf:
+        raise UserError(f"--duration must be positive seconds, found {duration:g}")
+    return [Query(id="0", video=options.video, text=options.query, duration=duration)]
+
+
+def _duration(video: str, config: Any, store: FeatureStore, root: Path) -> float:
+    """Seconds of a video: as annotated in the run's splits, else from the features' stride."""
+    for part in PARTS[::-1]:
+        chosen = getattr(config.data.splits, part)
+        try:
+            queries = [] if chosen is None else load(chosen, root).queries
+        except UserError:  # the annotations need not be at hand to search a video
+            continue
+        for query in queries:
+            if query.video == video:
+                return query.duration
+    manifest = store.manifest
+    if manifest is not None and manifest.stride_s:
+        return store.length(video) * manifest.stride_s
+    raise UserError(f"the length of video {video!r} is not known: give --duration in seconds")
