@@ -202,7 +202,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         chosen_on = None if selection is None else _examples(package, config, task, inputs, selection)
         reported = _examples(package, config, task, inputs, splits.test)
         run = RunFolder(folder, resume=options.resume, overwrite=options.overwrite)
-        run.write_config(to_yaml(config))
+        if not options.resume:  # a run keeps its configuration until a resumed training has shown that another fits
+            run.write_config(to_yaml(config))
         describe = {
             "package": package.name,
             "config": to_dict(config),
@@ -225,6 +226,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             run=run,
             describe=describe,
         ).fit(resume=options.resume)
+        run.write_config(to_yaml(config))
         best = load_checkpoint(result.best_checkpoint, package=package.name)
         load_weights(task.model, best.weights, best.path)
         results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
