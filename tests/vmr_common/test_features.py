@@ -348,6 +348,12 @@ def test_pooling_equals_the_plain_rule(rows, length):
     assert pool(features, length).dtype == np.float32
 
 
+@pytest.mark.parametrize("length", [1, 40, 300, 1500])
+def test_pooling_of_wide_features_equals_the_plain_rule(length):
+    features = RNG.normal(size=(600, 2048)).astype(np.float32)  # beyond what is pooled row by row
+    assert np.abs(pool(features, length) - plain_pool(features, length)).max() < 1e-6
+
+
 def test_pooling_equals_the_recorded_numbers(shared):
     case = np.load(shared / "golden/rgn/case_a.npz", allow_pickle=False)
     names = [name.removeprefix("data/pool/in_") for name in case.files if name.startswith("data/pool/in_")]

@@ -20,16 +20,22 @@ def checked(array: NDArray[Any], where: str) -> Features:
         UserError: beginning with `where`.
     """
     check_layout(array.shape, array.dtype, where)
-    # conversion to float32 of a value beyond its range gives infinity, which the next check reports
-    with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(array, dtype=np.float32)
-    # one pass where all is well: NaN and infinity survive a sum, and only extreme sums need a second look
+    features = as_float32(array)
+    # one pass where all is well: NaN and infinity survive a sum of squares, and only a sum beyond float32 needs
+    # a second look
+    flat = features.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        total = features.sum()
+        total = np.dot(flat, flat)
     if not np.isfinite(total) and not np.isfinite(features).all():
         row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
         raise UserError(f"{where} holds NaN or infinity (first in row {row}), expected finite numbers")
     return features
+
+
+def as_float32(array: NDArray[Any]) -> Features:
+    """A contiguous float32 array of the same values; what is beyond its range becomes infinity."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vmr_common import npz
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside, reason
+from vmr_common.feature_checks import Features, as_float32, check_layout, checked, manifest_beside, reason
 from vmr_common.lmdb_source import LmdbSource, is_lmdb
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -79,9 +79,10 @@ class Hdf5Source:
         self.key = key
         self._file: h5py.File | None = None
         self._process = -1
+        self._sound: set[str] = set()  # videos that were read and checked, from the file that is open now
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "key": self.key, "_file": None, "_process": -1}
+        return {**self.__dict__, "_file": None, "_process": -1, "_sound": set()}
 
     def _open(self) -> h5py.File:
         # a handle inherited through fork is closed here (which leaves the parent's alone) and opened anew, so
@@ -130,10 +131,18 @@ class Hdf5Source:
         return "\0" not in video and not {"", "."} & set(video.split("/"))
 
     def read(self, video: str) -> Features:
-        """The features of a video."""
+        """The features of a video; its values are checked when it is read for the first time."""
         values = self._read_quickly(video)
-        if values is not None:
-            return checked(values, f"{self.path}: video {video!r}")
+        if values is None:
+            return self._read_carefully(video)
+        if video in self._sound:
+            return as_float32(values)
+        name = "" if self.key is None else f", key {self.key!r}"
+        features = checked(values, f"{self.path}: video {video!r}{name}")
+        self._sound.add(video)
+        return features
+
+    def _read_carefully(self, video: str) -> Features:
         dataset, where = self._dataset(video)
         check_layout(dataset.shape or (), dataset.dtype, where)
         try:
@@ -144,10 +153,11 @@ class Hdf5Source:
 
     def _read_quickly(self, video: str) -> NDArray[Any] | None:
         """The usual case by HDF5's own calls, at half the cost; None where anything is unusual."""
-        if self.key is not None or "/" in video or not self.is_name(video):
+        if "/" in video or not self.is_name(video):
             return None
         try:
-            node = h5py.h5d.open(self._open().id, video.encode())
+            name = video if self.key is None else f"{video}/{self.key}"
+            node = h5py.h5d.open(self._open().id, name.encode())
             dtype = node.dtype
             if node.shape is None or dtype.kind not in "fiu":
                 return None
@@ -183,6 +193,7 @@ class Hdf5Source:
     def close(self) -> None:
         """Closes the file; the next read opens it again."""
         file, self._file = self._file, None
+        self._sound.clear()
         if file is not None:
             file.close()
 

@@ -226,7 +226,8 @@ def _check_item(path: str | Path, video: str, values: NDArray[Any], width: int |
     return int(values.shape[1])
 
 
-_MANY_ROWS = 16  # from here on a mean per clip costs less than a step per row
+# from here on a sum per clip costs less than a step per row: many rows a clip, or values that leave the cache
+_MANY_ROWS, _MANY_VALUES = 16, 1 << 20
 
 
 def pool(features: NDArray[Any], length: int) -> Features:
@@ -250,17 +251,17 @@ def pool(features: NDArray[Any], length: int) -> Features:
     starts, sizes = bounds[:-1], np.diff(bounds)
     if sizes.max() <= 1:
         return features[starts]
-    if sizes.max() > _MANY_ROWS:
-        clips = [
-            features[start] if size == 0 else features[start : start + size].mean(axis=0)
-            for start, size in zip(starts, sizes, strict=True)
-        ]
-        return np.stack(clips)
-    pooled = features[starts]
-    for offset in range(1, int(sizes.max())):
-        longer = sizes > offset
-        pooled[longer] += features[starts[longer] + offset]
-    pooled /= np.maximum(sizes, 1).astype(np.float32)[:, None]
+    counts = np.maximum(sizes, 1)
+    if sizes.max() > _MANY_ROWS or features.size > _MANY_VALUES:
+        pooled = np.empty((length, features.shape[1]), dtype=np.float32)
+        for clip, start, count in zip(pooled, starts.tolist(), counts.tolist(), strict=True):
+            np.add.reduce(features[start : start + count], axis=0, out=clip)
+    else:
+        pooled = features[starts]
+        for offset in range(1, int(sizes.max())):
+            longer = sizes > offset
+            pooled[longer] += features[starts[longer] + offset]
+    pooled /= counts.astype(np.float32)[:, None]
     return pooled
 
 
