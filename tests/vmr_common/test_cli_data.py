@@ -47,19 +47,36 @@ def run(root, capsys, *arguments):
 def test_info_describes_the_parts_of_a_data_set_that_are_there(root, capsys):
     status, out, err = run(root, capsys, "info", "charades-sta-rgn")
     assert (status, err) == (0, "")
-    assert "charades-sta-rgn/train is not available: " in out
-    row = next(line for line in out.splitlines() if line.startswith("charades-sta-rgn/test  3 "))
+    missing = root / "charades_sta/point_rgn/glance_train_charades.json"
+    assert f"charades-sta-rgn/train is not there: no {missing} (nor with .gz)" in out
+    row = next(line for line in out.splitlines() if line.startswith("charades-sta-rgn/test  "))
     assert re.search(
-        r"3 +2 +15\.0 +9\.3 +55\.0 % +point +\d+ to \d+ % of the video, R@1 \d+\.\d at IoU 0\.5", row
+        r" 3 +2 +15\.0 \(10\.0 to 20\.0\) +9\.3 \(1\.0 to 23\.0\) +55\.0 % +2\.0 \(2 to 2\) +\d+\.\d$", row
     )
-    assert "  1 end after the duration" in out
+    assert re.search(
+        r"strict\) of \d+ to \d+ % of the video, the best answer to all of charades-sta-rgn/test", out
+    )
+    assert re.search(r"^end after the duration +1$", out, re.MULTILINE)
     assert "  warning: 3 records, published are 3548" in out
+    assert "policy as-annotated: " in out
+    assert "charades-sta-cfmr (train 12,354, test 3,712, debug 1,000)" in out
+
+
+def test_the_constant_window_is_chosen_on_the_training_part(root, capsys):
+    early = [["a", 10.0, [0, 5], "one two", 1.5]] * 3
+    (root / "charades_sta/point_rgn/glance_train_charades.json").write_text(json.dumps(early))
+    for name in ("charades-sta-rgn", "charades-sta-rgn/test"):
+        status, out, _ = run(root, capsys, "info", name)
+        assert status == 0
+        assert "of 0 to 50 % of the video, the best answer to all of charades-sta-rgn/train" in out
+        row = next(line for line in out.splitlines() if line.startswith("charades-sta-rgn/test  "))
+        assert row.endswith(" 33.3")  # of three windows, one is met by half or more
 
 
 def test_info_describes_one_file_and_its_features(root, capsys):
     status, out, _ = run(root, capsys, "info", "--annotations", "glance.json", "--features", "features.h5")
     assert status == 0
-    assert "glance.json: 3 records read, 3 kept" in out
+    assert "glance.json, 3 records read, 3 kept" in out
     assert "features.h5: 3 videos, 3 columns, 1-6 rows" in out
     assert "  extractor: toy" in out
     assert "  fps: 2.0" in out
@@ -96,7 +113,8 @@ def test_check_lists_every_problem_and_exits_with_two(root, capsys):
     ("arguments", "message"),
     [
         (["info", "nothing"], "data set 'nothing' is unknown, expected one of charades-sta"),
-        (["info", "tacos"], r"tacos/train\.json: no such file"),
+        (["info", "tacos"], r"tacos: none of its files is under .*: tacos/train\.json, .*microsoft/VideoX"),
+        (["info", "tacos/test"], r"tacos/test\.json: no such file"),
         (["check"], "nothing to check"),
         (["check", "--annotations", "none.json"], r"none\.json: no such file"),
         (["check", "--features", "none.h5"], r"none\.h5: no such feature file or folder"),

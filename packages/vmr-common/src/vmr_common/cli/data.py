@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 from tqdm import tqdm
 
 from vmr_common.annotations import FORMATS, POLICIES, write_canonical
@@ -18,7 +17,7 @@ from vmr_common.convert import convert_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
 from vmr_common.registry import ENTRIES, SHAPES
-from vmr_common.splits import Split, SplitConfig, data_root, load, load_split
+from vmr_common.splits import Split, SplitConfig, data_root, load
 
 _DESCRIPTION = """
 Looks into annotations and features of video moment retrieval. Paths are relative to --data-root.
@@ -137,97 +136,24 @@ def _progress(items: Sequence[str], what: str) -> Iterable[str]:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    # here, because the other commands need no baseline
+    from vmr_common.cli.info import find_parts, registered_lines, split_lines
+
     if arguments.features:
         _describe_features(_store(arguments))
-    if arguments.name is None and arguments.annotations is None:
+    name, root = arguments.name, arguments.data_root
+    if name is None and arguments.annotations is None:
         if not arguments.features:
-            _list_registered()
+            _say(*registered_lines())
         return
-    splits = _named_splits(arguments)
-    _say(*_table(splits), "")
-    for split in splits:
-        _say(f"{split.name}  sha256 {split.hash[:16]}", *split.report.lines())
-
-
-def _list_registered() -> None:
-    rows = [["split", "records", "queries", "protocol", "policy", "file"]]
-    rows += [
-        [entry.name, _count(entry.read), _count(entry.kept), entry.protocol, entry.policy, entry.file]
-        for entry in ENTRIES.values()
-    ]
-    _say(*_columns(rows))
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _named_splits(arguments: argparse.Namespace) -> list[Split]:
-    name = arguments.name
+    missing: list[str] = []
     if name is None or name in ENTRIES:
         split = _load(arguments, name)
         assert split is not None
-        return [split]
-    parts = [known for known in ENTRIES if known.split("/", 1)[0] == name]
-    if not parts:
-        sets = dict.fromkeys(known.split("/", 1)[0] for known in ENTRIES)
-        raise UserError(
-            f"data set {name!r} is unknown, expected one of {', '.join(sets)} (or a split of one)"
-        )
-    found, missing = [], []
-    for part in parts:
-        try:
-            found.append(load_split(part, arguments.data_root))
-        except UserError as error:
-            missing.append(f"{part} is not available: {error}")
-    if not found:
-        raise UserError(missing[0])
-    _say(*missing)
-    return found
-
-
-def _table(splits: Sequence[Split]) -> list[str]:
-    header = [
-        "split",
-        "queries",
-        "videos",
-        "video s",
-        "moment s",
-        "of video",
-        "protocol",
-        "best constant window",
-    ]
-    rows = [[*_statistics(split), split.protocol, _bias(split)] for split in splits]
-    return _columns([header, *rows])
-
-
-def _statistics(split: Split) -> list[str]:
-    durations = {query.video: query.duration for query in split.queries}
-    spans = np.array([end - start for query in split.queries for start, end in query.moments])
-    lengths = np.array([query.duration for query in split.queries for _ in query.moments])
-    numbers = [f"{len(split.queries):,}", f"{len(durations):,}", f"{np.mean(list(durations.values())):.1f}"]
-    if not len(spans):
-        return [split.name, *numbers, "-", "-"]
-    return [split.name, *numbers, f"{spans.mean():.1f}", f"{100 * (spans / lengths).mean():.1f} %"]
-
-
-def _bias(split: Split) -> str:
-    """The constant window that answers this very split best, and its R@1 there: what is to be beaten."""
-    from vmr_common.baselines import Bias
-    from vmr_common.protocols import protocol
-
-    located = [query for query in split.queries if len(query.moments)]
-    if not located:
-        return "-"
-    bias = Bias.fit(located, k=1)
-    scores = protocol("strict").score(located, bias.predict(located)).values
-    return f"{bias.describe()}, R@1 {100 * scores['R@1,IoU@0.5']:.1f} at IoU 0.5"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(row).rstrip() for row in padded]
+        splits = [split]
+    else:
+        splits, missing = find_parts(name, root)
+    _say(*split_lines(splits, root), *missing)
 
 
 def _describe_features(store: FeatureStore) -> None:

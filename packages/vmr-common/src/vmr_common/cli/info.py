@@ -1,0 +1,189 @@
+"""What ``vmr-data info`` prints about splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.annotations import POLICIES
+from vmr_common.annotations.report import Report
+from vmr_common.baselines import Bias
+from vmr_common.errors import UserError
+from vmr_common.protocols import protocol
+from vmr_common.records import Query
+from vmr_common.registry import ENTRIES
+from vmr_common.splits import Split, load_split
+
+
+def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Lines of a table; the columns numbered in `left` are aligned to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def count(value: int | None) -> str:
+    """A count for people, or a dash."""
+    return "-" if value is None else f"{value:,}"
+
+
+def registered_lines() -> list[str]:
+    """Every registered split: published counts, protocol, policy and file."""
+    rows = [["split", "records", "queries", "protocol", "policy", "file"]]
+    for entry in ENTRIES.values():
+        numbers = [count(entry.read), count(entry.kept)]
+        rows.append([entry.name, *numbers, entry.protocol, entry.policy, entry.file])
+    return [
+        *columns(rows, left=(0, 3, 4, 5)),
+        "",
+        "records: published number in the file; queries: what the policy keeps of them; -: not known",
+        "vmr-data info NAME describes a data set or one split of it from the files under --data-root",
+    ]
+
+
+def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
+    """The registered splits of a data set that are there, and a line on each that is not.
+
+    Raises:
+        UserError: if no data set has that name, or none of its files is there; says which are expected.
+    """
+    parts = [entry for entry in ENTRIES.values() if entry.name.rpartition("/")[0] == data_set]
+    if not parts:
+        sets = dict.fromkeys(known.split("/", 1)[0] for known in ENTRIES)
+        raise UserError(
+            f"data set {data_set!r} is unknown, expected one of {', '.join(sets)} (or a split of one)"
+        )
+    found, missing = [], []
+    for entry in parts:
+        if _is_missing(entry.file, root) and entry.name.split("/")[0] != "shapes":
+            missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
+        else:
+            found.append(load_split(entry.name, root))
+    if not found:
+        files = ", ".join(entry.file for entry in parts)
+        raise UserError(
+            f"{data_set}: none of its files is under {root}: {files} (or with .gz); they are {parts[0].what}"
+        )
+    return found, missing
+
+
+def _is_missing(file: str, root: Path) -> bool:
+    return not any((root / name).is_file() for name in (file, f"{file}.gz"))
+
+
+def split_lines(splits: Sequence[Split], root: Path) -> list[str]:
+    """Counts, lengths, the constant-window baseline and the irregularities of some splits of one data set."""
+    lines, notes = _statistics(splits, root)
+    lines += ["", *notes]
+    lines += ["", *_irregularities(splits)]
+    lines += ["", *_sources(splits)]
+    return lines + _variants(splits)
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
+
+
+def _statistics(splits: Sequence[Split], root: Path) -> tuple[list[str], list[str]]:
+    rows = [["split", "queries", "videos", "video s", "moment s", "of video", "words", "constant window"]]
+    notes: dict[str, None] = {}
+    for split in splits:
+        baseline, note = _constant_window(split, splits, root)
+        rows.append([split.name, *_lengths(split.queries), baseline])
+        notes |= dict.fromkeys(note)
+    explained = "video s, moment s, words: mean (least to most); of video: mean share of the video that a moment takes"
+    return columns(rows), [explained, *notes]
+
+
+def _lengths(queries: Sequence[Query]) -> list[str]:
+    durations = {query.video: query.duration for query in queries}
+    spans = np.array([end - start for query in queries for start, end in query.moments])
+    shares = spans / np.array([query.duration for query in queries for _ in query.moments])
+    words = np.array([len(query.text.split()) for query in queries])
+    return [
+        f"{len(queries):,}",
+        f"{len(durations):,}",
+        _spread(np.array(list(durations.values()))),
+        _spread(spans),
+        f"{100 * shares.mean():.1f} %" if len(shares) else "-",
+        _spread(words, most=0),
+    ]
+
+
+def _spread(values: NDArray[np.float64] | NDArray[np.int64], most: int = 1) -> str:
+    if not len(values):
+        return "-"
+    return f"{values.mean():,.1f} ({values.min():,.{most}f} to {values.max():,.{most}f})"
+
+
+def _constant_window(split: Split, splits: Sequence[Split], root: Path) -> tuple[str, list[str]]:
+    """R@1 of the constant window that answers the training part best, and a line that says so."""
+    located = [query for query in split.queries if len(query.moments)]
+    if not located:
+        return "-", []
+    name, train = _training_part(split, splits, root)
+    bias = Bias.fit([query for query in train if len(query.moments)] or located, k=1)
+    recall = protocol("strict").score(located, bias.predict(located)).values["R@1,IoU@0.5"]
+    note = f"constant window: R@1 at IoU 0.5 (strict) of {bias.describe()}, the best answer to all of {name}"
+    return f"{100 * recall:.1f}", [note]
+
+
+def _training_part(split: Split, splits: Sequence[Split], root: Path) -> tuple[str, list[Query]]:
+    if split.name in ENTRIES:
+        name = split.name.rpartition("/")[0] + "/train"
+        for known in splits:
+            if known.name == name:
+                return name, known.queries
+        if name in ENTRIES and not _is_missing(ENTRIES[name].file, root):
+            return name, load_split(name, root).queries
+    return split.name, split.queries
+
+
+# --- irregularities and sources ----------------------------------------------------------------------------
+
+
+def _irregularities(splits: Sequence[Split]) -> list[str]:
+    words = list(dict.fromkeys(word for split in splits for word in split.report.counts))
+    words.sort(key=lambda word: word.startswith(("dropped:", "cut:", "raised:")))
+    if not words:
+        return ["nothing irregular"]
+    names = [split.name.rpartition("/")[2] for split in splits]
+    rows = [["irregular records", *names]]
+    rows += [[word, *(count(split.report.counts.get(word)) for split in splits)] for word in words]
+    return columns(rows)
+
+
+def _sources(splits: Sequence[Split]) -> list[str]:
+    lines = []
+    for split in splits:
+        report: Report = split.report
+        lines.append(f"{split.name}: {report.source}, {report.read:,} records read, {report.kept:,} kept")
+        lines += [f"  {note}" for note in report.notes]
+        lines.append(f"  split sha256 {split.hash}")
+    for name in dict.fromkeys(split.report.policy for split in splits):
+        if name in POLICIES:
+            lines.append(f"policy {name}: {POLICIES[name].summary}")
+    lines.append(f"protocol of vmr-score: {', '.join(dict.fromkeys(split.protocol for split in splits))}")
+    return lines
+
+
+def _variants(splits: Sequence[Split]) -> list[str]:
+    """The other registered forms of the same data set, with their published counts."""
+    if splits[0].name not in ENTRIES:
+        return []
+    own = splits[0].name.rpartition("/")[0]
+    base = next((name for name in ("charades-sta", "ego4d-nlq") if own.startswith(name)), own.split("-")[0])
+    others: dict[str, list[str]] = {}
+    for entry in ENTRIES.values():
+        name, _, part = entry.name.rpartition("/")
+        if name != own and (name == base or name.startswith(f"{base}-")):
+            others.setdefault(name, []).append(f"{part} {count(entry.kept)}")
+    forms = [f"{name} ({', '.join(parts)})" for name, parts in others.items()]
+    return [f"other forms of it: {'; '.join(forms)}"] if forms else []
