@@ -20,22 +20,25 @@ HUES = 12
 CELLS = 4  # per side
 NOTHING = HUES  # bin of pixels without colour
 BITS = 6  # per channel, for the look-up of hue, saturation and chroma
-GREY = 0.14  # least saturation of a pixel that counts as coloured
-LEAST = 6  # pixels of a hue that count as something being there
+GREY = 0.2  # least saturation of a pixel that counts as coloured
+# what soft edges do to each motion of a thing at rest, in the order of `_hue_rows`
+NOISE = (0.03, 0.03, 0.03, 0.004, 0.04, 0.04, 0.008, 0.0)
+LEAST = 3  # pixels of a hue that count as something being there
 UNIT = 4096  # statistics are stored as integers of 1 / UNIT
 FINE = 256  # standardised statistics are rounded to 1 / FINE before the projection
 LIMIT = 6.0  # standard deviations
 LEVELS = 8  # the projection's entries are integers of -LEVELS .. LEVELS
-LOOKS, MOVES, PLACES = 6, 7, 6  # kinds of statistics: of each hue, of each hue's motion, of each cell
-WEIGHTS = (0.7,) * LOOKS + (1.5,) * MOVES + (0.4,) * PLACES
-COLUMNS = (HUES,) * (LOOKS + MOVES) + (CELLS * CELLS,) * PLACES
+# kinds of statistics: looks and motion of each hue, motion and light of the frame, and those of each cell
+LOOKS, MOVES, FLOWS, LIGHT, PLACES = 6, 8, 9, 1, 6
+WEIGHTS = (0.35,) * LOOKS + (3.5,) + (0.7,) * (MOVES - 1) + (4.0,) * FLOWS + (8.0,) + (0.25,) * PLACES
+COLUMNS = (HUES,) * (LOOKS + MOVES) + (1,) * (FLOWS + LIGHT) + (CELLS * CELLS,) * PLACES
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-def _lookup() -> tuple[NDArray[np.uint8], Doubles, Doubles]:
-    """Hue bin, saturation and chroma (both 0 to 255) of every colour at `BITS` bits per channel."""
+def _lookup() -> NDArray[np.uint8]:
+    """Hue bin of every colour at `BITS` bits per channel."""
     step = 256 >> BITS
     level = np.arange(1 << BITS) * step + step // 2
     red, green, blue = (c.ravel() for c in np.meshgrid(level, level, level, indexing="ij"))
@@ -48,16 +51,10 @@ def _lookup() -> tuple[NDArray[np.uint8], Doubles, Doubles]:
         (red - green) / spread + 4,
     )
     hue = np.floor(sixth * HUES / 6 + 0.5).astype(np.int64) % HUES
-    saturation = chroma * 255 // high
-    coloured = saturation > GREY * 255
-    return (
-        np.where(coloured, hue, NOTHING).astype(np.uint8),
-        np.where(coloured, saturation, 0).astype(np.float64),
-        np.where(coloured, chroma, 0).astype(np.float64),
-    )
+    return np.where(chroma > GREY * high, hue, NOTHING).astype(np.uint8)
 
 
-BIN, SATURATION, CHROMA = _lookup()
+BIN = _lookup()
 
 
 def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int32]:
@@ -65,7 +62,7 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
 
     Args:
         frames: ``(F, H, W, 3)`` uint8 RGB, H = W.
-        frames_per_row: Frames that a row stands for; its motion also looks one frame before and after.
+        frames_per_row: Frames that a row stands for; its motion also looks two frames before and after.
 
     Returns:
         ``(F // frames_per_row, sum(COLUMNS))`` int32, in units of ``1 / UNIT``.
@@ -75,8 +72,11 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
     code = (codes[..., 0] << 2 * BITS) | (codes[..., 1] << BITS) | codes[..., 2]
     label = BIN[code]
     frame, y, x = np.nonzero(label != NOTHING)
-    code = code[frame, y, x]
-    hue, saturation, chroma = BIN[code], SATURATION[code], CHROMA[code]
+    hue = label[frame, y, x]
+    channels = frames[frame, y, x].T.astype(np.float64)
+    high = channels.max(axis=0)
+    chroma = high - channels.min(axis=0)
+    saturation = np.maximum(np.floor(chroma * 255 / high) - GREY * 255, 0)
     edges = _edges(label, (frame, y, x))
 
     def total(key: Ints, weight: Doubles, groups: int) -> Doubles:
@@ -94,12 +94,14 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
         "chroma_x": chroma * x2,
         "chroma_y": chroma * y2,
         "edge": edges,
+        "stir": _stir(frames, (frame, y, x)),
     }
     by_hue = {name: total(frame * HUES + hue, weight, HUES) for name, weight in weights.items()}
     cell = (frame * CELLS + y * CELLS // size) * CELLS + x * CELLS // size
-    channels = frames[frame, y, x].T.astype(np.float64)
     by_cell = [total(cell, weight, CELLS * CELLS) for weight in (*channels, saturation, edges)]
-    columns = _hue_rows(by_hue, size, frames_per_row) + _cell_rows(by_cell, size, frames_per_row)
+    columns = _hue_rows(by_hue, size, frames_per_row)
+    columns += [_mean(_light(frames, label), frames_per_row)]
+    columns += _cell_rows(by_cell, size, frames_per_row)
     return np.rint(np.concatenate(columns, axis=1) * UNIT).astype(np.int32)
 
 
@@ -114,6 +116,22 @@ def _edges(label: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
     for step in (1, -1, side, -side):
         count += bins[here + step] != own
     return count.astype(np.float64)
+
+
+def _light(frames: NDArray[np.uint8], label: NDArray[np.uint8]) -> Doubles:
+    """Mean brightness of the pixels without colour, ``(F, 1)``, 0 to 1."""
+    plain = label == NOTHING
+    total = (frames[..., 1] * plain).sum(axis=(1, 2), dtype=np.int64)
+    light: Doubles = total / np.maximum(plain.sum(axis=(1, 2)), 1) / 255
+    return light[:, None]
+
+
+def _stir(frames: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
+    """For each coloured pixel, by how much it differs from the frame before, summed over the channels."""
+    frame, y, x = place
+    before = frames[np.maximum(frame - 1, 0), y, x]
+    change: Doubles = np.abs(frames[frame, y, x].astype(np.int16) - before).sum(axis=1).astype(np.float64)
+    return change
 
 
 def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles]:
@@ -136,9 +154,16 @@ def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles
     turn = np.where(both, np.abs(np.diff(mark_x, axis=0)) + np.abs(np.diff(mark_y, axis=0)), 0)
     growth = np.where(both, np.diff(radius, axis=0), 0)
     flash = (here[1:] != here[:-1]) * 1.0
-    signed = [_root(_motion(v, per_row)) for v in (dx, dy, growth)]
-    others = [np.sqrt(_motion(v, per_row)) for v in (np.abs(dx), np.abs(dy), turn, flash)]
-    return [_mean(v, per_row) for v in looks] + signed + others
+    stir = np.where(here[1:], sums["stir"][1:] / (255 * unit[1:]), 0)
+    stir, dx, dy, growth, across, along, turn, flash = (
+        _motion(v, per_row) for v in (stir, dx, dy, growth, np.abs(dx), np.abs(dy), turn, flash)
+    )
+    sway = (across - np.abs(dx), along - np.abs(dy))
+    changes = zip((stir, dx, dy, growth, *sway, turn, flash), NOISE, strict=True)
+    moves = [_root(_above(v, noise)) for v, noise in changes]
+    parts = [v for signed in moves[1:4] for v in (np.maximum(-signed, 0), np.maximum(signed, 0))]
+    flows = [v.sum(axis=1, keepdims=True) for v in (*parts, moves[4], moves[6], moves[7])]
+    return [_mean(v, per_row) for v in looks] + moves + flows
 
 
 def _cell_rows(sums: list[Doubles], size: int, per_row: int) -> list[Doubles]:
@@ -147,6 +172,11 @@ def _cell_rows(sums: list[Doubles], size: int, per_row: int) -> list[Doubles]:
     parts = [v / area for v in sums[:4]] + [sums[4] / (size // CELLS)]
     change = sum((np.abs(np.diff(v, axis=0)) for v in parts[:4]), np.zeros(1))
     return [_mean(v, per_row) for v in parts] + [np.sqrt(_motion(change, per_row))]
+
+
+def _above(values: Doubles, noise: float) -> Doubles:
+    """Values drawn towards zero by `noise`, none past it."""
+    return np.sign(values) * np.maximum(np.abs(values) - noise, 0)
 
 
 def _root(values: Doubles) -> Doubles:
@@ -161,12 +191,15 @@ def _mean(values: Doubles, per_row: int) -> Doubles:
 
 
 def _motion(changes: Doubles, per_row: int) -> Doubles:
-    """Means over the changes within a row and those that lead in and out; none at the video's ends."""
+    """Weighted means over the changes within a row and the two before and after; none at the video's ends.
+
+    The outermost changes count half, so that a motion to and fro in four frames cancels out.
+    """
     rows = (len(changes) + 1) // per_row
-    silence = np.zeros((1, changes.shape[1]))
-    padded = np.concatenate([silence, changes, np.repeat(silence, per_row, axis=0)])
-    window = range(per_row + 1)
-    return sum((padded[k : k + rows * per_row : per_row] for k in window), np.zeros(1)) / len(window)
+    padded = np.pad(changes, ((2, per_row + 1), (0, 0)))
+    weights = (0.5, *(1.0,) * (per_row + 1), 0.5)
+    parts = (w * padded[k : k + rows * per_row : per_row] for k, w in enumerate(weights))
+    return sum(parts, np.zeros(1)) / (per_row + 2)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ TABLE = np.array(
 SHAKE = (0.0, 2.6, 0.0, -2.6)  # pixels, frame by frame
 BLINK = (False, False, True, True)
 CORNER = 1.3  # the farthest point of any outline, in radii
-MARK_PLACE, MARK_RADIUS, MARK_SHADE = -0.42, 0.36, 0.35
+MARK_PLACE, MARK_RADIUS, MARK_SHADE = -0.5, 0.44, 0.35
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -73,7 +73,9 @@ def render(scene: Scene) -> Frames:
     """All frames of a scene, ``(F, size, size, 3)`` uint8 RGB; frame f shows the time from ``f / fps`` on."""
     pad = 4
     side = scene.size + 2 * pad
-    canvas = np.full((scene.frames * side * side, 3), scene.background, np.uint8)
+    first, last = scene.background
+    level = np.rint(first + (last - first) * np.arange(scene.frames) / max(scene.frames - 1, 1))
+    canvas = np.repeat(level.astype(np.uint8), side * side * 3).reshape(-1, 3)
     for index, thing in enumerate(scene.things):
         _draw(canvas, side, pad, thing, track(scene, index))
     frames = canvas.reshape(scene.frames, side, side, 3)

@@ -64,14 +64,19 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A whole video before it is drawn. Events are in order of their start."""
+    """A whole video before it is drawn.
+
+    Events are in order of their start. The plain grey background brightens steadily from the first to the
+    second level of `background`, as a morning does: time passes even where nothing happens, which is what
+    tells models without a position code where in the video they are.
+    """
 
     video: str
     split: str
     frames: int
     fps: int
     size: int
-    background: int
+    background: tuple[int, int]
     things: tuple[Thing, ...]
     events: tuple[Event, ...]
 
@@ -128,7 +133,7 @@ def _try_scene(
         frames=frames,
         fps=spec.fps,
         size=spec.size,
-        background=draw.choice((26, 34, 222, 232, 242)),
+        background=(draw.integer(110, 140), draw.integer(222, 246)),
         things=things,
         events=(),
     )
