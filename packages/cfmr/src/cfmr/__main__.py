@@ -3,15 +3,15 @@
 import sys
 
 from cfmr import cli
-from cfmr.index import cli as index_cli
+from cfmr.index.cli import index, search
 
 COMMANDS = {
     "train": cli.train,
     "eval": cli.evaluate,
     "predict": cli.predict,
     "import": cli.import_official,
-    "index": index_cli.index,
-    "search": index_cli.search,
+    "index": index,
+    "search": search,
 }
 
 

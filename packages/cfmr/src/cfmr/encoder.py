@@ -1,0 +1,106 @@
+"""A trained model as two functions: videos to vectors, sentences to vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfmr import cli
+from cfmr.config import Config
+from cfmr.data import collate_texts, keep, stack_frames
+from cfmr.model import flat_concepts
+from cfmr.task import moments_of
+from vmr_common.cli.config import make_parser, parse, to_dict
+from vmr_common.errors import UserError
+from vmr_common.training import Checkpoint, load_checkpoint, load_weights, save_checkpoint, select_device
+from vmr_common.training.point_supervised import encode
+
+
+class Encoder:
+    """Both sides of a trained model.
+
+    Args:
+        checkpoint: A CFMR checkpoint.
+        device: `auto`, or a torch device.
+
+    Raises:
+        UserError: if the checkpoint is not one of CFMR or does not fit its own configuration.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        config = checkpoint.meta["describe"].get("config")
+        if not isinstance(config, dict):
+            raise UserError(f"{checkpoint.path}: holds no configuration")
+        self.config: Config = parse(make_parser("cfmr", ""), Config, [], package="cfmr", base=config).config
+        self.checkpoint = checkpoint
+        self.device = select_device(device)
+        task = cli.restore(self.config, checkpoint)
+        load_weights(task.model, checkpoint.weights, checkpoint.path)
+        self.model = task.model.eval().to(self.device)
+        self.vocabulary, self.word_vectors = task.vocabulary, task.word_vectors
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Encoder:
+        """Reads a checkpoint file or a run folder; raises as `load_checkpoint` and the constructor."""
+        return cls(load_checkpoint(path, package="cfmr"), device)
+
+    @property
+    def size(self) -> int:
+        """Length of a vector: concepts x model width."""
+        return self.config.model.concepts * self.config.model.hidden
+
+    @property
+    def moments(self) -> NDArray[np.float64]:
+        """The proposals of every video, ``(P, 2)`` fractions of its duration."""
+        return moments_of(self.model.search_proposals())
+
+    def hash(self) -> str:
+        """SHA-256 over all that decides a vector: weights, words, and the configuration of model and input."""
+        config = self.config
+        decisive = {
+            "quirks": config.quirks,
+            "model": to_dict(config.model),
+            "clips": config.data.clips,
+            "max_words": config.data.max_words,
+            "words": list(self.vocabulary.words),
+        }
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+        tensors = self.checkpoint.weights | self.checkpoint.state_tensors
+        for name in sorted(tensors):
+            digest.update(name.encode())
+            digest.update(tensors[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes the weights and what describes them as a checkpoint of their own."""
+        parts = {"model": self.checkpoint.weights, "state": self.checkpoint.state_tensors}
+        save_checkpoint(path, parts, {**self.checkpoint.meta, "role": "best"})
+
+    @torch.no_grad()
+    def encode_videos(self, features: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Vectors ``(V, P, K * D)`` float32 on the CPU of videos by raw features ``(n, F)`` each."""
+        frames = stack_frames([keep(rows, self.config.data.clips) for rows in features])
+        frames = type(frames)(frames.features.to(self.device), frames.mask.to(self.device))
+        return flat_concepts(self.model.encode_video(frames)).cpu()
+
+    @torch.no_grad()
+    def encode_queries(self, texts: Sequence[str]) -> Tensor:
+        """Vectors ``(Q, K * D)`` float32 on the CPU of sentences.
+
+        Raises:
+            UserError: naming the first sentence without a word that the model knows.
+        """
+        words = [encode(text, self.vocabulary, self.config.data.max_words) for text in texts]
+        for text, known in zip(texts, words, strict=True):
+            if not len(known):
+                raise UserError(f"the model knows no word of the query {text!r}")
+        batch = collate_texts(words, self.word_vectors)
+        batch = type(batch)(batch.vectors.to(self.device), batch.lengths.to(self.device))
+        return flat_concepts(self.model.encode_text(batch)).cpu()

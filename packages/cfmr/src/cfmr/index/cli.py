@@ -1,0 +1,257 @@
+"""The commands cfmr-index and cfmr-search."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cfmr.encoder import Encoder
+from cfmr.index.corpus import measure
+from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
+from vmr_common.annotations import read_durations
+from vmr_common.cli.run import command
+from vmr_common.errors import UserError
+from vmr_common.experiment import FeaturesConfig, open_features
+from vmr_common.features import FeatureStore
+from vmr_common.files import read_json_lines
+from vmr_common.splits import data_root, load, load_split
+from vmr_common.timeline import format_clock
+from vmr_common.training import distributed, session
+
+logger = logging.getLogger(__name__)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, found {value}")
+    return value
+
+
+@command
+def index(argv: Sequence[str] | None = None) -> None:
+    """Builds an index of videos, adds to it, or takes videos out of it."""
+    parser = _Parser(
+        prog="cfmr-index",
+        description="Encode every video of a collection once, so that cfmr-search finds moments in all of them. "
+        "A build that was killed goes on where it stopped when the same command is given again.",
+    )
+    parser.add_argument("--out", required=True, help="folder of the index")
+    parser.add_argument("--checkpoint", help="the model: a checkpoint file or a run folder")
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        help="HDF5 file or folder with clip features; several are joined (default: those of the model's run)",
+    )
+    parser.add_argument("--key", help="data set inside a video's group, or array of an npz file")
+    parser.add_argument("--durations", help="seconds by video: CSV with id and length, or a JSON object")
+    parser.add_argument("--split", help="only the videos of this split, e.g. shapes/test")
+    parser.add_argument("--add", action="store_true", help="add the videos of further feature files")
+    parser.add_argument("--remove", nargs="+", metavar="VIDEO", help="take these videos out")
+    parser.add_argument(
+        "--compact", action="store_true", help="rewrite it in full shards, free removed space"
+    )
+    parser.add_argument("--verify", action="store_true", help="read every byte and compare the checksums")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the vectors")
+    parser.add_argument("--shard-videos", type=_whole, default=SHARD_VIDEOS, help="videos per shard")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... for the model")
+    parser.add_argument("--data-root", help="folder of relative data paths (default $VMR_DATA, else data)")
+    options = parser.parse_args(argv)
+    with session(options.device):
+        if options.remove or options.compact or options.verify:
+            distributed.from_rank_zero(lambda: _maintain(options))
+        else:
+            _build(options)
+
+
+def _maintain(options: argparse.Namespace) -> None:
+    opened = VideoIndex.open(options.out)
+    if options.remove:
+        _say(f"{opened.remove(options.remove)} videos removed")
+    if options.compact:
+        opened.compact(options.shard_videos)
+    if options.verify:
+        opened.verify()
+        _say("every byte is as it was written")
+    _say(_summary(opened))
+
+
+def _build(options: argparse.Namespace) -> None:
+    folder = Path(options.out)
+    exists = distributed.from_rank_zero((folder / "manifest.json").exists)
+    if options.checkpoint is not None:
+        encoder = Encoder.load(options.checkpoint, options.device)
+    elif exists:
+        encoder = VideoIndex.open(folder).encoder
+    else:
+        raise UserError("--checkpoint is needed to build an index")
+    root = data_root(options.data_root)
+    store = _open_features(options, encoder, root)
+    durations = _durations(options.durations, encoder, store, root)
+    videos = None if options.split is None else _videos_of(options.split, root)
+    if exists and not options.add:
+        _require_resumable(VideoIndex.open(folder, encoder), store)
+    elif options.add and not exists:
+        raise UserError(f"{folder}: no index to add to")
+
+    def report(count: int) -> None:
+        logger.info("%s videos are in the index", f"{count:,}")
+
+    if options.add:
+        found = VideoIndex.open(folder, encoder)
+        found.add(store, durations, videos=videos, shard_videos=options.shard_videos, report=report)
+    else:
+        found = VideoIndex.build(
+            folder,
+            encoder,
+            store,
+            durations,
+            videos=videos,
+            dtype=options.dtype,
+            shard_videos=options.shard_videos,
+            report=report,
+        )
+    if distributed.rank() == 0:
+        _say(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
+
+
+def _videos_of(split: str, root: Path) -> list[str]:
+    queries = distributed.from_rank_zero(lambda: load_split(split, root).queries)
+    return list(dict.fromkeys(query.video for query in queries))
+
+
+def _open_features(options: argparse.Namespace, encoder: Encoder, root: Path) -> FeatureStore:
+    wanted = encoder.config.data.features
+    if options.features is None:
+        return open_features(wanted, root)
+    given = FeaturesConfig(
+        path=[str(Path(path).absolute()) for path in options.features],
+        key=wanted.key if options.key is None else options.key,
+        dim=wanted.dim,
+        made_for=wanted.made_for,
+    )
+    return open_features(given, root)
+
+
+def _durations(given: str | None, encoder: Encoder, store: FeatureStore, root: Path) -> Mapping[str, float]:
+    """Seconds by video: from the file; else as annotated in the model's splits, else from the features' stride."""
+    if given is not None:
+        return read_durations(given)
+    found: dict[str, float] = {}
+    manifest = store.manifest
+    if manifest is not None and manifest.stride_s:
+        found = {video: store.length(video) * manifest.stride_s for video in store.videos()}
+    splits = encoder.config.data.splits
+    for chosen in (splits.train, splits.validation, splits.test):
+        try:
+            queries = [] if chosen is None else load(chosen, root).queries
+        except UserError:  # the annotations need not be at hand to index other videos
+            continue
+        found |= {query.video: query.duration for query in queries}
+    return found
+
+
+def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
+    foreign = next((video for video in found.videos() if video not in store), None)
+    if foreign is not None:
+        raise UserError(
+            f"{found.folder}: holds an index of other videos ({foreign!r} is not in {store.name}); "
+            "pass --add to add to it, or choose another folder"
+        )
+
+
+def _summary(found: VideoIndex) -> str:
+    size = sum(shard.size for shard in found.manifest.shards)
+    return (
+        f"{found.folder}: {len(found):,} videos, {len(found.moments)} proposals each, "
+        f"{len(found.manifest.shards)} shards, {size / 1e6:,.1f} MB {found.manifest.dtype}"
+    )
+
+
+@command
+def search(argv: Sequence[str] | None = None) -> None:
+    """Finds the moments of a sentence in all videos of an index."""
+    parser = _Parser(
+        prog="cfmr-search",
+        description="Find moments in a whole collection by a sentence. Scores of different videos were never "
+        "trained against each other; inside one video (--video) this is the method of the paper.",
+    )
+    parser.add_argument("index", help="folder made by cfmr-index")
+    parser.add_argument("query", nargs="?", help="the sentence")
+    parser.add_argument("-k", type=_whole, default=10, help="moments per sentence")
+    parser.add_argument("--video", nargs="+", help="search in these videos only")
+    parser.add_argument("--queries", help="JSON lines with query (and qid) each, instead of one sentence")
+    parser.add_argument("--measure", metavar="SPLIT", help="measure recall over the collection on a split")
+    parser.add_argument("--nms", type=float, default=0.5, help="largest overlap of two moments of one video")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("--checkpoint", help="make sure that the index was built by this model")
+    parser.add_argument("--device", default="cpu", help="where to multiply: cpu, cuda, ...")
+    parser.add_argument("--data-root", help="folder of the splits (default $VMR_DATA, else data)")
+    options = parser.parse_args(argv)
+    given = [value for value in (options.query, options.queries, options.measure) if value is not None]
+    if len(given) != 1:
+        raise UserError("give one sentence, or --queries with a file, or --measure with a split")
+    with session(options.device):
+        encoder = None if options.checkpoint is None else Encoder.load(options.checkpoint, "cpu")
+        opened = VideoIndex.open(options.index, encoder)
+        if options.measure is not None:
+            queries = load_split(options.measure, data_root(options.data_root)).queries
+            scores = measure(opened, queries, nms=options.nms)
+            _say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
+            return
+        rows = _rows(options)
+        found = opened.search(
+            [row["query"] for row in rows],
+            options.k,
+            videos=options.video,
+            nms=options.nms,
+            device=options.device,
+            shared=distributed.world() > 1,
+        )
+        if distributed.rank() == 0:
+            write = _as_json if options.json else _as_table
+            _say("\n".join(write(row, moments) for row, moments in zip(rows, found, strict=True)))
+
+
+def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    if options.queries is None:
+        if not options.query.strip():
+            raise UserError("the query is empty, expected a sentence")
+        return [{"query": options.query}]
+    rows: list[dict[str, Any]] = []
+    for number, row in read_json_lines(options.queries):
+        if not isinstance(row.get("query"), str) or not row["query"].strip():
+            raise UserError(f"{options.queries}:{number}: key 'query' must hold a sentence")
+        rows.append({key: row[key] for key in ("qid", "query") if key in row})
+    if not rows:
+        raise UserError(f"{options.queries}: holds no query")
+    return rows
+
+
+def _as_json(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
+    return json.dumps({**row, "moments": [dataclasses.asdict(hit) for hit in found]}, ensure_ascii=False)
+
+
+def _as_table(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
+    width = max([len("video"), *(len(hit.video) for hit in found)])
+    lines = [row["query"], f"{'rank':>4}  {'video':<{width}}  {'start':>8}  {'end':>8}  {'score':>8}"]
+    lines += [
+        f"{rank:>4}  {hit.video:<{width}}  {format_clock(hit.start):>8}  {format_clock(hit.end):>8}  {hit.score:>8.3f}"
+        for rank, hit in enumerate(found, 1)
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

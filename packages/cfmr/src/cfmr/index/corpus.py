@@ -1,0 +1,103 @@
+"""How well a whole collection is searched: an extension of the paper, which only searches inside one video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfmr.index.video_index import VideoIndex
+from vmr_common.errors import UserError
+from vmr_common.metrics import hits, iou
+from vmr_common.records import Query
+
+RANKS = (1, 5, 10)
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class CorpusScores:
+    """Recall over a collection of `videos` videos for `queries` sentences, fractions by rank.
+
+    Attributes:
+        queries: Number of sentences.
+        videos: Number of videos.
+        video: Share of sentences whose video is among the first n.
+        video_chance: The same for a random order.
+        moment: Share with a moment of the right video at IoU >= 0.5 among the first n.
+        moment_chance: The same for proposals drawn at random.
+    """
+
+    queries: int
+    videos: int
+    video: dict[int, float]
+    video_chance: dict[int, float]
+    moment: dict[int, float]
+    moment_chance: dict[int, float]
+
+    def text(self) -> str:
+        """A table for the terminal."""
+        rows = (
+            ("video", self.video),
+            ("video, chance", self.video_chance),
+            (f"moment, IoU >= {THRESHOLD}", self.moment),
+            ("moment, chance", self.moment_chance),
+        )
+        head = f"{'recall in %':<20}" + "".join(f"{'R@' + str(rank):>8}" for rank in RANKS)
+        lines = [
+            f"{name:<20}" + "".join(f"{100 * values[rank]:>8.2f}" for rank in RANKS) for name, values in rows
+        ]
+        about = f"whole collection: {self.queries:,} sentences, {self.videos:,} videos"
+        return "\n".join([about, head, *lines])
+
+
+def measure(index: VideoIndex, queries: Sequence[Query], *, nms: float = 0.5) -> CorpusScores:
+    """Searches the whole index for every query.
+
+    Args:
+        index: Must hold the queries' videos.
+        queries: With at least one moment each.
+        nms: See `VideoIndex.search`.
+
+    Raises:
+        UserError: if a query's video is not in the index.
+    """
+    held = set(index.videos())
+    missing = [query.video for query in queries if query.video not in held]
+    if missing:
+        raise UserError(f"{index.folder}: holds no video {missing[0]!r}, which the queries ask for")
+    texts = [query.text for query in queries]
+    ranked = index.rank_videos(texts, max(RANKS))
+    found = index.search(texts, max(RANKS), nms=nms)
+    video_rank, moment_rank, chance = [], [], []
+    for query, videos, moments in zip(queries, ranked, found, strict=True):
+        video_rank.append(_first([video == query.video for video, _ in videos]))
+        right = [
+            moment.video == query.video and _overlaps(np.array([moment.start, moment.end]), query)
+            for moment in moments
+        ]
+        moment_rank.append(_first(right))
+        fits = [_overlaps(moment * query.duration, query) for moment in index.moments]
+        chance.append(float(np.mean(fits)) / len(held))
+    p = np.array(chance)
+    return CorpusScores(
+        queries=len(queries),
+        videos=len(held),
+        video={rank: _share(video_rank, rank) for rank in RANKS},
+        video_chance={rank: min(rank / len(held), 1.0) for rank in RANKS},
+        moment={rank: _share(moment_rank, rank) for rank in RANKS},
+        moment_chance={rank: float((1 - (1 - p) ** rank).mean()) for rank in RANKS},
+    )
+
+
+def _overlaps(moment: np.ndarray, query: Query) -> bool:
+    return bool(hits(iou(query.moments, moment), THRESHOLD).any())
+
+
+def _first(right: Sequence[bool]) -> int:
+    return right.index(True) if True in right else 1 << 30
+
+
+def _share(ranks: Sequence[int], limit: int) -> float:
+    return float(np.mean([rank < limit for rank in ranks]))

@@ -1,0 +1,485 @@
+"""`VideoIndex`: encode every video of a collection once, then find moments in all of them by a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfmr.encoder import Encoder
+from cfmr.index import scan
+from cfmr.index.manifest import NAME, Manifest, ShardEntry, read_manifest
+from cfmr.index.shards import MissingShard, Shard, write_shard
+from cfmr.index.writer import MODEL, SHARDS, Writer, compacted, removed
+from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore
+from vmr_common.files import sha256
+from vmr_common.manifest import Manifest as FeatureManifest
+from vmr_common.training import distributed, load_checkpoint, select_device
+from vmr_common.training.predict import progress_bar
+
+SHARD_VIDEOS = 512
+QUERIES_AT_ONCE = 32
+_ENCODED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A found moment: `start` and `end` in seconds of `video`; `score` is the sum of K cosines, at most K."""
+
+    video: str
+    start: float
+    end: float
+    score: float
+
+
+class VideoIndex:
+    """An index on disk, opened for reading. What a writer does later is seen after `reopen`.
+
+    Scores of different videos were never trained against each other: ranking a whole collection is an
+    extension of the paper.
+
+    Args:
+        folder: The index.
+        encoder: The model, to avoid reading the index's own copy; must be the one that built it.
+
+    Raises:
+        UserError: if the folder is no index, a file is damaged, cut short or missing, or the model differs.
+    """
+
+    def __init__(self, folder: str | Path, encoder: Encoder | None = None) -> None:
+        self.folder = Path(folder)
+        self._encoder = encoder
+        self.reopen()
+        if encoder is not None:
+            _require_model(self.folder, self.manifest, encoder)
+
+    # ---- opening -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, folder: str | Path, encoder: Encoder | None = None) -> VideoIndex:
+        """Opens an index; see the class."""
+        return cls(folder, encoder)
+
+    def reopen(self) -> None:
+        """Looks at the index as it is now; what earlier searches found stays valid."""
+        for attempt in range(5):
+            self.manifest = read_manifest(self.folder)
+            try:
+                self._shards = [
+                    Shard(self.folder / SHARDS, entry, self.manifest) for entry in self.manifest.shards
+                ]
+            except MissingShard:
+                # replaced by a writer between our two looks, unless the manifest is still the same
+                if attempt == 4 or read_manifest(self.folder) == self.manifest:
+                    raise
+            else:
+                break
+        self.moments: NDArray[np.float64] = np.array(self.manifest.moments, dtype=np.float64).reshape(-1, 2)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model; by default the index's own copy, read and checked on first use."""
+        if self._encoder is None:
+            path = self.folder / MODEL
+            if not self.manifest.model_sha256:
+                raise UserError(f"{self.folder}: holds no model, give one to open()")
+            if sha256(path) != self.manifest.model_sha256:
+                raise UserError(f"{path}: damaged, its checksum does not fit the index")
+            self._encoder = Encoder(load_checkpoint(path, package="cfmr"), "cpu")
+        return self._encoder
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return sum(len(shard.rows) for shard in self._shards)
+
+    def __contains__(self, video: object) -> bool:
+        return any(video in shard.rows for shard in self._shards)
+
+    def videos(self) -> list[str]:
+        """The ids of all videos, in the order of the index."""
+        return [video for shard in self._shards for video in shard.rows]
+
+    def verify(self) -> None:
+        """Reads every byte of the index; raises `UserError` for the first damage."""
+        for shard in self._shards:
+            shard.verify()
+        if self.manifest.model_sha256 and sha256(self.folder / MODEL) != self.manifest.model_sha256:
+            raise UserError(f"{self.folder / MODEL}: damaged, its checksum does not fit the index")
+
+    # ---- writing -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        model: str,
+        moments: Iterable[tuple[float, float]],
+        size: int,
+        dtype: str = "float16",
+        features: FeatureManifest | None = None,
+        encoder: Encoder | None = None,
+    ) -> VideoIndex:
+        """An empty index; `build` is what you want unless the vectors come from elsewhere.
+
+        Args:
+            folder: Must not hold an index yet.
+            model: What identifies the model (`Encoder.hash`).
+            moments: The P proposals of every video, fractions of its duration.
+            size: Length of a vector.
+            dtype: ``float16`` (half the size and time, scores change by at most 1e-4 or so) or ``float32``.
+            features: What the feature files must have been made by.
+            encoder: The model; a copy is kept in the index, so that searching needs nothing else.
+
+        Raises:
+            UserError: if there is an index already, or the folder cannot be written.
+        """
+        if dtype not in ("float16", "float32"):
+            raise UserError(f"dtype: found {dtype!r}, expected float16 or float32")
+        folder = Path(folder)
+        with Writer(folder) as writer:
+            if (folder / NAME).exists():
+                raise UserError(f"{folder}: holds an index already")
+            digest = ""
+            if encoder is not None:
+                encoder.save(folder / MODEL)
+                digest = sha256(folder / MODEL)
+            manifest = Manifest(
+                model=model,
+                model_sha256=digest,
+                dtype=dtype,
+                moments=tuple((float(start), float(end)) for start, end in moments),
+                size=size,
+                features=None if features is None else dataclasses.asdict(features),
+            )
+            writer.commit(manifest)
+        return cls(folder, encoder)
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        encoder: Encoder,
+        features: FeatureStore,
+        durations: Mapping[str, float],
+        *,
+        videos: Sequence[str] | None = None,
+        dtype: str = "float16",
+        shard_videos: int = SHARD_VIDEOS,
+        report: Callable[[int], None] | None = None,
+    ) -> VideoIndex:
+        """An index of all videos of the feature files; a build that was killed goes on where it stopped.
+
+        Under torchrun every process calls this and encodes its share.
+
+        Args:
+            folder: The index.
+            encoder: The model.
+            features: Raw clip features.
+            durations: Seconds by video.
+            videos: Which ones; all of `features` by default.
+            dtype: See `create`.
+            shard_videos: Videos per shard, and between two moments from which a killed build goes on.
+            report: See `add`.
+
+        Raises:
+            UserError: if the index there is of another model or dtype, the features do not fit, or a video's
+                duration is not known.
+        """
+        folder = Path(folder)
+
+        def create() -> None:
+            if not (folder / NAME).exists():
+                proposals = [(start, end) for start, end in encoder.moments.tolist()]
+                cls.create(
+                    folder,
+                    model=encoder.hash(),
+                    moments=proposals,
+                    size=encoder.size,
+                    dtype=dtype,
+                    features=features.manifest,
+                    encoder=encoder,
+                )
+
+        distributed.from_rank_zero(create)
+        index = cls(folder, encoder)
+        if index.manifest.dtype != dtype:
+            raise UserError(f"{folder}: holds {index.manifest.dtype} vectors, asked for {dtype}")
+        index.add(features, durations, videos=videos, shard_videos=shard_videos, report=report)
+        return index
+
+    def add(
+        self,
+        features: FeatureStore,
+        durations: Mapping[str, float],
+        *,
+        videos: Sequence[str] | None = None,
+        shard_videos: int = SHARD_VIDEOS,
+        report: Callable[[int], None] | None = None,
+    ) -> int:
+        """Encodes and adds videos; those that the index holds already are passed over.
+
+        Args:
+            features: Raw clip features, made as those of the index.
+            durations: Seconds by video.
+            videos: Which ones; all of `features` by default.
+            shard_videos: See `build`.
+            report: Called with the number of videos added so far, each time they are safely in the index.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            UserError: as `build`; what had been added before stays.
+        """
+        encoder = self.encoder
+        if self.manifest.features is not None and features.manifest is not None:
+            expected = {
+                k: v for k, v in self.manifest.features.items() if k not in ("source", "creator", "dtype")
+            }
+            features.manifest.check(expected, features.name)
+        self.reopen()
+        held = set(self.videos())
+        wanted = [video for video in (features.videos() if videos is None else videos) if video not in held]
+        _require_durations(wanted, durations)
+
+        def encoded(part: Sequence[str]) -> NDArray[np.float32]:
+            vectors = []
+            for start in range(0, len(part), _ENCODED_AT_ONCE):
+                raw = [features[video] for video in part[start : start + _ENCODED_AT_ONCE]]
+                vectors.append(encoder.encode_videos(raw).numpy())
+            return np.concatenate(vectors)
+
+        return self._add(wanted, durations, encoded, shard_videos, report)
+
+    def add_vectors(
+        self, videos: Sequence[str], durations: Mapping[str, float], vectors: NDArray[Any]
+    ) -> int:
+        """Adds videos by vectors ``(n, P, size)`` from elsewhere, as one shard; returns how many.
+
+        Raises:
+            UserError: if a video is in the index already or given twice, or the shape does not fit.
+        """
+        shape = (len(videos), len(self.moments), self.manifest.size)
+        if vectors.shape != shape:
+            raise UserError(f"{self.folder}: vectors of shape {vectors.shape}, expected {shape}")
+        self.reopen()
+        known = set(self.videos())
+        twice = [video for video in videos if video in known or known.add(video)]  # type: ignore[func-returns-value]
+        if twice:
+            raise UserError(f"{self.folder}: holds video {twice[0]!r} already, or it is given twice")
+        _require_durations(videos, durations)
+        return self._add(videos, durations, lambda part: vectors, max(len(videos), 1), None)
+
+    def _add(
+        self,
+        videos: Sequence[str],
+        durations: Mapping[str, float],
+        encoded: Callable[[Sequence[str]], NDArray[Any]],
+        shard_videos: int,
+        report: Callable[[int], None] | None,
+    ) -> int:
+        rank, world = distributed.rank(), distributed.world()
+        parts = [videos[start : start + shard_videos] for start in range(0, len(videos), shard_videos)]
+        rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
+        added = 0
+        with contextlib.ExitStack() as stack:
+            # rank 0 alone holds the lock and changes the manifest; all write shards
+            state = _State(self.folder, stack)
+            manifest = distributed.from_rank_zero(state.begin)
+            if manifest != self.manifest:
+                raise UserError(f"{self.folder}: another process has just changed this index, try again")
+            for share in progress_bar(rounds, title="index", total=len(rounds), unit="shard"):
+                own = share[rank] if rank < len(share) else []
+                entries = distributed.gather(self._write(own, durations, encoded) if own else None)
+                for failure in (entry for entry in entries if isinstance(entry, Exception)):
+                    raise failure
+                new = tuple(entry for entry in entries if isinstance(entry, ShardEntry))
+                manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
+                distributed.from_rank_zero(functools.partial(state.commit, manifest))
+                added += sum(entry.videos for entry in new)
+                if report is not None and rank == 0:
+                    report(added)
+        self.reopen()
+        return added
+
+    def _write(
+        self,
+        videos: Sequence[str],
+        durations: Mapping[str, float],
+        encoded: Callable[[Sequence[str]], NDArray[Any]],
+    ) -> ShardEntry | Exception:
+        try:
+            vectors = encoded(videos).astype(self.manifest.dtype)
+            return write_shard(self.folder / SHARDS, videos, [durations[video] for video in videos], vectors)
+        except UserError as error:  # the other processes must hear of it, or they would wait for ever
+            return error
+        except Exception as error:
+            if distributed.world() == 1:
+                raise
+            return RuntimeError(repr(error))
+
+    def remove(self, videos: Sequence[str]) -> int:
+        """Takes videos out of the index; `compact` gives their space back.
+
+        Raises:
+            UserError: naming the first video that is not in the index; none is removed then.
+        """
+        with Writer(self.folder) as writer:
+            writer.commit(removed(read_manifest(self.folder), self.folder, videos))
+        self.reopen()
+        return len(set(videos))
+
+    def compact(self, shard_videos: int = SHARD_VIDEOS) -> None:
+        """Rewrites the index in full shards, without what was removed. Open readers are not disturbed."""
+        with Writer(self.folder) as writer:
+            writer.sweep()
+            writer.commit(compacted(read_manifest(self.folder), writer, shard_videos))
+            writer.sweep()
+        self.reopen()
+
+    # ---- searching -----------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        videos: Sequence[str] | None = None,
+        nms: float = 0.5,
+        device: str = "cpu",
+        shared: bool = False,
+    ) -> list[list[Hit]]:
+        """The k best moments for every sentence, best first.
+
+        Args:
+            queries: Sentences.
+            k: Moments per sentence, from all videos together.
+            videos: Search in these only.
+            nms: Largest overlap (IoU) of two moments of one video.
+            device: Where to multiply, e.g. ``cuda``.
+            shared: See `search_vectors`.
+
+        Raises:
+            UserError: if the model knows no word of a sentence, a video is not in the index, or data that is
+                read turns out to be damaged.
+        """
+        vectors = [
+            self.encoder.encode_queries(queries[start : start + QUERIES_AT_ONCE])
+            for start in range(0, len(queries), QUERIES_AT_ONCE)
+        ]
+        if not vectors:
+            return []
+        return self.search_vectors(
+            torch.cat(vectors), k, videos=videos, nms=nms, device=device, shared=shared
+        )
+
+    def search_vectors(
+        self,
+        queries: Tensor,
+        k: int = 10,
+        *,
+        videos: Sequence[str] | None = None,
+        nms: float = 0.5,
+        device: str = "cpu",
+        shared: bool = False,
+    ) -> list[list[Hit]]:
+        """As `search`, for queries as vectors ``(Q, size)`` float32.
+
+        With `shared` every process of a torchrun group calls this with the same queries, scans its part of
+        the shards (which may lie on several hosts that see the same folder), and gets the whole answer.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, found {k}")
+        found: list[scan.Candidates] = []
+        for part in queries.split(QUERIES_AT_ONCE):
+            if videos is None:
+                found += self._best_videos(part, k, device, shared)
+            else:
+                places = self._places(videos)
+                opened = dict(enumerate(self._shards))
+                found += [scan.rescore(opened, places, query) for query in part]
+        return [
+            [self._hit(one, *best) for best in scan.best_moments(one, self.moments, k, nms)] for one in found
+        ]
+
+    def rank_videos(self, queries: Sequence[str], k: int = 10) -> list[list[tuple[str, float]]]:
+        """The k videos with the best moment for every sentence, with its score."""
+        ranked = []
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            vectors = self.encoder.encode_queries(queries[start : start + QUERIES_AT_ONCE])
+            for found in self._best_videos(vectors, k, "cpu", shared=False):
+                best = found.scores.max(axis=1)
+                order = np.argsort(-best, kind="stable")[:k]
+                names = [
+                    self._shards[shard].table["videos"][row] for shard, row in found.places[order].tolist()
+                ]
+                ranked.append(list(zip(names, best[order].tolist(), strict=True)))
+        return ranked
+
+    def _best_videos(self, queries: Tensor, k: int, device: str, shared: bool) -> list[scan.Candidates]:
+        numbered = list(enumerate(self._shards))
+        if shared:
+            numbered = numbered[distributed.rank() :: distributed.world()]
+        mine = scan.best_videos(numbered, queries, k, select_device(device))
+        parts = distributed.gather(mine) if shared else [mine]
+        return [scan.merge(one, k) for one in zip(*parts, strict=True)]
+
+    def _places(self, videos: Sequence[str]) -> NDArray[np.int64]:
+        places = []
+        for video in dict.fromkeys(videos):
+            numbers = [number for number, shard in enumerate(self._shards) if video in shard.rows]
+            if not numbers:
+                raise UserError(f"{self.folder}: holds no video {video!r}")
+            self._shards[numbers[0]].recheck_if_touched()
+            places.append((numbers[0], self._shards[numbers[0]].rows[video]))
+        return np.array(places, dtype=np.int64).reshape(-1, 2)
+
+    def _hit(self, found: scan.Candidates, row: int, proposal: int, score: float) -> Hit:
+        shard, place = found.places[row].tolist()
+        table = self._shards[shard].table
+        start, end = (self.moments[proposal] * table["durations"][place]).tolist()
+        return Hit(table["videos"][place], start, end, score)
+
+
+def _require_model(folder: Path, manifest: Manifest, encoder: Encoder) -> None:
+    found = encoder.hash()
+    if found != manifest.model:
+        raise UserError(
+            f"{folder}: built by model {manifest.model[:12]}, but {encoder.checkpoint.path} is {found[:12]}"
+        )
+
+
+def _require_durations(videos: Sequence[str], durations: Mapping[str, float]) -> None:
+    unknown = [video for video in videos if not durations.get(video, 0) > 0]
+    if unknown:
+        raise UserError(f"the duration of {len(unknown)} videos is not known, for example {unknown[0]!r}")
+
+
+class _State:
+    """The index as its one writer, rank 0, changes it."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._writer: Writer | None = None
+
+    def begin(self) -> Manifest:
+        """Locks the index until the end of the stack; the manifest as it is."""
+        self._writer = self._stack.enter_context(Writer(self._folder))
+        self._writer.sweep()
+        return read_manifest(self._folder)
+
+    def commit(self, manifest: Manifest) -> None:
+        """Makes the manifest the state of the index."""
+        assert self._writer is not None
+        self._writer.commit(manifest)
