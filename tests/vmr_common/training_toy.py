@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -72,9 +73,9 @@ class ToyModel(nn.Module):
 
 
 class ToyTask:
-    def __init__(self, dropout=0.0, unused=False, slow=0.0, log=None):
+    def __init__(self, dropout=0.0, unused=False, slow=0.0, slow_predict=0.0, log=None):
         self.model = ToyModel(dropout, unused)
-        self.slow, self.log = slow, log
+        self.slow, self.slow_predict, self.log = slow, slow_predict, log
 
     def loss(self, batch, progress):
         if self.log is not None:
@@ -87,7 +88,9 @@ class ToyTask:
         return {"fit": fit, "spread": spread, "total": fit + 0.01 * spread}
 
     def predict(self, batch):
-        time.sleep(self.slow)
+        if self.slow_predict:
+            self.log.with_suffix(".predict").touch()
+        time.sleep(self.slow_predict)
         answer = self.model(batch.x).double()
         centre, width = answer[:, 0], answer[:, 1]
         moments = torch.stack([centre - width / 2, centre + width / 2], -1).cpu().numpy()
@@ -161,6 +164,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = trainer.fit(resume=options.resume)
         if rank() == 0:
             sys.stdout.write(json.dumps({"value": result.best_value, "epoch": result.best_epoch}) + "\n")
+
+
+def work(arguments: list[str], output: Path, environment: dict[str, str]) -> None:
+    """Runs the command in this (forked) process as if it had been started by a shell."""
+    os.environ.update(environment)
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main(arguments))
 
 
 if __name__ == "__main__":

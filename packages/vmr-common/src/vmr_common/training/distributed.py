@@ -48,9 +48,16 @@ def session(device: str = "auto") -> Iterator[None]:
     start(device)
     try:
         yield
+        barrier()
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Waits for all ranks, so that none ends while another still talks to it."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def from_rank_zero(function: Callable[[], Result]) -> Result:

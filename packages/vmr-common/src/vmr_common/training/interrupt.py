@@ -34,6 +34,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is signal.SIG_IGN:  # as nohup and background jobs want it
+                    continue
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 

@@ -144,15 +144,23 @@ class Trainer:
             self._restore()
         self.updater.connect()
         self._events = Events(self.run.events, wanted=self.config.tensorboard, from_update=self.state.update)
-        logger.info(self._opening()) if distributed.rank() == 0 else None
-        with self._stop, contextlib.closing(self._events):
-            if self.state.update == 0:
-                self._save("last")  # a disk that cannot take it should say so before training
-            stopped = self._epochs()
+        if distributed.rank() == 0:
+            logger.info(self._opening())
+        try:
+            with self._stop, contextlib.closing(self._events):
+                if self.state.update == 0:
+                    self._save("last")  # a disk that cannot take it should say so before training
+                stopped = self._epochs()
+        finally:
+            self.updater.disconnect()
         if stopped:
+            distributed.barrier()
             raise KeyboardInterrupt(self._how_to_resume())
-        value, epoch = self.best or (None, self.config.epochs)
+        value, epoch = distributed.from_rank_zero(self._kept_best) or (None, self.config.epochs)
         return FitResult(value, epoch, self.run.best, self.run.last, self._seconds())
+
+    def _stop_requested(self) -> bool:
+        return self._stop.requested
 
     def _epochs(self) -> bool:
         """Runs what is left; True if stopped on request."""
@@ -178,7 +186,7 @@ class Trainer:
         ) as bar:
             for position in bar:
                 progress = Progress(state.update, state.epoch, config.epochs)
-                outcome = self.updater.run(batches, progress, position, stop=self._stop.requested)
+                outcome = self.updater.run(batches, progress, position, stop=self._stop_requested)
                 self._account(outcome, position)
                 bar.set_postfix(loss=f"{outcome.terms['total']:.4g}", refresh=False)
                 within_epoch = state.batch < self.plan.updates
@@ -227,7 +235,7 @@ class Trainer:
         average, evaluate = self.updater.average, self.evaluate
         assert evaluate is not None
         with contextlib.nullcontext() if average is None else average.applied():
-            predictions = evaluator.predict(stop=lambda: self._stop.requested)
+            predictions = evaluator.predict(stop=self._stop_requested)
         metrics = distributed.from_rank_zero(lambda: {k: float(v) for k, v in evaluate(predictions).items()})
         if self.config.select != "last" and self.config.select_metric not in metrics:
             raise UserError(
@@ -334,7 +342,12 @@ class Trainer:
             self.updater.scaler.load_state_dict(found.meta["scaler"])
         self.state = State.from_meta(found.meta)
         distributed.from_rank_zero(self._restore_files)
-        self.best = distributed.from_rank_zero(self._read_best)
+        kept = distributed.from_rank_zero(self._kept_best)
+        if kept is not None and kept[1] >= self.state.epoch:
+            # killed between `best` and `last`: that epoch comes again and meets what was best before it
+            before = found.meta["selection"]
+            kept = None if before["epoch"] is None else (before["value"], before["epoch"])
+        self.best = kept
 
     def _require_same_run(self, found: Checkpoint) -> None:
         now = {"train": asdict(self.config), "optim": asdict(self.optim)}
@@ -354,13 +367,13 @@ class Trainer:
         update, epoch = self.state.update, self.state.epoch
         self.run.keep_rows(lambda r: r["update"] <= update if r["kind"] == "interval" else r["epoch"] < epoch)
 
-    def _read_best(self) -> tuple[float | None, int] | None:
-        """What `best` holds: the file itself is the truth, whether written before or after `last`."""
+    def _kept_best(self) -> tuple[float | None, int] | None:
+        """What the `best` file holds (value, epoch), if it was selected by the same rule."""
         if not self.run.best.exists():
             return None
-        meta = load_meta(self.run.best, package=self.package)["selection"]
-        same = meta["select"] == self.config.select and meta["metric"] == self.config.select_metric
-        return (meta["value"], meta["epoch"]) if same else None
+        kept = load_meta(self.run.best, package=self.package)["selection"]
+        same = kept["select"] == self.config.select and kept["metric"] == self.config.select_metric
+        return (kept["value"], kept["epoch"]) if same else None
 
     def _seconds(self) -> float:
         return self.state.seconds + time.monotonic() - self._started

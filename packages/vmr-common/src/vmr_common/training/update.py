@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +80,18 @@ class Updater:
                 self._loss, find_unused_parameters=self.config.unused_parameters
             )
 
-    def run(self, batches: Iterator[Any], progress: Progress, position: int, *, stop: bool) -> Outcome:
+    def disconnect(self) -> None:
+        """Lets go of the process group, so that its threads can end with it and not with the interpreter."""
+        if self._parallel is not self._loss:
+            self._parallel = self._loss
+            gc.collect()  # DistributedDataParallel refers to itself
+
+    def run(
+        self, batches: Iterator[Any], progress: Progress, position: int, *, stop: Callable[[], bool]
+    ) -> Outcome:
         """One update over the shards of this position; takes one batch per shard from `batches`.
+
+        `stop` is asked once, after the backward passes: one answer of yes reaches all ranks.
 
         Raises:
             NonFiniteLoss: on every rank, before any weight is changed, if a loss term or (without loss
@@ -105,7 +116,7 @@ class Updater:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = get_total_norm(gradients)
-        flag = sums.new_full((1,), float(stop))
+        flag = sums.new_full((1,), float(stop()))
         # one transfer to the host per update, and the ranks agree about it
         numbers = torch.cat([distributed.sum_over_ranks(torch.cat([sums, flag])), norm.float().reshape(1)])
         *values, stop_ranks, grad_norm = numbers.tolist()

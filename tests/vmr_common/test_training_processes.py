@@ -1,0 +1,304 @@
+"""The promises that only real processes can show: kills, signals, several ranks, a full disk."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vmr_common.training import load_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+import training_toy as toy
+
+TRAIN = {"epochs": 4, "global_batch": 8, "log_updates": 5}  # 6 updates an epoch, the last of 5 queries
+PATIENCE_S = 300  # a hang ends a test; a slow machine does not
+
+# a server that has imported torch once forks a fresh process for each run: real processes, started in no time
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed", "training_toy"])
+
+
+class Run:
+    """One run of the toy command in processes of its own, one per rank."""
+
+    def __init__(self, folder, *flags, ranks=1, file_limit=None, **options):
+        self.folder, self.output = folder, folder.with_suffix(".out")
+        self.log = folder.with_suffix(".log")
+        options = {"train": {}, "optim": {"lr": 0.02}, "task": {}, **options}
+        options["train"] = {**TRAIN, **options["train"]}
+        options["task"] = {"log": str(self.log), **options["task"]}
+        arguments = [str(folder), *flags]
+        arguments += [text for name, value in options.items() for text in (f"--{name}", json.dumps(value))]
+        arguments += ["--file-limit", str(file_limit)] if file_limit else []
+        self.arguments = arguments
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self.ranks = []
+        for rank in range(ranks):
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            process = processes.Process(
+                target=toy.work, args=(arguments, self.output, place if ranks > 1 else {})
+            )
+            process.start()
+            self.ranks.append(process)
+
+    def updates(self, rank=0):
+        """What each forward pass has logged: update, epoch, rank, queries."""
+        path = Path(f"{self.log}.{rank}")
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wait_for(self, forward_passes):
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.updates()) < forward_passes and self.ranks[0].is_alive():
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.002)
+
+    def end(self):
+        """Exit statuses by rank (negative: the signal that killed it)."""
+        for process in self.ranks:
+            process.join(PATIENCE_S)
+        codes = [process.exitcode for process in self.ranks]
+        for process in self.ranks:
+            process.kill()
+        return codes
+
+    def text(self):
+        return self.output.read_text()
+
+
+def bits(folder, role):
+    """Everything in a checkpoint that must not depend on how the run went."""
+    found = load_checkpoint(folder, prefer=role)
+    meta = {k: v for k, v in found.meta.items() if k not in ("seconds", "versions", "train")}
+    return toy.digest(found.tensors), json.dumps(meta, sort_keys=True)
+
+
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_same_run(a, b):
+    assert rows(a) == rows(b)
+    for role in ("last", "best"):
+        assert bits(a, role) == bits(b, role), role
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Finished runs that others are compared with, by their options."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = {}
+
+    def get(**options):
+        key = json.dumps(options, sort_keys=True)
+        if key not in done:
+            run = Run(folder / f"run{len(done)}", **options)
+            assert run.end() == [0], run.text()
+            done[key] = run.folder
+        return done[key]
+
+    return get
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_killed_at_any_instant_a_run_resumes_to_the_same_bits(tmp_path, uninterrupted, attempt):
+    # saving after every update makes it likely that a kill meets a checkpoint half written
+    options = {"train": {"checkpoint_updates": 1 + attempt % 3}, "task": {"dropout": 0.3, "slow": 0.003}}
+    whole = uninterrupted(task={"dropout": 0.3})
+    draws, kills = random.Random(attempt), 0
+    run = Run(tmp_path / "run", **options)
+    for _ in range(3):
+        run.wait_for(len(run.updates()) + draws.randint(1, 9))
+        time.sleep(draws.uniform(0, 0.02))
+        run.ranks[0].kill()
+        kills += run.end() == [-signal.SIGKILL]
+        run = Run(tmp_path / "run", "--resume", **options)
+    assert run.end() == [0], run.text()
+    assert kills >= 1
+    assert_same_run(run.folder, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_update_saves_and_exits_130(tmp_path, uninterrupted, number):
+    whole = uninterrupted(task={"dropout": 0.3})
+    run = Run(tmp_path / "run", task={"dropout": 0.3, "slow": 0.05})
+    run.wait_for(9)
+    os.kill(run.ranks[0].pid, number)
+    assert run.end() == [130], run.text()
+    done = len(run.updates())
+    meta = load_checkpoint(run.folder, prefer="last").meta
+    assert (meta["update"], meta["epoch"], meta["batch"]) == (done, 2, done - 6)
+    assert f"stopped after update {done} (epoch 2), saved in {run.folder}" in run.text()
+    assert "--resume" in run.text()
+    assert "Traceback" not in run.text()
+    run = Run(tmp_path / "run", "--resume", task={"dropout": 0.3})
+    assert run.end() == [0], run.text()
+    assert_same_run(run.folder, whole)
+
+
+def test_a_signal_during_evaluation_leaves_it_to_be_done_after_resuming(tmp_path, uninterrupted):
+    run = Run(tmp_path / "run", train={"eval_batch": 1}, task={"dropout": 0.3, "slow_predict": 1})
+    while not run.log.with_suffix(".log.predict").exists() and run.ranks[0].is_alive():
+        time.sleep(0.01)
+    os.kill(run.ranks[0].pid, signal.SIGINT)
+    assert run.end() == [130], run.text()
+    meta = load_checkpoint(run.folder, prefer="last").meta
+    assert (meta["update"], meta["epoch"], meta["batch"]) == (6, 1, 6)
+    assert not (run.folder / "checkpoints/best.safetensors").exists()
+    run = Run(tmp_path / "run", "--resume", task={"dropout": 0.3})
+    assert run.end() == [0], run.text()
+    assert_same_run(run.folder, uninterrupted(task={"dropout": 0.3}))
+
+
+def test_a_second_signal_ends_at_once_with_the_last_checkpoint_untouched(tmp_path):
+    run = Run(tmp_path / "run", task={"slow": 10 * PATIENCE_S})
+    run.wait_for(1)
+    before = (run.folder / "checkpoints/last.safetensors").read_bytes()
+    os.kill(run.ranks[0].pid, signal.SIGINT)
+    os.kill(run.ranks[0].pid, signal.SIGINT)  # relayed by a launcher: the same keystroke
+    time.sleep(1)
+    assert run.ranks[0].is_alive()
+    os.kill(run.ranks[0].pid, signal.SIGINT)
+    assert run.end() == [130], run.text()  # long before the update would have been finished
+    assert len(run.updates()) == 1
+    assert (run.folder / "checkpoints/last.safetensors").read_bytes() == before
+
+
+def test_ctrl_c_does_not_kill_the_loader_processes_before_the_save(tmp_path, uninterrupted):
+    run = Run(tmp_path / "run", train={"workers": 1}, task={"dropout": 0.3, "slow": 0.05})
+    run.wait_for(3)
+    children = Path(f"/proc/{run.ranks[0].pid}/task/{run.ranks[0].pid}/children").read_text().split()
+    for pid in (*map(int, children), run.ranks[0].pid):  # a terminal sends it to all of them
+        os.kill(pid, signal.SIGINT)
+    assert run.end() == [130], run.text()
+    assert "saved in" in run.text()
+    assert "Traceback" not in run.text()
+    run = Run(tmp_path / "run", "--resume", task={"dropout": 0.3})
+    assert run.end() == [0], run.text()
+    assert_same_run(run.folder, uninterrupted(task={"dropout": 0.3}))
+
+
+def test_a_loss_that_is_not_finite_exits_2_with_one_line(tmp_path):
+    run = Run(tmp_path / "run", examples={"broken": [7]})
+    assert run.end() == [2]
+    last = run.text().strip().splitlines()[-1]
+    assert last.startswith("error: the loss is not finite at update")
+    assert "q7" in last
+    assert "Traceback" not in run.text()
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_the_previous_checkpoint_whole(tmp_path):
+    # the first checkpoint (no optimiser state yet) fits under the limit, the second does not
+    run = Run(tmp_path / "run", train={"checkpoint_updates": 3}, file_limit=4000)
+    assert run.end() == [2], run.text()
+    assert "error: cannot write" in run.text()
+    assert "last.safetensors: File too large" in run.text()
+    assert load_checkpoint(run.folder, prefer="last").meta["update"] == 0
+    assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["last.safetensors"]
+    run = Run(tmp_path / "run", "--resume")
+    assert run.end() == [0], run.text()
+
+
+def close(a, b, tolerance):
+    a, b = (load_checkpoint(folder, prefer="last").part("model") for folder in (a, b))
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a) < tolerance
+
+
+@pytest.mark.parametrize("options", [{}, {"train": {"micro_batch": 3}}, {"task": {"unused": True}}], ids=str)
+def test_two_processes_train_and_evaluate_as_one(tmp_path, uninterrupted, options):
+    # 45 = 5 * 8 + 5 queries: the last update is uneven over the ranks, and 11 evaluated ones are too
+    whole = uninterrupted()
+    both = {
+        **options,
+        "train": {"unused_parameters": "task" in options, "eval_batch": 3, **options.get("train", {})},
+    }
+    run = Run(tmp_path / "run", ranks=2, **both)
+    assert run.end() == [0, 0], run.text()
+    theirs, ours = ([r for r in rows(folder) if r["kind"] == "epoch"] for folder in (whole, run.folder))
+    for a, b in zip(theirs, ours, strict=True):
+        assert a["train/total"] == pytest.approx(b["train/total"], rel=1e-5)
+        assert a["validation/R@1,mIoU"] == pytest.approx(b["validation/R@1,mIoU"], abs=1e-5)
+        assert b["validation/queries"] == 11
+    if "task" not in options:  # the unused layer changes what is drawn for the initial weights
+        assert close(run.folder, whole, 1e-6)
+    seen = [query for rank in (0, 1) for u, e, _, ids in run.updates(rank) if e == 1 for query in ids]
+    assert sorted(seen) == sorted(f"q{i}" for i in range(45))
+
+
+def test_a_rank_left_without_queries_keeps_step(tmp_path, uninterrupted):
+    options = {"train": {"global_batch": 11, "epochs": 2}}  # 45 = 4 * 11 + 1
+    run = Run(tmp_path / "run", ranks=2, **options)
+    assert run.end() == [0, 0], run.text()
+    assert close(run.folder, uninterrupted(**options), 1e-6)
+
+
+def test_unused_parameters_are_named_when_several_processes_would_wait_for_them(tmp_path):
+    run = Run(tmp_path / "run", ranks=2, task={"unused": True})
+    assert run.end() == [1, 1]
+    assert "2 parameters got no gradient (first unused.weight)" in run.text()
+    assert "train.unused_parameters" in run.text()
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_and_names_its_queries(tmp_path):
+    run = Run(tmp_path / "run", ranks=2, examples={"broken": [7]})
+    assert run.end() == [2, 2], run.text()
+    assert "q7" in run.text()
+
+
+def test_what_fails_on_rank_0_fails_on_all(tmp_path):
+    (tmp_path / "run").write_text("in the way")
+    run = Run(tmp_path / "run", ranks=2)
+    assert run.end() == [2, 2], run.text()
+    assert "expected a run folder, found a file" in run.text()
+
+
+def test_under_torchrun_ctrl_c_stops_all_ranks_at_the_same_update(tmp_path, uninterrupted):
+    run = Run(tmp_path / "first", ranks=0, task={"slow": 0.1})
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with run.output.open("w") as output:
+        process = subprocess.Popen(
+            [*launcher, toy.__file__, *run.arguments], stdout=output, stderr=output, env=environment
+        )
+    deadline = time.monotonic() + PATIENCE_S
+    while len(run.updates()) < 3:
+        assert process.poll() is None, run.text()
+        assert time.monotonic() < deadline, run.text()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) != 0
+    updates = [run.updates(rank)[-1][0] + 1 for rank in (0, 1)]
+    meta = load_checkpoint(run.folder, prefer="last").meta
+    assert updates == [meta["update"]] * 2, run.text()
+    assert meta["update"] < 24
+    assert f"stopped after update {meta['update']}" in run.text()
+    again = Run(run.folder, "--resume", ranks=2)
+    assert again.end() == [0, 0], again.text()
+    assert close(run.folder, uninterrupted(), 1e-6)
+    assert [r["epoch"] for r in rows(run.folder) if r["kind"] == "epoch"] == [1, 2, 3, 4]
+
+
+def test_torch_draws_the_same_dropout_whatever_was_drawn_before():
+    # what resuming rests on: the generator is set from the position alone
+    from vmr_common.training.device import update_seed
+
+    torch.manual_seed(update_seed(0, 5, 0, 0))
+    first = torch.rand(3)
+    torch.rand(100)
+    torch.manual_seed(update_seed(0, 5, 0, 0))
+    assert torch.equal(torch.rand(3), first)
+    assert len({update_seed(0, u, r, m) for u in range(5) for r in range(5) for m in range(5)}) == 125
