@@ -1,8 +1,8 @@
 """A Shapes data set small enough to train on in a second, and a run on it."""
 
-import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +30,7 @@ model: {hidden: 16, heads: 2, video_layers: 1, text_layers: 1, candidates: 3}
 optim: {lr: 0.001}
 train: {epochs: 1, global_batch: 8, device: cpu}
 """
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,27 @@ def make_place(folder: Path, data: Path) -> Place:
     return Place(data, config, folder / "runs")
 
 
-@pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command to its end in a process of its own, with one thread."""
-    return functools.partial(
-        subprocess.run,
-        capture_output=True,
+def run_to_end(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE_S)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # a launcher's processes too
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[[list[str | Path]], subprocess.CompletedProcess[str]]:
+    """Runs a command to its end in processes of its own, one thread each."""
+    return run_to_end
 
 
 @pytest.fixture(scope="session")

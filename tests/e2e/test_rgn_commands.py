@@ -1,0 +1,355 @@
+"""RGN's commands as a user types them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from rgn import cli
+from rgn.config import Config
+from vmr_common.cli.config import bundled_configs, make_parser, parse, to_dict
+from vmr_common.features import Manifest, write_features
+from vmr_common.files import read_json_lines
+from vmr_common.protocols import protocol
+from vmr_common.records import read_predictions
+from vmr_common.splits import custom_split
+
+BIN = Path(sys.executable).parent
+CASE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "rgn" / "case_a.npz"
+PATIENCE_S = 300
+
+
+@pytest.fixture
+def done(capsys):
+    """Runs a command in this process; it must succeed; gives what it says."""
+
+    def run(command, *arguments) -> str:
+        status = command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert status == 0, captured.err
+        return captured.out
+
+    return run
+
+
+@pytest.fixture
+def asked(trained):
+    return ["--checkpoint", trained.place.run, "--data-root", trained.place.data]
+
+
+def count(trained, split: str) -> int:
+    return sum(1 for _ in read_json_lines(trained.place.data / "shapes" / f"{split}.jsonl"))
+
+
+# training
+
+
+def test_training_leaves_a_complete_run_folder(trained):
+    files = {
+        str(path.relative_to(trained.place.run)) for path in trained.place.run.rglob("*") if path.is_file()
+    }
+    assert files == {
+        "config.yaml",
+        "checkpoints/best.safetensors",
+        "checkpoints/last.safetensors",
+        "metrics.jsonl",
+        "predictions.jsonl",
+        "results.json",
+        "report.html",
+        "report.json",
+    }
+
+
+def test_the_last_lines_are_the_table_and_the_next_command(trained):
+    table, _, ending = trained.done.stdout.partition("\n\nreport")
+    assert table.startswith("protocol strict")
+    assert f"{count(trained, 'test')} queries, 0 without prediction" in table
+    rows = [line.split()[0] for line in table.splitlines() if line and not line.startswith(("protocol", "%"))]
+    assert rows == ["rgn", "chance", "bias"] * 2
+    run, data = trained.place.run, trained.place.data
+    assert f"rgn-eval --checkpoint {run} --data-root {data}\n" in ending
+    assert f"rgn-predict --checkpoint {run} --data-root {data} --video test-0000 --query '" in ending
+
+
+def test_the_run_records_what_it_was_made_of(trained):
+    with safe_open(trained.place.run / "checkpoints" / "best.safetensors", framework="pt") as file:
+        meta = json.loads(file.metadata()["vmr"])
+    split = custom_split(trained.place.data / "shapes" / "train.jsonl")
+    recorded = meta["describe"]["splits"]["train"]
+    assert recorded == {"name": "train.jsonl", "queries": len(split.queries), "hash": split.hash}
+    assert meta["describe"]["features"]["files"] == ["features.h5"]
+    assert meta["describe"]["features"]["manifest"]["extractor"].startswith("Shapes pixel statistics")
+    assert meta["versions"]["torch"] == torch.__version__
+    assert yaml.safe_load((trained.place.run / "config.yaml").read_text()) == meta["describe"]["config"]
+
+
+def test_the_scores_are_those_of_the_predictions(trained):
+    rows = json.loads((trained.place.run / "results.json").read_text())
+    queries = custom_split(trained.place.data / "shapes" / "test.jsonl").queries
+    found = protocol("strict").score(queries, read_predictions(trained.place.run / "predictions.jsonl"))
+    first = rows[0]
+    assert (first["name"], first["protocol"], first["split"]) == ("rgn", "strict", "test.jsonl")
+    assert first["values"] == pytest.approx(found.values)
+
+
+def test_the_report_draws_the_reglance_and_needs_no_network(trained):
+    html = (trained.place.run / "report.html").read_text()
+    assert "re-glance" in html
+    links = re.findall(r"(?:src|href)=[\"']([^\"']+)|url\(([^)]+)", html)
+    assert [link for pair in links for link in pair if link and not link.startswith(("data:", "#"))] == []
+
+
+def interrupted_training(place) -> subprocess.CompletedProcess[str]:
+    """Starts a long training as a shell would, sends it Ctrl-C once rows of metrics are there, and waits."""
+    more = ["--train.epochs", "500", "--train.log_updates", "1"]
+    command = [sys.executable, "-m", "rgn", "train", *place.train_arguments(*more)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        limit = time.monotonic() + PATIENCE_S
+        rows = place.run / "metrics.jsonl"
+        while not (rows.exists() and rows.read_text().count("\n") > 12):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
+    stopped = interrupted_training(place)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command with --resume goes on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    before = [row for _, row in read_json_lines(place.run / "metrics.jsonl")]
+    epochs = before[-1]["epoch"] + 1
+    # without --cfg: the run's own configuration
+    out = done(
+        cli.train,
+        *("--resume", "--name", "tiny", "--runs", place.runs, "--data-root", place.data),
+        *("--train.epochs", epochs),
+    )
+    assert "rgn-predict" in out
+    after = [row for _, row in read_json_lines(place.run / "metrics.jsonl")]
+    assert after[: len(before)] == before
+    updates = [row["update"] for row in after if row["kind"] == "interval"]
+    per_epoch = -(-sum(1 for _ in read_json_lines(place.data / "shapes" / "train.jsonl")) // 8)
+    assert updates == list(range(1, per_epoch * epochs + 1))
+    assert [row["epoch"] for row in after if row["kind"] == "epoch"] == list(range(1, epochs + 1))
+
+
+def test_two_processes_under_torchrun_train_as_one(place, trained, start, done):
+    more = ["--model.dropout", "0", "--train.epochs", "2"]
+    done(cli.train, *place.train_arguments("--name", "one", *more))
+    launcher = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "rgn", "train"]
+    both = start([*launcher, *place.train_arguments("--name", "two", *more)])
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("protocol strict") == 1
+    one, two = (place.runs / "rgn" / name for name in ("one", "two"))
+    pairs = zip(
+        read_predictions(one / "predictions.jsonl"), read_predictions(two / "predictions.jsonl"), strict=True
+    )
+    for alone, together in pairs:
+        assert alone.query == together.query
+        # sums in another order, and ranks of almost equal scores may change places
+        np.testing.assert_allclose(np.sort(alone.moments, 0), np.sort(together.moments, 0), atol=0.02)
+        np.testing.assert_allclose(alone.scores, together.scores, atol=2e-3)
+    values = [json.loads((run / "results.json").read_text())[0]["values"] for run in (one, two)]
+    assert values[0] == pytest.approx(values[1], abs=0.05)
+
+
+# evaluation
+
+
+def test_eval_repeats_the_table_of_the_training(trained, start, tmp_path, asked):
+    done = start([BIN / "rgn-eval", *asked, "--out", tmp_path / "mine.jsonl"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == trained.done.stdout.partition("\n\nreport")[0].strip()
+    written = (trained.place.run / "predictions.jsonl").read_text()
+    assert (tmp_path / "mine.jsonl").read_text() == written
+
+
+def test_eval_prints_json(asked, trained, done):
+    rows = json.loads(done(cli.evaluate, *asked, "--json"))
+    assert rows == json.loads((trained.place.run / "results.json").read_text())
+
+
+def test_eval_takes_other_splits_and_files(asked, trained, done):
+    train = json.loads(done(cli.evaluate, *asked, "--split", "train", "--json"))
+    assert (train[0]["split"], train[0]["num_queries"]) == ("train.jsonl", count(trained, "train"))
+    annotations = trained.place.data / "shapes" / "val.jsonl"
+    given = json.loads(
+        done(cli.evaluate, *asked, "--annotations", annotations, "--json", "--protocols", "[point]")
+    )
+    assert (given[0]["protocol"], given[0]["num_queries"]) == ("point", count(trained, "val"))
+
+
+def test_an_evaluation_tells_of_queries_without_prediction(asked, trained, tmp_path, done):
+    rows = [row for _, row in read_json_lines(trained.place.data / "shapes" / "test.jsonl")]
+    rows[0]["query"] = "qwertz uiop"
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = done(cli.evaluate, *asked, "--annotations", tmp_path / "some.jsonl")
+    assert f"{len(rows)} queries, 1 without prediction" in out
+
+
+# prediction
+
+REQUEST = ["--video", "test-0001", "--query", "the red circle spins"]
+
+
+def test_predict_prints_a_table_of_moments(asked, done):
+    lines = done(cli.predict, *asked, *REQUEST, "-k", 2).splitlines()
+    assert lines[0] == "test-0001  the red circle spins"
+    assert lines[1].split() == ["rank", "start", "end", "score"]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+
+
+def test_predict_prints_json_lines_that_the_score_command_reads(asked, trained, done, tmp_path):
+    queries = trained.place.data / "shapes" / "test.jsonl"
+    out = done(cli.predict, *asked, "--queries", queries, "--json", "-k", 3)
+    assert out == (trained.place.run / "predictions.jsonl").read_text()
+    row = json.loads(done(cli.predict, *asked, *REQUEST, "--json", "-k", 1))
+    assert row["vid"] == "test-0001"
+    (start, end, _score) = row["pred_relevant_windows"][0]
+    assert 0 <= start <= end <= 9
+
+
+def test_predict_takes_the_length_from_the_features_where_there_are_no_annotations(asked, place, done):
+    known = done(cli.predict, *asked, *REQUEST)
+    for split in ("train", "val", "test"):
+        (place.data / "shapes" / f"{split}.jsonl").unlink()
+    data = ["--data-root", place.data]
+    assert done(cli.predict, *asked, *data, *REQUEST) == known
+    assert done(cli.predict, *asked, *data, *REQUEST, "--duration", 900) != known
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error(asked, trained):
+    words = [
+        BIN / "rgn-predict",
+        *asked,
+        "--queries",
+        trained.place.data / "shapes" / "train.jsonl",
+        "--json",
+    ]
+    command = " ".join(f"'{word}'" for word in words)
+    script = f"set -o pipefail; {command} | head -n 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    assert "vid" in json.loads(done.stdout)
+    assert "Error" not in done.stderr
+
+
+# importing released weights
+
+
+def word_of(number: int) -> str:
+    return "word" + "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+@pytest.fixture
+def released(tmp_path):
+    """The recorded case as a user would have it: a checkpoint, a word list, word vectors, features, queries."""
+    arrays = np.load(CASE, allow_pickle=False)
+    about = json.loads(CASE.with_suffix(".json").read_text())["config"]
+    weights = {name[6:]: torch.from_numpy(arrays[name]) for name in arrays.files if name.startswith("param/")}
+    torch.save({"num_updates": 7, "model_parameters": weights}, tmp_path / "released.pt")
+    sizes = about["config"]
+    words = [word_of(number) for number in range(1, sizes["vocab_size"])]
+    (tmp_path / "words.tsv").write_text("".join(f"{word}\t1\n" for word in words))
+    vectors = np.random.default_rng(0).normal(size=(sizes["vocab_size"], about["word_dim"]))
+    ids = arrays["in/words_id"][0, : about["words_len"][0]]
+    vectors[ids] = arrays["in/words_feat"][0, 1 : len(ids) + 1]
+    rows = (
+        f"{word} {' '.join(map(repr, row.tolist()))}\n" for word, row in zip(words, vectors[1:], strict=True)
+    )
+    (tmp_path / "glove.txt").write_text("".join(rows))
+    write_features(tmp_path / "features.h5", [("video", arrays["in/frames_feat"][0])], Manifest())
+    query = {
+        "query_id": "0",
+        "video_id": "video",
+        "duration": about["durations"][0],
+        "query": " ".join(map(word_of, ids)),
+        "windows": [about["gt"][0]],
+    }
+    (tmp_path / "queries.jsonl").write_text(json.dumps(query) + "\n")
+    transformer, queries = sizes["DualTransformer"], {"annotations": "queries.jsonl"}
+    config = {
+        "quirks": "released",
+        "data": {
+            "splits": {"train": queries, "test": queries, "held_out": 0},
+            "features": {"path": "features.h5", "dim": about["frame_dim"]},
+            "clips": about["n_frames"],
+            "word_vectors": "glove.txt",
+        },
+        "model": {
+            "hidden": sizes["hidden_size"],
+            "heads": transformer["num_heads"],
+            "video_layers": transformer["num_decoder_layers1"],
+            "text_layers": transformer["num_decoder_layers2"],
+            "candidates": sizes["num_props"],
+            "sigma": sizes["sigma"],
+        },
+    }
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path, arrays["out/eval/spans"][0] * about["durations"][0]
+
+
+def test_imported_weights_find_the_moments_of_the_released_code(released, done):
+    folder, expected = released
+    checkpoint = folder / "imported.safetensors"
+    out = done(
+        cli.import_official,
+        *("--cfg", folder / "case.yaml", "--data-root", folder, "--words", folder / "words.tsv"),
+        *("--weights", folder / "released.pt", "--out", checkpoint),
+    )
+    assert f"rgn-eval --checkpoint {checkpoint} --data-root {folder}" in out
+    asked = ["--checkpoint", checkpoint, "--data-root", folder]
+    assert "1 queries, 0 without prediction" in done(cli.evaluate, *asked)
+    row = json.loads(done(cli.predict, *asked, "--queries", folder / "queries.jsonl", "--json"))
+    # the recorded word mask is another one than ours, so the same moments may be ranked otherwise
+    found = np.array(row["pred_relevant_windows"])[:, :2]
+    order = (np.lexsort(moments.T) for moments in (found, expected))
+    np.testing.assert_allclose(found[next(order)], expected[next(order)], atol=1e-3)
+
+
+# help and configurations
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "import_official"])
+def test_help_explains_every_field_of_the_configuration(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        getattr(cli, verb)(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    text = " ".join(out.split())
+    assert "bundled: activitynet, charades" in text
+    assert "--model.candidates" in text
+    assert "Candidate moments K per query." in text
+    assert "Peak learning rate." in text
+
+
+@pytest.mark.parametrize("name", bundled_configs("rgn"))
+def test_every_bundled_configuration_is_complete_and_can_be_printed(name, capsys):
+    parsed = parse(make_parser("rgn-train", ""), Config, ["--cfg", name], package="rgn", base=None)
+    assert parsed.config.name == name
+    with pytest.raises(SystemExit):
+        cli.train(["--cfg", name, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    again = parse(make_parser("rgn-train", ""), Config, [], package="rgn", base=config_part(printed))
+    assert to_dict(again.config) == to_dict(parsed.config)
+
+
+def config_part(printed: dict) -> dict:
+    return {name: value for name, value in printed.items() if name in Config.__dataclass_fields__}
