@@ -619,3 +619,21 @@ def test_real_rows_survive_the_canonical_form(shared_data, tmp_path):
         assert old.id == new.id
         assert np.array_equal(old.moments, new.moments)
         assert np.array_equal(old.saliency, new.saliency)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"num_frames": 5e-324, "fps": 29.4}, "duration must be positive seconds, found 0"),
+        ({"num_frames": 1e308, "fps": 1e-308}, "num_frames / fps must be a finite number"),
+        (
+            {"num_frames": 1, "fps": 1e-5, "timestamps": [[1, 1e308]]},
+            "timestamps / fps must be a finite number",
+        ),
+    ],
+)
+def test_a_quotient_of_frames_and_rate_that_is_no_time_is_one_error(tmp_path, entry, message):
+    path = tmp_path / "tacos.json"
+    path.write_text(json.dumps({"s.avi": {"timestamps": [[1, 2]], "sentences": ["a b"], **entry}}))
+    with pytest.raises(UserError, match=message):
+        read_tacos(path)

@@ -117,6 +117,13 @@ def test_a_window_that_starts_after_it_ends_never_hits(name):
     assert scores.values["R@1,IoU@0.5"] == 0.0
 
 
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_target_that_starts_after_it_ends_is_never_hit(name):
+    values = score(name, [query("a", [10, 0])], [prediction("a", [0, 10], [2, 8], [20, 30])]).values
+    assert all(math.isfinite(value) for value in values.values())
+    assert {value for key, value in values.items() if "mIoU" not in key} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("name", "hit"),
     [

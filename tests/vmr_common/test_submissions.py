@@ -42,6 +42,18 @@ def test_qvhighlights_export_sorts_by_score_and_takes_sentence_and_video_from_th
     assert again[0].moments.tolist() == [[2, 8], [0, 4]]
 
 
+@pytest.mark.parametrize(
+    ("given", "written"), [([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]), ([1, 2, 3], [1, 2, 3, 0, 0])]
+)
+def test_highlight_scores_are_fitted_to_the_clips_as_the_server_does(tmp_path, caplog, given, written):
+    path = tmp_path / "out.jsonl"
+    caplog.set_level("INFO")
+    submissions.write_qvhighlights(path, predictions(QUERIES, saliency=np.array(given, float)), QUERIES)
+    assert [row.saliency.tolist() for row in read_predictions(path)] == [written] * 3
+    assert submissions.check_qvhighlights(path, QUERIES) == []
+    assert "3 of 3 lists of highlight scores were cut or padded with 0" in caplog.text
+
+
 def test_ego4d_export_round_trip(tmp_path):
     path = tmp_path / "out.json"
     submissions.write_ego4d(path, predictions(NLQ), NLQ)

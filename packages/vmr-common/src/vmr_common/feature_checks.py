@@ -53,8 +53,9 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> No
 
 
 def reason(error: BaseException) -> str:
-    """The text of an error on one line."""
-    return " ".join(str(error).split())
+    """The text of an error on one line, not too long: zipfile quotes the bytes that it cannot read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def manifest_beside(folder: Path) -> str | None:

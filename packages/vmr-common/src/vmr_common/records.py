@@ -167,9 +167,8 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
     for key in ("qid", "pred_relevant_windows"):
         if key not in row:
-            raise UserError(
-                f"{where}: key {key!r} is missing (found: {', '.join(map(str, row)) or 'nothing'})"
-            )
+            found = ", ".join(map(str, row)) or "nothing"
+            raise UserError(f"{where}: key {key!r} is missing (found: {found[:200]})")
     try:
         windows = np.array(row["pred_relevant_windows"], dtype=np.float64).reshape(-1, 3)
         saliency = row.get("pred_saliency_scores")

@@ -7,6 +7,7 @@ and arrays in ``.npz``. Written and checked: the layouts of the QVHighlights and
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines, write_text
 from vmr_common.records import Prediction, Query, decode_id, encode_id, read_predictions
+
+logger = logging.getLogger(__name__)
 
 EGO4D_VERSION, EGO4D_CHALLENGE = "1.0", "ego4d_nlq_challenge"
 CLIP_SECONDS = 2.0  # QVHighlights scores one highlight value per two-second clip
@@ -69,7 +72,8 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # a damaged archive raises whatever its damaged part runs into
-        raise UserError(f"{path}: not a readable .npz archive ({error})") from None
+        # zipfile quotes the damaged bytes
+        raise UserError(f"{path}: not a readable .npz archive ({str(error)[:120]})") from None
     moments = _scaled(arrays, _WINDOW_ARRAYS, path)
     if moments is None:
         found = ", ".join(arrays) or "nothing"
@@ -239,7 +243,8 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
     """Writes and checks a submission for the QVHighlights server (JSON lines), atomically.
 
     Windows are sorted by score, because the server's recall trusts the order and its precision the score; of
-    equal scores the given order stays. Sentence and video are those of the query.
+    equal scores the given order stays. Sentence and video are those of the query. Lists of highlight scores are
+    cut, or padded with 0, to the number of clips, which is what the server does to them; a log line counts them.
 
     Args:
         path: JSON-lines file to write.
@@ -251,6 +256,7 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
     """
     known = {query.id: query for query in queries}
     rows: list[dict[str, Any]] = []
+    refitted = 0
     for prediction in predictions:
         order = np.argsort(-prediction.scores, kind="stable")
         query = known.get(prediction.query)
@@ -261,10 +267,28 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
             "pred_relevant_windows": np.column_stack([prediction.moments, prediction.scores])[order].tolist(),
         }
         if prediction.saliency is not None:
-            row["pred_saliency_scores"] = prediction.saliency.tolist()
+            saliency = prediction.saliency if query is None else _fitted(prediction.saliency, query)
+            refitted += len(saliency) != len(prediction.saliency)
+            row["pred_saliency_scores"] = saliency.tolist()
         rows.append(row)
     _raise_first(_qvhighlights_problems(enumerate(rows, 1), queries), path)
+    if refitted:
+        logger.info(
+            "%s: %d of %d lists of highlight scores were cut or padded with 0 to the number of clips, as the "
+            "server does",
+            *(path, refitted, len(rows)),
+        )
     write_json_lines(path, rows)
+
+
+def _num_clips(query: Query) -> int:
+    return int(query.duration / CLIP_SECONDS)
+
+
+def _fitted(saliency: NDArray[np.float64], query: Query) -> NDArray[np.float64]:
+    """Highlight scores, one per clip: cut at the end, or padded with 0."""
+    clips = _num_clips(query)
+    return np.pad(saliency[:clips], (0, max(0, clips - len(saliency))))
 
 
 def check_qvhighlights(path: str | Path, queries: Sequence[Query]) -> list[str]:
@@ -325,7 +349,7 @@ def _saliency_problems(saliency: Any, query: Query | None, where: str) -> list[s
     )
     if not numbers:
         return [f"{where}: pred_saliency_scores must be a list of finite numbers"]
-    clips = None if query is None else int(query.duration / CLIP_SECONDS)
+    clips = None if query is None else _num_clips(query)
     if clips is not None and len(saliency) != clips:
         return [f"{where}: {len(saliency)} pred_saliency_scores for {clips} clips"]
     return []

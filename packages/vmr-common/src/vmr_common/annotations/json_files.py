@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from vmr_common.annotations.report import Annotations, Policy, Record, finish
 from vmr_common.annotations.values import (
     duration_of,
@@ -87,21 +89,28 @@ def _video_records(path: str | Path, *, in_frames: bool) -> Iterator[Record]:
         fps = duration_of(field_of(entry, "fps", where), where, "fps") if in_frames else 1.0
         length_key = "num_frames" if in_frames else "duration"
         length = duration_of(field_of(entry, length_key, where), where, length_key)
+        duration = duration_of(_seconds(length, fps, where, length_key), where) if in_frames else length
         for index, (time, text) in enumerate(zip(times, texts, strict=True)):
             spot = f"{where}, entry {index}"
             start, end = pair(time, spot, "timestamps")
             point = None if points is None else number(points[index], spot, "glance")
             if in_frames:
-                start, end = (float(second) for second in frames_to_seconds([start, end], fps))
-                point = None if point is None else float(frames_to_seconds(point, fps))
+                start, end = (_seconds(frame, fps, spot, "timestamps") for frame in (start, end))
+                point = None if point is None else _seconds(point, fps, spot, "glance")
             yield Record(
                 where=spot,
                 video=video,
                 text=sentence(text, spot, "sentences"),
-                duration=length / fps,
+                duration=duration,
                 moments=[(start, end)],
                 point=point,
             )
+
+
+def _seconds(frames: float, fps: float, where: str, key: str) -> float:
+    """Frames in seconds; of two good numbers the quotient may still be infinite."""
+    with np.errstate(over="ignore"):
+        return number(float(frames_to_seconds(frames, fps)), where, f"{key} / fps")
 
 
 def read_ego4d_nlq(

@@ -91,6 +91,7 @@ def split_lines(splits: Sequence[Split], root: Path) -> list[str]:
 # --- numbers -----------------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")  # where times make no sense, their statistics may be infinite
 def _statistics(splits: Sequence[Split], root: Path) -> tuple[list[str], list[str]]:
     rows = [["split", "queries", "videos", "video s", "moment s", "of video", "words", "constant window"]]
     notes: dict[str, None] = {}

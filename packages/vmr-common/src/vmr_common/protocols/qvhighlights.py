@@ -70,6 +70,9 @@ class QVHighlights(Protocol):
         packed = self._pack(queries, predictions)
         return {**self.per_query_packed(packed), **_highlights(queries, predictions)}
 
+    @np.errstate(
+        over="ignore", invalid="ignore"
+    )  # times beyond float32 are infinite there, and overlap nothing
     def per_query_packed(self, packed: Packed) -> PerQuery:
         """The moment part of `per_query`, for arrays that are packed already."""
         valid = packed.valid[:, : self.windows]

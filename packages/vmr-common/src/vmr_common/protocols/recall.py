@@ -132,6 +132,9 @@ class Protocol:
             values=values,
         )
 
+    @np.errstate(
+        over="ignore", invalid="ignore"
+    )  # times beyond float32 are infinite there, and overlap nothing
     def per_query_packed(self, packed: Packed) -> PerQuery:
         """`per_query` for arrays that are packed already (see `Packed`)."""
         targets, counts = self._targets(packed), packed.counts
