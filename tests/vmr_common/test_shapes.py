@@ -79,7 +79,7 @@ def test_another_seed_gives_other_videos(tiny, tmp_path):
 def test_pixels_statistics_and_sentences_are_the_ones_of_this_generator_version():
     # on another machine or numpy too; whoever changes them on purpose raises GENERATOR and these digests
     spec = shapes.SHORT
-    videos = ["train-0000", "train-0799", "val-0042", "test-0000", "test-0149"]
+    videos = ["train-0000", "train-0639", "val-0042", "test-0000", "test-0149"]
     frames = [render.render(scene.make_scene(video, spec)) for video in videos]
     rows = [statistics(f, spec.frames_per_row) for f in frames]
     told = [(q.id, q.text, q.moments.tolist(), q.glance) for q in shapes.queries("val")]
@@ -91,7 +91,7 @@ def test_pixels_statistics_and_sentences_are_the_ones_of_this_generator_version(
             [json.dumps(told).encode()],
         )
     ]
-    assert digests == ["619b0c7fd882e15a", "21a4f0cae7132128", "adc6589231fad894"]
+    assert digests == ["ead924161c72da95", "bc09957131adaad4", "2f1edaf67604b986"]
 
 
 # --- honest ---
@@ -138,7 +138,7 @@ def test_a_feature_row_stands_for_half_a_second(tiny):
 # --- exact ---
 
 
-def test_nothing_moves_outside_the_actions_and_something_in_each(scenes):
+def test_nothing_moves_outside_the_actions_but_things_that_come_and_go(scenes):
     moving = collections.defaultdict(list)
     for made in [*scenes["train"][:30], *scenes["test"][:10]]:
         frames = render.render(dataclasses.replace(made, background=(200, 200)))
@@ -149,6 +149,8 @@ def test_nothing_moves_outside_the_actions_and_something_in_each(scenes):
             moving[event.action].append(changed[max(event.first - 1, 0) : event.last - 1].mean())
         # the frame after blinking or shaking brings the thing back
         after = {e.last for e in made.events if e.action in ("blink", "shake")}
+        after |= {max(0, e.first - render.PRESENCE) for e in made.events}
+        after |= {e.last + render.PRESENCE for e in made.events}
         still = [t for t in range(1, made.frames) if not active[t] and t not in after]
         assert not changed[np.array(still) - 1].any()
     assert set(moving) == set(ACTIONS)
@@ -225,7 +227,7 @@ def test_every_video_has_three_to_six_queries_about_different_moments(queries):
 
 def test_no_video_is_in_two_splits(queries):
     videos = [{query.video for query in queries[split]} for split in SPLITS]
-    assert sum(map(len, videos)) == len(set.union(*videos)) == 1050
+    assert sum(map(len, videos)) == len(set.union(*videos)) == 890
 
 
 def test_held_out_combinations_occur_in_test_videos_only(scenes, queries):
@@ -236,7 +238,7 @@ def test_held_out_combinations_occur_in_test_videos_only(scenes, queries):
     # every colour, shape and action alone is learnt, most of their combinations too
     for parts in zip(*shown["train"], strict=True):
         assert len(set(parts)) in (6, 4, 9)
-    assert len(set(shown["train"])) == 6 * 4 * 9 - 24
+    assert len(set(shown["train"])) > 0.98 * (6 * 4 * 9 - 24)
     share = np.mean([combination in held_out for combination in shown["test"]])
     assert 0.12 < share < 0.35
 
@@ -296,7 +298,7 @@ def test_the_full_data_set_is_complete(tmp_path):
     counts = {split: len(read_canonical(folder / f"{split}.jsonl").queries) for split in SPLITS}
     assert counts == {split: len(shapes.queries(split)) for split in SPLITS}
     with FeatureStore(folder / "features.h5") as store:
-        assert len(store.videos()) == 1050
+        assert len(store.videos()) == 890
         assert check_store(store, [v for s in SPLITS for v in shapes.SHORT.videos(s)], 128, 32) == []
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 

@@ -22,6 +22,7 @@ TABLE = np.array(
 )
 SHAKE = (0.0, 2.6, 0.0, -2.6)  # pixels, frame by frame
 BLINK = (False, False, True, True)
+PRESENCE = 2  # frames that a thing is there before and after its action
 CORNER = 1.3  # the farthest point of any outline, in radii
 MARK_PLACE, MARK_RADIUS, MARK_SHADE = -0.5, 0.44, 0.35
 Frames = NDArray[np.uint8]
@@ -40,16 +41,17 @@ class Track:
 
 
 def track(scene: Scene, index: int) -> Track:
-    """Plays the events of one thing."""
+    """Plays the events of one thing; it comes shortly before each and goes shortly after."""
     thing = scene.things[index]
     x = np.full(scene.frames, thing.x)
     y = np.full(scene.frames, thing.y)
     scale = np.ones(scene.frames)
     angle = np.zeros(scene.frames, np.int64)
-    visible = np.ones(scene.frames, bool)
-    for event in scene.events:
-        if event.thing != index:
-            continue
+    visible = np.zeros(scene.frames, bool)
+    own = [event for event in scene.events if event.thing == index]
+    for event in own:
+        visible[max(0, event.first - PRESENCE) : event.last + PRESENCE] = True
+    for event in own:
         span = slice(event.first, event.last)
         step = np.arange(event.last - event.first)
         progress = (step + 1) / len(step)
@@ -63,7 +65,7 @@ def track(scene: Scene, index: int) -> Track:
         elif event.action == "spin":
             angle[span] = np.rint(ANGLES * event.amount * progress).astype(np.int64) % ANGLES
         elif event.action == "blink":
-            visible[span] = np.array(BLINK)[step % len(BLINK)]
+            visible[span] &= np.array(BLINK)[step % len(BLINK)]
         elif event.action == "shake":
             x[span] += np.array(SHAKE)[(step + 1) % len(SHAKE)]
     return Track(x.astype(np.float32), y.astype(np.float32), scale.astype(np.float32), angle, visible)

@@ -43,12 +43,12 @@ class ShapesSpec:
 
     seed: int = 0
     sentence_seed: int = 0
-    train: int = 800
+    train: int = 640
     val: int = 100
     test: int = 150
     duration: tuple[float, float] = (16.0, 32.0)
-    things: tuple[int, int] = (2, 3)
-    events: tuple[int, int] = (4, 6)
+    things: tuple[int, int] = (3, 5)
+    events: tuple[int, int] = (5, 8)
     queries: tuple[int, int] = (3, 6)
     moment: tuple[float, float] = (0.11, 0.34)
     held_out: float = 0.25
