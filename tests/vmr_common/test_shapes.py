@@ -91,7 +91,7 @@ def test_pixels_statistics_and_sentences_are_the_ones_of_this_generator_version(
             [json.dumps(told).encode()],
         )
     ]
-    assert digests == ["ead924161c72da95", "bc09957131adaad4", "2f1edaf67604b986"]
+    assert digests == ["66c07016555894f8", "71bdcc829c0582e1", "d552bc0cd6f40e9b"]
 
 
 # --- honest ---
@@ -259,14 +259,12 @@ def test_a_constant_window_answers_less_than_a_fifth(queries):
 
 def test_most_sentences_are_needed_because_other_things_happen(scenes):
     """Most actions share their video with the same action of another thing, or another action of the same."""
-    same_action, same_thing = [], []
+    distracted = []
     for made in scenes["train"]:
         for event in made.events:
             others = [e for e in made.events if e != event]
-            same_action.append(any(e.action == event.action and e.thing != event.thing for e in others))
-            same_thing.append(any(e.thing == event.thing for e in others))
-    assert np.mean(same_action) > 0.4
-    assert np.mean(same_thing) > 0.6
+            distracted.append(any((e.action == event.action) != (e.thing == event.thing) for e in others))
+    assert np.mean(distracted) > 0.6
 
 
 def test_composed_sentences_are_a_minority_but_there(queries):

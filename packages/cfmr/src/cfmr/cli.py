@@ -30,7 +30,7 @@ def open_inputs(config: Config, data_root: Path) -> KeptClips:
     return KeptClips(open_features(config.data.features, data_root), config.data.clips)
 
 
-def create(config: Config, queries: Sequence[Query], data_root: Path) -> CFMRTask:
+def create(config: Config, queries: Sequence[Query], inputs: KeptClips, data_root: Path) -> CFMRTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:

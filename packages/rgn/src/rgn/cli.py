@@ -17,8 +17,9 @@ from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
+from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
-from vmr_common.features import PooledFeatures
+from vmr_common.features import PooledFeatures, Standardised, column_statistics
 from vmr_common.records import Query
 from vmr_common.report import Curve
 from vmr_common.text import Vocabulary
@@ -31,14 +32,17 @@ def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
     return PooledFeatures(open_features(config.data.features, data_root), config.data.clips)
 
 
-def create(config: Config, queries: Sequence[Query], data_root: Path) -> RGNTask:
+def create(config: Config, queries: Sequence[Query], inputs: PooledFeatures, data_root: Path) -> RGNTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
     word_vectors = data_root / config.data.word_vectors
-    return _task(config, *learn_vocabulary("RGN", queries, word_vectors, config.data.vocabulary))
+    task = _task(config, *learn_vocabulary("RGN", queries, word_vectors, config.data.vocabulary))
+    if config.data.standardise:
+        task.scale = column_statistics(inputs, dict.fromkeys(query.video for query in queries))
+    return task
 
 
 def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float32]) -> RGNTask:
@@ -53,7 +57,15 @@ def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float
 
 def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    return _task(config, *stored_vocabulary(checkpoint))
+    task = _task(config, *stored_vocabulary(checkpoint))
+    if config.data.standardise:
+        mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
+        if mean is None or std is None:
+            raise UserError(
+                f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
+            )
+        task.scale = mean.numpy(), std.numpy()
+    return task
 
 
 def examples(
@@ -62,7 +74,7 @@ def examples(
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
         queries,
-        inputs,
+        inputs if task.scale is None else Standardised(inputs, *task.scale),
         task.vocabulary,
         task.word_vectors,
         max_words=config.data.max_words,

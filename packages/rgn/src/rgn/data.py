@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgn.model import Inputs
-from vmr_common.features import PooledFeatures
+from vmr_common.features import FeaturesByVideo
 from vmr_common.masked_queries import KnownWords
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
@@ -54,7 +54,7 @@ class QueryExamples(PointExamples[Batch]):
     def __init__(
         self,
         queries: Sequence[Query],
-        features: PooledFeatures,
+        features: FeaturesByVideo,
         vocabulary: Vocabulary,
         word_vectors: NDArray[np.float32],
         *,

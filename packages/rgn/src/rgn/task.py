@@ -65,6 +65,8 @@ class RGNTask:
         self.model = model
         self.vocabulary = vocabulary
         self.word_vectors = word_vectors
+        self.scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        """Mean and deviation ``(F,)`` of the feature columns, where features are standardised."""
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
 
@@ -124,5 +126,9 @@ class RGNTask:
         return {"words": list(self.vocabulary.words)}
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The word vectors ``(V, E)``."""
-        return {"word_vectors": torch.from_numpy(self.word_vectors)}
+        """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(F,)``."""
+        tensors = {"word_vectors": torch.from_numpy(self.word_vectors)}
+        if self.scale is not None:
+            mean, std = self.scale
+            tensors |= {"feature_mean": torch.from_numpy(mean), "feature_std": torch.from_numpy(std)}
+        return tensors

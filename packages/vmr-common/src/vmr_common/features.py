@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -263,6 +264,58 @@ def pool(features: NDArray[Any], length: int) -> Features:
             pooled[longer] += features[starts[longer] + offset]
     pooled /= counts.astype(np.float32)[:, None]
     return pooled
+
+
+class FeaturesByVideo(Protocol):
+    """Anything that gives a video's features ``(T, D)`` float32 by its id."""
+
+    def __getitem__(self, video: str, /) -> Features:
+        """The features of one video."""
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """Features shifted and scaled by constants, column by column: ``(x - mean) / std``.
+
+    Attributes:
+        features: What is standardised.
+        mean: ``(D,)`` float32.
+        std: ``(D,)`` float32, positive.
+    """
+
+    features: FeaturesByVideo
+    mean: Features
+    std: Features
+
+    def __getitem__(self, video: str, /) -> Features:
+        """The standardised features of a video, ``(T, D)`` float32."""
+        return (self.features[video] - self.mean) / self.std
+
+
+def column_statistics(features: FeaturesByVideo, videos: Iterable[str]) -> tuple[Features, Features]:
+    """Mean and standard deviation ``(D,)`` float32 of each column over all rows of some videos.
+
+    A column that never changes gets the deviation 1. Sums run in float64.
+
+    Raises:
+        ValueError: if there is no video.
+
+    Example:
+        >>> mean, std = column_statistics({"a": np.array([[1.0, 5.0], [3.0, 5.0]])}, ["a"])
+        >>> mean.tolist(), std.tolist()
+        ([2.0, 5.0], [1.0, 1.0])
+    """
+    rows, total, squares = 0, np.zeros(1), np.zeros(1)
+    for video in videos:
+        values = np.asarray(features[video], dtype=np.float64)
+        rows += len(values)
+        total = total + values.sum(axis=0)
+        squares = squares + (values**2).sum(axis=0)
+    if rows == 0:
+        raise ValueError("column statistics need at least one video")
+    mean = total / rows
+    std = np.sqrt(np.maximum(squares / rows - mean**2, 0.0))
+    return mean.astype(np.float32), np.where(std < 1e-6, 1.0, std).astype(np.float32)
 
 
 class PooledFeatures:

@@ -129,7 +129,8 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         title: The method in a few words.
         schema: The configuration dataclass.
         open_inputs: Opens the features of a configuration under a data root.
-        create: A new, untrained task for training queries (it may read further files under the data root).
+        create: A new, untrained task for training queries and features (it may read further files under the
+            data root).
         restore: The task that a checkpoint describes; its weights are loaded afterwards.
         examples: Queries with features as batches for a task.
         convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
@@ -142,7 +143,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     title: str
     schema: type[Config]
     open_inputs: Callable[[Config, Path], Inputs]
-    create: Callable[[Config, Sequence[Query], Path], Model]
+    create: Callable[[Config, Sequence[Query], Inputs, Path], Model]
     restore: Callable[[Config, Checkpoint], Model]
     examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
@@ -197,7 +198,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         inputs = package.open_inputs(config, root)
         _read_all(inputs, splits, config)
         seed_everything(config.train.seed)
-        task = package.create(config, splits.train.queries, root)
+        task = package.create(config, splits.train.queries, inputs, root)
         learnt = _examples(package, config, task, inputs, splits.train)
         chosen_on = None if selection is None else _examples(package, config, task, inputs, selection)
         reported = _examples(package, config, task, inputs, splits.test)

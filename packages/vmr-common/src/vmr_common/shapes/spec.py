@@ -47,8 +47,8 @@ class ShapesSpec:
     val: int = 100
     test: int = 150
     duration: tuple[float, float] = (16.0, 32.0)
-    things: tuple[int, int] = (3, 5)
-    events: tuple[int, int] = (5, 8)
+    things: tuple[int, int] = (4, 6)
+    events: tuple[int, int] = (5, 7)
     queries: tuple[int, int] = (3, 6)
     moment: tuple[float, float] = (0.11, 0.34)
     held_out: float = 0.25
