@@ -59,7 +59,7 @@ def requested_queries(config: Any, options: Any, store: FeatureStore, root: Path
         UserError: if neither or both are given, the video has no features or its length is not known.
     """
     if options.queries is not None:
-        if not options.video is options.query is options.duration is None:
+        if any(value is not None for value in (options.video, options.query, options.duration)):
             raise UserError("give either --queries (a file), or --video and --query")
         return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
     if not options.video or options.query is None:
