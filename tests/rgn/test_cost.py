@@ -1,0 +1,41 @@
+"""Multiplications and additions of RGN at the size of Charades-STA, counted by torch."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rgn.config import ModelConfig
+from rgn.model import RGN, Inputs, Supervision
+from vmr_common.nn.reconstruction import reconstruction_nll
+
+BATCH, CLIPS, FRAME_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
+
+
+def giga_flops_per_query(*, training: bool) -> float:
+    # tensors without memory: the products are counted, not computed
+    with torch.device("meta"):
+        model = RGN(ModelConfig(), frame_dim=FRAME_DIM, word_dim=WORD_DIM, classes=CLASSES).train(training)
+        inputs = Inputs(
+            frames=torch.empty(BATCH, CLIPS, FRAME_DIM),
+            frames_len=torch.full((BATCH,), CLIPS),
+            words=torch.empty(BATCH, WORDS + 1, WORD_DIM),
+            words_len=torch.full((BATCH,), WORDS),
+            masked=torch.zeros(BATCH, WORDS + 1, dtype=torch.bool),
+        )
+        supervision = Supervision(torch.empty(BATCH), torch.empty(())) if training else None
+        targets = torch.ones(BATCH, WORDS, dtype=torch.int64)
+        mask = torch.ones(BATCH, WORDS, dtype=torch.bool)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        output = model(inputs, supervision)
+        states = [output.states]
+        if output.references is not None:
+            told = output.references
+            states += [told.left, told.right, told.complete, told.reglance]
+        for some in states:
+            reconstruction_nll(some, model.classifier, targets, mask)
+    return counter.get_total_flops() / BATCH / 1e9
+
+
+@pytest.mark.parametrize(("training", "most"), [(True, 7.5), (False, 2.7)], ids=["training", "inference"])
+def test_a_forward_pass_costs_no_more_than_the_fused_forms_need(training, most):
+    assert 0.9 * most < giga_flops_per_query(training=training) <= most

@@ -1,0 +1,167 @@
+"""Splits and features of a run, as its configuration names them."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from vmr_common import experiment
+from vmr_common.errors import UserError
+from vmr_common.experiment import (
+    FeaturesConfig,
+    SplitsConfig,
+    features_hash,
+    hold_out,
+    load_splits,
+    open_features,
+    require_videos,
+)
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.records import Query
+from vmr_common.splits import SplitConfig
+
+
+def make_queries(count, videos):
+    return [Query(id=f"q{n}", video=f"v{n % videos}", text="a", duration=10.0) for n in range(count)]
+
+
+def write_annotations(path, videos):
+    rows = (
+        {
+            "query_id": f"{v}_0",
+            "video_id": v,
+            "duration": 10.0,
+            "query": "a door",
+            "windows": [[1, 3]],
+            "point": 2,
+        }
+        for v in videos
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_annotations(tmp_path / "train.jsonl", [f"v{n}" for n in range(40)])
+    write_annotations(tmp_path / "test.jsonl", ["t0", "t1"])
+    write_annotations(tmp_path / "val.jsonl", ["w0"])
+    return tmp_path
+
+
+def make_config(**more) -> SplitsConfig:
+    return SplitsConfig(
+        train=SplitConfig(annotations="train.jsonl"), test=SplitConfig(annotations="test.jsonl"), **more
+    )
+
+
+def test_held_out_videos_are_whole_and_about_the_share():
+    kept, held = hold_out(make_queries(2000, 500), 0.1)
+    assert not {query.video for query in kept} & {query.video for query in held}
+    assert len(kept) + len(held) == 2000
+    assert 30 <= len({query.video for query in held}) <= 70
+
+
+def test_a_video_stays_on_its_side_whatever_else_is_there():
+    _, many = hold_out(make_queries(2000, 500), 0.1)
+    _, few = hold_out(make_queries(100, 100), 0.1)
+    assert {query.video for query in few} == {q.video for q in many} & {f"v{n}" for n in range(100)}
+
+
+def test_a_larger_share_holds_out_the_same_videos_and_more():
+    _, small = hold_out(make_queries(500, 500), 0.1)
+    _, large = hold_out(make_queries(500, 500), 0.3)
+    assert {query.id for query in small} < {query.id for query in large}
+
+
+def test_validation_is_held_out_of_training_where_none_is_given(root):
+    splits = load_splits(make_config(held_out=0.2), root)
+    assert splits.validation.name == "held out of train.jsonl"
+    assert len(splits.train.queries) + len(splits.validation.queries) == 40
+    assert splits.train.hash != load_splits(make_config(held_out=0), root).train.hash
+
+
+def test_a_given_validation_split_leaves_training_whole(root):
+    splits = load_splits(make_config(validation=SplitConfig(annotations="val.jsonl")), root)
+    assert (len(splits.train.queries), len(splits.validation.queries)) == (40, 1)
+
+
+def test_no_validation_at_all(root):
+    splits = load_splits(make_config(held_out=0), root)
+    assert splits.validation is None
+    assert len(splits.train.queries) == 40
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_out_of_range_is_refused(share):
+    with pytest.raises(UserError, match="held_out"):
+        make_config(held_out=share)
+
+
+def test_too_few_videos_to_hold_some_out(root):
+    write_annotations(root / "train.jsonl", ["v0"])
+    with pytest.raises(UserError, match="too few videos"):
+        load_splits(make_config(), root)
+
+
+@pytest.fixture
+def features(tmp_path):
+    rng = np.random.default_rng(0)
+    items = [(f"v{n}", rng.normal(size=(5, 4)).astype(np.float32)) for n in range(3)]
+    write_features(tmp_path / "features.h5", items, Manifest(extractor="toy", fps=1.0))
+    return tmp_path / "features.h5"
+
+
+def test_features_are_opened_and_held_against_what_the_configuration_was_made_for(features):
+    config = FeaturesConfig(path="features.h5", dim=4, made_for={"extractor": "toy", "fps": 1})
+    assert open_features(config, features.parent)["v0"].shape == (5, 4)
+    other = FeaturesConfig(path="features.h5", dim=4, made_for={"extractor": "CLIP"})
+    with pytest.raises(UserError, match=r"'toy'.*'CLIP'"):
+        open_features(other, features.parent)
+
+
+def test_several_feature_files_are_joined(features):
+    config = FeaturesConfig(path=["features.h5", "features.h5"], dim=8)
+    assert open_features(config, features.parent)["v1"].shape == (5, 8)
+
+
+def test_features_without_a_manifest_are_taken_as_they_are(tmp_path):
+    np.save(tmp_path / "v0.npy", np.ones((3, 4), dtype=np.float32))
+    config = FeaturesConfig(path=".", dim=4, made_for={"extractor": "CLIP"})
+    assert open_features(config, tmp_path)["v0"].shape == (3, 4)
+
+
+def test_missing_videos_are_counted_and_one_is_named(features):
+    store = FeatureStore(features)
+    require_videos(store, {"train": make_queries(6, 3)})
+    with pytest.raises(UserError, match=r"features.h5: no features for 2 videos of test, for example 'v3'"):
+        require_videos(store, {"train": make_queries(6, 3), "test": make_queries(10, 5)})
+
+
+def test_the_hash_is_that_of_the_bytes(features):
+    before = features_hash(FeatureStore(features))
+    assert before.startswith("sha256:")
+    os.utime(features, (0, 0))
+    assert features_hash(FeatureStore(features)) == before
+    with features.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    assert features_hash(FeatureStore(features)) != before
+
+
+def test_large_files_are_hashed_by_name_size_and_time(features, monkeypatch):
+    monkeypatch.setattr(experiment, "HASHED_BYTES", 10)
+    before = features_hash(FeatureStore(features))
+    assert before.startswith("stat:")
+    os.utime(features, (0, 0))
+    assert features_hash(FeatureStore(features)) != before
+
+
+def test_the_hash_of_a_folder_covers_its_files(tmp_path):
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.ones((2, 3), dtype=np.float32))
+    before = features_hash(FeatureStore(tmp_path))
+    np.save(tmp_path / "b.npy", np.zeros((2, 3), dtype=np.float32))
+    assert features_hash(FeatureStore(tmp_path)) != before
