@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMON = ROOT / "packages/vmr-common/src/vmr_common"
 MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
 TORCH_ROOMS = {"nn", "training"}
-TORCH_COMMANDS = {"model.py", "publish.py"}  # the frame of the models' commands; vmr-* commands do without torch
+TORCH_COMMANDS = {
+    "model.py",
+    "publish.py",
+}  # the frame of the models' commands; vmr-* commands do without torch
 ALLOWED = {  # room -> rooms of vmr_common that it may import, beside the numpy rooms
     "nn": set(),
     "training": {"nn"},
@@ -52,7 +55,9 @@ def test_vmr_common_imports_no_model_package():
 def test_rooms_of_vmr_common_import_only_downwards():
     for path in sources(COMMON):
         room = path.relative_to(COMMON).parts[0]
-        upper = {name.split(".")[1] for name in imported(path) if name.startswith("vmr_common.")} & set(ALLOWED)
+        upper = {name.split(".")[1] for name in imported(path) if name.startswith("vmr_common.")} & set(
+            ALLOWED
+        )
         assert upper <= ALLOWED.get(room, set()) | {room}, path
 
 
@@ -68,7 +73,16 @@ def test_only_the_torch_rooms_import_torch():
 @pytest.mark.parametrize("package", MODELS)
 def test_every_model_package_has_the_floor_plan(package):
     folder = ROOT / "packages" / package / "src" / package
-    rooms = ("config.py", "data.py", "model.py", "losses.py", "task.py", "official.py", "cli.py", "configs/shapes.yaml")
+    rooms = (
+        "config.py",
+        "data.py",
+        "model.py",
+        "losses.py",
+        "task.py",
+        "official.py",
+        "cli.py",
+        "configs/shapes.yaml",
+    )
     assert [name for name in rooms if not (folder / name).is_file()] == []
 
 
