@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +15,15 @@ from torch import Tensor
 
 from cfmr.encoder import Encoder
 from cfmr.index import scan
-from cfmr.index.manifest import NAME, Manifest, ShardEntry, read_manifest
-from cfmr.index.shards import MissingShard, Shard, write_shard
+from cfmr.index.building import extend
+from cfmr.index.manifest import NAME, Manifest, read_manifest
+from cfmr.index.shards import MissingShard, Shard
 from cfmr.index.writer import MODEL, SHARDS, Writer, compacted, removed
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore
 from vmr_common.files import sha256
 from vmr_common.manifest import Manifest as FeatureManifest
 from vmr_common.training import distributed, load_checkpoint, select_device
-from vmr_common.training.predict import progress_bar
 
 SHARD_VIDEOS = 512
 QUERIES_AT_ONCE = 32
@@ -260,7 +258,9 @@ class VideoIndex:
                 vectors.append(encoder.encode_videos(raw).numpy())
             return np.concatenate(vectors)
 
-        return self._add(wanted, durations, encoded, shard_videos, report)
+        added = extend(self.folder, self.manifest, wanted, durations, encoded, shard_videos, report)
+        self.reopen()
+        return added
 
     def add_vectors(
         self, videos: Sequence[str], durations: Mapping[str, float], vectors: NDArray[Any]
@@ -279,55 +279,11 @@ class VideoIndex:
         if twice:
             raise UserError(f"{self.folder}: holds video {twice[0]!r} already, or it is given twice")
         _require_durations(videos, durations)
-        return self._add(videos, durations, lambda part: vectors, max(len(videos), 1), None)
-
-    def _add(
-        self,
-        videos: Sequence[str],
-        durations: Mapping[str, float],
-        encoded: Callable[[Sequence[str]], NDArray[Any]],
-        shard_videos: int,
-        report: Callable[[int], None] | None,
-    ) -> int:
-        rank, world = distributed.rank(), distributed.world()
-        parts = [videos[start : start + shard_videos] for start in range(0, len(videos), shard_videos)]
-        rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
-        added = 0
-        with contextlib.ExitStack() as stack:
-            # rank 0 alone holds the lock and changes the manifest; all write shards
-            state = _State(self.folder, stack)
-            manifest = distributed.from_rank_zero(state.begin)
-            if manifest != self.manifest:
-                raise UserError(f"{self.folder}: another process has just changed this index, try again")
-            for share in progress_bar(rounds, title="index", total=len(rounds), unit="shard"):
-                own = share[rank] if rank < len(share) else []
-                entries = distributed.gather(self._write(own, durations, encoded) if own else None)
-                for failure in (entry for entry in entries if isinstance(entry, Exception)):
-                    raise failure
-                new = tuple(entry for entry in entries if isinstance(entry, ShardEntry))
-                manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
-                distributed.from_rank_zero(functools.partial(state.commit, manifest))
-                added += sum(entry.videos for entry in new)
-                if report is not None and rank == 0:
-                    report(added)
+        added = extend(
+            self.folder, self.manifest, videos, durations, lambda part: vectors, max(len(videos), 1), None
+        )
         self.reopen()
         return added
-
-    def _write(
-        self,
-        videos: Sequence[str],
-        durations: Mapping[str, float],
-        encoded: Callable[[Sequence[str]], NDArray[Any]],
-    ) -> ShardEntry | Exception:
-        try:
-            vectors = encoded(videos).astype(self.manifest.dtype)
-            return write_shard(self.folder / SHARDS, videos, [durations[video] for video in videos], vectors)
-        except UserError as error:  # the other processes must hear of it, or they would wait for ever
-            return error
-        except Exception as error:
-            if distributed.world() == 1:
-                raise
-            return RuntimeError(repr(error))
 
     def remove(self, videos: Sequence[str]) -> int:
         """Takes videos out of the index; `compact` gives their space back.
@@ -464,22 +420,3 @@ def _require_durations(videos: Sequence[str], durations: Mapping[str, float]) ->
     unknown = [video for video in videos if not durations.get(video, 0) > 0]
     if unknown:
         raise UserError(f"the duration of {len(unknown)} videos is not known, for example {unknown[0]!r}")
-
-
-class _State:
-    """The index as its one writer, rank 0, changes it."""
-
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        self._folder, self._stack = folder, stack
-        self._writer: Writer | None = None
-
-    def begin(self) -> Manifest:
-        """Locks the index until the end of the stack; the manifest as it is."""
-        self._writer = self._stack.enter_context(Writer(self._folder))
-        self._writer.sweep()
-        return read_manifest(self._folder)
-
-    def commit(self, manifest: Manifest) -> None:
-        """Makes the manifest the state of the index."""
-        assert self._writer is not None
-        self._writer.commit(manifest)

@@ -1,0 +1,98 @@
+"""A tiny CFMR with random weights, as a checkpoint on disk, and features to index."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfmr.config import Config, DataConfig, LossConfig, ModelConfig
+from cfmr.encoder import Encoder
+from cfmr.model import CFMR
+from cfmr.task import CFMRTask
+from vmr_common.cli.config import to_dict
+from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.splits import SplitConfig
+from vmr_common.text import Vocabulary
+from vmr_common.training import save_checkpoint
+
+WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
+VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
+SIZES = ModelConfig(
+    hidden=16,
+    heads=2,
+    encoder_layers=2,
+    reconstructor_layers=1,
+    concepts=3,
+    centres=5,
+    widths=3,
+    widest=0.6,
+    train_widths=3,
+)
+
+
+def make_task(
+    seed: int = 0, *, learned_summary: bool = True, sizes: ModelConfig = SIZES, loss=None
+) -> CFMRTask:
+    torch.manual_seed(seed)
+    model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return CFMRTask(model.eval(), loss or LossConfig(), WORDS, VECTORS)
+
+
+def make_checkpoint(path: Path, seed: int) -> Path:
+    split = SplitConfig(annotations="none.jsonl")
+    config = Config(
+        name="tiny",
+        data=DataConfig(
+            splits=SplitsConfig(train=split, test=split),
+            features=FeaturesConfig(path="features.h5", dim=5),
+            clips=16,
+            word_vectors="none.txt",
+        ),
+        model=SIZES,
+    )
+    task = make_task(seed)
+    meta = {
+        "package": "cfmr",
+        "role": "best",
+        "update": 0,
+        "epoch": 0,
+        "batch": 0,
+        "state": task.state(),
+        "describe": {"package": "cfmr", "config": to_dict(config)},
+    }
+    save_checkpoint(path, {"model": task.model.state_dict(), "state": task.state_tensors()}, meta)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "tiny.safetensors", 0)
+
+
+@pytest.fixture(scope="session")
+def encoder(checkpoint) -> Encoder:
+    return Encoder.load(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="session")
+def other_encoder(tmp_path_factory) -> Encoder:
+    return Encoder.load(make_checkpoint(tmp_path_factory.mktemp("model") / "other.safetensors", 1), "cpu")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> FeatureStore:
+    path = tmp_path_factory.mktemp("features") / "features.h5"
+    rng = np.random.default_rng(1)
+    rows = [(f"v{n:03d}", rng.normal(size=(9 + n % 7, 5)).astype(np.float32)) for n in range(90)]
+    write_features(path, rows, Manifest(extractor="made up", stride_s=1.0))
+    return FeatureStore(path)
+
+
+@pytest.fixture(scope="session")
+def durations(store) -> dict[str, float]:
+    return {video: float(store.length(video)) for video in store.videos()}
