@@ -47,7 +47,8 @@ def known_words(
     kept = [(number, score) for number, score in numbered if number][:max_words]
     weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
     return KnownWords(
-        np.array([number for number, _ in kept], dtype=np.int64), weights / max(weights.sum(), np.float32(1e-30))
+        np.array([number for number, _ in kept], dtype=np.int64),
+        weights / max(weights.sum(), np.float32(1e-30)),
     )
 
 
