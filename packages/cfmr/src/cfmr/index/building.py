@@ -1,0 +1,107 @@
+"""Adding videos to an index, in one process or under torchrun."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cfmr.index.manifest import Manifest, ShardEntry, read_manifest
+from cfmr.index.shards import write_shard
+from cfmr.index.writer import SHARDS, Writer
+from vmr_common.errors import UserError
+from vmr_common.training import distributed
+from vmr_common.training.predict import progress_bar
+
+Encode = Callable[[Sequence[str]], NDArray[Any]]
+
+
+def extend(
+    folder: Path,
+    manifest: Manifest,
+    videos: Sequence[str],
+    durations: Mapping[str, float],
+    encode: Encode,
+    shard_videos: int,
+    report: Callable[[int], None] | None,
+) -> int:
+    """Writes shards of new videos and lists each in the manifest as soon as it is on the disk.
+
+    All processes write shards; rank 0 alone holds the lock and changes the manifest.
+
+    Args:
+        folder: Of the index.
+        manifest: As the caller has seen it.
+        videos: None of which the index holds.
+        durations: Seconds by video.
+        encode: Vectors ``(n, P, K * D)`` of n videos.
+        shard_videos: Videos per shard.
+        report: Called on rank 0 with the number of videos that are in the index from this call so far.
+
+    Returns:
+        How many were added.
+
+    Raises:
+        UserError: if another process writes to the index or has changed it, the disk is full, and so on; what
+            was reported before stays.
+    """
+    rank, world = distributed.rank(), distributed.world()
+    parts = [videos[start : start + shard_videos] for start in range(0, len(videos), shard_videos)]
+    rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
+    added = 0
+    with contextlib.ExitStack() as stack:
+        state = _State(folder, stack)
+        found = distributed.from_rank_zero(state.begin)
+        if found != manifest:
+            raise UserError(f"{folder}: another process has just changed this index, try again")
+        for share in progress_bar(rounds, title="index", total=len(rounds), unit="shard"):
+            own = share[rank] if rank < len(share) else []
+            entry = _write(folder, manifest.dtype, own, durations, encode) if own else None
+            entries = distributed.gather(entry)  # between our own processes
+            for failure in (one for one in entries if isinstance(one, Exception)):
+                raise failure
+            new = tuple(one for one in entries if isinstance(one, ShardEntry))
+            manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
+            distributed.from_rank_zero(functools.partial(state.commit, manifest))
+            added += sum(one.videos for one in new)
+            if report is not None and rank == 0:
+                report(added)
+    return added
+
+
+def _write(
+    folder: Path, dtype: str, videos: Sequence[str], durations: Mapping[str, float], encode: Encode
+) -> ShardEntry | Exception:
+    try:
+        vectors = encode(videos).astype(dtype)
+        return write_shard(folder / SHARDS, videos, [durations[video] for video in videos], vectors)
+    except UserError as error:  # the other processes must hear of it, or they would wait for ever
+        return error
+    except Exception as error:
+        if distributed.world() == 1:
+            raise
+        return RuntimeError(repr(error))
+
+
+class _State:
+    """The index as its one writer, rank 0, changes it."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._writer: Writer | None = None
+
+    def begin(self) -> Manifest:
+        """Locks the index until the end of the stack; the manifest as it is."""
+        self._writer = self._stack.enter_context(Writer(self._folder))
+        self._writer.sweep()
+        return read_manifest(self._folder)
+
+    def commit(self, manifest: Manifest) -> None:
+        """Makes the manifest the state of the index."""
+        assert self._writer is not None
+        self._writer.commit(manifest)

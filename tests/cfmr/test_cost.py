@@ -1,0 +1,103 @@
+"""What a pass costs, counted while it runs, against the bars that the published figures set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfmr.config import Config, ModelConfig
+from cfmr.cost import paper_text_macs, paper_text_parameters
+from cfmr.model import CFMR, Frames, Supervision, Words
+from cfmr.task import CFMRTask
+from vmr_common.cli.config import make_parser, parse
+
+WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
+CLASSES = {"charades": 1112, "tacos": 2288}
+
+
+def config_of(name: str) -> Config:
+    return parse(make_parser("x", ""), Config, ["--cfg", name], package="cfmr", base=None).config
+
+
+def model_of(config: Config, classes: int) -> CFMR:
+    return CFMR(
+        config.model,
+        frame_dim=config.data.features.dim,
+        word_dim=300,
+        classes=classes,
+        learned_summary=config.quirks == "fixed",
+    )
+
+
+def macs(function) -> float:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() / 2
+
+
+def frames_of(config: Config, videos: int) -> Frames:
+    clips = config.data.clips // 4
+    features = torch.zeros(videos, clips, config.data.features.dim)
+    return Frames(features, torch.ones(videos, clips, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("name", "published"), [("charades", 0.16), ("tacos", 0.19)])
+def test_the_text_branch_costs_what_was_published(name, published):
+    config = config_of(name)
+    found = paper_text_macs(config.model, 300, WORDS_PER_QUERY[name])
+    assert round(found / 1e8, 2) == published
+    words = round(WORDS_PER_QUERY[name])
+    query = Words(torch.zeros(1, words + 2, 300), torch.tensor([words]))
+    model = model_of(config, 10).eval()
+    with torch.no_grad():
+        ours = macs(lambda: model.encode_text(query))
+    assert ours < paper_text_macs(config.model, 300, words)
+
+
+def test_the_published_number_of_parameters_is_that_of_the_text_branch():
+    assert paper_text_parameters(ModelConfig(concepts=7), 300) == 2_976_344
+    assert paper_text_parameters(ModelConfig(concepts=8), 300) == 3_042_136
+    assert round(paper_text_parameters(ModelConfig(concepts=3), 300) / 1e6, 2) == 2.71
+
+
+@pytest.mark.parametrize(("name", "bar"), [("charades", 1.35e9), ("tacos", 6.8e9)])
+def test_encoding_a_video_stays_under_the_bar(name, bar):
+    config = config_of(name)
+    model = model_of(config, 10).eval()
+    with torch.no_grad():
+        found = macs(lambda: model.encode_video(frames_of(config, 1)))
+    assert 0.5 * bar < found <= bar
+
+
+def test_a_training_pass_costs_at_most_two_thirds_of_the_authors():
+    config = config_of("charades")
+    batch, rng = 32, np.random.default_rng(0)
+    lengths = torch.from_numpy(np.clip(rng.poisson(WORDS_PER_QUERY["charades"], size=batch), 3, 15))
+    places = int(lengths.max()) + 1
+    model = model_of(config, CLASSES["charades"])
+    task = CFMRTask(model, config.loss, None, np.zeros((1, 300), np.float32))
+    supervision = Supervision(
+        video_of=torch.arange(batch),
+        glance=torch.full((batch,), 0.5),
+        masked=torch.zeros(batch, places + 2, dtype=torch.bool),
+        progress=torch.tensor(0.3),
+        reference=config.loss.needs_reference,
+    )
+    words = Words(torch.zeros(batch, places + 2, 300), lengths)
+
+    def run() -> None:
+        output = model(frames_of(config, batch), words, supervision)
+        for states in (output.states.text, output.states.positive, output.states.left, output.states.right):
+            task.model.classifier(states)
+
+    assert macs(run) / batch <= 0.65 * 1.47e9
+
+
+def test_every_shipped_configuration_is_understood():
+    folder = Path(__file__).parents[2] / "packages/cfmr/src/cfmr/configs"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    assert names == ["activitynet", "charades", "charades-clip", "shapes", "tacos"]
+    for name in names:
+        assert config_of(name).name == name
