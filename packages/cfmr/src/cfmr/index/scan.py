@@ -15,7 +15,7 @@ from cfmr.index.shards import BLOCK, Shard
 from vmr_common.metrics import top_proposals
 
 FEW = 4
-"""Up to this many queries, float16 vectors are multiplied as they are, and the best are scored again."""
+"""Up to this many queries are multiplied one by one, by float16 vectors as they are; the best are scored again."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class _Multiply:
 
     def __init__(self, queries: Tensor, dtype: np.dtype[Any], device: torch.device) -> None:
         self.device = device
-        self.half = dtype == np.float16 and len(queries) <= FEW and device.type == "cpu"
+        self.few = len(queries) <= FEW and device.type == "cpu"
+        self.half = self.few and dtype == np.float16
         # sums of K products of unit vectors, |score| <= K; float16 has 11 bits: rounding of the query and of
         # the result are at most 2^-11 K each, and twice that leaves room for the order of summation
         bound = float(queries.norm(dim=1).max()) ** 2 if len(queries) else 0.0  # K
@@ -96,7 +97,7 @@ class _Multiply:
     def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
         count, proposals = block.shape[:2]
         vectors = torch.from_numpy(block).flatten(0, 1)  # (n * P, K * D)
-        if self.half:
+        if self.few:  # one query at a time is limited by memory alone
             scores = torch.stack([torch.mv(vectors, query) for query in self.queries]).float()
         else:
             scores = torch.cat([self._product(part) for part in vectors.split(192)], dim=1)
