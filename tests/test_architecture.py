@@ -11,10 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMON = ROOT / "packages/vmr-common/src/vmr_common"
 MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
 TORCH_ROOMS = {"nn", "training"}
-TORCH_COMMANDS = {
-    "model.py",
-    "publish.py",
-}  # the frame of the models' commands; vmr-* commands do without torch
+# the frame of the models' commands; vmr-* commands do without torch
+TORCH_COMMANDS = {"model.py", "package.py", "publish.py"}
 ALLOWED = {  # room -> rooms of vmr_common that it may import, beside the numpy rooms
     "nn": set(),
     "training": {"nn"},

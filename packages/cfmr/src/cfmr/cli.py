@@ -17,6 +17,7 @@ from cfmr.model import CFMR
 from cfmr.official import from_official
 from cfmr.task import CFMRTask
 from vmr_common.cli import model
+from vmr_common.cli.package import ModelPackage
 from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
 from vmr_common.records import Query
@@ -100,7 +101,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     return task
 
 
-PACKAGE = model.ModelPackage(
+PACKAGE = ModelPackage(
     name="cfmr",
     title="Cheaper and Faster Moment Retrieval",
     schema=Config,

@@ -17,6 +17,7 @@ from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
+from vmr_common.cli.package import ModelPackage
 from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
 from vmr_common.features import PooledFeatures, Standardised, column_statistics
@@ -122,7 +123,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     return task
 
 
-PACKAGE = model.ModelPackage(
+PACKAGE = ModelPackage(
     name="rgn",
     title="Re-Glance Networks",
     schema=Config,

@@ -17,10 +17,11 @@ from vmr_common.convert import convert_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
 from vmr_common.registry import ENTRIES, SHAPES
-from vmr_common.splits import Split, SplitConfig, data_root, load
+from vmr_common.splits import Split, SplitConfig, data_root, given_path, load
 
 _DESCRIPTION = """
-Looks into annotations and features of video moment retrieval. Paths are relative to --data-root.
+Looks into annotations and features of video moment retrieval. Paths of what is read are looked for under
+--data-root, then in the current folder.
 """
 
 
@@ -109,20 +110,21 @@ def _load(arguments: argparse.Namespace, name: str | None) -> Split | None:
         if arguments.videos is not None:
             raise UserError("--videos needs a split or --annotations")
         return None
+    root = arguments.data_root
+    files = {key: getattr(arguments, key) for key in ("annotations", "videos", "durations")}
     config = SplitConfig(
         split=name,
-        annotations=arguments.annotations,
+        **{key: None if path is None else given_path(path, root) for key, path in files.items()},
         format=arguments.format,
-        videos=arguments.videos,
         videos_key=arguments.videos_key,
-        durations=arguments.durations,
         policy=arguments.policy,
     )
-    return load(config, arguments.data_root)
+    return load(config, root)
 
 
 def _store(arguments: argparse.Namespace, dim: int | None = None) -> FeatureStore:
-    paths = [arguments.data_root / path for path in arguments.features]
+    root = arguments.data_root
+    paths = [root / given_path(path, root) for path in arguments.features]
     keys = arguments.key
     key = keys[0] if keys and len(keys) == 1 else keys
     return FeatureStore(paths, key=key, dim=dim, tolerance=arguments.tolerance)
@@ -160,7 +162,11 @@ def _describe_features(store: FeatureStore) -> None:
     with store:
         videos = store.videos()
         lengths = [store.length(video) for video in _progress(videos, "reading lengths")]
-        _say(f"{store.name}: {len(videos):,} videos, {store.dim} columns, {min(lengths)}-{max(lengths)} rows")
+        columns = store.dim  # refuses a store without videos
+        rows = (
+            f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
+        )
+        _say(f"{store.name}: {len(videos):,} videos, {columns} columns, {rows} rows")
         manifest = store.manifest
     known = {} if manifest is None else dataclasses.asdict(manifest)
     facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]

@@ -12,42 +12,32 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from vmr_common.cli.config import make_parser, parse, to_dict, to_yaml
+from vmr_common.cli.config import parse, to_dict, to_yaml
+from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
 from vmr_common.cli.requests import PARTS, option, requested_queries, requested_split, resumed_config
 from vmr_common.cli.results import Results, score_all
-from vmr_common.cli.run import command
 from vmr_common.errors import UserError
 from vmr_common.experiment import (
-    FeaturesConfig,
     Splits,
-    SplitsConfig,
     features_hash,
     load_splits,
     require_videos,
 )
-from vmr_common.features import FeatureStore
 from vmr_common.protocols import protocol
 from vmr_common.records import Prediction, Query, prediction_row, write_predictions
-from vmr_common.report import Curve
 from vmr_common.splits import Split, data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import (
     Checkpoint,
     Examples,
-    OptimConfig,
     RunFolder,
-    Task,
     TrainConfig,
     Trainer,
     distributed,
@@ -62,116 +52,6 @@ from vmr_common.training import (
 from vmr_common.training.official import read_weights
 
 logger = logging.getLogger(__name__)
-
-
-class DataConfig(Protocol):
-    """What the data part of every model's configuration has."""
-
-    @property
-    def splits(self) -> SplitsConfig:
-        """The queries."""
-
-    @property
-    def features(self) -> FeaturesConfig:
-        """The feature files."""
-
-
-class RunConfig(Protocol):
-    """What every model's configuration has."""
-
-    @property
-    def name(self) -> str:
-        """Name of the run folder."""
-
-    @property
-    def quirks(self) -> str:
-        """`released` or `fixed`."""
-
-    @property
-    def protocols(self) -> list[str]:
-        """Evaluation protocols, the first one chooses the epoch."""
-
-    @property
-    def data(self) -> DataConfig:
-        """Splits and features."""
-
-    @property
-    def optim(self) -> OptimConfig:
-        """The optimiser."""
-
-    @property
-    def train(self) -> TrainConfig:
-        """The training loop."""
-
-
-class VideoInputs(Protocol):
-    """Features in the form that a model takes, read on first use."""
-
-    @property
-    def store(self) -> FeatureStore:
-        """Where they come from."""
-
-    def __getitem__(self, video: str) -> NDArray[np.float32]:
-        """The features of one video."""
-
-
-Config = TypeVar("Config", bound=RunConfig)
-Model = TypeVar("Model", bound=Task)
-Inputs = TypeVar("Inputs", bound=VideoInputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelPackage(Generic[Config, Model, Inputs]):
-    """A paper's package, as its commands see it.
-
-    Attributes:
-        name: Package and command prefix, e.g. ``rgn``.
-        title: The method in a few words.
-        schema: The configuration dataclass.
-        open_inputs: Opens the features of a configuration under a data root.
-        create: A new, untrained task for training queries and features (it may read further files under the
-            data root).
-        restore: The task that a checkpoint describes; its weights are loaded afterwards.
-        examples: Queries with features as batches for a task.
-        convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
-            that the package's import command adds (see `import_options`), data root.
-        import_options: Adds the options that `convert` needs.
-        curves: Weights over time that the report draws for some queries, by query id; or None.
-    """
-
-    name: str
-    title: str
-    schema: type[Config]
-    open_inputs: Callable[[Config, Path], Inputs]
-    create: Callable[[Config, Sequence[Query], Inputs, Path], Model]
-    restore: Callable[[Config, Checkpoint], Model]
-    examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
-    convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
-    import_options: Callable[[ArgumentParser], None]
-    curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
-
-    def command(
-        self, main: Callable[[ModelPackage[Config, Model, Inputs], list[str]], None]
-    ) -> Callable[..., int]:
-        """A console entry point that runs one of this module's functions for this package."""
-
-        @command
-        @functools.wraps(main)
-        def run(argv: Sequence[str] | None = None) -> None:
-            main(self, list(sys.argv[1:] if argv is None else argv))
-
-        return run
-
-    def parser(self, verb: str, description: str) -> ArgumentParser:
-        """The parser of a command, with the options that all of them have."""
-        parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
-        parser.add_argument(
-            "--data-root",
-            type=str,
-            default=None,
-            help="folder of all relative data paths (default $VMR_DATA, else data)",
-        )
-        return parser
 
 
 def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
@@ -203,7 +83,9 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         chosen_on = None if selection is None else _examples(package, config, task, inputs, selection)
         reported = _examples(package, config, task, inputs, splits.test)
         run = RunFolder(folder, resume=options.resume, overwrite=options.overwrite)
-        if not options.resume:  # a run keeps its configuration until a resumed training has shown that another fits
+        if (
+            not options.resume
+        ):  # a run keeps its configuration until a resumed training has shown that another fits
             run.write_config(to_yaml(config))
         describe = {
             "package": package.name,

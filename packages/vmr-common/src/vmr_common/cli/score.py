@@ -21,6 +21,7 @@ _DESCRIPTION = """
 Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.
 Prints one table per protocol, with random windows ("chance") and the best constant windows of the training
 split ("bias") beside the system. Missing queries count as misses unless the protocol says otherwise.
+Annotation files are looked for under --data-root, then in the current folder.
 """
 
 
@@ -187,19 +188,19 @@ def _load_truth(options: argparse.Namespace) -> _Truth:
     from vmr_common import splits
 
     root = splits.data_root(options.data_root)
-    if options.split:
-        videos = options.videos and str(Path(options.videos).absolute())
-        config = splits.SplitConfig(split=options.split, videos=videos, videos_key=options.videos_key)
-        split = splits.load(config, root)
-    else:
-        split = splits.custom_split(
-            options.annotations,
-            format=options.format,
-            durations=options.durations,
-            videos=options.videos,
-            videos_key=options.videos_key,
-            policy=options.policy,
-        )
+    files = {
+        key: path and splits.given_path(path, root)
+        for key, path in vars(options).items()
+        if key in ("annotations", "videos", "durations")
+    }
+    config = splits.SplitConfig(
+        split=options.split,
+        **files,
+        format=options.format,
+        videos_key=options.videos_key,
+        policy=options.policy,
+    )
+    split = splits.load(config, root)
     train, train_name = ([], "") if options.no_baselines else _load_train(options, root)
     return _Truth(
         name=split.name,
@@ -215,10 +216,11 @@ def _load_train(options: argparse.Namespace, root: Path) -> tuple[list[Query], s
     from vmr_common import splits
 
     if options.train_annotations:
+        durations = options.durations and root / splits.given_path(options.durations, root)
         split = splits.custom_split(
-            options.train_annotations,
+            root / splits.given_path(options.train_annotations, root),
             format=options.format,
-            durations=options.durations,
+            durations=durations,
             policy=options.policy,
         )
         return split.queries, split.name

@@ -1,0 +1,133 @@
+"""How a model package describes itself to the commands that all of them share."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vmr_common.cli.config import make_parser
+from vmr_common.cli.run import command
+from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.features import FeatureStore
+from vmr_common.records import Query
+from vmr_common.report import Curve
+from vmr_common.training import Checkpoint, Examples, OptimConfig, Task, TrainConfig
+
+
+class DataConfig(Protocol):
+    """What the data part of every model's configuration has."""
+
+    @property
+    def splits(self) -> SplitsConfig:
+        """The queries."""
+
+    @property
+    def features(self) -> FeaturesConfig:
+        """The feature files."""
+
+
+class RunConfig(Protocol):
+    """What every model's configuration has."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+
+    @property
+    def quirks(self) -> str:
+        """`released` or `fixed`."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """Evaluation protocols, the first one chooses the epoch."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Splits and features."""
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The optimiser."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """The training loop."""
+
+
+class VideoInputs(Protocol):
+    """Features in the form that a model takes, read on first use."""
+
+    @property
+    def store(self) -> FeatureStore:
+        """Where they come from."""
+
+    def __getitem__(self, video: str) -> NDArray[np.float32]:
+        """The features of one video."""
+
+
+Config = TypeVar("Config", bound=RunConfig)
+Model = TypeVar("Model", bound=Task)
+Inputs = TypeVar("Inputs", bound=VideoInputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPackage(Generic[Config, Model, Inputs]):
+    """A paper's package, as its commands see it.
+
+    Attributes:
+        name: Package and command prefix, e.g. ``rgn``.
+        title: The method in a few words.
+        schema: The configuration dataclass.
+        open_inputs: Opens the features of a configuration under a data root.
+        create: A new, untrained task for training queries and features (it may read further files under the
+            data root).
+        restore: The task that a checkpoint describes; its weights are loaded afterwards.
+        examples: Queries with features as batches for a task.
+        convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
+            that the package's import command adds (see `import_options`), data root.
+        import_options: Adds the options that `convert` needs.
+        curves: Weights over time that the report draws for some queries, by query id; or None.
+    """
+
+    name: str
+    title: str
+    schema: type[Config]
+    open_inputs: Callable[[Config, Path], Inputs]
+    create: Callable[[Config, Sequence[Query], Inputs, Path], Model]
+    restore: Callable[[Config, Checkpoint], Model]
+    examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
+    convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
+    import_options: Callable[[ArgumentParser], None]
+    curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
+
+    def command(
+        self, main: Callable[[ModelPackage[Config, Model, Inputs], list[str]], None]
+    ) -> Callable[..., int]:
+        """A console entry point that runs one of this module's functions for this package."""
+
+        @command
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> None:
+            main(self, list(sys.argv[1:] if argv is None else argv))
+
+        return run
+
+    def parser(self, verb: str, description: str) -> ArgumentParser:
+        """The parser of a command, with the options that all of them have."""
+        parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
+        parser.add_argument(
+            "--data-root",
+            type=str,
+            default=None,
+            help="folder of all relative data paths (default $VMR_DATA, else data)",
+        )
+        return parser
