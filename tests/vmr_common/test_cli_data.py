@@ -77,7 +77,7 @@ def test_info_describes_one_file_and_its_features(root, capsys):
     status, out, _ = run(root, capsys, "info", "--annotations", "glance.json", "--features", "features.h5")
     assert status == 0
     assert "glance.json, 3 records read, 3 kept" in out
-    assert "features.h5: 3 videos, 3 columns, 1-6 rows" in out
+    assert "features.h5: 3 videos, 3 columns, 1 to 6 rows" in out
     assert "  extractor: toy" in out
     assert "  fps: 2.0" in out
 
@@ -86,6 +86,21 @@ def test_info_without_a_name_lists_what_is_registered(root, capsys):
     status, out, _ = run(root, capsys, "info")
     assert status == 0
     assert re.search(r"charades-sta-rgn/test +3,548 +3,548 +point", out)
+
+
+def test_files_are_looked_for_under_the_data_root_and_then_in_the_current_folder(root, capsys, monkeypatch):
+    here = root / "elsewhere"
+    here.mkdir()
+    (root / "glance.json").rename(here / "here.json")
+    monkeypatch.chdir(here)
+    status, out, err = run(root, capsys, "check", "--annotations", "here.json", "--features", "features.h5")
+    assert (status, err) == (0, "")
+    assert "2 videos, all well" in out
+    (root / "here.json").write_text(json.dumps(ROWS[:2]))
+    status, out, _ = run(root, capsys, "check", "--annotations", "here.json")
+    assert f"{root / 'here.json'}: 2 records read" in out
+    status, _, err = run(root, capsys, "check", "--annotations", "gone.json")
+    assert err == f"error: {root / 'gone.json'}: no such file\n"
 
 
 def test_check_passes_over_good_features(root, capsys):

@@ -4,9 +4,22 @@ The modules at this level need numpy and h5py only. `vmr_common.nn` and `vmr_com
 `torch` extra and are never imported from here.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction, Query
+
+if TYPE_CHECKING:
+    from vmr_common.records import Prediction, Query
 
 __version__ = "0.1.0"
 
 __all__ = ["Prediction", "Query", "UserError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # on first use, because the import of numpy is nine tenths of the start of a command that only prints its help
+    if name in ("Prediction", "Query"):
+        from vmr_common import records
+
+        return getattr(records, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,7 @@ __all__ = [
     "SplitConfig",
     "custom_split",
     "data_root",
+    "given_path",
     "load",
     "load_split",
     "locate",
@@ -85,6 +86,18 @@ class SplitConfig:
 def data_root(given: str | Path | None = None) -> Path:
     """The data root: the given one, else ``$VMR_DATA``, else ``data``."""
     return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or "data")
+
+
+def given_path(path: str, root: str | Path) -> str:
+    """A path from the command line for use with `load`: under the data root, else in the current folder.
+
+    Returns:
+        `path` itself where it is under `root` or nowhere (so that the message names the data root), the absolute
+        path where it is in the current folder only.
+    """
+    if not (Path(root) / path).exists() and Path(path).exists():
+        return str(Path(path).absolute())
+    return path
 
 
 def load(config: SplitConfig, data_root: str | Path) -> Split:
