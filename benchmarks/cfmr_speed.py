@@ -29,6 +29,7 @@ from vmr_common.cli.config import make_parser, parse
 
 RESULTS = Path(__file__).parent / "results"
 WORDS = 7
+PER_SHARD = 2000
 
 
 def charades() -> tuple[Config, CFMR]:
@@ -137,12 +138,12 @@ def unit(rng, shape: tuple[int, ...], concepts: int) -> np.ndarray:
 
 
 def fill(index: VideoIndex, count: int, rng) -> None:
-    """Adds videos up to `count`; beyond 500 the vectors repeat in another order, which costs the scan the same."""
-    drawn = unit(rng, (500, len(index.moments), index.manifest.size), 7)
+    """Adds videos up to `count`; beyond 2,000 the vectors repeat in another order, which costs the scan the same."""
+    drawn = unit(rng, (PER_SHARD, len(index.moments), index.manifest.size), 7)
     while len(index) < count:
         first = len(index)
-        videos = [f"v{n}" for n in range(first, min(first + 500, count))]
-        vectors = drawn[rng.permutation(500)[: len(videos)]].astype(index.manifest.dtype)
+        videos = [f"v{n}" for n in range(first, min(first + PER_SHARD, count))]
+        vectors = drawn[rng.permutation(PER_SHARD)[: len(videos)]].astype(index.manifest.dtype)
         index.add_vectors(videos, dict.fromkeys(videos, 30.0), vectors)
 
 

@@ -39,6 +39,7 @@ def moments_of(proposals: Proposals) -> NDArray[np.float64]:
 
 def rank(proposals: Proposals, scores: Tensor) -> Ranked:
     """Ranks the search proposals by score ``(B, P)``, highest first (ties by index)."""
+    scores = scores.detach()
     order = scores.argsort(dim=1, descending=True, stable=True)
     return Ranked(moments_of(proposals)[order.cpu().numpy()], scores.gather(1, order).double().cpu().numpy())
 
@@ -129,7 +130,7 @@ class CFMRTask:
         if new:
             rows = torch.tensor(new, device=frames.mask.device)
             found = flat_concepts(self.model.encode_video(Frames(frames.features[rows], frames.mask[rows])))
-            self._encoded |= dict(zip((videos[row] for row in new), found, strict=True))
+            self._encoded |= dict(zip((videos[row] for row in new), found.detach(), strict=True))
         return torch.stack([self._encoded[video] for video in videos])
 
     def state(self) -> dict[str, list[str]]:

@@ -1,0 +1,188 @@
+"""CFMR's examples, predictions and gradients beyond the recorded cases."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from cfmr.config import LossConfig, ModelConfig
+from cfmr.data import KeptClips, QueryExamples, kept_clips
+from cfmr.model import CFMR
+from cfmr.task import CFMRTask
+from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore, Manifest, pool, write_features
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary
+from vmr_common.training import Progress
+
+WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
+VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
+FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(18, 5)).astype(np.float32) for n in range(4)}
+PROGRESS = Progress(update=0, epoch=1, epochs=3)
+
+
+def make_queries(count: int = 9) -> list[Query]:
+    rng = np.random.default_rng(3)
+    return [
+        Query(
+            id=str(n),
+            video=f"v{n % 4}",
+            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
+            duration=20.0,
+            moments=[[2, 8]],
+            glance=float(rng.uniform(2, 8)),
+        )
+        for n in range(count)
+    ]
+
+
+def make_examples(queries: list[Query], max_words: int = 20) -> QueryExamples:
+    return QueryExamples(queries, FEATURES, WORDS, VECTORS, max_words=max_words, seed=0)
+
+
+def make_task(*, learned_summary: bool = True, loss: LossConfig | None = None, chunk: int = 0) -> CFMRTask:
+    torch.manual_seed(0)
+    sizes = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
+    model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return CFMRTask(model.eval(), loss or LossConfig(), WORDS, VECTORS, chunk)
+
+
+def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return np.stack([prediction.scores for prediction in task.predict(examples.batch(indices, None))])
+
+
+@pytest.mark.parametrize("learned_summary", [False, True])
+def test_scores_do_not_depend_on_batch_mates(learned_summary):
+    examples, task = make_examples(make_queries()), make_task(learned_summary=learned_summary)
+    together = scores(task, examples, list(range(9)))
+    fresh = make_task(learned_summary=learned_summary)
+    alone = np.concatenate([scores(fresh, examples, [n]) for n in range(9)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_queries():
+    examples, task = make_examples(make_queries()), make_task()
+    with torch.no_grad():
+        together = task.loss(examples.batch(list(range(9)), 1), PROGRESS)
+        alone = [task.loss(examples.batch([n], 1), PROGRESS) for n in range(9)]
+    for name, value in together.items():
+        assert value.item() == pytest.approx(np.mean([one[name].item() for one in alone]), abs=1e-4), name
+
+
+def test_each_video_is_encoded_once(monkeypatch):
+    examples, task = make_examples(make_queries()), make_task()
+    encoded: list[int] = []
+    original = task.model.encode_video
+    monkeypatch.setattr(task.model, "encode_video", lambda f: encoded.append(len(f.mask)) or original(f))
+    for start in range(0, 9, 2):
+        scores(task, examples, list(range(start, min(start + 2, 9))))
+    assert sum(encoded) == 4
+
+
+@pytest.mark.parametrize("change", ["train", "load"])
+def test_new_weights_encode_videos_anew(change):
+    examples, task = make_examples(make_queries()), make_task()
+    before = scores(task, examples, [0, 1])
+    weights = {name: value + 0.2 for name, value in task.model.state_dict().items()}
+    if change == "load":
+        task.model.load_state_dict(weights)
+    else:
+        task.loss(examples.batch([0, 1], 1), PROGRESS)["total"].backward()
+        with torch.no_grad():
+            for name, parameter in task.model.named_parameters():
+                parameter.copy_(weights[name])
+    after = scores(task, examples, [0, 1])
+    fresh = make_task()
+    fresh.model.load_state_dict(weights)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, scores(fresh, examples, [0, 1]), atol=1e-5)
+
+
+def test_predictions_are_ranked_moments_inside_the_video():
+    task = make_task()
+    for prediction in task.predict(make_examples(make_queries()).batch(list(range(9)), None)):
+        assert prediction.moments.shape == (24, 2)
+        assert (np.diff(prediction.scores) <= 0).all()
+        assert np.abs(prediction.scores).max() <= 3 + 1e-5
+        assert (prediction.moments >= 0).all()
+        assert (prediction.moments <= 20.0).all()
+
+
+@pytest.mark.parametrize("learned_summary", [False, True])
+def test_every_parameter_takes_part_in_the_loss(learned_summary):
+    task = make_task(learned_summary=learned_summary)
+    task.loss(make_examples(make_queries()).batch(list(range(9)), 1), PROGRESS)["total"].backward()
+    assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
+
+
+def test_alignment_trains_the_text_branch_alone():
+    task = make_task()
+    terms = task.loss(make_examples(make_queries()).batch(list(range(9)), 1), PROGRESS)
+    (terms["alignment_distance"] + terms["alignment_left"] + terms["alignment_right"]).backward()
+    moved = {
+        name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None and p.grad.any()
+    }
+    assert moved <= {"text_encoder", "word_projection", "start_token", "text_summary_token"}
+
+
+def test_classifying_in_chunks_gives_the_same_loss_and_gradients():
+    batch = make_examples(make_queries()).batch(list(range(9)), 1)
+    found = []
+    for chunk in (0, 2):
+        task = make_task(chunk=chunk)
+        loss = task.loss(batch, PROGRESS)["total"]
+        loss.backward()
+        found.append((loss.item(), task.model.classifier.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_glance_past_the_end_trains():
+    queries = [dataclasses.replace(query, glance=21.4) for query in make_queries()]
+    task = make_task(loss=LossConfig(reference_contrast=True, reference_alignment=True))
+    terms = task.loss(make_examples(queries).batch(list(range(9)), 1), PROGRESS)
+    assert all(term.isfinite() for term in terms.values())
+    terms["total"].backward()
+    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+
+
+def test_the_longest_allowed_query_has_no_end_token():
+    queries = [dataclasses.replace(query, text="word1 word2 word3") for query in make_queries(2)]
+    assert make_examples(queries).batch([0, 1], 1).targets.shape == (2, 4)
+    assert make_examples(queries, max_words=3).batch([0, 1], 1).targets.shape == (2, 3)
+
+
+def test_a_batch_holds_every_video_once():
+    batch = make_examples(make_queries()).batch([0, 4, 8, 1], None)
+    assert batch.videos == ("v0", "v1")
+    assert batch.video_of.tolist() == [0, 0, 0, 1]
+
+
+def test_kept_clips_are_those_of_the_pooled_video_and_travel_without_the_cache(tmp_path):
+    path = tmp_path / "features.h5"
+    rows = np.random.default_rng(1).normal(size=(37, 3)).astype(np.float32)
+    write_features(path, [("v", rows)], Manifest())
+    kept = KeptClips(FeatureStore(path), 40)
+    np.testing.assert_array_equal(kept["v"], pool(rows, 40)[kept_clips(40)])
+    assert kept["v"] is kept["v"]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(kept))["v"], kept["v"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden": 30, "heads": 4}, "model.hidden"),
+        ({"concepts": 0}, "model.concepts"),
+        ({"widest": 1.5}, "model.widest"),
+        ({"dropout": 1.0}, "model.dropout"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_by_name(values, message):
+    with pytest.raises(UserError, match=message):
+        ModelConfig(**values)
