@@ -292,7 +292,11 @@ def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
     ours = dict(model.named_parameters())
     for name, wanted in golden.group("opt/param_after_6/").items():
         # what the method never uses is not in our model; the released optimiser leaves it as it was
-        kept = golden.arrays[f"param/{name}"] if our_name(name) is None else ours[our_name(name)].detach().numpy()
+        kept = (
+            golden.arrays[f"param/{name}"]
+            if our_name(name) is None
+            else ours[our_name(name)].detach().numpy()
+        )
         np.testing.assert_allclose(kept, wanted, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
@@ -320,7 +324,9 @@ def test_queries_become_the_recorded_batch(golden):
     assert {word: vocabulary.id(word) for word in vocabulary.words} == toy["keep_vocab"]
     vectors = collated.pop("id2vec")[[0, *(toy["w2id"][word] for word in vocabulary.words)]]
     queries = [
-        Query(id=record[0], video=record[0], text="", duration=record[1], moments=[record[2]], glance=record[4])
+        Query(
+            id=record[0], video=record[0], text="", duration=record[1], moments=[record[2]], glance=record[4]
+        )
         for record in toy["records"]
     ]
     words = []

@@ -25,7 +25,9 @@ def make_queries() -> list[Query]:
 def pooled(tmp_path_factory) -> PooledFeatures:
     path = tmp_path_factory.mktemp("features") / "features.h5"
     rng = np.random.default_rng(1)
-    write_features(path, [(f"v{n}", rng.normal(size=(9, 7)).astype(np.float32)) for n in range(2)], Manifest())
+    write_features(
+        path, [(f"v{n}", rng.normal(size=(9, 7)).astype(np.float32)) for n in range(2)], Manifest()
+    )
     return PooledFeatures(FeatureStore(path), 8)
 
 

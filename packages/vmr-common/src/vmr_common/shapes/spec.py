@@ -69,7 +69,9 @@ class ShapesSpec:
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two rising positive numbers, found {low}, {high}")
         if self.things[1] > len(COLOURS):
-            raise ValueError(f"things must end at {len(COLOURS)}, one for each colour, found {self.things[1]}")
+            raise ValueError(
+                f"things must end at {len(COLOURS)}, one for each colour, found {self.things[1]}"
+            )
         if self.moment[1] > 0.5:
             raise ValueError(f"moment must end at 0.5 of the video at most, found {self.moment[1]}")
         if self.size % 4 or self.size < 40:
