@@ -337,7 +337,7 @@ def test_choice_leaves_out_queries_without_truth():
         {"frames": lambda video: None},
         {"shown": 0},
     ],
-    ids=str,
+    ids=lambda changes: " and ".join(changes),
 )
 def test_whatever_is_absent_the_page_is_whole(tmp_path, changes):
     found = page(full_report(**changes), tmp_path)
