@@ -115,7 +115,13 @@ def interrupted_training(place) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rgn", "train", *place.train_arguments(*more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # a shell starts what runs in its background, and these tests may, with Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         limit = time.monotonic() + PATIENCE_S
         rows = place.run / "metrics.jsonl"

@@ -44,20 +44,24 @@ class Shard:
         self.table_path = folder / f"{entry.name}.json"
         shape = (entry.videos, len(manifest.moments), manifest.size)
         try:
-            size = self.path.stat().st_size
+            found = os.stat(self.path)
             raw = self.table_path.read_bytes()
         except FileNotFoundError as error:
             raise MissingShard(f"{error.filename}: missing, but the index lists it") from None
         except OSError as error:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-        if size != entry.size:
-            raise UserError(f"{self.path}: {size} bytes, the index says {entry.size}: cut short or changed")
+        if found.st_size != entry.size:
+            raise UserError(
+                f"{self.path}: {found.st_size} bytes, the index says {entry.size}: cut short or changed"
+            )
         if hashlib.sha256(raw).hexdigest() != entry.table_sha256:
             raise UserError(f"{self.table_path}: damaged, its checksum does not fit the index")
         self._raw_table = raw
         try:
             # copy-on-write: nobody writes, and torch takes the array without a warning
             self.vectors: NDArray[Any] = np.load(self.path, mmap_mode="c", allow_pickle=False)
+        except FileNotFoundError as error:  # compaction took it away since the first look
+            raise MissingShard(f"{error.filename}: missing, but the index lists it") from None
         except (ValueError, EOFError, OSError) as error:
             raise UserError(f"{self.path}: damaged, not an array ({error})") from None
         if self.vectors.shape != shape or self.vectors.dtype != np.dtype(manifest.dtype):
@@ -67,7 +71,7 @@ class Shard:
         self.live = np.ones(entry.videos, dtype=np.bool_)
         self.live[list(entry.removed)] = False
         self._checked = np.zeros(-(-entry.videos // BLOCK), dtype=np.bool_)
-        self._stamp = self._stat()
+        self._stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
 
     @functools.cached_property
     def table(self) -> dict[str, Any]:
