@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr_common.errors import UserError
+from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.training.config import OptimConfig, TrainConfig
-
-
-def _require(condition: bool, key: str, value: object, expected: str) -> None:
-    if not condition:
-        raise UserError(f"{key}: found {value}, expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +43,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0
-        _require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
+        require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
         least_one = (
             "encoder_layers",
             "reconstructor_layers",
@@ -58,12 +53,12 @@ class ModelConfig:
             "train_widths",
         )
         for name in least_one:
-            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        _require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
         for name in ("widest", "train_widest"):
             value = getattr(self, name)
-            _require(0 < value <= 1, f"model.{name}", value, "a fraction of the video, above 0")
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
+            require(0 < value <= 1, f"model.{name}", value, "a fraction of the video, above 0")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
 
     @property
     def proposals(self) -> int:
@@ -94,7 +89,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("alpha_1", "alpha_2"):
-            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
 
     @property
     def needs_reference(self) -> bool:
@@ -120,9 +115,9 @@ class DataConfig:
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
-        _require(self.clips >= 8, "data.clips", self.clips, "at least 8")
-        _require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
-        _require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
+        require(self.clips >= 8, "data.clips", self.clips, "at least 8")
+        require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
+        require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr_common.errors import UserError
+from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.training.config import OptimConfig, TrainConfig
-
-
-def _require(condition: bool, key: str, value: object, expected: str) -> None:
-    if not condition:
-        raise UserError(f"{key}: found {value}, expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +33,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0
-        _require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
-        _require(self.video_layers >= 1, "model.video_layers", self.video_layers, "at least 1")
-        _require(self.text_layers >= 1, "model.text_layers", self.text_layers, "at least 1")
-        _require(self.candidates >= 1, "model.candidates", self.candidates, "at least 1")
-        _require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
+        require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
+        require(self.video_layers >= 1, "model.video_layers", self.video_layers, "at least 1")
+        require(self.text_layers >= 1, "model.text_layers", self.text_layers, "at least 1")
+        require(self.candidates >= 1, "model.candidates", self.candidates, "at least 1")
+        require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +69,8 @@ class LossConfig:
     """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.theta <= 1, "loss.theta", self.theta, "a share between 0 and 1")
-        _require(self.lambda_ >= 0, "loss.lambda_", self.lambda_, "0 or more")
+        require(0 <= self.theta <= 1, "loss.theta", self.theta, "a share between 0 and 1")
+        require(self.lambda_ >= 0, "loss.lambda_", self.lambda_, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +94,11 @@ class DataConfig:
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.clips >= 8 and self.clips % 4 == 0, "data.clips", self.clips, "a multiple of 4, at least 8"
         )
-        _require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
-        _require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
+        require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
+        require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,3 +7,13 @@ class UserError(ValueError):
     The message is one line that names the file (or option), the key and the expectation. Commands print
     it as ``error: <message>`` and exit with status 2; any other exception is a fault of ours (status 1).
     """
+
+
+def require(condition: bool, key: str, found: object, expected: str) -> None:
+    """Raises `UserError` for a configuration value unless `condition` holds.
+
+    Example:
+        >>> require(3 > 1, "train.epochs", 3, "at least 1")
+    """
+    if not condition:
+        raise UserError(f"{key}: found {found}, expected {expected}")
