@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vmr_common.errors import UserError
+from vmr_common.training.official import DECODER_LAYER_RENAMES, ReleasedNames
 
 _RENAMES = (
     (r"^mask_vec$", "mask_token"),
@@ -22,11 +22,7 @@ _RENAMES = (
     (r"^pseudo_trans\.", "caption_transformer."),
     (r"\.decoder1\.decoder_layers\.", ".video.layers."),
     (r"\.decoder2\.decoder_layers\.", ".text.layers."),
-    (r"\.self_attn_layer_norm\.", ".self_norm."),
-    (r"\.encoder_attn_layer_norm\.", ".cross_norm."),
-    (r"\.final_layer_norm\.", ".final_norm."),
-    (r"\.self_attn\.", ".self_attention."),
-    (r"\.encoder_attn\.", ".cross_attention."),
+    *DECODER_LAYER_RENAMES,
 )
 
 _UNUSED = re.compile(r"^trans\.decoder2\.decoder_layers\.\d+\.encoder_attn")
@@ -40,19 +36,16 @@ _KNOWN = re.compile(
 )
 
 
+_NAMES = ReleasedNames(method="RGN", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
+
+
 def our_name(name: str) -> str | None:
     """Our name of a released tensor, or None for one that the method never uses.
 
     Raises:
         UserError: if `name` is not a name of the released model.
     """
-    if not _KNOWN.match(name):
-        raise UserError(f"{name!r} is not a tensor of a released RGN checkpoint")
-    if _UNUSED.match(name):
-        return None
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
+    return _NAMES.ours(name)
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,5 +54,4 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: if a name is not one of the released model (a ``module.`` prefix is accepted).
     """
-    named = {our_name(name.removeprefix("module.")): tensor for name, tensor in weights.items()}
-    return {name: tensor for name, tensor in named.items() if name is not None}
+    return _NAMES.convert({name.removeprefix("module."): tensor for name, tensor in weights.items()})

@@ -1,8 +1,10 @@
-"""Reading weights that others published, without ever running what is inside the file."""
+"""Weights that others published: read without running what is inside the file, and renamed to ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,56 @@ from vmr_common.errors import UserError
 
 NESTED = ("model_parameters", "state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs put the weights."""
+
+
+DECODER_LAYER_RENAMES = (
+    (r"\.self_attn_layer_norm\.", ".self_norm."),
+    (r"\.encoder_attn_layer_norm\.", ".cross_norm."),
+    (r"\.final_layer_norm\.", ".final_norm."),
+    (r"\.self_attn\.", ".self_attention."),
+    (r"\.encoder_attn\.", ".cross_attention."),
+)
+"""Names inside a decoder layer of CPL, RGN and CFMR, and those of `vmr_common.nn.decoder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedNames:
+    """The tensor names of a released model and how they become ours.
+
+    Attributes:
+        method: Its name, for messages.
+        known: Matches every name of the released model, and no other.
+        unused: Matches those that the method never uses.
+        renames: Pattern and replacement, applied in this order.
+    """
+
+    method: str
+    known: re.Pattern[str]
+    unused: re.Pattern[str]
+    renames: Sequence[tuple[str, str]]
+
+    def ours(self, name: str) -> str | None:
+        """Our name of a released tensor, or None for one that the method never uses.
+
+        Raises:
+            UserError: if `name` is not a name of the released model.
+        """
+        if not self.known.match(name):
+            raise UserError(f"{name!r} is not a tensor of a released {self.method} checkpoint")
+        if self.unused.match(name):
+            return None
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def convert(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A released state dict under our names; unused tensors are left out.
+
+        Raises:
+            UserError: if a name is not one of the released model.
+        """
+        named = {self.ours(name): tensor for name, tensor in weights.items()}
+        return {name: tensor for name, tensor in named.items() if name is not None}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
