@@ -29,6 +29,7 @@ from vmr_common.files import atomic_path
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_common.training.learned_inputs import LearnedInputs
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -78,7 +79,7 @@ def make_examples(folder, *, clips, frame_dim, queries, videos):
 def make_task(device, frame_dim, vectors):
     torch.manual_seed(0)
     model = RGN(ModelConfig(), frame_dim=frame_dim, word_dim=WORD_DIM, classes=CLASSES)
-    return RGNTask(model.to(device), LossConfig(), Vocabulary(tuple(NAMES)), vectors)
+    return RGNTask(model.to(device), LossConfig(), LearnedInputs(Vocabulary(tuple(NAMES)), vectors))
 
 
 def measured(run, device, repeats, queries):

@@ -16,6 +16,7 @@ from vmr_common.features import FeatureStore, Manifest, write_features
 from vmr_common.splits import SplitConfig
 from vmr_common.text import Vocabulary
 from vmr_common.training import save_checkpoint
+from vmr_common.training.learned_inputs import LearnedInputs
 
 WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
 VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
@@ -40,7 +41,7 @@ def make_task(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return CFMRTask(model.eval(), loss or LossConfig(), WORDS, VECTORS)
+    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(WORDS, VECTORS))
 
 
 def make_checkpoint(path: Path, seed: int) -> Path:

@@ -12,6 +12,8 @@ from cfmr.cost import paper_text_macs, paper_text_parameters
 from cfmr.model import CFMR, Frames, Supervision, Words
 from cfmr.task import CFMRTask
 from vmr_common.cli.config import make_parser, parse
+from vmr_common.text import Vocabulary
+from vmr_common.training.learned_inputs import LearnedInputs
 
 WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
 CLASSES = {"charades": 1112, "tacos": 2288}
@@ -77,7 +79,7 @@ def test_a_training_pass_costs_at_most_two_thirds_of_the_authors():
     lengths = torch.from_numpy(np.clip(rng.poisson(WORDS_PER_QUERY["charades"], size=batch), 3, 15))
     places = int(lengths.max()) + 1
     model = model_of(config, CLASSES["charades"])
-    task = CFMRTask(model, config.loss, None, np.zeros((1, 300), np.float32))
+    task = CFMRTask(model, config.loss, LearnedInputs(Vocabulary(()), np.zeros((1, 300), np.float32)))
     supervision = Supervision(
         video_of=torch.arange(batch),
         glance=torch.full((batch,), 0.5),

@@ -16,6 +16,7 @@ from vmr_common.features import FeatureStore, Manifest, pool, write_features
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import Progress
+from vmr_common.training.learned_inputs import LearnedInputs
 
 WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
 VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
@@ -49,7 +50,7 @@ def make_task(*, learned_summary: bool = True, loss: LossConfig | None = None, c
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return CFMRTask(model.eval(), loss or LossConfig(), WORDS, VECTORS, chunk)
+    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(WORDS, VECTORS), chunk)
 
 
 def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:

@@ -14,6 +14,7 @@ from vmr_common.nn.gaussian import gaussian_window, unit_grid
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import Progress
+from vmr_common.training.learned_inputs import LearnedInputs
 
 WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
 VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
@@ -47,7 +48,7 @@ def task() -> RGNTask:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return RGNTask(model.eval(), LossConfig(), WORDS, VECTORS)
+    return RGNTask(model.eval(), LossConfig(), LearnedInputs(WORDS, VECTORS))
 
 
 def nll(task: RGNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
@@ -87,7 +88,7 @@ def test_every_parameter_takes_part_in_the_loss(task):
 
 def test_classifying_in_chunks_gives_the_same_loss_and_gradients(task):
     batch = make_examples(make_queries()).batch(list(range(9)), 1)
-    chunked = RGNTask(task.model, LossConfig(), WORDS, VECTORS, passes_per_chunk=2)
+    chunked = RGNTask(task.model, LossConfig(), LearnedInputs(WORDS, VECTORS), passes_per_chunk=2)
     found = []
     for one in (task, chunked):
         one.model.zero_grad()

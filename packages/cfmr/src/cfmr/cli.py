@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cfmr.config import Config
@@ -18,12 +16,11 @@ from cfmr.official import from_official
 from cfmr.task import CFMRTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
 from vmr_common.experiment import open_features
 from vmr_common.records import Query
-from vmr_common.text import Vocabulary
 from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.point_supervised import learn_vocabulary, read_vocabulary
+from vmr_common.training.learned_inputs import LearnedInputs
 
 
 def open_inputs(config: Config, data_root: Path) -> KeptClips:
@@ -38,36 +35,34 @@ def create(config: Config, queries: Sequence[Query], inputs: KeptClips, data_roo
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
     word_vectors = data_root / config.data.word_vectors
-    return _task(config, *learn_vocabulary("CFMR", queries, word_vectors, config.data.vocabulary))
+    standardised = inputs if config.data.standardise else None
+    learned = LearnedInputs.learn("CFMR", queries, word_vectors, config.data.vocabulary, standardised)
+    return _task(config, learned)
 
 
-def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float32]) -> CFMRTask:
+def _task(config: Config, learned: LearnedInputs) -> CFMRTask:
     network = CFMR(
         config.model,
         frame_dim=config.data.features.dim,
-        word_dim=word_vectors.shape[1],
-        classes=len(vocabulary) + 1,
+        word_dim=learned.word_vectors.shape[1],
+        classes=len(learned.vocabulary) + 1,
         learned_summary=config.quirks == "fixed",
     )
-    return CFMRTask(network, config.loss, vocabulary, word_vectors, config.passes_per_chunk)
+    return CFMRTask(network, config.loss, learned, config.passes_per_chunk)
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> CFMRTask:
     """The task of a checkpoint, before its weights are loaded."""
-    try:
-        words, vectors = checkpoint.state["words"], checkpoint.state_tensors["word_vectors"]
-    except KeyError as error:
-        raise UserError(f"{checkpoint.path}: {error} is missing, not a CFMR checkpoint") from None
-    return _task(config, Vocabulary(tuple(words)), vectors.numpy())
+    return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
 def examples(config: Config, task: CFMRTask, inputs: KeptClips, queries: Sequence[Query]) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
         queries,
-        inputs,
-        task.vocabulary,
-        task.word_vectors,
+        task.learned.apply_scale(inputs),
+        task.learned.vocabulary,
+        task.learned.word_vectors,
         max_words=config.data.max_words,
         seed=config.train.seed,
     )
@@ -94,9 +89,11 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     """
     if config.quirks != "released":
         raise UserError("quirks: found fixed, but the authors' weights need released (--quirks released)")
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
-    task = _task(config, *read_vocabulary(options.words, data_root / config.data.word_vectors, classes))
+    learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
+    task = _task(config, learned)
     load_weights(task.model, renamed, options.weights)
     return task
 

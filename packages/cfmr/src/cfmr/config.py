@@ -107,6 +107,9 @@ class DataConfig:
     """Clip features of the videos."""
     clips: int = 200
     """Clips T to which each video is pooled; the model sees T // 4 of them."""
+    standardise: bool = False
+    """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
+    (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     word_vectors: str
     """GloVe text file, relative to the data root; may end in .gz."""
     vocabulary: int = 8000

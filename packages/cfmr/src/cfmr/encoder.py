@@ -44,7 +44,7 @@ class Encoder:
         task = cli.restore(self.config, checkpoint)
         load_weights(task.model, checkpoint.weights, checkpoint.path)
         self.model = task.model.eval().to(self.device)
-        self.vocabulary, self.word_vectors = task.vocabulary, task.word_vectors
+        self.learned = task.learned
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Encoder:
@@ -69,7 +69,7 @@ class Encoder:
             "model": to_dict(config.model),
             "clips": config.data.clips,
             "max_words": config.data.max_words,
-            "words": list(self.vocabulary.words),
+            "words": list(self.learned.vocabulary.words),
         }
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
         tensors = self.checkpoint.weights | self.checkpoint.state_tensors
@@ -86,7 +86,10 @@ class Encoder:
     @torch.no_grad()
     def encode_videos(self, features: Sequence[NDArray[np.float32]]) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 on the CPU of videos by raw features ``(n, F)`` each."""
-        frames = stack_frames([keep(rows, self.config.data.clips) for rows in features])
+        kept = [keep(rows, self.config.data.clips) for rows in features]
+        if self.learned.scale is not None:
+            kept = [self.learned.scale(rows) for rows in kept]
+        frames = stack_frames(kept)
         frames = type(frames)(frames.features.to(self.device), frames.mask.to(self.device))
         return flat_concepts(self.model.encode_video(frames)).cpu()
 
@@ -97,10 +100,10 @@ class Encoder:
         Raises:
             UserError: naming the first sentence without a word that the model knows.
         """
-        words = [encode(text, self.vocabulary, self.config.data.max_words) for text in texts]
+        words = [encode(text, self.learned.vocabulary, self.config.data.max_words) for text in texts]
         for text, known in zip(texts, words, strict=True):
             if not len(known):
                 raise UserError(f"the model knows no word of the query {text!r}")
-        batch = collate_texts(words, self.word_vectors)
+        batch = collate_texts(words, self.learned.word_vectors)
         batch = type(batch)(batch.vectors.to(self.device), batch.lengths.to(self.device))
         return flat_concepts(self.model.encode_text(batch)).cpu()

@@ -17,8 +17,8 @@ from cfmr.model import CFMR, Frames, Passes, Proposals, Supervision, flat_concep
 from vmr_common.nn.gaussian import negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll
 from vmr_common.records import Prediction
-from vmr_common.text import Vocabulary
 from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.task import Progress
 
 
@@ -50,8 +50,7 @@ class CFMRTask:
     Args:
         model: The network.
         loss: Weights and margins.
-        vocabulary: The words behind the model's word classes 1, 2, ...
-        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        learned: Words, and the scale of the features.
         passes_per_chunk: See `reconstruction_nll`.
     """
 
@@ -59,13 +58,11 @@ class CFMRTask:
         self,
         model: CFMR,
         loss: LossConfig,
-        vocabulary: Vocabulary,
-        word_vectors: NDArray[np.float32],
+        learned: LearnedInputs,
         passes_per_chunk: int = 0,
     ) -> None:
         self.model = model
-        self.vocabulary = vocabulary
-        self.word_vectors = word_vectors
+        self.learned = learned
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
         self._encoded: dict[str, Tensor] = {}
@@ -135,8 +132,8 @@ class CFMRTask:
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
-        return {"words": list(self.vocabulary.words)}
+        return self.learned.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The word vectors ``(V, E)``."""
-        return {"word_vectors": torch.from_numpy(self.word_vectors)}
+        """The word vectors and, where features are standardised, their constants."""
+        return self.learned.state_tensors()

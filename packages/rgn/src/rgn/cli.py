@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rgn.config import Config
@@ -18,14 +16,13 @@ from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError
+from vmr_common.errors import require
 from vmr_common.experiment import open_features
-from vmr_common.features import PooledFeatures, Standardised, column_statistics
+from vmr_common.features import PooledFeatures
 from vmr_common.records import Query
 from vmr_common.report import Curve
-from vmr_common.text import Vocabulary
 from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.point_supervised import learn_vocabulary, read_vocabulary, stored_vocabulary
+from vmr_common.training.learned_inputs import LearnedInputs
 
 
 def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
@@ -40,33 +37,24 @@ def create(config: Config, queries: Sequence[Query], inputs: PooledFeatures, dat
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
     word_vectors = data_root / config.data.word_vectors
-    task = _task(config, *learn_vocabulary("RGN", queries, word_vectors, config.data.vocabulary))
-    if config.data.standardise:
-        task.scale = column_statistics(inputs, dict.fromkeys(query.video for query in queries))
-    return task
+    standardised = inputs if config.data.standardise else None
+    learned = LearnedInputs.learn("RGN", queries, word_vectors, config.data.vocabulary, standardised)
+    return _task(config, learned)
 
 
-def _task(config: Config, vocabulary: Vocabulary, word_vectors: NDArray[np.float32]) -> RGNTask:
+def _task(config: Config, learned: LearnedInputs) -> RGNTask:
     network = RGN(
         config.model,
         frame_dim=config.data.features.dim,
-        word_dim=word_vectors.shape[1],
-        classes=len(vocabulary) + 1,
+        word_dim=learned.word_vectors.shape[1],
+        classes=len(learned.vocabulary) + 1,
     )
-    return RGNTask(network, config.loss, vocabulary, word_vectors, config.passes_per_chunk)
+    return RGNTask(network, config.loss, learned, config.passes_per_chunk)
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    task = _task(config, *stored_vocabulary(checkpoint))
-    if config.data.standardise:
-        mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
-        if mean is None or std is None:
-            raise UserError(
-                f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
-            )
-        task.scale = mean.numpy(), std.numpy()
-    return task
+    return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
 def examples(
@@ -75,9 +63,9 @@ def examples(
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
         queries,
-        inputs if task.scale is None else Standardised(inputs, *task.scale),
-        task.vocabulary,
-        task.word_vectors,
+        task.learned.apply_scale(inputs),
+        task.learned.vocabulary,
+        task.learned.word_vectors,
         max_words=config.data.max_words,
         end_token=config.quirks == "fixed",
         seed=config.train.seed,
@@ -116,9 +104,11 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the word list does not have as many words as the classifier has classes, a word has no
             vector, or the weights do not fit the configuration.
     """
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     classes = renamed["classifier.bias"].numel() if "classifier.bias" in renamed else 0
-    task = _task(config, *read_vocabulary(options.words, data_root / config.data.word_vectors, classes))
+    learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
+    task = _task(config, learned)
     load_weights(task.model, renamed, options.weights)
     return task
 

@@ -18,8 +18,8 @@ from vmr_common.nn.gaussian import negative_progress, unit_grid
 from vmr_common.nn.reconstruction import reconstruction_nll
 from vmr_common.records import Prediction
 from vmr_common.report import Curve
-from vmr_common.text import Vocabulary
 from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.task import Progress
 
 
@@ -49,8 +49,7 @@ class RGNTask:
     Args:
         model: The network.
         loss: Weights and margins.
-        vocabulary: The words behind the model's word classes 1, 2, ...
-        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        learned: Words, and the scale of the features.
         passes_per_chunk: See `reconstruction_nll`.
     """
 
@@ -58,15 +57,11 @@ class RGNTask:
         self,
         model: RGN,
         loss: LossConfig,
-        vocabulary: Vocabulary,
-        word_vectors: NDArray[np.float32],
+        learned: LearnedInputs,
         passes_per_chunk: int = 0,
     ) -> None:
         self.model = model
-        self.vocabulary = vocabulary
-        self.word_vectors = word_vectors
-        self.scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-        """Mean and deviation ``(F,)`` of the feature columns, where features are standardised."""
+        self.learned = learned
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
 
@@ -123,12 +118,8 @@ class RGNTask:
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
-        return {"words": list(self.vocabulary.words)}
+        return self.learned.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(F,)``."""
-        tensors = {"word_vectors": torch.from_numpy(self.word_vectors)}
-        if self.scale is not None:
-            mean, std = self.scale
-            tensors |= {"feature_mean": torch.from_numpy(mean), "feature_std": torch.from_numpy(std)}
-        return tensors
+        """The word vectors and, where features are standardised, their constants."""
+        return self.learned.state_tensors()

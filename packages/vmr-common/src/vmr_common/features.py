@@ -274,48 +274,63 @@ class FeaturesByVideo(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Standardised:
-    """Features shifted and scaled by constants, column by column: ``(x - mean) / std``.
+class ColumnScale:
+    """Constants that standardise feature columns: ``(x - mean) / std``.
 
     Attributes:
-        features: What is standardised.
         mean: ``(D,)`` float32.
         std: ``(D,)`` float32, positive.
     """
 
-    features: FeaturesByVideo
     mean: Features
     std: Features
 
+    def __call__(self, rows: Features) -> Features:
+        """Standardised rows ``(..., D)``."""
+        return (rows - self.mean) / self.std
+
+    @classmethod
+    def measure(cls, features: FeaturesByVideo, videos: Iterable[str]) -> ColumnScale:
+        """Mean and standard deviation of each column over all rows of some videos.
+
+        A column that never changes gets the deviation 1. Sums run in float64.
+
+        Raises:
+            ValueError: if there is no video.
+
+        Example:
+            >>> scale = ColumnScale.measure({"a": np.array([[1.0, 5.0], [3.0, 5.0]])}, ["a"])
+            >>> scale.mean.tolist(), scale.std.tolist()
+            ([2.0, 5.0], [1.0, 1.0])
+        """
+        rows, total, squares = 0, np.zeros(1), np.zeros(1)
+        for video in videos:
+            values = np.asarray(features[video], dtype=np.float64)
+            rows += len(values)
+            total = total + values.sum(axis=0)
+            squares = squares + (values**2).sum(axis=0)
+        if rows == 0:
+            raise ValueError("column statistics need at least one video")
+        mean = total / rows
+        std = np.sqrt(np.maximum(squares / rows - mean**2, 0.0))
+        return cls(mean.astype(np.float32), np.where(std < 1e-6, 1.0, std).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Features standardised column by column on every access.
+
+    Attributes:
+        features: What is standardised.
+        scale: The constants.
+    """
+
+    features: FeaturesByVideo
+    scale: ColumnScale
+
     def __getitem__(self, video: str, /) -> Features:
         """The standardised features of a video, ``(T, D)`` float32."""
-        return (self.features[video] - self.mean) / self.std
-
-
-def column_statistics(features: FeaturesByVideo, videos: Iterable[str]) -> tuple[Features, Features]:
-    """Mean and standard deviation ``(D,)`` float32 of each column over all rows of some videos.
-
-    A column that never changes gets the deviation 1. Sums run in float64.
-
-    Raises:
-        ValueError: if there is no video.
-
-    Example:
-        >>> mean, std = column_statistics({"a": np.array([[1.0, 5.0], [3.0, 5.0]])}, ["a"])
-        >>> mean.tolist(), std.tolist()
-        ([2.0, 5.0], [1.0, 1.0])
-    """
-    rows, total, squares = 0, np.zeros(1), np.zeros(1)
-    for video in videos:
-        values = np.asarray(features[video], dtype=np.float64)
-        rows += len(values)
-        total = total + values.sum(axis=0)
-        squares = squares + (values**2).sum(axis=0)
-    if rows == 0:
-        raise ValueError("column statistics need at least one video")
-    mean = total / rows
-    std = np.sqrt(np.maximum(squares / rows - mean**2, 0.0))
-    return mean.astype(np.float32), np.where(std < 1e-6, 1.0, std).astype(np.float32)
+        return self.scale(self.features[video])
 
 
 class PooledFeatures:

@@ -6,7 +6,6 @@ import abc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vmr_common.errors import UserError
-from vmr_common.files import read_text
 from vmr_common.masked_queries import KnownWords, draw_mask, known_words
 from vmr_common.records import Query
-from vmr_common.text import Vocabulary, WordVectors, content_scores, tokenize
-from vmr_common.training.checkpoint import Checkpoint
+from vmr_common.text import Vocabulary, content_scores, tokenize
 
 logger = logging.getLogger(__name__)
 BatchType = TypeVar("BatchType")
@@ -135,76 +131,3 @@ def relative_glances(queries: Sequence[Query]) -> Tensor:
         [nan if query.glance is None else query.glance / query.duration for query in queries],
         dtype=torch.float32,
     )
-
-
-def learn_vocabulary(
-    method: str, queries: Sequence[Query], word_vectors: Path, size: int
-) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """The words that a model will know, and their vectors ``(V, E)`` with zeros in row 0.
-
-    Args:
-        method: Its name, for the message.
-        queries: The training queries, each with a glance.
-        word_vectors: GloVe text file.
-        size: The most words to keep.
-
-    Raises:
-        UserError: if a query has no glance, or the word vectors cannot be read or know no word.
-    """
-    without = [query.id for query in queries if query.glance is None]
-    if without:
-        raise UserError(
-            f"{method} learns from glances, but {len(without)} training queries have none, "
-            f"for example {without[0]!r}"
-        )
-    tokens = [tokenize(query.text) for query in queries]
-    vectors = WordVectors.read(
-        word_vectors, keep={token.lower() for sentence in tokens for token in sentence}
-    )
-    vocabulary = Vocabulary.build(tokens, vectors, size)
-    return vocabulary, vectors.table(vocabulary.words)
-
-
-def read_vocabulary(
-    words: str | Path, word_vectors: Path, classes: int
-) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """The words of released weights from a list, and their vectors ``(V, E)`` with zeros in row 0.
-
-    Args:
-        words: Text file, one word per line in class order from class 1 on; a tab ends the word.
-        word_vectors: GloVe text file.
-        classes: Classes of the weights' word classifier, the end class 0 included.
-
-    Raises:
-        UserError: if the list has another length, or a word occurs twice or has no vector.
-    """
-    listed = [line.split("\t")[0].rstrip("\r") for line in read_text(words).split("\n") if line.strip()]
-    if len(listed) + 1 != classes:
-        raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")
-    vectors = WordVectors.read(word_vectors, keep=set(listed))
-    if len(set(listed)) < len(listed):
-        twice = next(word for word in listed if listed.count(word) > 1)
-        raise UserError(f"{words}: the word {twice!r} occurs twice")
-    missing = [word for word in listed if word not in vectors]
-    if missing:
-        raise UserError(f"{word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}")
-    return Vocabulary(tuple(listed)), vectors.table(listed)
-
-
-def stored_vocabulary(checkpoint: Checkpoint) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """The words of a checkpoint of ours, and their vectors ``(V, E)`` with zeros in row 0.
-
-    Raises:
-        UserError: if the checkpoint holds no words, or not one vector for each.
-    """
-    words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UserError(
-            f"{checkpoint.path}: expected a list of words under 'words', found {type(words).__name__}"
-        )
-    if vectors is None or vectors.ndim != 2 or len(vectors) != len(words) + 1 or len(set(words)) < len(words):
-        found = "none" if vectors is None else f"shape {tuple(vectors.shape)}"
-        raise UserError(
-            f"{checkpoint.path}: expected one vector for each of its {len(set(words))} words, found {found}"
-        )
-    return Vocabulary(tuple(words)), vectors.numpy()

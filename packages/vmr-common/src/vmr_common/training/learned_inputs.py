@@ -1,0 +1,141 @@
+"""What the inputs of a point-supervised model take from its training set: words, and the scale of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vmr_common.errors import UserError
+from vmr_common.features import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.files import read_text
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary, WordVectors, tokenize
+from vmr_common.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedInputs:
+    """Known before the first update, and part of every checkpoint.
+
+    Attributes:
+        vocabulary: The words behind the model's word classes 1, 2, ...
+        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        scale: Of the feature columns, where features are standardised.
+    """
+
+    vocabulary: Vocabulary
+    word_vectors: NDArray[np.float32]
+    scale: ColumnScale | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        method: str,
+        queries: Sequence[Query],
+        word_vectors: Path,
+        size: int,
+        features: FeaturesByVideo | None,
+    ) -> LearnedInputs:
+        """From training queries.
+
+        Args:
+            method: Its name, for the message.
+            queries: The training queries, each with a glance.
+            word_vectors: GloVe text file.
+            size: The most words to keep.
+            features: Of their videos, where the columns are to be standardised.
+
+        Raises:
+            UserError: if a query has no glance, or the word vectors cannot be read or know no word.
+        """
+        without = [query.id for query in queries if query.glance is None]
+        if without:
+            raise UserError(
+                f"{method} learns from glances, but {len(without)} training queries have none, "
+                f"for example {without[0]!r}"
+            )
+        tokens = [tokenize(query.text) for query in queries]
+        vectors = WordVectors.read(
+            word_vectors, keep={token.lower() for sentence in tokens for token in sentence}
+        )
+        vocabulary = Vocabulary.build(tokens, vectors, size)
+        videos = dict.fromkeys(query.video for query in queries)
+        scale = None if features is None else ColumnScale.measure(features, videos)
+        return cls(vocabulary, vectors.table(vocabulary.words), scale)
+
+    @classmethod
+    def read(cls, words: str | Path, word_vectors: Path, classes: int) -> LearnedInputs:
+        """Of released weights, from a list of their words; features are not standardised.
+
+        Args:
+            words: Text file, one word per line in class order from class 1 on; a tab ends the word.
+            word_vectors: GloVe text file.
+            classes: Classes of the weights' word classifier, the end class 0 included.
+
+        Raises:
+            UserError: if the list has another length, or a word occurs twice or has no vector.
+        """
+        listed = [line.split("\t")[0].rstrip("\r") for line in read_text(words).split("\n") if line.strip()]
+        if len(listed) + 1 != classes:
+            raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")
+        vectors = WordVectors.read(word_vectors, keep=set(listed))
+        if len(set(listed)) < len(listed):
+            twice = next(word for word in listed if listed.count(word) > 1)
+            raise UserError(f"{words}: the word {twice!r} occurs twice")
+        missing = [word for word in listed if word not in vectors]
+        if missing:
+            raise UserError(f"{word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}")
+        return cls(Vocabulary(tuple(listed)), vectors.table(listed))
+
+    @classmethod
+    def restore(cls, checkpoint: Checkpoint, *, standardised: bool) -> LearnedInputs:
+        """As a checkpoint of ours holds them.
+
+        Raises:
+            UserError: if the checkpoint holds no words, not one vector for each, or no scale although the
+                features were standardised.
+        """
+        words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise UserError(
+                f"{checkpoint.path}: expected a list of words under 'words', found {type(words).__name__}"
+            )
+        known = len(set(words))
+        if vectors is None or vectors.ndim != 2 or len(vectors) != len(words) + 1 or known < len(words):
+            found = "none" if vectors is None else f"shape {tuple(vectors.shape)}"
+            raise UserError(
+                f"{checkpoint.path}: expected one vector for each of its {known} words, found {found}"
+            )
+        scale = _stored_scale(checkpoint) if standardised else None
+        return cls(Vocabulary(tuple(words)), vectors.numpy(), scale)
+
+    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them."""
+        return features if self.scale is None else Standardised(features, self.scale)
+
+    def state(self) -> dict[str, list[str]]:
+        """The words by class, for a checkpoint."""
+        return {"words": list(self.vocabulary.words)}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
+        tensors = {"word_vectors": torch.from_numpy(self.word_vectors)}
+        if self.scale is not None:
+            tensors["feature_mean"] = torch.from_numpy(self.scale.mean)
+            tensors["feature_std"] = torch.from_numpy(self.scale.std)
+        return tensors
+
+
+def _stored_scale(checkpoint: Checkpoint) -> ColumnScale:
+    mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
+    if mean is None or std is None:
+        raise UserError(
+            f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
+        )
+    return ColumnScale(mean.numpy(), std.numpy())
