@@ -1,5 +1,6 @@
 """A tiny CFMR with random weights, as a checkpoint on disk, and features to index."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cfmr.model import CFMR
 from cfmr.task import CFMRTask
 from vmr_common.cli.config import to_dict
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.features import ColumnScale, FeatureStore, Manifest, write_features
 from vmr_common.splits import SplitConfig
 from vmr_common.text import Vocabulary
 from vmr_common.training import save_checkpoint
@@ -44,7 +45,7 @@ def make_task(
     return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(WORDS, VECTORS))
 
 
-def make_checkpoint(path: Path, seed: int) -> Path:
+def make_checkpoint(path: Path, seed: int, scale: ColumnScale | None = None) -> Path:
     split = SplitConfig(annotations="none.jsonl")
     config = Config(
         name="tiny",
@@ -52,11 +53,13 @@ def make_checkpoint(path: Path, seed: int) -> Path:
             splits=SplitsConfig(train=split, test=split),
             features=FeaturesConfig(path="features.h5", dim=5),
             clips=16,
+            standardise=scale is not None,
             word_vectors="none.txt",
         ),
         model=SIZES,
     )
     task = make_task(seed)
+    task.learned = dataclasses.replace(task.learned, scale=scale)
     meta = {
         "package": "cfmr",
         "role": "best",
@@ -78,6 +81,13 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def encoder(checkpoint) -> Encoder:
     return Encoder.load(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="session")
+def standardising_encoder(tmp_path_factory, store) -> Encoder:
+    scale = ColumnScale.measure(store, list(store.videos())[:40])
+    path = make_checkpoint(tmp_path_factory.mktemp("model") / "standardised.safetensors", 0, scale)
+    return Encoder.load(path, "cpu")
 
 
 @pytest.fixture(scope="session")
