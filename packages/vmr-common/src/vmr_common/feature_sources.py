@@ -84,7 +84,12 @@ class Hdf5Source:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_process": -1, "_sound": set()}
 
-    def _open(self) -> h5py.File:
+    def file(self) -> h5py.File:
+        """The file, open in this process.
+
+        Raises:
+            UserError: if it is missing or not readable.
+        """
         # a handle inherited through fork is closed here (which leaves the parent's alone) and opened anew, so
         # that no two processes share one file position or one library state for the file
         if self._file is not None and self._process == os.getpid():
@@ -100,7 +105,7 @@ class Hdf5Source:
         return self._file
 
     def _dataset(self, video: str) -> tuple[h5py.Dataset, str]:
-        file = self._open()
+        file = self.file()
         where = f"{self.path}: video {video!r}"
         if not self.is_name(video):
             raise UserError(f"{where} is missing (not a name that a data set can have)")
@@ -157,7 +162,7 @@ class Hdf5Source:
             return None
         try:
             name = video if self.key is None else f"{video}/{self.key}"
-            node = h5py.h5d.open(self._open().id, name.encode())
+            node = h5py.h5d.open(self.file().id, name.encode())
             dtype = node.dtype
             if node.shape is None or dtype.kind not in "fiu":
                 return None
@@ -176,18 +181,18 @@ class Hdf5Source:
 
     def has(self, video: str) -> bool:
         """Whether the video is there."""
-        return self.is_name(video) and video in self._open()
+        return self.is_name(video) and video in self.file()
 
     def names(self) -> list[str]:
         """All video ids."""
         try:
-            return list(self._open())
+            return list(self.file())
         except (OSError, RuntimeError) as error:
             raise UserError(f"{self.path}: the list of videos cannot be read ({reason(error)})") from None
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
-        value = self._open().attrs.get("manifest")
+        value = self.file().attrs.get("manifest")
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     def close(self) -> None:
@@ -214,7 +219,8 @@ class FolderSource:
         self.path = path
         self.key = key
 
-    def _file(self, video: str) -> Path | None:
+    def file(self, video: str) -> Path | None:
+        """The file of a video, or None."""
         # an id is a file name, never a way to another folder
         if not video or "\0" in video or os.sep in video or (os.altsep and os.altsep in video):
             return None
@@ -225,7 +231,7 @@ class FolderSource:
         return None
 
     def _existing(self, video: str) -> Path:
-        path = self._file(video)
+        path = self.file(video)
         if path is None:
             raise UserError(f"{self.path}: video {video!r} is missing (no {video}.npy or {video}.npz there)")
         return path
@@ -254,7 +260,7 @@ class FolderSource:
 
     def has(self, video: str) -> bool:
         """Whether the video is there."""
-        return self._file(video) is not None
+        return self.file(video) is not None
 
     def names(self) -> list[str]:
         """All video ids."""

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError
 from vmr_common.feature_sources import Hdf5Source, Source, open_source
 from vmr_common.files import atomic_path
-from vmr_common.manifest import Manifest, creator, merge_manifests, parse_manifest
+from vmr_common.manifest import MANIFEST, Manifest, creator, merge_manifests, parse_manifest
 from vmr_common.timeline import pooling_bounds
 
 __all__ = ["FeatureStore", "Manifest", "PooledFeatures", "check_store", "creator", "pool", "write_features"]
 
 Features = NDArray[np.float32]
 Paths = str | Path | Sequence[str | Path]
-MANIFEST = "manifest"
 
 
 class FeatureStore:

@@ -119,12 +119,13 @@ class LmdbSource:
 
     def _value(self, video: str) -> tuple[io.BytesIO, str]:
         where = f"{self.path}: video {video!r}"
-        value = self._get(video)
+        value = self.entry(video)
         if value is None:
             raise UserError(f"{where} is missing (the LMDB holds {self._count()} entries)")
         return io.BytesIO(value), where
 
-    def _get(self, video: str) -> bytes | None:
+    def entry(self, video: str) -> bytes | None:
+        """The bytes stored for a video (or query), or None."""
         lmdb, environment = _package(self.path), self._environment()
         try:
             # a copy, so that the array outlives the transaction and the environment
@@ -156,7 +157,7 @@ class LmdbSource:
 
     def has(self, video: str) -> bool:
         """Whether there is an entry of that name."""
-        return self._get(video) is not None
+        return self.entry(video) is not None
 
     def names(self) -> list[str]:
         """All ids."""

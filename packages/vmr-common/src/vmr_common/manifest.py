@@ -11,6 +11,9 @@ from typing import Any
 
 from vmr_common.errors import UserError
 
+MANIFEST = "manifest"
+"""Name of the attribute of an HDF5 file that holds its manifest."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:

@@ -21,7 +21,8 @@ DEFAULT_KEYS = ("features", "image_embeddings", "token_features", "last_hidden_s
 SENTENCE_KEYS = ("cls_features", "eot_features")
 """Two names of the vector of a whole sentence, ``(D,)`` or ``(1, D)``: each stands in for the other."""
 
-_STRAY = "allow_pickle"  # an argument that some writers stored as an array by mistake
+STRAY = "allow_pickle"
+"""Name of an array that some writers stored by mistake: it was meant as an argument."""
 
 
 def read_array(file: str | IO[bytes], key: str | None, where: str) -> tuple[NDArray[Any], str]:
@@ -68,7 +69,7 @@ def _names(archive: zipfile.ZipFile) -> list[str]:
 
 def _choose(names: Sequence[str], key: str | None, where: str) -> str:
     if key is None:
-        known = [name for name in names if name != _STRAY]
+        known = [name for name in names if name != STRAY]
         wanted = [*DEFAULT_KEYS, *(known if len(known) == 1 else [])]
     else:
         wanted = [key, *(SENTENCE_KEYS if key in SENTENCE_KEYS else ())]

@@ -21,6 +21,8 @@ __all__ = [
     "Vocabulary",
     "WordVectors",
     "content_scores",
+    "ego4d_text",
+    "mad_text",
     "split_sentences",
     "tag_score",
     "tokenize",
@@ -243,3 +245,32 @@ class Vocabulary:
     def id(self, word: str) -> int:
         """The id of a word, 0 if it is unknown. Case counts: lower-case tokens first."""
         return self._ids.get(word, 0)
+
+
+def ego4d_text(text: str) -> str:
+    """A sentence as the long-video methods encode it on Ego4D: in lower case, with one question mark at its end.
+
+    Full stops, then blanks, then question marks are taken from both ends first. Source: the released converters of
+    CONE and RGNet.
+
+    Example:
+        >>> ego4d_text("Where is the mug ?")
+        'where is the mug ?'
+    """
+    return _stripped(text).lower() + "?"
+
+
+def mad_text(text: str) -> str:
+    """A sentence as the long-video methods encode it on MAD: the case kept, with one full stop at its end.
+
+    Ends are stripped as in `ego4d_text`.
+
+    Example:
+        >>> mad_text(" SOMEONE sits down.")
+        'SOMEONE sits down.'
+    """
+    return _stripped(text) + "."
+
+
+def _stripped(text: str) -> str:
+    return text.strip(".").strip(" ").strip("?")
