@@ -1,0 +1,279 @@
+"""How object features lie in HDF5 files, and the manifest that says what made them. Use `objects.ObjectStore`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+from vmr_common.feature_checks import as_float32, reason
+
+Floats = NDArray[np.float32]
+BOX = 4
+FEATURES, CONFIDENCE, BOXES = "features", "confidence", "boxes"
+# the released loader that takes videos as long as they are reads three groups, each keyed by video
+BY_KIND = ("feats", "confidence", "bbox")
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectFrames:
+    """The objects of a video's frames.
+
+    Attributes:
+        features: ``(F, O, D)`` float32.
+        confidence: ``(F, O)`` float32; 0 where a frame has fewer than O objects. What counts as an object is
+            the caller's threshold.
+        boxes: ``(F, O, 4)`` float32, in the order and units that the manifest says.
+    """
+
+    features: Floats
+    confidence: Floats
+    boxes: Floats
+
+    def __len__(self) -> int:
+        """The number of frames F."""
+        return len(self.features)
+
+    @property
+    def objects(self) -> int:
+        """The number of object slots O."""
+        return int(self.features.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectManifest:
+    """What made a file of object features. A field that is not known is None.
+
+    Attributes:
+        detector: Network, its training data and weights in words, e.g. ``Faster R-CNN, ResNet-101, Visual Genome``.
+        weights_hash: SHA-256 of the detector's weights.
+        box_order: What the four numbers of a box are, e.g. ``x1 y1 x2 y2``.
+        box_units: ``normalised`` (fractions of the picture's width and height) or ``pixels``.
+        frame_sampling: Which frames of the video the detector saw, in words.
+        frames: Frames per video; None also where videos differ.
+        objects: Object slots per frame.
+        object_order: Order of the slots of a frame, e.g. ``falling confidence``.
+        dim: Width D of a feature.
+        dtype: Type of the features in the file.
+        source: Where the videos or original features come from.
+        creator: Program and version that wrote the file.
+    """
+
+    detector: str | None = None
+    weights_hash: str | None = None
+    box_order: str | None = None
+    box_units: str | None = None
+    frame_sampling: str | None = None
+    frames: int | None = None
+    objects: int | None = None
+    object_order: str | None = None
+    dim: int | None = None
+    dtype: str | None = None
+    source: str | None = None
+    creator: str | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> ObjectManifest:
+        """A manifest from JSON values.
+
+        Raises:
+            UserError: for a field that these manifests do not have; names the known ones.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UserError(
+                f"{where}: unknown field {unknown[0]!r}, a manifest of object features has {', '.join(known)}"
+            )
+        return cls(**values)
+
+    def check(self, expected: Mapping[str, Any] | ObjectManifest, where: str = "object features") -> None:
+        """Compares with what a configuration was made for; a field that is None on either side is skipped.
+
+        Raises:
+            UserError: naming the field, what the file says and what the configuration expects.
+        """
+        if not isinstance(expected, ObjectManifest):
+            expected = ObjectManifest.from_mapping(expected, "expected manifest")
+        for field in dataclasses.fields(self):
+            found, wanted = getattr(self, field.name), getattr(expected, field.name)
+            if found is not None and wanted is not None and found != wanted:
+                raise UserError(
+                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
+                )
+
+
+ASSUMED = ObjectManifest(
+    box_order="x1 y1 x2 y2", box_units="normalised", object_order="falling confidence", frames=256
+)
+"""What is assumed of a file in the released layout, of which neither paper nor code says any of this: 256 is in the
+file names, the figure says "normalized position", and the slots are taken from the front."""
+
+
+def parse_object_manifest(text: str, where: str) -> ObjectManifest:
+    """A manifest from its JSON text.
+
+    Raises:
+        UserError: if it is not a JSON object with the fields of `ObjectManifest`.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the manifest is not a JSON object")
+    return ObjectManifest.from_mapping(values, f"{where}: manifest")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One video in an open file: three data sets, or one whose last axis is features, confidence, box.
+
+    Attributes:
+        features: ``(F, K, D)``, or ``(F, K, D + 5)`` if `parts` is None.
+        parts: Confidence ``(F, K)`` and boxes ``(F, K, 4)``.
+        where: Begins the message of an error.
+    """
+
+    features: h5py.Dataset
+    parts: tuple[h5py.Dataset, h5py.Dataset] | None
+    where: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(F, K, D)."""
+        frames, objects, width = self.features.shape
+        return frames, objects, width - (0 if self.parts else 1 + BOX)
+
+    def read(self, rows: slice | NDArray[np.int64], objects: int, *, check: bool) -> ObjectFrames:
+        """The first `objects` slots of some frames.
+
+        Args:
+            rows: A slice, or frame numbers (any order, repetitions allowed).
+            objects: At most K.
+            check: Whether to look for values that are not finite.
+
+        Raises:
+            UserError: if the file is damaged, or holds NaN or infinity.
+        """
+        try:
+            packed, *parts = (
+                _rows(dataset, rows, objects) for dataset in (self.features, *(self.parts or ()))
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.where} cannot be read ({reason(error)})") from None
+        if check:
+            for name, values in zip((FEATURES, CONFIDENCE, BOXES), (packed, *parts), strict=False):
+                _check_finite(values, self.where if not parts else f"{self.where}, {name}")
+        if parts:
+            return ObjectFrames(packed, *parts)
+        width = packed.shape[-1] - 1 - BOX
+        return ObjectFrames(packed[..., :width], packed[..., width], packed[..., width + 1 :])
+
+
+def _rows(dataset: h5py.Dataset, rows: slice | NDArray[np.int64], objects: int) -> Floats:
+    if isinstance(rows, slice):
+        return as_float32(dataset[rows, :objects])
+    # frame by frame: HDF5 takes a list of rows apart into single ones as well, only slower
+    wanted, places = np.unique(rows, return_inverse=True)
+    values = np.empty((len(wanted), objects, *dataset.shape[2:]), dataset.dtype)
+    for place, row in enumerate(wanted.tolist()):
+        dataset.read_direct(values, np.s_[row, :objects], np.s_[place])
+    return as_float32(values[places] if len(places) != len(wanted) else values)
+
+
+def _check_finite(values: Floats, where: str) -> None:
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.dot(flat, flat)
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        frame, slot = (int(n) for n in np.argwhere(~np.isfinite(values))[0][:2])
+        raise UserError(
+            f"{where} holds NaN or infinity (first in frame {frame}, object {slot}), expected finite numbers"
+        )
+
+
+def video_names(file: h5py.File) -> list[str]:
+    """The ids of all videos of an object file, in any of the layouts."""
+    return list(_videos(file))
+
+
+def has_video(file: h5py.File, video: str) -> bool:
+    """Whether an object file, in any of the layouts, has a video."""
+    return video in _videos(file)
+
+
+def _videos(file: h5py.File) -> h5py.Group:
+    """The group whose entries are named by the videos."""
+    return file[BY_KIND[0]] if _is_by_kind(file) else file
+
+
+def _is_by_kind(file: h5py.File) -> bool:
+    """Whether the file holds one group per kind of array instead of one entry per video."""
+    return all(isinstance(file.get(name), h5py.Group) for name in BY_KIND)
+
+
+def stored(file: h5py.File, video: str, where: str) -> Stored:
+    """The data sets of a video after checking that they belong together.
+
+    Raises:
+        UserError: beginning with `where`, if the video is missing or the file holds something else.
+    """
+    videos = _videos(file)
+    node = videos.get(video)
+    if node is None:
+        raise UserError(f"{where} is missing (the file holds {len(videos)} videos)")
+    if _is_by_kind(file):
+        return _from_parts([file[name].get(video) for name in BY_KIND], BY_KIND, where)
+    if isinstance(node, h5py.Group):
+        names = (FEATURES, CONFIDENCE, BOXES)
+        return _from_parts([node.get(name) for name in names], names, where)
+    if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.shape[2] <= 1 + BOX:
+        found = f"an array of shape {node.shape}" if isinstance(node, h5py.Dataset) else "no array"
+        raise UserError(
+            f"{where} holds {found}, expected object features: an array (frames, objects, features + 5), "
+            f"or a group with {FEATURES}, {CONFIDENCE} and {BOXES}"
+        )
+    _check_numbers(node, where)
+    return Stored(_uncached(node), None, where)
+
+
+def _from_parts(nodes: list[Any], names: tuple[str, ...], where: str) -> Stored:
+    for name, node in zip(names, nodes, strict=True):
+        if not isinstance(node, h5py.Dataset):
+            raise UserError(f"{where} has no data set {name!r}, expected {', '.join(names)}")
+        _check_numbers(node, f"{where}, {name}")
+    features, confidence, boxes = nodes
+    shape = features.shape
+    if len(shape) != 3 or confidence.shape != shape[:2] or boxes.shape != (*shape[:2], BOX):
+        raise UserError(
+            f"{where} has {names[0]} {shape}, {names[1]} {confidence.shape} and {names[2]} {boxes.shape}, "
+            "expected (F, O, D), (F, O) and (F, O, 4)"
+        )
+    return Stored(_uncached(features), (confidence, boxes), where)
+
+
+def _check_numbers(node: h5py.Dataset, where: str) -> None:
+    if node.dtype.kind not in "fiu":
+        raise UserError(f"{where} holds values of type {node.dtype}, expected numbers")
+    if not node.shape or 0 in node.shape:
+        raise UserError(f"{where} has shape {node.shape}, expected at least one frame, object and feature")
+
+
+def _uncached(node: h5py.Dataset) -> h5py.Dataset:
+    """The data set without HDF5's chunk cache, which would read whole chunks where half of each is wanted.
+
+    Compressed chunks come whole anyway and keep the cache.
+    """
+    if node.chunks is None or node.compression is not None:
+        return node
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(1, 0, 1.0)
+    return h5py.Dataset(h5py.h5d.open(node.file.id, node.name.encode(), access))
