@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from vmr_common.errors import UserError
 
@@ -16,7 +16,40 @@ MANIFEST = "manifest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Facts:
+    """What made a file: the base of frozen dataclasses whose fields are None where something is not known."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Self:
+        """A manifest from JSON values.
+
+        Raises:
+            UserError: for a field that manifests do not have; names the known ones.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UserError(f"{where}: unknown field {unknown[0]!r}, a manifest has {', '.join(known)}")
+        return cls(**values)
+
+    def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
+        """Compares with what a configuration was made for; a field that is None on either side is skipped.
+
+        Raises:
+            UserError: naming the field, what the file says and what the configuration expects.
+        """
+        if not isinstance(expected, type(self)):
+            expected = self.from_mapping(expected, "expected manifest")
+        for field in dataclasses.fields(self):
+            found, wanted = getattr(self, field.name), getattr(expected, field.name)
+            if found is not None and wanted is not None and found != wanted:
+                raise UserError(
+                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Facts):
     """What made a feature file. A field that is not known is None.
 
     Attributes:
@@ -43,40 +76,24 @@ class Manifest:
     source: str | None = None
     creator: str | None = None
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Manifest:
-        """A manifest from JSON values.
 
-        Raises:
-            UserError: for a field that manifests do not have; names the known ones.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise UserError(f"{where}: unknown field {unknown[0]!r}, a manifest has {', '.join(known)}")
-        return cls(**values)
-
-    def check(self, expected: Mapping[str, Any] | Manifest, where: str = "features") -> None:
-        """Compares with what a configuration was made for; a field that is None on either side is skipped.
-
-        Raises:
-            UserError: naming the field, what the file says and what the configuration expects.
-        """
-        if not isinstance(expected, Manifest):
-            expected = Manifest.from_mapping(expected, "expected manifest")
-        for field in dataclasses.fields(self):
-            found, wanted = getattr(self, field.name), getattr(expected, field.name)
-            if found is not None and wanted is not None and found != wanted:
-                raise UserError(
-                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
-                )
+Kind = TypeVar("Kind", bound=Facts)
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """A manifest from its JSON text.
+    """The manifest of a feature file from its JSON text.
 
     Raises:
         UserError: if it is not a JSON object with a manifest's fields.
+    """
+    return parse_facts(text, where, Manifest)
+
+
+def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
+    """A manifest of any kind from its JSON text.
+
+    Raises:
+        UserError: if it is not a JSON object with the fields of `kind`.
     """
     try:
         values = json.loads(text)
@@ -84,7 +101,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
         values = None
     if not isinstance(values, dict):
         raise UserError(f"{where}: the manifest is not a JSON object")
-    return Manifest.from_mapping(values, f"{where}: manifest")
+    return kind.from_mapping(values, f"{where}: manifest")
 
 
 def merge_manifests(manifests: Sequence[Manifest | None]) -> Manifest | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.feature_checks import as_float32, reason
+from vmr_common.manifest import Facts
 
 Floats = NDArray[np.float32]
 BOX = 4
@@ -48,7 +46,7 @@ class ObjectFrames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectManifest:
+class ObjectManifest(Facts):
     """What made a file of object features. A field that is not known is None.
 
     Attributes:
@@ -79,57 +77,12 @@ class ObjectManifest:
     source: str | None = None
     creator: str | None = None
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> ObjectManifest:
-        """A manifest from JSON values.
-
-        Raises:
-            UserError: for a field that these manifests do not have; names the known ones.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise UserError(
-                f"{where}: unknown field {unknown[0]!r}, a manifest of object features has {', '.join(known)}"
-            )
-        return cls(**values)
-
-    def check(self, expected: Mapping[str, Any] | ObjectManifest, where: str = "object features") -> None:
-        """Compares with what a configuration was made for; a field that is None on either side is skipped.
-
-        Raises:
-            UserError: naming the field, what the file says and what the configuration expects.
-        """
-        if not isinstance(expected, ObjectManifest):
-            expected = ObjectManifest.from_mapping(expected, "expected manifest")
-        for field in dataclasses.fields(self):
-            found, wanted = getattr(self, field.name), getattr(expected, field.name)
-            if found is not None and wanted is not None and found != wanted:
-                raise UserError(
-                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
-                )
-
 
 ASSUMED = ObjectManifest(
     box_order="x1 y1 x2 y2", box_units="normalised", object_order="falling confidence", frames=256
 )
 """What is assumed of a file in the released layout, of which neither paper nor code says any of this: 256 is in the
 file names, the figure says "normalized position", and the slots are taken from the front."""
-
-
-def parse_object_manifest(text: str, where: str) -> ObjectManifest:
-    """A manifest from its JSON text.
-
-    Raises:
-        UserError: if it is not a JSON object with the fields of `ObjectManifest`.
-    """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: the manifest is not a JSON object")
-    return ObjectManifest.from_mapping(values, f"{where}: manifest")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vmr_common.errors import UserError
 from vmr_common.feature_checks import reason
 from vmr_common.feature_sources import Hdf5Source
 from vmr_common.files import atomic_path
-from vmr_common.manifest import MANIFEST
+from vmr_common.manifest import MANIFEST, parse_facts
 from vmr_common.object_files import (
     ASSUMED,
     BOX,
@@ -28,7 +28,6 @@ from vmr_common.object_files import (
     ObjectManifest,
     Stored,
     has_video,
-    parse_object_manifest,
     stored,
     video_names,
 )
@@ -171,7 +170,7 @@ class ObjectStore:
             UserError: if it is not readable.
         """
         text = self._source.manifest_text()
-        return None if text is None else parse_object_manifest(text, str(self.path))
+        return None if text is None else parse_facts(text, str(self.path), ObjectManifest)
 
     def close(self) -> None:
         """Closes the file of this process; a later access opens it again."""
