@@ -1,0 +1,199 @@
+"""The schema of an RGNet configuration; every field says its meaning and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vmr_common.errors import require
+from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.training.config import OptimConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the network."""
+
+    hidden: int = 256
+    """Model width D, a multiple of `heads` and of 4."""
+    heads: int = 8
+    """Attention heads."""
+    inner: int = 2048
+    """Width inside feed-forward nets."""
+    cross_layers: int = 2
+    """Layers in which frames read the text."""
+    self_layers: int = 2
+    """Layers in which the frames of a window and its retrieval token read each other."""
+    decoder_layers: int = 6
+    """Decoder layers."""
+    queries: int = 5
+    """Candidate moments Q per window."""
+    input_dropout: float = 0.5
+    """Dropout in the projections of the features."""
+    dropout: float = 0.1
+    """Dropout everywhere else."""
+    position_temperature: float = 10_000.0
+    """Temperature of the frames' sine positions."""
+    gate_temperature: float = 0.3
+    """Temperature of the soft frame gate in training."""
+    adapter: bool = False
+    """Whether an adapter brings frames nearer to sentences for the matching score."""
+
+    def __post_init__(self) -> None:
+        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0 and self.hidden % 4 == 0
+        require(
+            fits, "model.hidden", self.hidden, f"a positive multiple of 4 and of model.heads ({self.heads})"
+        )
+        for name in ("inner", "cross_layers", "self_layers", "decoder_layers", "queries"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        for name in ("input_dropout", "dropout"):
+            require(
+                0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a probability below 1"
+            )
+        for name in ("position_temperature", "gate_temperature"):
+            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights and margins of the objective, and which windows stand against each other."""
+
+    negatives: Literal["contrast", "window"] = "contrast"
+    """`contrast`: every text of a batch meets every window of it; `window`: each text also meets one window of
+    its own video that does not hold the moment."""
+    span: float = 10.0
+    """Weight of the distance of (centre, width), in loss and matching."""
+    giou: float = 1.0
+    """Weight of the generalised overlap, in loss and matching."""
+    label: float = 4.0
+    """Weight of the classification of candidates, in loss and matching."""
+    background: float = 0.1
+    """Weight of a background candidate inside the classification."""
+    saliency: float = 1.0
+    """Weight of the frames' saliency."""
+    retrieval: float = 1.0
+    """Weight of the retrieval of the window; 0 leaves the retrieval head as it is."""
+    adapter: float = 1.0
+    """Weight of the adapter's contrast, where the model has an adapter."""
+    margin: float = 0.2
+    """Margin of the hinges of saliency and retrieval."""
+    temperature: float = 0.07
+    """Temperature of the contrasts."""
+
+    def __post_init__(self) -> None:
+        for name in ("span", "giou", "label", "background", "saliency", "retrieval", "adapter", "margin"):
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+        require(self.temperature > 0, "loss.temperature", self.temperature, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Queries, features, and how a long video is cut."""
+
+    splits: SplitsConfig
+    """Queries to learn from, to choose the epoch on, and to report on."""
+    features: FeaturesConfig
+    """Frame features of the videos, one row per `seconds_per_row`; used as they are."""
+    seconds_per_row: float
+    """Seconds between two feature rows."""
+    window: int
+    """Frames W of a window; windows start every W // 2 frames."""
+    max_tokens: int = 20
+    """Tokens kept per query."""
+    word_vectors: str | None = None
+    """GloVe text file, relative to the data root, from which queries get their tokens; or use `query_features`."""
+    query_features: str | None = None
+    """Token features and sentence vectors by query id: HDF5 file or folder of npz files, relative to the data root."""
+    token_dim: int
+    """Width of a token."""
+    sentence_dim: int = 0
+    """Width of the sentence vectors, that of the frames; 0: there are none, and moments are ranked without a
+    matching score."""
+    standardise: bool = False
+    """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
+    (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
+
+    def __post_init__(self) -> None:
+        require(self.seconds_per_row > 0, "data.seconds_per_row", self.seconds_per_row, "positive seconds")
+        require(self.window >= 2, "data.window", self.window, "at least 2 frames")
+        require(self.max_tokens >= 1, "data.max_tokens", self.max_tokens, "at least 1")
+        require(self.token_dim >= 1, "data.token_dim", self.token_dim, "at least 1")
+        both = (self.word_vectors is None) != (self.query_features is None)
+        require(both, "data.word_vectors", self.word_vectors, "either this or data.query_features")
+        known = self.sentence_dim in (0, self.features.dim)
+        require(
+            known, "data.sentence_dim", self.sentence_dim, f"0 or data.features.dim ({self.features.dim})"
+        )
+        vectors = self.sentence_dim == 0 or self.query_features is not None
+        require(
+            vectors,
+            "data.sentence_dim",
+            self.sentence_dim,
+            "0 with data.word_vectors, which give no sentence vectors",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How a long video is searched."""
+
+    windows: int = 20
+    """Windows K per query that are decoded, the best by retrieval score."""
+    coarse_windows: int = 0
+    """Windows per query that are looked at by the network at all, the best by similarity of frames and sentence; 0:
+    all. Needs sentence vectors."""
+    matching_by_retrieval: bool = True
+    """Whether the matching score is multiplied with the window's retrieval score (Ego4D yes, MAD no)."""
+    before_nms: int = 200
+    """Moments that enter the suppression."""
+    nms: float = 0.5
+    """Largest overlap of two moments that are kept."""
+    keep: int = 100
+    """Moments kept per query."""
+    pairs_at_once: int = 16
+    """Windows that pass through the network together; memory grows with it, results do not change."""
+    cached_videos: int = 2
+    """Videos whose projections are kept between batches."""
+
+    def __post_init__(self) -> None:
+        for name in ("windows", "before_nms", "keep", "pairs_at_once", "cached_videos"):
+            require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), "at least 1")
+        require(self.coarse_windows >= 0, "search.coarse_windows", self.coarse_windows, "0 or more")
+        require(0 <= self.nms <= 1, "search.nms", self.nms, "an overlap in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """An RGNet run."""
+
+    name: str = "shapes-long"
+    """Name of the run folder."""
+    quirks: Literal["released", "fixed"] = "fixed"
+    """`released`: the cross attention reads the padding of another pair of the batch, as in the authors' code,
+    so that results depend on batch mates (needed for their numbers); `fixed`: each pair reads its own."""
+    init: str | None = None
+    """A checkpoint or run folder whose weights training starts from."""
+    protocols: list[str] = field(default_factory=lambda: ["strict"])
+    """Evaluation protocols of the tables; the first one chooses the epoch."""
+    data: DataConfig
+    """Queries, features and windows."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes of the network."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Weights of the objective."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """How a long video is searched."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        if self.search.coarse_windows or self.model.adapter:
+            key = "search.coarse_windows" if self.search.coarse_windows else "model.adapter"
+            require(
+                self.data.sentence_dim > 0,
+                key,
+                "on",
+                "0 / false, because the queries have no sentence vectors in the space of the frames (data.sentence_dim 0)",
+            )

@@ -1,0 +1,298 @@
+"""The RG-Encoder: frames read the text, a retrieval token and a gate per frame, frames read each other.
+
+Paper section 3.2; shapes as in `rgnet.attention`. A *pair* is a text with a window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rgnet.attention import CrossAttention, FrameAttention, TextMemory
+
+
+def sine_positions(mask: Tensor, dim: int, temperature: float) -> Tensor:
+    """Positions of frames relative to their window's length, ``(..., V, D)`` float32.
+
+    The t-th of n valid frames lies at ``2 pi t / n``; column j holds its sine (even j) or cosine (odd j) at the
+    frequency ``temperature ** (-2 (j // 2) / D)``. Padding has the position of the last valid frame.
+
+    Args:
+        mask: ``(..., V)`` bool, True = valid, valid frames first, at least one.
+        dim: Width D.
+        temperature: Of the frequencies.
+    """
+    count = mask.cumsum(-1, dtype=torch.float32)
+    angle = count / (count[..., -1:] + 1e-6) * (2 * math.pi)
+    return sine_code(angle, dim, temperature)
+
+
+def sine_code(angle: Tensor, dim: int, temperature: float) -> Tensor:
+    """Sines and cosines in turn of ``(...)`` angles at falling frequencies, ``(..., dim)``."""
+    column = torch.arange(dim, device=angle.device)
+    frequency = temperature ** (-(2 * (column // 2)).float() / dim)
+    phase = angle[..., None] * frequency
+    return torch.where(column % 2 == 0, phase.sin(), phase.cos())
+
+
+class InputProjection(nn.Module):
+    """Features to the model's width: ``W2 drop(LN(ReLU(W1 drop(LN(x)))))``."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.linear1 = nn.LayerNorm(dim), nn.Linear(dim, hidden)
+        self.norm2, self.linear2 = nn.LayerNorm(hidden), nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., D_in)`` to ``(..., D)``."""
+        x = self.linear1(self.dropout(self.norm1(x))).relu()
+        return self.linear2(self.dropout(self.norm2(x)))
+
+
+class FeedForward(nn.Module):
+    """``W2 drop(ReLU(W1 x))``."""
+
+    def __init__(self, dim: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1, self.linear2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
+        self.dropout = nn.Dropout(dropout)
+        for linear in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., D)`` to ``(..., D)``."""
+        return self.linear2(self.dropout(self.linear1(x).relu()))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """G texts as the encoder reads them.
+
+    Attributes:
+        mask: ``(G, T)`` bool, True = word.
+        layers: One per cross-attention layer.
+    """
+
+    mask: Tensor
+    layers: tuple[TextMemory, ...]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Projected frames, before any text. The first axis is 1 where all texts share the windows.
+
+    Attributes:
+        x: ``(G or 1, M, V, D)``.
+        positions: As `x`, or ``(1, 1, V, D)`` for windows of one length.
+        mask: ``(G or 1, M, V)`` bool, True = valid; None where no window is padded.
+        query: ``(G or 1, M, V, D)`` queries of the first cross-attention layer, or None to have them folded
+            into the text.
+    """
+
+    x: Tensor
+    positions: Tensor
+    mask: Tensor | None
+    query: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N = G * M pairs (text-major) before the last self-attention layer.
+
+    Attributes:
+        states: ``(N, 1 + V, D)``, the retrieval token first.
+        positions: ``(N or 1, 1 + V, D)``.
+        mask: ``(N, 1 + V)`` bool, or None.
+        gate: ``(N, V)`` 0 or 1 per frame; in training its gradient is that of the soft gate.
+        lowered: ``(N, 1 + V)`` 1 at unselected frames, no gradient.
+    """
+
+    states: Tensor
+    positions: Tensor
+    mask: Tensor | None
+    gate: Tensor
+    lowered: Tensor
+
+    def pick(self, rows: Tensor) -> Encoded:
+        """Some of the pairs."""
+        return Encoded(
+            self.states[rows],
+            self.positions if len(self.positions) == 1 else self.positions[rows],
+            None if self.mask is None else self.mask[rows],
+            self.gate[rows],
+            self.lowered[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the frame sampler decided: `hard` ``(N, 1 + V)`` 0 or 1, `weight` the same with the soft gradient."""
+
+    hard: Tensor
+    weight: Tensor
+
+
+class CrossLayer(nn.Module):
+    """Frames read the text; the residual is taken before the first norm and the second one closes the layer."""
+
+    def __init__(self, dim: int, heads: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = CrossAttention(dim, heads, dropout)
+        self.feed_forward = FeedForward(dim, inner, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, windows: Windows, text: TextMemory, words: Tensor) -> Tensor:
+        """``(G, M, V, D)`` frames that have read their text; see `CrossAttention.forward` for `words`."""
+        with_positions = windows.x if windows.query is not None else windows.x + windows.positions
+        read = self.attention(with_positions, text, words, windows.query)
+        x = windows.x + self.dropout(read)  # (G, M, V, D)
+        return self.norm2(x + self.dropout(self.feed_forward(self.norm1(x))))
+
+
+class SelfLayer(nn.Module):
+    """Post-norm encoder layer over the retrieval token and the frames; it can compute some rows alone."""
+
+    def __init__(self, dim: int, heads: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = FrameAttention(dim, heads, dropout)
+        self.feed_forward = FeedForward(dim, inner, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Encoded, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
+        """Rows `first` up to `end` of the layer's output, ``(N, end - first, D)``."""
+        rows = slice(first, end)
+        states = x.states[:, rows]
+        mixed = self.attention(
+            states + x.positions[:, rows],
+            keys,
+            values,
+            mask=x.mask,
+            # the token, row 0, is never lowered
+            lowered=None if end == 1 else x.lowered[:, rows],
+            first=first,
+        )
+        states = self.norm1(states + self.dropout(mixed))
+        return self.norm2(states + self.dropout(self.feed_forward(states)))
+
+
+class RGEncoder(nn.Module):
+    """Text-to-video cross attention, frame sampler and self attention (paper section 3.2).
+
+    Its result is taken in two steps, because most pairs are needed for their retrieval token only: `encode` runs
+    all layers but the last, `summarise` the last one for the token, `complete` the last one for the frames.
+
+    Args:
+        dim: Model width D.
+        heads: Attention heads.
+        inner: Width inside feed-forward nets.
+        cross_layers: Layers in which frames read the text.
+        self_layers: Layers in which frames read each other, at least 1.
+        dropout: After and inside every sub-block.
+        temperature: Of the soft gate in training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        inner: int,
+        *,
+        cross_layers: int,
+        self_layers: int,
+        dropout: float,
+        temperature: float,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.token, self.token_position = nn.Parameter(torch.randn(dim)), nn.Parameter(torch.randn(dim))
+        self.cross_layers = nn.ModuleList(CrossLayer(dim, heads, inner, dropout) for _ in range(cross_layers))
+        self.gate = nn.Linear(dim, 1)
+        nn.init.xavier_uniform_(self.gate.weight)
+        self.self_layers = nn.ModuleList(SelfLayer(dim, heads, inner, dropout) for _ in range(self_layers))
+
+    def read(self, text: Tensor, mask: Tensor) -> Texts:
+        """What the cross-attention layers need of projected texts ``(G, T, D)`` with ``(G, T)`` masks."""
+        return Texts(mask, tuple(layer.attention.read(text) for layer in self.cross_layers))
+
+    def first_query(self, x: Tensor, *, bias: bool) -> Tensor:
+        """The first layer's query projection of ``(..., D)``; positions and frames may be projected apart."""
+        return self.cross_layers[0].attention.project(x, 0, bias=bias)
+
+    def fuse(self, texts: Texts, windows: Windows, words: Tensor | None = None) -> Tensor:
+        """Frames that have read their text, ``(G, M, V, D)``.
+
+        Args:
+            texts: G texts.
+            windows: M windows each.
+            words: Which words a frame may look at (see `CrossAttention.forward`); None: all of its text.
+        """
+        if words is None:
+            words = texts.mask[:, None, None, None]
+        for layer, text in zip(self.cross_layers, texts.layers, strict=True):
+            windows = Windows(layer(windows, text, words), windows.positions, windows.mask)
+        return windows.x
+
+    def sample(self, states: Tensor, uniform: Tensor | None) -> Gate:
+        """Which frames are selected: the sign of a linear gate; in training with logistic noise.
+
+        Args:
+            states: ``(N, 1 + V, D)``.
+            uniform: ``(N, 1 + V)`` draws from [0, 1) in training; None draws them.
+        """
+        logits = self.gate(states)[..., 0]  # (N, 1 + V)
+        if not self.training:
+            hard = (logits >= 0).to(states.dtype)
+            return Gate(hard, hard)
+        drawn = torch.rand_like(logits) if uniform is None else uniform
+        noise = (drawn + 1e-8).log() - (1 - drawn + 1e-8).log()
+        soft = ((logits + noise) / self.temperature).sigmoid()
+        hard = (soft >= 0.5).to(soft.dtype)
+        return Gate(hard, (hard - soft).detach() + soft)
+
+    def encode(
+        self, texts: Texts, windows: Windows, *, words: Tensor | None = None, uniform: Tensor | None = None
+    ) -> Encoded:
+        """All pairs of G texts with M windows each, up to but without the last layer; arguments as above."""
+        fused = self.fuse(texts, windows, words).flatten(0, 1)  # (N, V, D)
+        x = self.with_token(fused, windows, uniform)
+        for layer in self.self_layers[:-1]:
+            keys, values = layer.attention.keys_values(x.states, x.positions)
+            states = layer(x, keys, values, 0, x.states.shape[1])
+            x = Encoded(states, x.positions, x.mask, x.gate, x.lowered)
+        return x
+
+    def with_token(self, fused: Tensor, windows: Windows, uniform: Tensor | None) -> Encoded:
+        """The sequences of N pairs: the retrieval token before the frames, and which frames are selected."""
+        pairs, dim = len(fused), fused.shape[-1]
+        states = torch.cat([self.token.expand(pairs, 1, dim), fused], 1)  # (N, 1 + V, D)
+        where = windows.positions.flatten(0, 1)
+        if len(where) not in (1, pairs):  # windows shared by all texts
+            where = where.repeat(pairs // len(where), 1, 1)
+        positions = torch.cat([self.token_position.expand(len(where), 1, dim), where], 1)
+        mask = windows.mask
+        if mask is not None:
+            mask = mask.flatten(0, 1)
+            mask = mask.repeat(pairs // len(mask), 1)
+            mask = torch.cat([mask.new_ones(pairs, 1), mask], 1)
+        gate = self.sample(states, uniform)
+        lowered = 1 - gate.hard.detach()
+        lowered = torch.cat([torch.zeros_like(lowered[:, :1]), lowered[:, 1:]], 1)
+        return Encoded(states, positions, mask, gate.weight[:, 1:], lowered)
+
+    def summarise(self, x: Encoded) -> Tensor:
+        """The encoded retrieval token ``(N, D)``: the last layer for one row."""
+        layer = self.self_layers[-1]
+        return layer(x, *layer.attention.keys_values(x.states, x.positions), 0, 1)[:, 0]
+
+    def complete(self, x: Encoded, token: Tensor) -> Tensor:
+        """The frames ``(N, V, D)`` after the last layer, the token `token` ``(N, D)`` added to the selected ones."""
+        layer = self.self_layers[-1]
+        keys, values = layer.attention.keys_values(x.states, x.positions)
+        frames = layer(x, keys, values, 1, x.states.shape[1])
+        return frames + x.gate[..., None] * token[:, None]

@@ -1,0 +1,199 @@
+"""The network: projections, encoder, decoder and heads (paper section 3).
+
+Shapes: b items of a batch, V frames, T words, D model width, Q candidates per window, L decoder layers. Spans are
+(centre, width) fractions of the window's true length; class 0 is the foreground.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rgnet.config import ModelConfig
+from rgnet.decoder import MLP, Decoded, Decoder, logit
+from rgnet.encoder import Encoded, InputProjection, RGEncoder, Texts, Windows, sine_positions
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts: `vectors` ``(b, T, E)`` float32, unit length, zero padded; `mask` ``(b, T)`` bool, True = word."""
+
+    vectors: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Windows: `features` ``(b, V, F)`` float32, zero padded at the end; `mask` ``(b, V)`` bool, True = valid."""
+
+    features: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a pass over b texts with their windows gives.
+
+    Attributes:
+        logits: ``(L, b, Q, 2)`` class logits of every decoder layer, last one last.
+        spans: ``(L, b, Q, 2)``.
+        retrieval: ``(b,)`` retrieval logits; ``(b, b)`` (text, window) where every text met every window.
+        saliency: ``(b, V)`` frame saliency; values at padding mean nothing.
+        selected: ``(N, V)`` hard frame gate of every pair, 0 or 1.
+    """
+
+    logits: Tensor
+    spans: Tensor
+    retrieval: Tensor
+    saliency: Tensor
+    selected: Tensor
+
+
+def released_words(frames: Tensor, words: Tensor, heads: int) -> Tensor:
+    """Which words a frame may look at in the released model, for N pairs, ``(N, V, H, T)`` bool.
+
+    Beyond its own padding, head k of pair n is also kept from the words that are padding in pair
+    ``(n * H + k) mod N``, at the frames that are padding there: a mask laid out head by head but read pair by
+    pair.
+
+    Args:
+        frames: ``(N, V)`` bool, valid frames of the pairs.
+        words: ``(N, T)`` bool, their words.
+        heads: Heads H.
+    """
+    pairs = len(frames)
+    number = torch.arange(pairs * heads, device=frames.device).view(pairs, heads) % pairs  # (N, H)
+    hidden = ~frames[number][..., None] & ~words[number][:, :, None]  # (N, H, V, T)
+    return (words[:, None, None] & ~hidden).transpose(1, 2)
+
+
+class RGNet(nn.Module):
+    """One network that retrieves a window and grounds in it.
+
+    Args:
+        config: Sizes.
+        frame_dim: Width F of a frame feature.
+        token_dim: Width E of a token.
+        sentence_dim: Width of sentence vectors (for the adapter).
+        released_mask: Whether the cross attention reads the padding of other pairs (`released_words`).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        frame_dim: int,
+        token_dim: int,
+        sentence_dim: int = 0,
+        released_mask: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config, self.released_mask = config, released_mask
+        dim = config.hidden
+        self.video_projection = InputProjection(frame_dim, dim, config.input_dropout)
+        self.text_projection = InputProjection(token_dim, dim, config.input_dropout)
+        self.encoder = RGEncoder(
+            dim,
+            config.heads,
+            config.inner,
+            cross_layers=config.cross_layers,
+            self_layers=config.self_layers,
+            dropout=config.dropout,
+            temperature=config.gate_temperature,
+        )
+        self.decoder = Decoder(
+            dim,
+            config.heads,
+            config.inner,
+            layers=config.decoder_layers,
+            queries=config.queries,
+            dropout=config.dropout,
+        )
+        self.class_head = nn.Linear(dim, 2)
+        self.span_head = MLP(dim, dim, dim, 2)
+        self.saliency_frames, self.saliency_token = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.retrieval_head = nn.Linear(dim, 1)
+        self.adapter = MLP(sentence_dim, dim, sentence_dim) if config.adapter else None
+
+    def read_texts(self, tokens: Tokens) -> Texts:
+        """Texts as the encoder reads them, the same for all windows."""
+        return self.encoder.read(self.text_projection(tokens.vectors), tokens.mask)
+
+    def positions(self, mask: Tensor) -> Tensor:
+        """Sine positions ``(..., V, D)`` of windows with valid frames ``(..., V)``."""
+        return sine_positions(mask, self.config.hidden, self.config.position_temperature)
+
+    def read_windows(self, frames: Frames, *, shared: bool) -> Windows:
+        """Windows as the encoder reads them.
+
+        Args:
+            frames: b windows.
+            shared: Whether every text meets every window, else text i meets window i.
+        """
+        x, positions = self.video_projection(frames.features), self.positions(frames.mask)  # (b, V, D)
+        mask = None if bool(frames.mask.all()) else frames.mask
+        if not shared:
+            return Windows(x[:, None], positions[:, None], None if mask is None else mask[:, None])
+        query = self.encoder.first_query(x + positions, bias=True)[None]
+        return Windows(x[None], positions[None], None if mask is None else mask[None], query)
+
+    def forward(
+        self, tokens: Tokens, frames: Frames, *, contrast: bool = False, uniform: Tensor | None = None
+    ) -> Output:
+        """Everything that training needs of b texts and b windows.
+
+        Args:
+            tokens: b texts.
+            frames: Their windows.
+            contrast: Whether the retrieval logits of all b * b pairs are wanted; the rest is computed for text i
+                with window i alone.
+            uniform: ``(N, 1 + V)`` draws of the frame gate, N = b or b * b (text-major); None draws them.
+        """
+        count = len(tokens.mask)
+        windows = self.read_windows(frames, shared=contrast)
+        encoded = self.encoder.encode(
+            self.read_texts(tokens), windows, words=self.pair_words(tokens, frames, contrast), uniform=uniform
+        )
+        summary = self.encoder.summarise(encoded)  # (N, D)
+        retrieval = self.retrieval_head(summary)[:, 0]
+        selected = encoded.gate
+        if contrast:
+            own = torch.arange(count, device=summary.device) * (count + 1)
+            encoded, summary, retrieval = encoded.pick(own), summary[own], retrieval.view(count, count)
+        memory = self.encoder.complete(encoded, summary)
+        decoded = self.decode(memory, encoded)
+        return Output(
+            *self.moments(decoded),
+            retrieval,
+            self.saliency(memory, summary),
+            selected.detach(),
+        )
+
+    def pair_words(self, tokens: Tokens, frames: Frames, contrast: bool) -> Tensor | None:
+        """Which words each frame of each pair may look at, ``(G, M, V, H, T)``; None: all of its text."""
+        if not self.released_mask:
+            return None
+        count = len(tokens.mask)
+        if not contrast:
+            return released_words(frames.mask, tokens.mask, self.config.heads)[:, None]
+        words = released_words(
+            frames.mask.repeat(count, 1), tokens.mask.repeat_interleave(count, 0), self.config.heads
+        )
+        return words.unflatten(0, (count, count))
+
+    def decode(self, memory: Tensor, encoded: Encoded) -> Decoded:
+        """Candidates of pairs with frames ``(N, V, D)``."""
+        keys = self.decoder.position_keys(encoded.positions[:, 1:])
+        return self.decoder(memory, keys, None if encoded.mask is None else encoded.mask[:, 1:])
+
+    def moments(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """Class logits and spans ``(L, N, Q, 2)`` each."""
+        logits = self.class_head(decoded.states)
+        return logits, (self.span_head(decoded.states) + logit(decoded.anchors)).sigmoid()
+
+    def saliency(self, memory: Tensor, summary: Tensor) -> Tensor:
+        """Frame saliency ``(N, V)`` from frames ``(N, V, D)`` and token ``(N, D)``."""
+        frames, token = self.saliency_frames(memory), self.saliency_token(summary)
+        return (frames @ token[..., None])[..., 0] * memory.shape[-1] ** -0.5
