@@ -165,6 +165,14 @@ def test_a_sentence_fits_exactly_one_action_of_its_video(scenes):
                 assert matching_events(made, sentence.text) == [sentence.event], (made.video, sentence.text)
 
 
+def test_a_sentence_of_a_long_video_fits_exactly_one_of_its_many_actions():
+    spec = shapes.LONG
+    for video in (*spec.videos("train")[:12], *spec.videos("test")[:12]):
+        made = scene.make_scene(video, spec)
+        for sentence in language.sentences(made, spec):
+            assert matching_events(made, sentence.text) == [sentence.event], (video, sentence.text)
+
+
 def matching_events(made, text):
     """Reads a sentence independently of the grammar's code paths: which events of the scene does it fit?"""
     found = re.fullmatch(r"(after|before) (.+), (.+)", text) or re.fullmatch(

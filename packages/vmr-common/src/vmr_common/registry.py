@@ -232,18 +232,23 @@ def _mad() -> list[Entry]:
     ]
 
 
-SHAPES = "shapes"
+SHAPES, SHAPES_LONG = "shapes", "shapes-long"
 
 
 def _shapes() -> list[Entry]:
+    kinds = (
+        (SHAPES, "the embedded data set, generated on first use"),
+        (SHAPES_LONG, "the embedded data set of long videos, generated on first use"),
+    )
     return [
         Entry(
-            name=f"{SHAPES}/{part}",
-            file=f"{SHAPES}/{part}.jsonl",
+            name=f"{name}/{part}",
+            file=f"{name}/{part}.jsonl",
             format="canonical",
-            what="the embedded data set, generated on first use",
+            what=what,
             policy="checked",
         )
+        for name, what in kinds
         for part in ("train", "val", "test")
     ]
 

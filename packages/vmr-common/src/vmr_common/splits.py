@@ -15,7 +15,7 @@ from vmr_common.annotations.report import Annotations, Policy, Report, policy_na
 from vmr_common.errors import UserError
 from vmr_common.files import read_json
 from vmr_common.records import Query
-from vmr_common.registry import ENTRIES, SHAPES, Entry
+from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG, Entry
 
 __all__ = [
     "ENTRIES",
@@ -135,10 +135,11 @@ def load_split(name: str, data_root: str | Path) -> Split:
     if entry is None:
         raise UserError(f"split {name!r} is unknown, expected one of {', '.join(ENTRIES)}")
     root = Path(data_root)
-    if name.startswith(f"{SHAPES}/"):
-        from vmr_common.shapes import ensure
+    embedded = name.partition("/")[0]
+    if embedded in (SHAPES, SHAPES_LONG):
+        from vmr_common.shapes import LONG, SHORT, ensure
 
-        ensure(root / SHAPES)
+        ensure(root / embedded, SHORT if embedded == SHAPES else LONG)
     path = locate(root, entry.file, entry)
     durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)

@@ -16,7 +16,7 @@ from vmr_common.cli.run import command
 from vmr_common.convert import convert_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
-from vmr_common.registry import ENTRIES, SHAPES
+from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
 from vmr_common.splits import Split, SplitConfig, data_root, given_path, load
 
 _DESCRIPTION = """
@@ -54,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--min-rows", type=int, default=1, help="fewest feature rows per video (default 1)")
 
     shapes = sub("shapes", _shapes, "Generate the embedded data set Shapes (also done on first use).")
-    shapes.add_argument("--folder", help="where (default: shapes under the data root)")
+    shapes.add_argument(
+        "--long", action="store_true", help="the one of videos of 10 to 20 minutes, shapes-long"
+    )
+    shapes.add_argument("--folder", help="where (default: shapes or shapes-long under the data root)")
 
     convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
     _queries_options(convert)
@@ -205,10 +208,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _shapes(arguments: argparse.Namespace) -> None:
-    from vmr_common.shapes import ensure
+    from vmr_common.shapes import LONG, SHORT, ensure
 
-    folder = Path(arguments.folder) if arguments.folder else arguments.data_root / SHAPES
-    _say(f"Shapes is in {ensure(folder)}")
+    name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
+    folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
+    _say(f"Shapes is in {ensure(folder, spec)}")
 
 
 # --- convert -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import vmr_common
 from vmr_common.cli.results import Results
 from vmr_common.files import write_text
 from vmr_common.records import Query, write_predictions
-from vmr_common.registry import SHAPES
+from vmr_common.registry import SHAPES, SHAPES_LONG
 from vmr_common.report import Curve, Report, choose_queries, read_history, save_report
 from vmr_common.report.data import Frames
 from vmr_common.training import Checkpoint
@@ -108,8 +108,9 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
 
 
 def _frames(split: str, data_root: Path) -> Frames | None:
-    if not split.startswith(f"{SHAPES}/"):
+    folder = split.partition("/")[0]
+    if folder not in (SHAPES, SHAPES_LONG):
         return None
     from vmr_common.shapes import frames
 
-    return lambda video: frames(data_root / SHAPES, video)
+    return lambda video: frames(data_root / folder, video)

@@ -27,6 +27,7 @@ LEAST = 3  # pixels of a hue that count as something being there
 UNIT = 4096  # statistics are stored as integers of 1 / UNIT
 FINE = 256  # standardised statistics are rounded to 1 / FINE before the projection
 LIMIT = 6.0  # standard deviations
+BLOCK = 96  # frames that are worked on at once: their pixels stay in the cache
 LEVELS = 8  # the projection's entries are integers of -LEVELS .. LEVELS
 # kinds of statistics: looks and motion of each hue, motion and light of the frame, and those of each cell
 LOOKS, MOVES, FLOWS, LIGHT, PLACES = 6, 8, 9, 1, 6
@@ -67,6 +68,29 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
     Returns:
         ``(F // frames_per_row, sum(COLUMNS))`` int32, in units of ``1 / UNIT``.
     """
+    size = frames.shape[1]
+    blocks = [_sums(frames, start, min(start + BLOCK, len(frames))) for start in range(0, len(frames), BLOCK)]
+    by_hue = {name: np.concatenate([block.by_hue[name] for block in blocks]) for name in blocks[0].by_hue}
+    by_cell = [np.concatenate(parts) for parts in zip(*(block.by_cell for block in blocks), strict=True)]
+    columns = _hue_rows(by_hue, size, frames_per_row)
+    columns += [_mean(np.concatenate([block.light for block in blocks]), frames_per_row)]
+    columns += _cell_rows(by_cell, size, frames_per_row)
+    return np.rint(np.concatenate(columns, axis=1) * UNIT).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the pixels of each of F frames: by hue ``(F, HUES)``, by cell ``(F, CELLS²)``; light ``(F, 1)``."""
+
+    by_hue: dict[str, Doubles]
+    by_cell: list[Doubles]
+    light: Doubles
+
+
+def _sums(video: NDArray[np.uint8], start: int, stop: int) -> _Sums:
+    """The sums of the frames from `start` to `stop`."""
+    before = min(start, 1)  # what changes from one frame to the next needs the frame before
+    frames = video[start - before : stop]
     count, size = frames.shape[0], frames.shape[1]
     codes = (frames >> (8 - BITS)).astype(np.int32)
     code = (codes[..., 0] << 2 * BITS) | (codes[..., 1] << BITS) | codes[..., 2]
@@ -81,7 +105,7 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
 
     def total(key: Ints, weight: Doubles, groups: int) -> Doubles:
         sums: Doubles = np.asarray(np.bincount(key, weight, count * groups), np.float64)
-        return sums.reshape(count, groups)
+        return sums.reshape(count, groups)[before:]
 
     # coordinates from the frame's middle, in half pixels, so that they are whole numbers
     x2, y2 = (np.asarray(2 * v + 1 - size, np.float64) for v in (x, y))
@@ -99,10 +123,7 @@ def statistics(frames: NDArray[np.uint8], frames_per_row: int) -> NDArray[np.int
     by_hue = {name: total(frame * HUES + hue, weight, HUES) for name, weight in weights.items()}
     cell = (frame * CELLS + y * CELLS // size) * CELLS + x * CELLS // size
     by_cell = [total(cell, weight, CELLS * CELLS) for weight in (*channels, saturation, edges)]
-    columns = _hue_rows(by_hue, size, frames_per_row)
-    columns += [_mean(_light(frames, label), frames_per_row)]
-    columns += _cell_rows(by_cell, size, frames_per_row)
-    return np.rint(np.concatenate(columns, axis=1) * UNIT).astype(np.int32)
+    return _Sums(by_hue, by_cell, _light(frames, label)[before:])
 
 
 def _edges(label: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:

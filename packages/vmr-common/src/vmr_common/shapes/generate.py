@@ -155,9 +155,9 @@ def _replace(folder: Path, spec: ShapesSpec, problem: str) -> None:
     """Generates into a hidden sibling and renames it to `folder`."""
     videos = sum(spec.count(split) for split in SPLITS)
     if problem == "absent":
-        logger.info("generating the Shapes data set (%d videos) in %s", videos, folder)
+        logger.info("generating the data set %s (%d rendered videos) in %s", folder.name, videos, folder)
     else:
-        logger.warning("generating the Shapes data set in %s anew: %s", folder, problem)
+        logger.warning("generating the data set in %s anew: %s", folder, problem)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
         fresh = work / "new"

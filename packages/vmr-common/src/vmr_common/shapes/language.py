@@ -32,6 +32,7 @@ PLACES = {
     "down": ("down", "downwards"),
 }
 COMPOSED = 0.2  # share of sentences that need a second event
+NEAR = 40  # seconds between an event and the one that it is placed by, at most
 # which attributes a sentence names, and how often it does
 NAMED: tuple[tuple[tuple[str, ...], float], ...] = (
     (("colour", "shape"), 0.62),
@@ -89,10 +90,13 @@ def _describe(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
 
 
 def _compose(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
-    """Places an event by one that is over before it starts, or that starts when it is over."""
+    """Places an event by a near one that is over before it starts, or that starts when it is over."""
     for anchor in draw.shuffled(scene.events):
         after = anchor.last <= event.first
         if not (after or event.last <= anchor.first):
+            continue
+        gap = event.first - anchor.last if after else anchor.first - event.last
+        if gap > NEAR * scene.fps:
             continue
         anchor_names = _names(scene, anchor, _matches_anywhere(scene, anchor), draw)
         rivals = [

@@ -87,6 +87,8 @@ def render(scene: Scene) -> Frames:
 def _draw(canvas: Frames, side: int, pad: int, thing: Thing, path: Track) -> None:
     """Blends one thing into the canvas ``(F * side * side, 3)``."""
     reach = math.ceil(thing.radius * CORNER * float(path.scale.max())) + 1
+    shown = np.nonzero(path.visible)[0]
+    path = Track(*(v[shown] for v in (path.x, path.y, path.scale, path.angle, path.visible)))
     left = np.floor(path.x).astype(np.int64) - reach
     top = np.floor(path.y).astype(np.int64) - reach
     offsets = np.arange(2 * reach + 2)
@@ -99,11 +101,11 @@ def _draw(canvas: Frames, side: int, pad: int, thing: Thing, path: Track) -> Non
     v = (dy * cos)[:, :, None] - (dx * sin)[:, None, :]
     radius = (path.scale * np.float32(thing.radius))[:, None, None]
     cover = np.clip(np.float32(0.5) - _distance(thing.shape, u, v, radius), 0, 1)
-    seen = (cover > 0) & path.visible[:, None, None]
+    seen = cover > 0
     seen &= ((column + pad >= 0) & (column + pad < side))[:, None, :]
     seen &= ((row + pad >= 0) & (row + pad < side))[:, :, None]
     frame, i, j = np.nonzero(seen)
-    pixel = (frame * side + row[frame, i] + pad) * side + column[frame, j] + pad
+    pixel = (shown[frame] * side + row[frame, i] + pad) * side + column[frame, j] + pad
     radius = radius[frame, 0, 0]
     mark = _circle(u[seen], v[seen] - MARK_PLACE * radius, np.float32(MARK_RADIUS) * radius)
     shade = 1 - np.float32(1 - MARK_SHADE) * np.clip(np.float32(0.5) - mark, 0, 1)

@@ -27,6 +27,7 @@ GROWTH = 1.5
 LEAST_SLIDE = 13.0
 MARGIN = 1.5
 REST = 3  # frames that a thing rests between two of its actions, at least
+TRIES = 8  # places that are tried for each action
 ALONE = 2  # most events in progress at any time, beside the one being placed
 
 
@@ -184,7 +185,7 @@ def _slots(spec: ShapesSpec, things: int, frames: int, draw: Draw) -> list[tuple
     slots: list[tuple[int, int, int]] = []
     wanted = draw.integer(*spec.events)
     low, high = spec.moment
-    for _ in range(60):
+    for _ in range(max(60, TRIES * wanted)):
         if len(slots) == wanted:
             break
         length = round(frames * low * (high / low) ** draw.uniform())

@@ -109,6 +109,18 @@ class ShapesSpec:
 
 
 SHORT = ShapesSpec()
+# a row per second; each thing does many things in a video, and most actions are done by several things
+LONG = ShapesSpec(
+    train=120,
+    val=15,
+    test=30,
+    duration=(600.0, 1200.0),
+    things=(6, 6),
+    events=(26, 34),
+    queries=(18, 24),
+    moment=(0.0134, 0.0333),
+    fps=2,
+)
 
 
 class Draw:
