@@ -1,0 +1,388 @@
+"""Convolution over a 2D proposal map, at the cells that matter alone and with the numbers of the full one.
+
+A map is kept as rows ``(cells, B, C)`` of the cells whose values vary; all other cells share one value per channel.
+Which rows a cell's window reads is a table made once (`CellPlan`), so a layer costs one product per place of the
+kernel. Shapes: N clips, k kernel size, L input rows, P output rows, B maps, I and O channels, W mixed kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Bools = NDArray[np.bool_]
+
+DENSE_SHARE = 0.8
+"""From this share of needed cells on, the full map is convolved: one library call is then faster."""
+_CHUNK = 8  # maps whose mixed kernels exist at the same time on the dense path
+
+
+def window_counts(cells: Tensor, kernel: int) -> Tensor:
+    """How many of `cells` ``(N, N)`` bool lie in each cell's k x k window, ``(N, N)`` int64."""
+    padded = np.pad(cells.cpu().numpy().astype(np.int64), kernel // 2)
+    sums = np.pad(padded.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    k = kernel
+    return torch.from_numpy(sums[k:, k:] - sums[:-k, k:] - sums[k:, :-k] + sums[:-k, :-k])
+
+
+def map_weights(cells: Tensor, kernel: int, layers: int) -> Tensor:
+    """What each layer's output is multiplied with: 1 / live cells in the window, 0 where there are none.
+
+    The live set starts as the valid cells and grows by half a kernel per layer: it is where the weight is
+    positive (2D-TAN, section 3.4; CDN and LEORN weight alike).
+
+    Args:
+        cells: ``(N, N)`` bool valid cells.
+        kernel: Kernel size k, odd.
+        layers: Number of layers R.
+
+    Returns:
+        ``(R, N, N)`` float32.
+    """
+    weights, live = [], cells
+    for _ in range(layers):
+        counts = window_counts(live, kernel)
+        live = counts > 0
+        weights.append(torch.where(live, 1.0 / counts.clamp(min=1).float(), 0.0))
+    return torch.stack(weights)
+
+
+def needed_cells(cells: Tensor, weights: Tensor, kernel: int, complete: Collection[int] = ()) -> list[Tensor]:
+    """The outputs of each layer that a prediction at the valid cells depends on, ``R`` maps ``(N, N)`` bool.
+
+    Of the last layer these are the valid cells, of a layer before it all live cells in reach of a later one.
+
+    Args:
+        cells: ``(N, N)`` bool valid cells.
+        weights: ``(R, N, N)`` from `map_weights`.
+        kernel: Kernel size k.
+        complete: Layers whose whole output is read (by a pooling over the map, say), from 0.
+    """
+    needed = [cells]
+    for layer in reversed(range(len(weights) - 1)):
+        live = weights[layer] > 0
+        reached = window_counts(needed[0], kernel) > 0
+        needed.insert(0, live if layer in complete else live & reached)
+    return needed
+
+
+class CellPlan(nn.Module):
+    """Which input rows each output row of a map convolution reads. Constants: nothing to learn or to store.
+
+    Args:
+        inputs: ``(N, N)`` bool, the cells that the input has rows for, in row-major order.
+        outputs: ``(N, N)`` bool, the cells to compute.
+        kernel: Kernel size k, odd; stride 1, zero padding k // 2.
+        dense: Whether to convolve the full map; None decides by the share of outputs.
+
+    Attributes:
+        inputs: The cells of the L input rows.
+        outputs: The cells of the P output rows.
+        dense: See above.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    output_index: Tensor
+    _row_of_cell: Tensor
+    _carried: Tensor
+    _reads: Tensor
+    _read_by: Tensor
+
+    def __init__(self, inputs: Tensor, outputs: Tensor, kernel: int, *, dense: bool | None = None) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"the kernel size must be odd, found {kernel}")
+        here, there = inputs.cpu().numpy(), outputs.cpu().numpy()
+        self.clips, self.kernel = len(here), kernel
+        self.rows_in, self.rows_out = int(here.sum()), int(there.sum())
+        self.dense = bool(there.mean() >= DENSE_SHARE) if dense is None else dense
+        row_of_cell = _numbered(here, other=self.rows_in)  # row L: every cell that has no row
+        tables = {
+            "inputs": here.copy(),
+            "outputs": there.copy(),
+            "output_index": np.flatnonzero(there),
+            "_row_of_cell": row_of_cell.ravel(),
+            "_carried": row_of_cell[there],
+        }
+        if not self.dense:
+            # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
+            tables["_reads"] = _windows(row_of_cell, there, kernel, self.rows_in + 1)
+            readers = _numbered(there, other=self.rows_out)
+            tables["_read_by"] = _windows(readers, here, kernel, self.rows_out)[::-1].copy()
+        for name, table in tables.items():
+            values = table if table.dtype == np.bool_ else table.astype(np.int32)
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def carry(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
+        """The input at the output cells: rows ``(L, B, C)`` and the other cells' value ``(C,)`` to ``(P, B, C)``."""
+        return _with_row(rows, elsewhere).index_select(0, self._carried)
+
+    def full(self, rows: Tensor, elsewhere: Tensor | None = None) -> Tensor:
+        """The input as full maps ``(B, C, N, N)``; other cells hold `elsewhere` ``(C,)``, by default 0."""
+        filled = _with_row(rows, elsewhere).index_select(0, self._row_of_cell)  # (N * N, B, C)
+        return filled.unflatten(0, (self.clips, self.clips)).permute(2, 3, 0, 1)
+
+    def full_outputs(self, rows: Tensor) -> Tensor:
+        """Output rows ``(P, B, C)`` as full maps ``(B, C, N, N)``, zero elsewhere."""
+        flat = rows.new_zeros((self.clips**2, *rows.shape[1:]))
+        flat = flat.index_copy(0, self.output_index.long(), rows)
+        return flat.unflatten(0, (self.clips, self.clips)).permute(2, 3, 0, 1)
+
+
+def _numbered(cells: Bools, other: int) -> NDArray[np.int64]:
+    """Row numbers of the cells in row-major order, ``(N, N)``; `other` where there is none."""
+    numbers = np.full(cells.shape, other, dtype=np.int64)
+    numbers[cells] = np.arange(int(cells.sum()))
+    return numbers
+
+
+def _windows(numbers: NDArray[np.int64], cells: Bools, kernel: int, outside: int) -> NDArray[np.int64]:
+    """The numbers in the k x k window of each of `cells`, ``(k * k, count)``."""
+    padded = np.pad(numbers, kernel // 2, constant_values=outside)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel))  # (N, N, k, k)
+    return np.ascontiguousarray(windows[cells].reshape(-1, kernel * kernel).T)
+
+
+def _with_row(rows: Tensor, value: Tensor | None) -> Tensor:
+    """Rows ``(L, B, C)`` and behind them one more that holds `value` ``(C,)``, or zeros."""
+    shape = (1, *rows.shape[1:])
+    last = rows.new_zeros(shape) if value is None else value.to(rows.dtype).expand(shape)
+    return torch.cat([rows, last])
+
+
+def kernel_rows(weight: Tensor) -> Tensor:
+    """A convolution's weight ``(O, I, k, k)`` as `convolve_rows` takes it: one kernel ``(1, k * k, I, O)``."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()[None]
+
+
+@torch.compiler.disable  # the loop over the kernel's places would only be unrolled
+def convolve_rows(
+    rows: Tensor,
+    kernels: Tensor,
+    plan: CellPlan,
+    *,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    mixture: Tensor | None = None,
+) -> Tensor:
+    """The convolution of maps at the plan's output cells, without bias; exact, forward and backward.
+
+    The input is ``rows * scale + shift`` at the plan's input cells and `shift` at all others, which is what a
+    batch normalisation makes of a map that is zero there. Only `rows` are kept for the backward pass: the
+    scaled input and the mixed kernels are made again. Under autocast the products run at its precision and are
+    summed in float32.
+
+    Args:
+        rows: ``(L, B, I)``.
+        kernels: ``(W, k * k, I, O)``, see `kernel_rows`.
+        plan: Which rows are read.
+        scale: ``(I,)``; None: 1.
+        shift: ``(I,)``; None: 0.
+        mixture: ``(B, W)`` weights that mix each map's own kernel from the W; None: W is 1.
+
+    Returns:
+        ``(P, B, O)``, in the precision of the products.
+    """
+    device = rows.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    with torch.autocast(device, enabled=False):
+        result: Tensor = _Convolution.apply(rows, kernels, scale, shift, mixture, plan, dtype)
+    return result
+
+
+def convolve_cells(x: Tensor, weight: Tensor, bias: Tensor | None, plan: CellPlan) -> Tensor:
+    """`convolve_rows` for whole maps: equals ``conv2d`` at the plan's output cells, zero elsewhere.
+
+    Args:
+        x: ``(B, I, N, N)``; cells that the plan has no input rows for are taken to be zero.
+        weight: ``(O, I, k, k)``.
+        bias: ``(O,)`` or None.
+        plan: Which cells are read and written.
+
+    Returns:
+        ``(B, O, N, N)``.
+    """
+    rows = x.permute(2, 3, 0, 1)[plan.inputs]  # (L, B, I)
+    found = convolve_rows(rows, kernel_rows(weight), plan)
+    return plan.full_outputs(found if bias is None else found + bias)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        kernels: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        mixture: Tensor | None,
+        plan: CellPlan,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        ctx.plan, ctx.dtype = plan, dtype
+        ctx.save_for_backward(rows, kernels, scale, shift, mixture)
+        given = _given(rows, scale, shift, dtype)
+        kernels = kernels.to(dtype)
+        mixture = None if mixture is None else mixture.to(dtype)
+        found = (_dense if plan.dense else _gathered)(given, kernels, mixture, plan)
+        return found.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, kernels, scale, shift, mixture = ctx.saved_tensors
+        plan, dtype = ctx.plan, ctx.dtype
+        given = _given(rows, scale, shift, dtype)
+        backward = _dense_backward if plan.dense else _gathered_backward
+        grad_given, grad_kernels, grad_mixture = backward(
+            grads[0].to(dtype),
+            given,
+            kernels.to(dtype),
+            None if mixture is None else mixture.to(dtype),
+            plan,
+        )
+        grad_rows, grad_elsewhere = grad_given[:-1], grad_given[-1].sum(0)  # (L, B, I), (I,)
+        grad_scale = None if scale is None else (grad_rows * rows).sum((0, 1))
+        grad_shift = None if shift is None else grad_rows.sum((0, 1)) + grad_elsewhere
+        if scale is not None:
+            grad_rows = grad_rows * scale
+        return (
+            grad_rows.to(rows.dtype),
+            grad_kernels.to(kernels.dtype),
+            grad_scale,
+            grad_shift,
+            None if mixture is None or grad_mixture is None else grad_mixture.to(mixture.dtype),
+            None,
+            None,
+        )
+
+
+def _given(rows: Tensor, scale: Tensor | None, shift: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What the convolution reads: the input rows, and in row L the value of all cells without one."""
+    values = rows if scale is None else rows * scale
+    values = values if shift is None else values + shift
+    return _with_row(values.to(dtype), shift)
+
+
+def _kernel(kernels: Tensor, mixture: Tensor | None, place: int) -> Tensor:
+    """The kernel at one place of the window, ``(I, O)``, or each map's own, ``(B, I, O)``."""
+    if mixture is None:
+        return kernels[0, place]
+    return (mixture @ kernels[:, place].flatten(1)).unflatten(1, kernels.shape[2:])
+
+
+def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
+    batch, channels = given.shape[1], kernels.shape[-1]
+    given = _with_row(given, None)  # row L + 1: outside the map
+    found = given.new_zeros((plan.rows_out, batch, channels), dtype=torch.float32)
+    for place, reads in enumerate(plan._reads):
+        kernel = _kernel(kernels, mixture, place)
+        window = given.index_select(0, reads)  # (P, B, I)
+        if mixture is not None:
+            found += torch.bmm(window.transpose(0, 1), kernel).transpose(0, 1)
+        elif given.dtype == torch.float32:
+            flat = found.flatten(0, 1)  # (P * B, O), no copy
+            torch.addmm(flat, window.flatten(0, 1), kernel, out=flat)
+        else:
+            found += window @ kernel
+    return found
+
+
+def _gathered_backward(
+    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    batch = given.shape[1]
+    given, readers = _with_row(given, None), _with_row(grad, None)
+    grad_given = given.new_zeros((plan.rows_in + 1, batch, given.shape[2]), dtype=torch.float32)
+    grad_kernels = torch.empty_like(kernels, dtype=torch.float32)
+    grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
+    tables = enumerate(zip(plan._reads, plan._read_by, strict=True))
+    for place, (reads, read_by) in tables:
+        kernel = _kernel(kernels, mixture, place).transpose(-2, -1)  # (O, I) or (B, O, I)
+        window = given.index_select(0, reads)  # (P, B, I)
+        reading = readers.index_select(0, read_by)  # (L, B, O)
+        # all outputs that read the shared value send their gradient to it: one sum per map
+        shared = ((reads == plan.rows_in).to(grad.dtype)[None] @ grad.flatten(1)).view(batch, -1)  # (B, O)
+        if mixture is None or grad_mixture is None:
+            grad_given[:-1].flatten(0, 1).add_(reading.flatten(0, 1) @ kernel)
+            grad_given[-1] += shared @ kernel
+            grad_kernels[0, place] = window.flatten(0, 1).T @ grad.flatten(0, 1)
+        else:
+            grad_given[:-1] += torch.bmm(reading.transpose(0, 1), kernel).transpose(0, 1)
+            grad_given[-1] += torch.bmm(shared[:, None], kernel)[:, 0]
+            mixed = torch.bmm(window.permute(1, 2, 0), grad.transpose(0, 1)).flatten(1)  # (B, I * O)
+            grad_kernels[:, place] = (mixture.T @ mixed).unflatten(1, kernels.shape[2:])
+            grad_mixture += mixed @ kernels[:, place].flatten(1).T
+    return grad_given, grad_kernels, grad_mixture
+
+
+def _dense_weights(kernels: Tensor, mixture: Tensor | None, part: slice) -> Tensor:
+    """Weights ``(maps, O, I, k, k)`` of a part of the batch, or ``(1, O, I, k, k)`` shared by all."""
+    size = round(kernels.shape[1] ** 0.5)
+    flat = (
+        kernels if mixture is None else (mixture[part] @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
+    )
+    return flat.unflatten(1, (size, size)).permute(0, 4, 3, 1, 2).contiguous()
+
+
+def _parts(batch: int, mixture: Tensor | None) -> list[slice]:
+    """Maps that share a convolution's weights or have them mixed together."""
+    step = batch if mixture is None else _CHUNK
+    return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
+
+
+def _dense(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
+    full, padding = plan.full(given[:-1], given[-1, 0]).contiguous(), plan.kernel // 2  # (B, I, N, N)
+    found = []
+    for part in _parts(full.shape[0], mixture):
+        weights = _dense_weights(kernels, mixture, part)
+        if mixture is None:
+            found.append(F.conv2d(full, weights[0], padding=padding))
+        else:  # one call per map: faster than one grouped call
+            maps = zip(full[part], weights, strict=True)
+            found += [F.conv2d(one[None], weight, padding=padding) for one, weight in maps]
+    rows = torch.cat(found).flatten(2).permute(2, 0, 1)  # (N * N, B, O)
+    return rows.index_select(0, plan.output_index)
+
+
+def _dense_backward(
+    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    full = plan.full(given[:-1], given[-1, 0]).contiguous()  # (B, I, N, N)
+    grad_full = plan.full_outputs(grad).contiguous()  # (B, O, N, N)
+    grad_maps, grad_kernels = torch.empty_like(full), torch.zeros_like(kernels, dtype=torch.float32)
+    grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
+    for part in _parts(full.shape[0], mixture):
+        weights = _dense_weights(kernels, mixture, part)
+        if mixture is None:
+            grad_maps, grad_weight = _conv2d_backward(grad_full, full, weights[0], plan.kernel // 2)
+            grad_kernels = grad_weight.permute(2, 3, 1, 0).flatten(0, 1)[None].float()
+            continue
+        mixed = []
+        for row, weight in zip(range(part.start, part.stop), weights, strict=True):
+            grad_one, grad_weight = _conv2d_backward(
+                grad_full[row : row + 1], full[row : row + 1], weight, plan.kernel // 2
+            )
+            grad_maps[row] = grad_one[0]
+            mixed.append(grad_weight.permute(2, 3, 1, 0).flatten())
+        stacked = torch.stack(mixed)  # (maps, k * k * I * O)
+        grad_kernels += (mixture[part].T @ stacked).unflatten(1, kernels.shape[1:])
+        assert grad_mixture is not None
+        grad_mixture[part] = (stacked @ kernels.flatten(1).T).float()
+    cells = grad_maps.flatten(2).permute(2, 0, 1).float()  # (N * N, B, I)
+    grad_given = cells.new_zeros((plan.rows_in + 1, *cells.shape[1:]))
+    return grad_given.index_add_(0, plan._row_of_cell, cells), grad_kernels, grad_mixture
+
+
+def _conv2d_backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Gradients of ``conv2d(x, weight, padding=padding)`` by its input and its weight."""
+    found = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
+    )
+    return found[0], found[1]

@@ -1,0 +1,186 @@
+"""The sparse 2D proposal map of 2D-TAN, CDN and LEORN: row = first clip, column = last clip of a moment.
+
+A map is kept as *rows*, one for each valid cell in row-major order: tensors ``(P, B, C)``, cells first, so that a
+cell is looked up by copying one block. Shapes: N clips, P valid cells, B videos or queries, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vmr_common.errors import UserError
+
+
+def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]:
+    """The kinds of proposals on a map: ``(j - i, stride of i)``, shortest first.
+
+    Scale z has ``scales[z]`` lengths, ``2 ** z`` clips apart, that start at every ``2 ** z``-th clip; the first
+    length of a further scale follows the last one after two of its predecessor's strides (2D-TAN, section 3.2).
+
+    Raises:
+        UserError: if the scales do not fit the number of clips: lengths reach past the video, or a scale begins
+            on an even number of positions, so that no proposal of it would end at the video's end.
+
+    Example:
+        >>> proposal_lengths(16, [4, 2])
+        [(0, 1), (1, 1), (2, 1), (3, 1), (5, 2), (7, 2)]
+    """
+    given = f"the scales {list(scales)} do not fit a map of {clips} clips"
+    if clips < 1 or not scales or min(scales) < 1:
+        raise UserError(f"{given}: expected at least one clip and positive numbers of lengths")
+    lengths: list[tuple[int, int]] = []
+    offset, positions = -1, clips + 1
+    for number, count in enumerate(scales):
+        stride = 2**number
+        if number and positions % 2 == 0:
+            raise UserError(
+                f"{given}: scale {number} would begin with {positions} positions, expected an odd number"
+            )
+        for step in range(count):
+            offset += stride
+            # a window grows by joining neighbours; at a change of scale every second one joins both of its own
+            positions = (positions - 1) // 2 if number and step == 0 else positions - 1
+            if positions < 1:
+                raise UserError(f"{given}: length {offset + 1} (scale {number}) is longer than the video")
+            lengths.append((offset, stride))
+    return lengths
+
+
+def valid_cells(clips: int, scales: Sequence[int]) -> Tensor:
+    """Which cells of an N x N map are proposals, ``(N, N)`` bool.
+
+    Raises:
+        UserError: see `proposal_lengths`.
+
+    Example:
+        >>> int(valid_cells(16, [16]).sum()), int(valid_cells(128, [16, 8, 8, 8]).sum())
+        (136, 2548)
+    """
+    cells = np.zeros((clips, clips), dtype=np.bool_)
+    for offset, stride in proposal_lengths(clips, scales):
+        starts = np.arange(0, clips - offset, stride)
+        cells[starts, starts + offset] = True
+    return torch.from_numpy(cells)
+
+
+class ProposalMap(nn.Module):
+    """The valid cells of a map and how values travel between clips, rows and the full map.
+
+    Its tensors are constants: they follow the model to its device and stay out of its state dict.
+
+    Args:
+        cells: ``(N, N)`` bool, upper triangle (see `valid_cells`).
+
+    Attributes:
+        cells: The same.
+        index: ``(P,)`` int64 flat index of each row's cell.
+    """
+
+    cells: Tensor
+    index: Tensor
+    _left: Tensor
+    _right: Tensor
+
+    def __init__(self, cells: Tensor) -> None:
+        super().__init__()
+        found = cells.cpu().numpy()
+        starts, ends = np.nonzero(found)
+        if (starts > ends).any():
+            raise ValueError("a proposal cannot end before it starts")
+        clips = len(found)
+        self.clips, self.size = clips, len(starts)
+        # a window of w clips is the union of two windows of 2 ** k <= w clips: at its start and at its end
+        level = np.floor(np.log2(ends - starts + 1)).astype(np.int64) if len(starts) else starts
+        self.levels = int(level.max()) + 1 if len(starts) else 1
+        self.register_buffer("cells", torch.from_numpy(found.copy()), persistent=False)
+        for name, values in (
+            ("index", starts * clips + ends),
+            ("_left", level * clips + starts),
+            ("_right", level * clips + ends + 1 - 2**level),
+        ):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def max_pool(self, clips: Tensor) -> Tensor:
+        """The maximum over each proposal's clips, exact: ``(N, B, C)`` to rows ``(P, B, C)``."""
+        levels = [clips]
+        for level in range(self.levels - 1):
+            last, half = levels[-1], 2**level
+            # windows that would reach past the last clip are never read
+            levels.append(torch.cat([torch.maximum(last[:-half], last[half:]), last[-half:]]))
+        table = torch.cat(levels)  # (levels * N, B, C)
+        return torch.maximum(table.index_select(0, self._left), table.index_select(0, self._right))
+
+    def scatter(self, rows: Tensor) -> Tensor:
+        """Rows ``(P, B, C)`` as a full map ``(B, C, N, N)``, zero elsewhere."""
+        return scatter_rows(rows, self.index, self.clips)
+
+    def gather(self, full: Tensor) -> Tensor:
+        """A full map ``(B, C, N, N)`` as rows ``(P, B, C)``."""
+        return full.flatten(2).permute(2, 0, 1).index_select(0, self.index)
+
+
+def scatter_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
+    """Rows ``(P, B, C)`` of the cells with flat `index` ``(P,)`` as a full map ``(B, C, size, size)``."""
+    full = rows.new_zeros((size * size, *rows.shape[1:]))
+    full = full.index_copy(0, index, rows)  # (N * N, B, C)
+    return full.unflatten(0, (size, size)).permute(2, 3, 0, 1)
+
+
+def max_pool_map(clips: Tensor, cells: Tensor) -> Tensor:
+    """The maximum over each proposal's clips as a full map, zero at other cells.
+
+    For one-off use; a model keeps a `ProposalMap`.
+
+    Args:
+        clips: ``(B, C, N)``.
+        cells: ``(N, N)`` bool.
+
+    Returns:
+        ``(B, C, N, N)``.
+    """
+    proposals = ProposalMap(cells).to(clips.device)
+    return proposals.scatter(proposals.max_pool(clips.permute(2, 0, 1)))
+
+
+class ProposalConvolutions(nn.Module):
+    """Learned features of proposals: each length from the one before, by a linear convolution over time.
+
+    No activation and no padding: the first length takes single clips, a further length joins two neighbours, the
+    first of a further scale three, every second time (2D-TAN's and CDN's "conv" map).
+
+    Args:
+        clips: Clips N of the map.
+        scales: See `proposal_lengths`.
+        dim: Channels C.
+    """
+
+    order: Tensor
+
+    def __init__(self, clips: int, scales: Sequence[int], dim: int) -> None:
+        super().__init__()
+        lengths = proposal_lengths(clips, scales)
+        strides = [1, *(2 if now > before else 1 for (_, before), (_, now) in pairwise(lengths))]
+        kernels = [1, *(3 if stride == 2 else 2 for stride in strides[1:])]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(dim, dim, kernel, stride) for kernel, stride in zip(kernels, strides, strict=True)
+        )
+        flat = [
+            np.arange(0, clips - offset, stride) * (clips + 1) + offset
+            for offset, stride in lengths  # cell (i, i + offset) is i * N + i + offset
+        ]
+        order = np.argsort(np.concatenate(flat))  # rows stand in the order of the map
+        self.register_buffer("order", torch.from_numpy(order), persistent=False)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips ``(N, B, C)`` to rows ``(P, B, C)``."""
+        state = clips.permute(1, 2, 0)  # (B, C, N)
+        found = []
+        for convolution in self.convolutions:
+            state = convolution(state)  # (B, C, positions)
+            found.append(state)
+        return torch.cat(found, dim=2).permute(2, 0, 1).index_select(0, self.order)
