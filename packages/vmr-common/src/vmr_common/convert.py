@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import Features
 from vmr_common.features import FeatureStore, write_features
 from vmr_common.files import write_text
 from vmr_common.manifest import Manifest
+from vmr_common.query_features import QueryFeatureStore, write_query_features
 
 PART_SIZE = 64  # videos between two points from which a conversion can go on
+QUERIES_PART_SIZE = 4096  # likewise queries, which are small
+
+Value = TypeVar("Value")
+ValueRead = TypeVar("ValueRead", covariant=True)
+
+
+class _Store(Protocol[ValueRead]):
+    """What values of one kind are read from, by their ids."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __getitem__(self, key: str, /) -> ValueRead: ...
+
+    def close(self) -> None: ...
+
+
+_Write = Callable[[Path, Iterable[tuple[str, Value]], Manifest, str], int]
 
 
 def convert_features(
@@ -46,49 +66,115 @@ def convert_features(
     Raises:
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
-    out = Path(out)
     wanted = list(dict.fromkeys(store.videos() if videos is None else videos))
     if not wanted:
         raise UserError(f"{store.name}: no video to convert")
-    if any(path.resolve() == out.resolve() for path in store.paths):
+    plan = json.dumps([_sources(store.paths), store.keys, *_about(wanted, manifest, dtype), PART_SIZE])
+    _refuse_own_source(store.paths, Path(out))
+    conversion = _Conversion(
+        Path(out), manifest, dtype, step or (lambda count: None), write_features, FeatureStore
+    )
+    return conversion.run(store, wanted, PART_SIZE, plan)
+
+
+def convert_query_features(
+    store: QueryFeatureStore,
+    out: str | Path,
+    manifest: Manifest,
+    *,
+    dtype: str = "float32",
+    queries: Sequence[str] | None = None,
+    step: Callable[[int], object] | None = None,
+) -> int:
+    """Writes the features of queries into one HDF5 file (see `write_query_features`), as `convert_features` does.
+
+    Args:
+        store: Where features come from, of any layout.
+        out: The file.
+        manifest: What made the features.
+        dtype: ``float32`` or ``float16``.
+        queries: Ids of the queries, by default all.
+        step: Called with the number of queries that were just finished.
+
+    Returns:
+        The number of queries written.
+
+    Raises:
+        UserError: if there is no query, one cannot be read, or the file cannot be written.
+    """
+    wanted = list(dict.fromkeys(store.queries() if queries is None else queries))
+    if not wanted:
+        raise UserError(f"{store.name}: no query to convert")
+    plan = json.dumps(["queries", _sources(store.paths), *_about(wanted, manifest, dtype), QUERIES_PART_SIZE])
+    _refuse_own_source(store.paths, Path(out))
+    conversion = _Conversion(
+        Path(out), manifest, dtype, step or (lambda count: None), write_query_features, QueryFeatureStore
+    )
+    return conversion.run(store, wanted, QUERIES_PART_SIZE, plan)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Conversion(Generic[Value]):
+    """Writes values part by part, then joins the parts.
+
+    Attributes:
+        out: The file.
+        manifest: What made the values.
+        dtype: ``float32`` or ``float16``.
+        step: Called with the number of values that were just finished.
+        write: Writes a file of such values.
+        reopen: Opens a file that `write` wrote.
+    """
+
+    out: Path
+    manifest: Manifest
+    dtype: str
+    step: Callable[[int], object]
+    write: _Write[Value]
+    reopen: Callable[[Path], _Store[Value]]
+
+    def run(self, store: _Store[Value], wanted: Sequence[str], part_size: int, plan: str) -> int:
+        """Converts the values of these ids; parts of the same plan that are there are not made again."""
+        if len(wanted) <= part_size:
+            return self.write(self.out, self._counted(store, wanted), self.manifest, self.dtype)
+        folder = _parts_folder(self.out, plan)
+        parts = []
+        for start in range(0, len(wanted), part_size):
+            chosen = wanted[start : start + part_size]
+            parts.append((folder / f"{start // part_size:06d}.h5", chosen))
+            if parts[-1][0].exists():
+                self.step(len(chosen))
+            else:
+                self.write(parts[-1][0], self._counted(store, chosen), self.manifest, self.dtype)
+        count = self.write(self.out, self._joined(parts), self.manifest, self.dtype)
+        shutil.rmtree(folder)
+        return count
+
+    def _counted(self, store: _Store[Value], wanted: Iterable[str]) -> Iterator[tuple[str, Value]]:
+        for key in wanted:
+            yield key, store[key]
+            self.step(1)
+
+    def _joined(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> Iterator[tuple[str, Value]]:
+        for path, keys in parts:
+            with contextlib.closing(self.reopen(path)) as part:
+                for key in keys:
+                    yield key, part[key]
+
+
+def _refuse_own_source(sources: Iterable[Path], out: Path) -> None:
+    if any(path.resolve() == out.resolve() for path in sources):
         raise UserError(f"{out}: the conversion would overwrite its own source")
-    step = step or (lambda count: None)
-    if len(wanted) <= PART_SIZE:
-        return write_features(out, _counted(store, wanted, step), manifest, dtype)
-    folder = _parts_folder(out, _plan(store, wanted, manifest, dtype))
-    parts = []
-    for start in range(0, len(wanted), PART_SIZE):
-        chosen = wanted[start : start + PART_SIZE]
-        parts.append((folder / f"{start // PART_SIZE:06d}.h5", chosen))
-        if parts[-1][0].exists():
-            step(len(chosen))
-        else:
-            write_features(parts[-1][0], _counted(store, chosen, step), manifest, dtype)
-    count = write_features(out, _joined(parts), manifest, dtype)
-    shutil.rmtree(folder)
-    return count
 
 
-def _counted(
-    store: FeatureStore, videos: Iterable[str], step: Callable[[int], object]
-) -> Iterator[tuple[str, Features]]:
-    for video in videos:
-        yield video, store[video]
-        step(1)
+def _sources(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    return [(str(path.resolve()), *_state(path)) for path in paths]
 
 
-def _joined(parts: Iterable[tuple[Path, list[str]]]) -> Iterator[tuple[str, Features]]:
-    for path, videos in parts:
-        with FeatureStore(path) as part:
-            for video in videos:
-                yield video, part[video]
-
-
-def _plan(store: FeatureStore, videos: Sequence[str], manifest: Manifest, dtype: str) -> str:
-    """What a conversion consists of, as text: parts of another one are of no use."""
-    stats = [(str(path.resolve()), *_state(path)) for path in store.paths]
-    digest = hashlib.sha256("\n".join(videos).encode()).hexdigest()
-    return json.dumps([stats, store.keys, digest, dataclasses.asdict(manifest), dtype, PART_SIZE])
+def _about(wanted: Sequence[str], manifest: Manifest, dtype: str) -> list[object]:
+    """What a conversion consists of beside its sources: parts of another one are of no use."""
+    digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    return [digest, dataclasses.asdict(manifest), dtype]
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from vmr_common.annotations import FORMATS, POLICIES, write_canonical
+from vmr_common.cli import query_data
 from vmr_common.cli.run import command
-from vmr_common.convert import convert_features
+from vmr_common.convert import convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     check = sub("check", _check, "List every problem of a split and its features; status 2 if there is one.")
     _queries_options(check)
     _features_options(check)
+    query_data.add_options(check, word_vectors=True)
     check.add_argument("--dim", type=int, help="expected width of a feature row")
     check.add_argument("--min-rows", type=int, default=1, help="fewest feature rows per video (default 1)")
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
     _queries_options(convert)
     _features_options(convert)
+    query_data.add_options(convert, word_vectors=False)
     convert.add_argument("--out", required=True, help="file to write (relative to the current folder)")
     convert.add_argument("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
     for name, kind, about in (
@@ -181,27 +184,50 @@ def _describe_features(store: FeatureStore) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     split = _load(arguments, arguments.split)
-    if split is None and not arguments.features:
-        raise UserError("nothing to check: give --split or --annotations, --features, or both")
+    of_queries = arguments.query_features or arguments.word_vectors
+    if split is None and not (arguments.features or of_queries):
+        raise UserError(
+            "nothing to check: give --split or --annotations, --features or --query-features, or several"
+        )
     if split is not None:
         _say(*split.report.lines())
-    if not arguments.features:
-        return
-    problems = 0
+    found = _check_videos(arguments, split) if arguments.features else []
+    if of_queries:
+        name, count, problems = query_data.check(arguments, split)
+        number = _say_each(problems)
+        found.append((name, number, f"{count:,} queries"))
+    for name, number, what in found:
+        if not number:
+            _say(f"{name}: {what}, all well")
+    if bad := [f"{name}: {number} problems with {what}" for name, number, what in found if number]:
+        raise UserError(f"{'; '.join(bad)}, listed above")
+
+
+def _say_each(problems: Iterable[str]) -> int:
+    count = 0
+    for problem in problems:
+        _say(problem)
+        count += 1
+    return count
+
+
+def _check_videos(arguments: argparse.Namespace, split: Split | None) -> list[tuple[str, int, str]]:
+    """Prints what is wrong with the features of videos; name, number of problems, what was judged."""
     # the width is judged per video below, so that one wrong file does not hide the other problems
     with _store(arguments) as store:
-        videos = (
-            store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
-        )
-        for video in _progress(videos, "checking features"):
-            for problem in check_store(store, [video], arguments.dim, arguments.min_rows):
-                problems += 1
-                _say(problem)
+        videos = _videos(store, split)
         if not videos:
             raise UserError(f"{store.name}: holds no video")
-        if problems:
-            raise UserError(f"{store.name}: {problems} problems with {len(videos)} videos, listed above")
-        _say(f"{store.name}: {len(videos):,} videos, all well")
+        problems = sum(
+            _say_each(check_store(store, [video], arguments.dim, arguments.min_rows))
+            for video in _progress(videos, "checking features")
+        )
+        return [(store.name, problems, f"{len(videos):,} videos")]
+
+
+def _videos(store: FeatureStore, split: Split | None) -> list[str]:
+    """The videos of a split, or all that the features hold."""
+    return store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
 
 
 # --- shapes ------------------------------------------------------------------------------------------------
@@ -221,11 +247,13 @@ def _shapes(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     split = _load(arguments, arguments.split)
     out = Path(arguments.out)
-    if arguments.features:
+    if arguments.features and arguments.query_features:
+        raise UserError("give --features or --query-features: each becomes a file of its own")
+    if arguments.features or arguments.query_features:
         _convert_features(arguments, split, out)
         return
     if split is None:
-        raise UserError("nothing to convert: give --split or --annotations, or --features")
+        raise UserError("nothing to convert: give --split or --annotations, --features or --query-features")
     write_canonical(out, split.queries)
     _say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
 
@@ -233,15 +261,27 @@ def _convert(arguments: argparse.Namespace) -> None:
 def _convert_features(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
     given = ("extractor", "fps", "stride_s", "window_s", "source")
     stated = {name: getattr(arguments, name) for name in given if getattr(arguments, name) is not None}
-    with _store(arguments) as store:
-        manifest = dataclasses.replace(store.manifest or Manifest(), creator=creator(), **stated)
-        videos = (
-            store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
-        )
-        with tqdm(
-            total=len(videos), desc="converting", unit="video", delay=2, disable=None, leave=False
-        ) as bar:
-            count = convert_features(
-                store, out, manifest, dtype=arguments.dtype, videos=videos, step=bar.update
-            )
-    _say(f"{out}: {count:,} videos written as {arguments.dtype}")
+
+    def manifest(known: Manifest | None) -> Manifest:
+        return dataclasses.replace(known or Manifest(), creator=creator(), **stated)
+
+    def bar(total: int, unit: str) -> tqdm[NoReturn]:
+        return tqdm(total=total, desc="converting", unit=unit, delay=2, disable=None, leave=False)
+
+    dtype = arguments.dtype
+    if arguments.features:
+        with _store(arguments) as store:
+            videos, what = _videos(store, split), "videos"
+            with bar(len(videos), "video") as done:
+                made = manifest(store.manifest)
+                count = convert_features(store, out, made, dtype=dtype, videos=videos, step=done.update)
+    else:
+        with query_data.open_store(arguments) as texts:
+            queries = texts.queries() if split is None else [query.id for query in split.queries]
+            what = "queries"
+            with bar(len(queries), "query") as done:
+                made = manifest(texts.manifest)
+                count = convert_query_features(
+                    texts, out, made, dtype=dtype, queries=queries, step=done.update
+                )
+    _say(f"{out}: {count:,} {what} written as {dtype}")
