@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
 from vmr_common.features import FeatureStore
+from vmr_common.objects import ObjectStore
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
 from vmr_common.records import Query
+from vmr_common.registry import SHAPES
 from vmr_common.splits import Split, SplitConfig, load, split_hash
 from vmr_common.text import WordVectors, tokenize
 
+SHAPES_OBJECTS = Path(SHAPES) / "objects.h5"
 HASHED_BYTES = 4 << 30
 """Feature files up to this size are hashed whole; of larger ones only names, sizes and times."""
 
@@ -49,6 +52,26 @@ class FeaturesConfig:
     """Width of a feature row."""
     made_for: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsConfig:
+    """The object features of a run."""
+
+    path: str
+    """HDF5 file of object features (relative to the data root); shapes/objects.h5 is made on first use."""
+    dim: int
+    """Width of an object's feature."""
+    objects: int
+    """Object slots per frame, the first ones."""
+    threshold: float = 0.0
+    """An object counts where the detector's confidence is above this."""
+    made_for: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration was made for, e.g. {box_units: normalised}."""
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "objects"):
+            require(getattr(self, name) >= 1, f"data.objects.{name}", getattr(self, name), "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +165,26 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
     return store
 
 
+def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
+    """Opens the object features and compares their manifest with what the configuration was made for.
+
+    The objects of the embedded data set are made when they are opened for the first time.
+
+    Raises:
+        UserError: if the file is missing, has another width or fewer objects, or its manifest differs; says both
+            sides.
+    """
+    path = Path(data_root) / config.path
+    if Path(config.path) == SHAPES_OBJECTS:
+        from vmr_common.shapes import ensure_objects
+
+        path = ensure_objects(Path(data_root) / SHAPES)
+    store = ObjectStore(path, objects=config.objects, dim=config.dim)
+    if config.made_for and store.manifest is not None:
+        store.manifest.check(config.made_for, store.name)
+    return store
+
+
 def open_query_features(
     config: QueryFeaturesConfig, data_root: str | Path, texts: Iterable[str] | None = None
 ) -> QueryFeatures:
@@ -186,7 +229,18 @@ def require_queries(features: QueryFeatures, splits: Mapping[str, Sequence[Query
             )
 
 
-def require_videos(store: FeatureStore, splits: Mapping[str, Sequence[Query]]) -> None:
+class HasVideos(Protocol):
+    """Anything that has something for each of many videos: a `FeatureStore`, an `ObjectStore`."""
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+
+    def __contains__(self, video: str, /) -> bool:
+        """Whether a video is there."""
+
+
+def require_videos(store: HasVideos, splits: Mapping[str, Sequence[Query]]) -> None:
     """Makes sure that every query's video has features.
 
     Raises:

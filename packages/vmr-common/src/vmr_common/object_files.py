@@ -134,12 +134,15 @@ class Stored:
 def _rows(dataset: h5py.Dataset, rows: slice | NDArray[np.int64], objects: int) -> Floats:
     if isinstance(rows, slice):
         return as_float32(dataset[rows, :objects])
-    # frame by frame: HDF5 takes a list of rows apart into single ones as well, only slower
     wanted, places = np.unique(rows, return_inverse=True)
+    first, last = int(wanted[0]), int(wanted[-1])
+    if 2 * len(wanted) > last - first:
+        return as_float32(dataset[first : last + 1, :objects][rows - first])
+    # frame by frame: HDF5 takes a list of rows apart into single ones as well, only slower
     values = np.empty((len(wanted), objects, *dataset.shape[2:]), dataset.dtype)
     for place, row in enumerate(wanted.tolist()):
         dataset.read_direct(values, np.s_[row, :objects], np.s_[place])
-    return as_float32(values[places] if len(places) != len(wanted) else values)
+    return as_float32(values[places])
 
 
 def _check_finite(values: Floats, where: str) -> None:

@@ -5,7 +5,18 @@
 """
 
 from vmr_common.shapes.generate import ensure, frames, queries, read_spec
+from vmr_common.shapes.object_file import ensure_objects
 from vmr_common.shapes.png import png_bytes
 from vmr_common.shapes.spec import LONG, SHORT, ShapesSpec
 
-__all__ = ["LONG", "SHORT", "ShapesSpec", "ensure", "frames", "png_bytes", "queries", "read_spec"]
+__all__ = [
+    "LONG",
+    "SHORT",
+    "ShapesSpec",
+    "ensure",
+    "ensure_objects",
+    "frames",
+    "png_bytes",
+    "queries",
+    "read_spec",
+]

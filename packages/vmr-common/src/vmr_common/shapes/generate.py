@@ -33,6 +33,7 @@ from vmr_common.shapes.vectors import word_table
 GENERATOR = 3  # raised whenever the same spec gives other bytes
 WORKERS = 2
 META, CHECKSUMS = "meta.json", "checksums.json"
+OBJECTS, OBJECTS_NOTE = "objects.h5", "objects.json"  # made when first asked for, see `object_file`
 FILES = (*(f"{split}.jsonl" for split in SPLITS), "features.h5", "words.txt", META)
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def ensure(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool = False
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with locked(folder):
             problem = _problem(folder, spec, verify)  # another process may have been faster
             if problem is not None:
                 _replace(folder, spec, problem)
@@ -103,7 +104,7 @@ def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
         return "absent"
     if not folder.is_dir():
         raise UserError(f"{folder}: a file stands where the Shapes folder belongs")
-    foreign = sorted({path.name for path in folder.iterdir()} - {*FILES, CHECKSUMS})
+    foreign = sorted({path.name for path in folder.iterdir()} - {*FILES, CHECKSUMS, OBJECTS, OBJECTS_NOTE})
     if foreign:
         raise UserError(
             f"{folder}: not a folder of Shapes data (it holds {foreign[0]}), name another or an empty one"
@@ -130,7 +131,7 @@ def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time generate beside `folder`; the system frees the lock when its holder dies."""
     handle = -1
     try:
