@@ -1,5 +1,6 @@
 """Layers of the 2D-map family: exact against the plain full-map forms, and no dearer than they must be."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +103,8 @@ def plans_of(clips, scales, kernel, layers, complete):
     live = [cells, *(weights > 0)]
     needed = [cells, *needed_cells(cells, weights, kernel, complete)]
     return {
-        "training": [CellPlan(a, b, kernel, dense=False) for a, b in zip(live, live[1:], strict=False)],
-        "evaluation": [CellPlan(a, b, kernel, dense=False) for a, b in zip(needed, needed[1:], strict=False)],
+        "training": [CellPlan(a, b, kernel, dense=False) for a, b in pairwise(live)],
+        "evaluation": [CellPlan(a, b, kernel, dense=False) for a, b in pairwise(needed)],
     }
 
 

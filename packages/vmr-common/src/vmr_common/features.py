@@ -24,7 +24,16 @@ from vmr_common.files import atomic_path
 from vmr_common.manifest import MANIFEST, Manifest, creator, merge_manifests, parse_manifest
 from vmr_common.timeline import pooling_bounds
 
-__all__ = ["FeatureStore", "Manifest", "PooledFeatures", "check_store", "creator", "pool", "write_features"]
+__all__ = [
+    "FeatureStore",
+    "Manifest",
+    "PooledFeatures",
+    "check_store",
+    "creator",
+    "pool",
+    "unit_rows",
+    "write_features",
+]
 
 Features = NDArray[np.float32]
 Paths = str | Path | Sequence[str | Path]
@@ -265,6 +274,18 @@ def pool(features: NDArray[Any], length: int) -> Features:
     return pooled
 
 
+def unit_rows(features: NDArray[Any]) -> Features:
+    """Rows ``(T, D)`` divided by their L2 norm (at least 1e-12), float32 (the loaders of 2D-TAN, CDN, LEORN).
+
+    Example:
+        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    rows = np.asarray(features, dtype=np.float32)
+    norms = np.sqrt(np.einsum("td,td->t", rows, rows))
+    return np.asarray(rows / np.maximum(norms, 1e-12)[:, None], dtype=np.float32)
+
+
 class FeaturesByVideo(Protocol):
     """Anything that gives a video's features ``(T, D)`` float32 by its id."""
 
@@ -337,13 +358,19 @@ class PooledFeatures:
 
     The first access of a video reads and pools it, each later one is a dictionary look-up. The arrays are
     shared between callers, who must not write into them. A pickled copy starts with an empty memory.
+
+    Args:
+        store: Where the features come from.
+        length: Rows to pool to (see `pool`).
+        unit: Whether rows are divided by their L2 norm before they are pooled.
     """
 
-    def __init__(self, store: FeatureStore, length: int) -> None:
+    def __init__(self, store: FeatureStore, length: int, *, unit: bool = False) -> None:
         if length < 1:
             raise ValueError(f"length must be positive, found {length}")
         self.store = store
         self.length = length
+        self.unit = unit
         self._pooled: dict[str, Features] = {}
 
     def __getitem__(self, video: str) -> Features:
@@ -354,7 +381,8 @@ class PooledFeatures:
         """
         found = self._pooled.get(video)
         if found is None:
-            found = self._pooled[video] = pool(self.store[video], self.length)
+            rows = self.store[video]
+            found = self._pooled[video] = pool(unit_rows(rows) if self.unit else rows, self.length)
         return found
 
     __call__ = __getitem__

@@ -14,15 +14,24 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmr_common.errors import UserError
-from vmr_common.tokens import FUNCTION_WORDS, content_scores, split_sentences, tag_score, tokenize
+from vmr_common.tokens import (
+    FUNCTION_WORDS,
+    content_scores,
+    plain_words,
+    split_sentences,
+    tag_score,
+    tokenize,
+)
 
 __all__ = [
     "FUNCTION_WORDS",
     "Vocabulary",
+    "WordLookup",
     "WordVectors",
     "content_scores",
     "ego4d_text",
     "mad_text",
+    "plain_words",
     "split_sentences",
     "tag_score",
     "tokenize",
@@ -274,3 +283,48 @@ def mad_text(text: str) -> str:
 
 def _stripped(text: str) -> str:
     return text.strip(".").strip(" ").strip("?")
+
+
+class WordLookup:
+    """Vectors of any words, zeros for unknown ones: those at hand, and those of a file that is read when needed.
+
+    Args:
+        known: Vectors at hand.
+        path: GloVe text file for further words, or None; where it does not exist, other words stay unknown.
+    """
+
+    def __init__(self, known: WordVectors, path: Path | None = None) -> None:
+        self.known = known
+        self.path = path
+        self._further: dict[str, NDArray[np.float32]] = {}
+        self._asked: set[str] = set()
+
+    def prepare(self, words: Iterable[str]) -> int:
+        """Reads what is missing, in one pass over the file; returns how many words could not be asked for.
+
+        Raises:
+            UserError: as `WordVectors.read` for a file that is no GloVe text; if its width is another one.
+        """
+        missing = {word for word in words if word not in self.known} - self._asked
+        if not missing:
+            return 0
+        if self.path is None or not self.path.is_file():
+            return len(missing)
+        self._asked |= missing
+        for word, vector in _glove_rows(self.path, frozenset(missing)):
+            if len(vector) != self.known.dim:
+                raise UserError(
+                    f"{self.path}: vectors of width {len(vector)}, the model was trained with {self.known.dim}"
+                )
+            self._further.setdefault(word, vector)
+        return 0
+
+    def __getitem__(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of a sentence, ``(len(words), D)`` float32; at least one row, zeros without any word."""
+        rows = np.zeros((max(len(words), 1), self.known.dim), dtype=np.float32)
+        for row, word in zip(rows, words, strict=False):
+            if word in self.known:
+                row[:] = self.known[word]
+            elif word in self._further:
+                row[:] = self._further[word]
+        return rows

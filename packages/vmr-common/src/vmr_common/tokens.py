@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
 
 # A full stop after one of these does not end a sentence. Single letters (initials) never do.
@@ -151,3 +152,22 @@ def tag_score(tag: str) -> int:
         [2, 2, 1, 1, 1]
     """
     return CONTENT if any(part in tag for part in ("NN", "VB", "JJ", "RB")) else FUNCTION
+
+
+def plain_words(text: str, *, strip_punctuation: bool = False) -> list[str]:
+    """Lower-cased words between blanks, punctuation left on them (the loaders of 2D-TAN, CDN and LEORN).
+
+    Args:
+        text: A sentence.
+        strip_punctuation: Take punctuation off both ends of a word, and leave out what was nothing else.
+
+    Example:
+        >>> plain_words("She cuts it, twice.")
+        ['she', 'cuts', 'it,', 'twice.']
+        >>> plain_words("She cuts it, twice .", strip_punctuation=True)
+        ['she', 'cuts', 'it', 'twice']
+    """
+    words = text.lower().split()
+    if strip_punctuation:
+        words = [word for word in (word.strip(string.punctuation) for word in words) if word]
+    return words

@@ -114,6 +114,32 @@ class _Neighbours:
         self.known[proposal] = True
 
 
+def map_overlaps(moments: ArrayLike, duration: float, size: int) -> NDArray[np.float32]:
+    """How well each cell of a 2D map fits a target: the temporal overlap, ``(size, size)`` float32.
+
+    Cell (i, j) is the window from clip i's start to clip j's end; its times and the targets are rounded to
+    float32, the overlap (hull form) is computed in float64. Below the diagonal it is 0 (2D-TAN, CDN, LEORN).
+
+    Args:
+        moments: ``(M, 2)`` or ``(2,)`` targets, seconds; of several the best counts, without any all is 0.
+        duration: Seconds.
+        size: Clips T of the map.
+
+    Example:
+        >>> map_overlaps([2.0, 4.0], 4.0, 2).tolist()
+        [[0.0, 0.5], [0.0, 1.0]]
+    """
+    targets = np.asarray(moments, dtype=np.float32).astype(np.float64).reshape(-1, 2)
+    edges = np.arange(size + 1, dtype=np.float32) * np.float32(duration) / np.float32(size)
+    starts, ends = edges[:-1, None].astype(np.float64), edges[None, 1:].astype(np.float64)
+    best = np.zeros((size, size))
+    for start, end in targets:
+        shared = np.maximum(np.minimum(ends, end) - np.maximum(starts, start), 0.0)
+        hull = np.maximum(np.maximum(ends, end) - np.minimum(starts, start), 0.0)
+        best = np.maximum(best, np.divide(shared, hull, out=np.zeros_like(best), where=hull > 0))
+    return best.astype(np.float32)
+
+
 def map_proposals(size: int) -> tuple[Integers, NDArray[np.float64]]:
     """All proposals of a 2D map: cells ``(i, j)``, ``i <= j``, and their windows in clips.
 

@@ -162,7 +162,7 @@ def kernel_rows(weight: Tensor) -> Tensor:
     return weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()[None]
 
 
-@torch.compiler.disable  # the loop over the kernel's places would only be unrolled
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over the window's places: nothing to gain
 def convolve_rows(
     rows: Tensor,
     kernels: Tensor,

@@ -112,7 +112,7 @@ class LearnedInputs:
             raise UserError(
                 f"{checkpoint.path}: expected one vector for each of its {known} words, found {found}"
             )
-        scale = _stored_scale(checkpoint) if standardised else None
+        scale = stored_scale(checkpoint) if standardised else None
         return cls(Vocabulary(tuple(words)), vectors.numpy(), scale)
 
     def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
@@ -132,7 +132,12 @@ class LearnedInputs:
         return tensors
 
 
-def _stored_scale(checkpoint: Checkpoint) -> ColumnScale:
+def stored_scale(checkpoint: Checkpoint) -> ColumnScale:
+    """The scale of the feature columns that a checkpoint holds.
+
+    Raises:
+        UserError: if it holds none.
+    """
     mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
     if mean is None or std is None:
         raise UserError(

@@ -1,0 +1,209 @@
+"""Queries of the fully supervised 2D-map methods (CDN, LEORN): words, distinct videos and overlap maps of a batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vmr_common.errors import UserError
+from vmr_common.features import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.metrics import map_overlaps
+from vmr_common.records import Query
+from vmr_common.text import WordLookup, WordVectors, plain_words
+from vmr_common.training.checkpoint import Checkpoint
+from vmr_common.training.learned_inputs import stored_scale
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class MapInputs:
+    """What the inputs take from the training set, part of every checkpoint.
+
+    Attributes:
+        words: The training queries' words that have a vector; other words are looked up when a query has them.
+        scale: Of the feature columns, where features are standardised.
+    """
+
+    words: WordVectors
+    scale: ColumnScale | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        method: str,
+        queries: Sequence[Query],
+        word_vectors: Path,
+        *,
+        strip_punctuation: bool,
+        features: FeaturesByVideo | None = None,
+    ) -> MapInputs:
+        """From training queries.
+
+        Args:
+            method: Its name, for the message.
+            queries: The training queries, each with a moment.
+            word_vectors: GloVe text file.
+            strip_punctuation: See `plain_words`.
+            features: Of their videos, where the columns are to be standardised.
+
+        Raises:
+            UserError: if a query has no moment, or the word vectors cannot be read or know no word.
+        """
+        without = [query.id for query in queries if not len(query.moments)]
+        if without:
+            raise UserError(
+                f"{method} learns from moments, but {len(without)} training queries have none, "
+                f"for example {without[0]!r}"
+            )
+        words = {
+            word for query in queries for word in plain_words(query.text, strip_punctuation=strip_punctuation)
+        }
+        videos = dict.fromkeys(query.video for query in queries)
+        scale = None if features is None else ColumnScale.measure(features, videos)
+        return cls(WordVectors.read(word_vectors, keep=words), scale)
+
+    @classmethod
+    def restore(cls, checkpoint: Checkpoint, *, standardised: bool) -> MapInputs:
+        """As a checkpoint of ours holds them.
+
+        Raises:
+            UserError: if the checkpoint does not hold one vector for each of its words, or no scale although
+                the features were standardised.
+        """
+        words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
+        listed = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        if not listed or vectors is None or vectors.ndim != 2 or len(vectors) != len(words or ()):
+            raise UserError(f"{checkpoint.path}: expected words and one vector for each, found others")
+        scale = stored_scale(checkpoint) if standardised else None
+        return cls(WordVectors(tuple(words or ()), vectors.numpy(), str(checkpoint.path)), scale)
+
+    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them."""
+        return features if self.scale is None else Standardised(features, self.scale)
+
+    def state(self) -> dict[str, list[str]]:
+        """The words, for a checkpoint."""
+        return {"words": list(self.words.words)}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
+        tensors = {"word_vectors": torch.from_numpy(self.words.vectors)}
+        if self.scale is not None:
+            tensors["feature_mean"] = torch.from_numpy(self.scale.mean)
+            tensors["feature_std"] = torch.from_numpy(self.scale.std)
+        return tensors
+
+
+@dataclass(frozen=True)
+class QueryWords:
+    """The words of B queries, padded to the longest.
+
+    Attributes:
+        vectors: ``(B, L, E)`` float32, zeros for unknown words and padding.
+        lengths: ``(B,)`` int64, at least 1.
+    """
+
+    vectors: Tensor
+    lengths: Tensor
+
+
+def collate_words(words: Sequence[NDArray[np.float32]]) -> QueryWords:
+    """Pads the word vectors ``(l, E)`` of B queries to the longest one."""
+    longest = max(len(rows) for rows in words)
+    vectors = np.zeros((len(words), longest, words[0].shape[1]), dtype=np.float32)
+    for padded, rows in zip(vectors, words, strict=True):
+        padded[: len(rows)] = rows
+    return QueryWords(torch.from_numpy(vectors), torch.tensor([len(rows) for rows in words]))
+
+
+def distinct_videos(queries: Sequence[Query]) -> tuple[tuple[str, ...], Tensor]:
+    """The V videos of some queries, each once, and which of them each query asks about, ``(B,)`` int64."""
+    numbers: dict[str, int] = {}
+    video_of = [numbers.setdefault(query.video, len(numbers)) for query in queries]
+    return tuple(numbers), torch.tensor(video_of)
+
+
+def overlap_maps(queries: Sequence[Query], clips: int) -> Tensor:
+    """The overlap of every cell with each query's moment, ``(B, N, N)`` float32 (see `map_overlaps`)."""
+    maps = [map_overlaps(query.moments, query.duration, clips) for query in queries]
+    return torch.from_numpy(np.stack(maps))
+
+
+@dataclass(frozen=True)
+class MapBatch:
+    """One batch on its way to a 2D-map model. Every video is there once, however many queries it has.
+
+    Attributes:
+        query_ids: ``B`` ids.
+        queries: The ``B`` queries.
+        videos: ``V`` ids.
+        features: ``(V, F, D)`` float32, theirs.
+        video_of: ``(B,)`` int64 row of each query's video.
+        words: The queries' words.
+        overlaps: ``(B, N, N)`` float32, see `overlap_maps`.
+    """
+
+    query_ids: tuple[str, ...]
+    queries: tuple[Query, ...]
+    videos: tuple[str, ...]
+    features: Tensor
+    video_of: Tensor
+    words: QueryWords
+    overlaps: Tensor
+
+
+class MapExamples:
+    """Queries with one feature array per video, as batches; nothing is drawn.
+
+    Args:
+        queries: The queries.
+        features: By video, ``(F, D)`` float32, all of one shape.
+        words: Word vectors; what the queries need is read at once.
+        clips: Clips N of the map.
+        strip_punctuation: See `plain_words`.
+    """
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        features: FeaturesByVideo,
+        words: WordLookup,
+        *,
+        clips: int,
+        strip_punctuation: bool = False,
+    ) -> None:
+        self.queries = list(queries)
+        self._features, self._clips, self._words = features, clips, words
+        self._tokens = [plain_words(query.text, strip_punctuation=strip_punctuation) for query in queries]
+        unasked = words.prepare(word for tokens in self._tokens for word in tokens)
+        if unasked:
+            logger.warning(
+                "%d words of the queries are not in the checkpoint and count as unknown, because there is no %s",
+                unasked,
+                words.path,
+            )
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> MapBatch:
+        """The batch of some queries; `epoch` changes nothing."""
+        queries = [self.queries[i] for i in indices]
+        videos, video_of = distinct_videos(queries)
+        return MapBatch(
+            query_ids=tuple(query.id for query in queries),
+            queries=tuple(queries),
+            videos=videos,
+            features=torch.from_numpy(np.stack([self._features[video] for video in videos])),
+            video_of=video_of,
+            words=collate_words([self._words[self._tokens[i]] for i in indices]),
+            overlaps=overlap_maps(queries, self._clips),
+        )
