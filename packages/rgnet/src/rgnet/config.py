@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmr_common.errors import require
-from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
 from vmr_common.training.config import OptimConfig, TrainConfig
 
 
@@ -100,15 +100,9 @@ class DataConfig:
     """Frames W of a window; windows start every W // 2 frames."""
     max_tokens: int = 20
     """Tokens kept per query."""
-    word_vectors: str | None = None
-    """GloVe text file, relative to the data root, from which queries get their tokens; or use `query_features`."""
-    query_features: str | None = None
-    """Token features and sentence vectors by query id: HDF5 file or folder of npz files, relative to the data root."""
-    token_dim: int
-    """Width of a token."""
-    sentence_dim: int = 0
-    """Width of the sentence vectors, that of the frames; 0: there are none, and moments are ranked without a
-    matching score."""
+    queries: QueryFeaturesConfig
+    """Tokens and sentence vectors of the queries. Without sentence vectors moments are ranked by their proposal score
+    alone; with them (of the width of a frame) by its sum with the matching score."""
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
@@ -117,19 +111,12 @@ class DataConfig:
         require(self.seconds_per_row > 0, "data.seconds_per_row", self.seconds_per_row, "positive seconds")
         require(self.window >= 2, "data.window", self.window, "at least 2 frames")
         require(self.max_tokens >= 1, "data.max_tokens", self.max_tokens, "at least 1")
-        require(self.token_dim >= 1, "data.token_dim", self.token_dim, "at least 1")
-        both = (self.word_vectors is None) != (self.query_features is None)
-        require(both, "data.word_vectors", self.word_vectors, "either this or data.query_features")
-        known = self.sentence_dim in (0, self.features.dim)
+        known = self.queries.sentence_dim in (None, self.features.dim)
         require(
-            known, "data.sentence_dim", self.sentence_dim, f"0 or data.features.dim ({self.features.dim})"
-        )
-        vectors = self.sentence_dim == 0 or self.query_features is not None
-        require(
-            vectors,
-            "data.sentence_dim",
-            self.sentence_dim,
-            "0 with data.word_vectors, which give no sentence vectors",
+            known,
+            "data.queries.sentence_dim",
+            self.queries.sentence_dim,
+            f"null or data.features.dim ({self.features.dim})",
         )
 
 
@@ -189,11 +176,15 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        if self.search.coarse_windows or self.model.adapter:
-            key = "search.coarse_windows" if self.search.coarse_windows else "model.adapter"
+        needs_sentences = {
+            "search.coarse_windows": self.search.coarse_windows,
+            "model.adapter": self.model.adapter,
+        }
+        for key, value in needs_sentences.items():
+            fits = not value or self.data.queries.sentence_dim is not None
             require(
-                self.data.sentence_dim > 0,
+                fits,
                 key,
-                "on",
-                "0 / false, because the queries have no sentence vectors in the space of the frames (data.sentence_dim 0)",
+                value,
+                "off: it needs sentence vectors in the space of the frames, and data.queries.sentence_dim is null",
             )

@@ -6,9 +6,11 @@ window.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class MLP(nn.Module):
 
     def __init__(self, *dims: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., dims[0])`` to ``(..., dims[-1])``."""
@@ -46,7 +48,7 @@ def anchor_code(anchors: Tensor, dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What every layer found, each ``(L, N, Q, ...)``: normalised `states` (D) and the `anchors` (2) it started from."""
+    """What every layer found: normalised `states` ``(L, N, Q, D)``, from `anchors` ``(L, N, Q, 2)``."""
 
     states: Tensor
     anchors: Tensor
@@ -186,12 +188,12 @@ class Decoder(nn.Module):
             elif name.endswith("out_proj.bias"):
                 nn.init.zeros_(parameter)
         for head in self.refine:
-            nn.init.zeros_(head.layers[-1].bias)
+            nn.init.zeros_(list(head.parameters())[-1])
         self.anchors = nn.Parameter(torch.randn(queries, 2))
 
     def position_keys(self, positions: Tensor) -> list[Tensor]:
         """Per layer, the keys ``(..., V, D)`` of frame positions ``(..., V, D)``."""
-        return [layer.cross_attention.position_keys(positions) for layer in self.layers]
+        return [cast(DecoderLayer, layer).cross_attention.position_keys(positions) for layer in self.layers]
 
     def forward(self, memory: Tensor, keys: Sequence[Tensor], mask: Tensor | None) -> Decoded:
         """Decodes N pairs.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., D)`` to ``(..., D)``."""
-        return self.linear2(self.dropout(self.linear1(x).relu()))
+        return self.linear2(self.dropout(self.linear1(x).relu_()))
 
 
 @dataclass(frozen=True)
@@ -216,13 +217,21 @@ class RGEncoder(nn.Module):
         nn.init.xavier_uniform_(self.gate.weight)
         self.self_layers = nn.ModuleList(SelfLayer(dim, heads, inner, dropout) for _ in range(self_layers))
 
+    @property
+    def _cross(self) -> list[CrossLayer]:
+        return cast("list[CrossLayer]", list(self.cross_layers))
+
+    @property
+    def _own(self) -> list[SelfLayer]:
+        return cast("list[SelfLayer]", list(self.self_layers))
+
     def read(self, text: Tensor, mask: Tensor) -> Texts:
         """What the cross-attention layers need of projected texts ``(G, T, D)`` with ``(G, T)`` masks."""
-        return Texts(mask, tuple(layer.attention.read(text) for layer in self.cross_layers))
+        return Texts(mask, tuple(layer.attention.read(text) for layer in self._cross))
 
     def first_query(self, x: Tensor, *, bias: bool) -> Tensor:
         """The first layer's query projection of ``(..., D)``; positions and frames may be projected apart."""
-        return self.cross_layers[0].attention.project(x, 0, bias=bias)
+        return self._cross[0].attention.project(x, 0, bias=bias)
 
     def fuse(self, texts: Texts, windows: Windows, words: Tensor | None = None) -> Tensor:
         """Frames that have read their text, ``(G, M, V, D)``.
@@ -234,7 +243,7 @@ class RGEncoder(nn.Module):
         """
         if words is None:
             words = texts.mask[:, None, None, None]
-        for layer, text in zip(self.cross_layers, texts.layers, strict=True):
+        for layer, text in zip(self._cross, texts.layers, strict=True):
             windows = Windows(layer(windows, text, words), windows.positions, windows.mask)
         return windows.x
 
@@ -261,7 +270,7 @@ class RGEncoder(nn.Module):
         """All pairs of G texts with M windows each, up to but without the last layer; arguments as above."""
         fused = self.fuse(texts, windows, words).flatten(0, 1)  # (N, V, D)
         x = self.with_token(fused, windows, uniform)
-        for layer in self.self_layers[:-1]:
+        for layer in self._own[:-1]:
             keys, values = layer.attention.keys_values(x.states, x.positions)
             states = layer(x, keys, values, 0, x.states.shape[1])
             x = Encoded(states, x.positions, x.mask, x.gate, x.lowered)
@@ -287,12 +296,12 @@ class RGEncoder(nn.Module):
 
     def summarise(self, x: Encoded) -> Tensor:
         """The encoded retrieval token ``(N, D)``: the last layer for one row."""
-        layer = self.self_layers[-1]
+        layer = self._own[-1]
         return layer(x, *layer.attention.keys_values(x.states, x.positions), 0, 1)[:, 0]
 
     def complete(self, x: Encoded, token: Tensor) -> Tensor:
         """The frames ``(N, V, D)`` after the last layer, the token `token` ``(N, D)`` added to the selected ones."""
-        layer = self.self_layers[-1]
+        layer = self._own[-1]
         keys, values = layer.attention.keys_values(x.states, x.positions)
         frames = layer(x, keys, values, 1, x.states.shape[1])
         return frames + x.gate[..., None] * token[:, None]
