@@ -23,6 +23,7 @@ class Entry:
         durations: Table of durations for formats that have none, relative to the data root.
         read: Published number of records in the file, None where not known.
         kept: Published number of queries after the policy, None where not known.
+        official: Published number of queries of the official evaluation where the policy keeps fewer.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Entry:
     durations: str | None = None
     read: int | None = None
     kept: int | None = None
+    official: int | None = None
 
 
 def _charades() -> list[Entry]:
@@ -217,6 +219,56 @@ def _ego4d() -> list[Entry]:
     return entries
 
 
+def _rgnet() -> list[Entry]:
+    """Ego4D and MAD as the long-video methods CONE and RGNet train and score on them."""
+    ego4d: dict[str, Any] = {"format": "ego4d-nlq-whole-seconds", "protocol": "ego4d-nlq"}
+    official = "official Ego4D natural-language-query annotations v1 (under licence)"
+    folder = "ego4d_nlq/v1"
+    return [
+        Entry(
+            name="ego4d-nlq-v1-rgnet/train",
+            file=f"{folder}/nlq_train.json",
+            what=official,
+            policy="rgnet-ego4d-train",
+            read=11_296,
+            **ego4d,
+        ),
+        Entry(
+            name="ego4d-nlq-v1-rgnet/val",
+            file=f"{folder}/nlq_val.json",
+            what=official,
+            policy="drop-brief",
+            read=3_875,
+            kept=3_529,
+            official=3_874,
+            **ego4d,
+        ),
+        Entry(
+            name="ego4d-nlq-v1-rgnet/test",
+            file=f"{folder}/nlq_test_unannotated.json",
+            what=official,
+            policy="drop-brief",
+            **ego4d,
+        ),
+        Entry(
+            name="ego4d-naq/train",
+            file="ego4d_nlq/naq/nlq_train.json",
+            what="NaQ, Ego4D's narrations as queries, in the layout of nlq_train.json (for pretraining)",
+            policy="rgnet-ego4d-train",
+            **ego4d,
+        ),
+        Entry(
+            name="mad-rgnet/train",
+            file="mad/MAD_train.json",
+            format="mad",
+            what="the MAD annotations (given out by their authors on request)",
+            policy="rgnet-mad-train",
+            protocol="mad",
+            read=280_183,
+        ),
+    ]
+
+
 def _mad() -> list[Entry]:
     return [
         Entry(
@@ -255,6 +307,6 @@ def _shapes() -> list[Entry]:
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _mad, _shapes)
+    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _mad, _rgnet, _shapes)
     for entry in group()
 }

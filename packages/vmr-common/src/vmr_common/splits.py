@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.annotations import canonical_row, read_annotations, read_durations
-from vmr_common.annotations.report import Annotations, Policy, Report, policy_named
+from vmr_common.annotations.policies import Policy, policy_named
+from vmr_common.annotations.report import Annotations, Report
 from vmr_common.errors import UserError
 from vmr_common.files import read_json
 from vmr_common.records import Query
@@ -163,11 +164,17 @@ def locate(root: Path, file: str, entry: Entry) -> Path:
 
 def _count_notes(entry: Entry, report: Report) -> tuple[str, ...]:
     pairs = (("records", entry.read, report.read), ("queries kept", entry.kept, report.kept))
-    return tuple(
+    notes = [
         f"warning: {found} {words}, published are {published}"
         for words, published, found in pairs
         if published is not None and published != found
-    )
+    ]
+    if entry.official is not None:
+        notes.append(
+            f"{report.kept} of the {entry.official} queries of the official evaluation: recall of all of them is at "
+            f"least {report.kept / entry.official:.3f} times recall of these"
+        )
+    return tuple(notes)
 
 
 def custom_split(

@@ -14,6 +14,7 @@ from typing import Any
 from vmr_common.annotations.json_files import (
     read_activitynet,
     read_ego4d_nlq,
+    read_ego4d_whole_seconds,
     read_glance_list,
     read_mad,
     read_tacos,
@@ -25,7 +26,8 @@ from vmr_common.annotations.json_lines import (
     read_qvhighlights,
     write_canonical,
 )
-from vmr_common.annotations.report import POLICIES, Annotations, Policy, Report, policy_named
+from vmr_common.annotations.policies import POLICIES, Policy, policy_named
+from vmr_common.annotations.report import Annotations, Report
 from vmr_common.annotations.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_text
@@ -47,6 +49,7 @@ __all__ = [
     "read_durations",
     "read_durations_csv",
     "read_ego4d_nlq",
+    "read_ego4d_whole_seconds",
     "read_glance_list",
     "read_mad",
     "read_qvhighlights",
@@ -65,6 +68,7 @@ FORMATS: dict[str, Callable[..., Annotations]] = {
     "qvhighlights": read_qvhighlights,
     "cone": read_cone,
     "ego4d-nlq": read_ego4d_nlq,
+    "ego4d-nlq-whole-seconds": read_ego4d_whole_seconds,
     "mad": read_mad,
 }
 NEED_DURATIONS = frozenset({"charades-sta", "viga"})
@@ -98,7 +102,7 @@ def read_annotations(
         if durations is None:
             raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
         return FORMATS[format](path, durations, **options)
-    if format == "ego4d-nlq":
+    if format in ("ego4d-nlq", "ego4d-nlq-whole-seconds"):
         options["durations"] = durations
     return FORMATS[format](path, **options)
 

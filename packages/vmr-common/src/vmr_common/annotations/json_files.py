@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from vmr_common.annotations.report import Annotations, Policy, Record, finish
+from vmr_common.annotations.policies import Policy
+from vmr_common.annotations.report import Annotations, Record, finish
 from vmr_common.annotations.values import (
     duration_of,
     field_of,
@@ -133,12 +134,40 @@ def read_ego4d_nlq(
     return finish(str(path), _ego4d_records(path, durations or {}), policy)
 
 
-def _ego4d_records(path: str | Path, durations: Mapping[str, float]) -> Iterator[Record]:
+def read_ego4d_whole_seconds(
+    path: str | Path, *, durations: Mapping[str, float] | None = None, policy: str | Policy = "drop-brief"
+) -> Annotations:
+    """Reads the files of `read_ego4d_nlq` (also NaQ's) as CONE and RGNet do: clip lengths in whole seconds.
+
+    The duration is ``video_end_sec`` minus ``video_start_sec``, each rounded to a whole second, halves up.
+
+    Args:
+        path: As `read_ego4d_nlq`.
+        durations: As `read_ego4d_nlq`.
+        policy: The default also drops what is too brief, as their converter does.
+
+    Raises:
+        UserError: naming file, clip, annotation and query.
+    """
+    return finish(str(path), _ego4d_records(path, durations or {}, _half_up), policy)
+
+
+def _half_up(seconds: float) -> float:
+    return float(np.floor(seconds + 0.5))
+
+
+def _as_it_is(seconds: float) -> float:
+    return seconds
+
+
+def _ego4d_records(
+    path: str | Path, durations: Mapping[str, float], rounded: Callable[[float], float] = _as_it_is
+) -> Iterator[Record]:
     document = object_of(read_json(path), str(path), "the file")
     for clip, where in _ego4d_clips(document, str(path)):
         clip_uid = identifier(field_of(clip, "clip_uid", where), where, "clip_uid")
         where = f"{path}: clip {shown(clip_uid)}"
-        duration = _clip_duration(clip, clip_uid, durations, where)
+        duration = _clip_duration(clip, clip_uid, durations, where, rounded)
         for entry in list_of(field_of(clip, "annotations", where), where, "annotations"):
             annotation = object_of(entry, where, "an annotation")
             uid = identifier(field_of(annotation, "annotation_uid", where), where, "annotation_uid")
@@ -157,12 +186,18 @@ def _ego4d_clips(document: dict[str, Any], where: str) -> Iterator[tuple[dict[st
             yield object_of(clip, f"{spot}, clip {index}"), f"{spot}, clip {index}"
 
 
-def _clip_duration(clip: dict[str, Any], uid: str, durations: Mapping[str, float], where: str) -> float:
+def _clip_duration(
+    clip: dict[str, Any],
+    uid: str,
+    durations: Mapping[str, float],
+    where: str,
+    rounded: Callable[[float], float],
+) -> float:
     if "video_start_sec" in clip and "video_end_sec" in clip:
-        start, end = (number(clip[key], where, key) for key in ("video_start_sec", "video_end_sec"))
+        start, end = (rounded(number(clip[key], where, key)) for key in ("video_start_sec", "video_end_sec"))
         return duration_of(end - start, where, "video_end_sec - video_start_sec")
     if uid in durations:
-        return duration_of(durations[uid], where)
+        return duration_of(rounded(durations[uid]), where)
     raise UserError(
         f"{where}: video_start_sec and video_end_sec are missing, and no table of durations was given"
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vmr_common.annotations.report import Annotations, Policy, Record, finish
+from vmr_common.annotations.policies import Policy
+from vmr_common.annotations.report import Annotations, Record, finish
 from vmr_common.annotations.values import (
     duration_of,
     field_of,

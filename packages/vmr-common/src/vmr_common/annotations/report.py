@@ -1,102 +1,22 @@
-"""What was irregular in an annotation file, and the named policies that say what is done about it."""
+"""What was irregular in an annotation file, and what a policy did about it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from vmr_common.annotations.policies import POLICIES, Policy, policy_named
 from vmr_common.annotations.values import shown
 from vmr_common.errors import UserError
 from vmr_common.records import Query
 
 WHOLE_VIDEO = 0.99
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What a reader does with irregular records; nothing else is ever changed.
-
-    Attributes:
-        name: How configurations and reports call it.
-        summary: The rule in words, with the evaluation it comes from.
-        reversed_moment: Start after end: kept, an error, or the moment is dropped.
-        empty_moment: Start equal to end: kept or dropped.
-        late_end: End after the duration: kept, cut to the duration, or dropped.
-        negative_start: Start before 0: kept, an error, or raised to 0.
-        no_text: A record without a sentence: an error, or dropped.
-        cut_first: Whether ends are cut before (True) or after (False) moments are judged for dropping.
-    """
-
-    name: str
-    summary: str
-    reversed_moment: Literal["keep", "error", "drop"] = "keep"
-    empty_moment: Literal["keep", "drop"] = "keep"
-    late_end: Literal["keep", "cut", "drop"] = "keep"
-    negative_start: Literal["keep", "error", "raise"] = "keep"
-    no_text: Literal["error", "drop"] = "error"
-    cut_first: bool = False
-
-
-POLICIES: dict[str, Policy] = {
-    policy.name: policy
-    for policy in (
-        Policy(
-            name="checked",
-            summary="times are kept; a start after its end, or before 0, is an error (own data)",
-            reversed_moment="error",
-            negative_start="error",
-        ),
-        Policy(
-            name="as-annotated",
-            summary="every record is kept as it is",
-        ),
-        Policy(
-            name="cut-then-drop",
-            summary="ends are cut to the duration, then kept if start < end (2D-TAN on Charades-STA)",
-            reversed_moment="drop",
-            empty_moment="drop",
-            late_end="cut",
-            cut_first=True,
-        ),
-        Policy(
-            name="drop-then-cut",
-            summary="kept if start < end, then limited to the video (2D-TAN on TACoS, ActivityNet)",
-            reversed_moment="drop",
-            empty_moment="drop",
-            late_end="cut",
-            negative_start="raise",
-        ),
-        Policy(
-            name="drop-late",
-            summary="dropped if the end is after the duration or not after the start (CPL on Charades-STA)",
-            reversed_moment="drop",
-            empty_moment="drop",
-            late_end="drop",
-        ),
-        Policy(
-            name="drop-textless",
-            summary="records without a sentence are dropped, times are kept as annotated (Ego4D NLQ)",
-            no_text="drop",
-        ),
-    )
-}
-
-
-def policy_named(policy: str | Policy) -> Policy:
-    """The policy of that name (or the policy itself).
-
-    Raises:
-        UserError: if no policy has that name; lists the names.
-    """
-    if isinstance(policy, Policy):
-        return policy
-    if policy not in POLICIES:
-        raise UserError(f"policy {policy!r} is unknown, expected one of {', '.join(POLICIES)}")
-    return POLICIES[policy]
+ACTED = ("dropped:", "cut:", "raised:", "swapped:")
+"""How the names of what a policy did begin in `Report.counts`."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +28,7 @@ class Report:
         read: Records in the file.
         kept: Queries that the policy kept.
         counts: Irregularity in words -> number of records, before the policy acted; what the policy did has
-            keys that begin with ``dropped:``, ``cut:`` or ``raised:``.
+            keys that begin with one of `ACTED`.
         policy: Name of the policy.
         notes: Further lines for the reader, e.g. a record count that differs from the published one.
     """
@@ -201,7 +121,7 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
 
 
 def _report_order(words: str) -> tuple[bool, str]:
-    return words.startswith(("dropped:", "cut:", "raised:")), words
+    return words.startswith(ACTED), words
 
 
 def _irregularities(record: Record) -> list[str]:
@@ -291,14 +211,18 @@ def _apply(record: Record, policy: Policy, counts: Counter[str]) -> list[tuple[f
     if not record.moments:
         return []
     kept = []
+    reasons = []
     for moment in record.moments:
         _refuse(record, moment, policy)
+        if policy.rule is not None and (reason := policy.rule(moment, record.duration)):
+            reasons.append(reason)
+            continue
         left, done = _limit(moment, record.duration, policy)
         if left is not None:
             kept.append(left)
             counts.update(done)
     if not kept:
-        counts["dropped: " + _drop_words(policy)] += 1
+        counts["dropped: " + (reasons[0] if reasons else _drop_words(policy))] += 1
         return None
     return kept
 
@@ -325,6 +249,9 @@ def _limit(
 ) -> tuple[tuple[float, float] | None, list[str]]:
     start, end = moment
     done: list[str] = []
+    if policy.reversed_moment == "swap" and start > end:
+        start, end = end, start
+        done.append("swapped: start and end")
     if policy.late_end == "drop" and end > duration:
         return None, done
     judged_end = min(end, duration) if policy.cut_first else end

@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vmr_common.annotations.report import Annotations, Policy, Record, finish
+from vmr_common.annotations.policies import Policy
+from vmr_common.annotations.report import Annotations, Record, finish
 from vmr_common.annotations.values import duration_of, object_of, parsed_number, sentence, shown
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_text

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.annotations import POLICIES
-from vmr_common.annotations.report import Report
+from vmr_common.annotations.report import ACTED, Report
 from vmr_common.baselines import Bias
 from vmr_common.errors import UserError
 from vmr_common.protocols import protocol
 from vmr_common.records import Query
-from vmr_common.registry import ENTRIES
+from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
 from vmr_common.splits import Split, load_split
 
 
@@ -63,7 +63,7 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
         )
     found, missing = [], []
     for entry in parts:
-        if _is_missing(entry.file, root) and entry.name.split("/")[0] != "shapes":
+        if _is_missing(entry.file, root) and entry.name.split("/")[0] not in (SHAPES, SHAPES_LONG):
             missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
         else:
             found.append(load_split(entry.name, root))
@@ -152,7 +152,7 @@ def _training_part(split: Split, splits: Sequence[Split], root: Path) -> tuple[s
 
 def _irregularities(splits: Sequence[Split]) -> list[str]:
     words = list(dict.fromkeys(word for split in splits for word in split.report.counts))
-    words.sort(key=lambda word: word.startswith(("dropped:", "cut:", "raised:")))
+    words.sort(key=lambda word: word.startswith(ACTED))
     if not words:
         return ["nothing irregular"]
     names = [split.name.rpartition("/")[2] for split in splits]

@@ -1,0 +1,150 @@
+"""The named policies that say what is done about irregular records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from vmr_common.errors import UserError
+
+Moment = tuple[float, float]
+Rule = Callable[[Moment, float], str | None]
+"""Moment and duration (seconds) to the reason for dropping it, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a reader does with irregular records; nothing else is ever changed.
+
+    Attributes:
+        name: How configurations and reports call it.
+        summary: The rule in words, with the evaluation it comes from.
+        reversed_moment: Start after end: kept, an error, swapped, or the moment is dropped.
+        empty_moment: Start equal to end: kept or dropped.
+        late_end: End after the duration: kept, cut to the duration, or dropped.
+        negative_start: Start before 0: kept, an error, or raised to 0.
+        no_text: A record without a sentence: an error, or dropped.
+        cut_first: Whether ends are cut before (True) or after (False) moments are judged for dropping.
+        rule: What else is dropped, judged on the times as they are annotated.
+    """
+
+    name: str
+    summary: str
+    reversed_moment: Literal["keep", "error", "swap", "drop"] = "keep"
+    empty_moment: Literal["keep", "drop"] = "keep"
+    late_end: Literal["keep", "cut", "drop"] = "keep"
+    negative_start: Literal["keep", "error", "raise"] = "keep"
+    no_text: Literal["error", "drop"] = "error"
+    cut_first: bool = False
+    rule: Rule | None = None
+
+
+def too_brief(moment: Moment, duration: float) -> str | None:
+    """The rule of CONE's converter for Ego4D: start and end agree when they are rounded to 0.1 s."""
+    start, end = moment
+    return "start and end agree to 0.1 s" if round(start, 1) == round(end, 1) else None
+
+
+def ego4d_training(moment: Moment, duration: float) -> str | None:
+    """The rules for training moments of CONE and RGNet on Ego4D, after those of `too_brief`.
+
+    Source: RGNet's second pass over its annotations.
+    """
+    start, end = moment
+    if brief := too_brief(moment, duration):
+        return brief
+    # of a clip of 480 s the features end at 479.895 s
+    if start >= duration * 479.895 / 480:
+        return "start where the features end"
+    if start == end:
+        return "start equal to the end"
+    if start < 120 and end > duration - 60:
+        return "no window outside the moment"
+    return None
+
+
+def mad_training(moment: Moment, duration: float) -> str | None:
+    """The rules for training moments of CONE and RGNet on MAD."""
+    start, end = moment
+    if start < 0 or start >= duration:
+        return "start outside the film"
+    return "start equal to the end" if start == end else None
+
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(
+            name="checked",
+            summary="times are kept; a start after its end, or before 0, is an error (own data)",
+            reversed_moment="error",
+            negative_start="error",
+        ),
+        Policy(
+            name="as-annotated",
+            summary="every record is kept as it is",
+        ),
+        Policy(
+            name="cut-then-drop",
+            summary="ends are cut to the duration, then kept if start < end (2D-TAN on Charades-STA)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="cut",
+            cut_first=True,
+        ),
+        Policy(
+            name="drop-then-cut",
+            summary="kept if start < end, then limited to the video (2D-TAN on TACoS, ActivityNet)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="cut",
+            negative_start="raise",
+        ),
+        Policy(
+            name="drop-late",
+            summary="dropped if the end is after the duration or not after the start (CPL on Charades-STA)",
+            reversed_moment="drop",
+            empty_moment="drop",
+            late_end="drop",
+        ),
+        Policy(
+            name="drop-textless",
+            summary="records without a sentence are dropped, times are kept as annotated (Ego4D NLQ)",
+            no_text="drop",
+        ),
+        Policy(
+            name="drop-brief",
+            summary="dropped without a sentence, or if start and end agree to 0.1 s (CONE, RGNet on Ego4D)",
+            no_text="drop",
+            rule=too_brief,
+        ),
+        Policy(
+            name="rgnet-ego4d-train",
+            summary="as drop-brief, also if the start is where the features end (479.895 / 480 of the clip) or no "
+            "window is outside the moment (start before 120 s, end in the last 60 s); a start after its end is swapped",
+            no_text="drop",
+            reversed_moment="swap",
+            rule=ego4d_training,
+        ),
+        Policy(
+            name="rgnet-mad-train",
+            summary="dropped if the start is outside the film or equal to the end; a start after its end is swapped",
+            reversed_moment="swap",
+            rule=mad_training,
+        ),
+    )
+}
+
+
+def policy_named(policy: str | Policy) -> Policy:
+    """The policy of that name (or the policy itself).
+
+    Raises:
+        UserError: if no policy has that name; lists the names.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if policy not in POLICIES:
+        raise UserError(f"policy {policy!r} is unknown, expected one of {', '.join(POLICIES)}")
+    return POLICIES[policy]
