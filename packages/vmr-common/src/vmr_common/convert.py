@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -11,11 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, write_features
 from vmr_common.files import write_text
-from vmr_common.manifest import Manifest
+from vmr_common.manifest import Facts, Manifest
+from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, sampled_frames, write_objects
 from vmr_common.query_features import QueryFeatureStore, write_query_features
+from vmr_common.regions import BoxForm
 
 PART_SIZE = 64  # videos between two points from which a conversion can go on
 QUERIES_PART_SIZE = 4096  # likewise queries, which are small
@@ -35,7 +41,7 @@ class _Store(Protocol[ValueRead]):
     def close(self) -> None: ...
 
 
-_Write = Callable[[Path, Iterable[tuple[str, Value]], Manifest, str], int]
+_Write = Callable[[Path, Iterable[tuple[str, Value]]], int]
 
 
 def convert_features(
@@ -71,9 +77,8 @@ def convert_features(
         raise UserError(f"{store.name}: no video to convert")
     plan = json.dumps([_sources(store.paths), store.keys, *_about(wanted, manifest, dtype), PART_SIZE])
     _refuse_own_source(store.paths, Path(out))
-    conversion = _Conversion(
-        Path(out), manifest, dtype, step or (lambda count: None), write_features, FeatureStore
-    )
+    write = functools.partial(write_features, manifest=manifest, dtype=dtype)
+    conversion = _Conversion(Path(out), step or (lambda count: None), write, FeatureStore)
     return conversion.run(store, wanted, PART_SIZE, plan)
 
 
@@ -107,10 +112,106 @@ def convert_query_features(
         raise UserError(f"{store.name}: no query to convert")
     plan = json.dumps(["queries", _sources(store.paths), *_about(wanted, manifest, dtype), QUERIES_PART_SIZE])
     _refuse_own_source(store.paths, Path(out))
-    conversion = _Conversion(
-        Path(out), manifest, dtype, step or (lambda count: None), write_query_features, QueryFeatureStore
-    )
+    write = functools.partial(write_query_features, manifest=manifest, dtype=dtype)
+    conversion = _Conversion(Path(out), step or (lambda count: None), write, QueryFeatureStore)
     return conversion.run(store, wanted, QUERIES_PART_SIZE, plan)
+
+
+class ObjectSource(Protocol):
+    """What object features are read from: an `ObjectStore` or a `regions.RegionFolder`."""
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders."""
+
+    @property
+    def objects(self) -> int:
+        """Object slots per frame."""
+
+    def videos(self) -> list[str]:
+        """The ids of all videos."""
+
+    def length(self, video: str) -> int:
+        """Number of frames of a video."""
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all."""
+
+    def close(self) -> None:
+        """Closes what is open."""
+
+
+def convert_objects(
+    source: ObjectSource,
+    out: str | Path,
+    manifest: ObjectManifest,
+    *,
+    dtype: str = "float16",
+    frames: int | None = None,
+    boxes: BoxForm | None = None,
+    videos: Sequence[str] | None = None,
+    step: Callable[[int], object] | None = None,
+) -> int:
+    """Writes object features into one HDF5 file (see `write_objects`), as `convert_features` does.
+
+    Args:
+        source: Where objects come from; it also says how many slots are kept.
+        out: The file.
+        manifest: What made the objects.
+        dtype: ``float16`` or ``float32``.
+        frames: Frames per video, taken by `sampled_frames`; None keeps those that there are.
+        boxes: How the source gives boxes, which then become x1 y1 x2 y2 in fractions; None leaves them.
+        videos: Which videos, by default all.
+        step: Called with the number of videos that were just finished.
+
+    Returns:
+        The number of videos written.
+
+    Raises:
+        UserError: if there is no video, one cannot be read, or the file cannot be written.
+    """
+    wanted = list(dict.fromkeys(source.videos() if videos is None else videos))
+    if not wanted:
+        raise UserError(f"{source.name}: no video to convert")
+    options = [repr(value) for name, value in sorted(vars(source).items()) if not name.startswith("_")]
+    options += [repr(value) for value in (source.objects, frames, boxes)]
+    plan = json.dumps(
+        ["objects", _sources(source.paths), options, *_about(wanted, manifest, dtype), PART_SIZE]
+    )
+    _refuse_own_source(source.paths, Path(out))
+    write = functools.partial(write_objects, manifest=manifest, dtype=dtype)
+    conversion = _Conversion(Path(out), step or (lambda count: None), write, ObjectStore)
+    return conversion.run(_Sampled(source, frames, boxes), wanted, PART_SIZE, plan)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampled:
+    """Object features of a source, with so many frames per video and boxes in our form."""
+
+    source: ObjectSource
+    frames: int | None
+    boxes: BoxForm | None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def __getitem__(self, video: str) -> ObjectFrames:
+        rows = None if self.frames is None else sampled_frames(self.source.length(video), self.frames)
+        found = self.source.read(video, rows)
+        if self.boxes is None:
+            return found
+        where = f"{self.source.name}: video {video!r}"
+        return dataclasses.replace(
+            found, boxes=self.boxes.standard(found.boxes, found.confidence > 0, None, where)
+        )
+
+    def close(self) -> None:
+        self.source.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +220,12 @@ class _Conversion(Generic[Value]):
 
     Attributes:
         out: The file.
-        manifest: What made the values.
-        dtype: ``float32`` or ``float16``.
         step: Called with the number of values that were just finished.
         write: Writes a file of such values.
         reopen: Opens a file that `write` wrote.
     """
 
     out: Path
-    manifest: Manifest
-    dtype: str
     step: Callable[[int], object]
     write: _Write[Value]
     reopen: Callable[[Path], _Store[Value]]
@@ -136,7 +233,7 @@ class _Conversion(Generic[Value]):
     def run(self, store: _Store[Value], wanted: Sequence[str], part_size: int, plan: str) -> int:
         """Converts the values of these ids; parts of the same plan that are there are not made again."""
         if len(wanted) <= part_size:
-            return self.write(self.out, self._counted(store, wanted), self.manifest, self.dtype)
+            return self.write(self.out, self._counted(store, wanted))
         folder = _parts_folder(self.out, plan)
         parts = []
         for start in range(0, len(wanted), part_size):
@@ -145,8 +242,8 @@ class _Conversion(Generic[Value]):
             if parts[-1][0].exists():
                 self.step(len(chosen))
             else:
-                self.write(parts[-1][0], self._counted(store, chosen), self.manifest, self.dtype)
-        count = self.write(self.out, self._joined(parts), self.manifest, self.dtype)
+                self.write(parts[-1][0], self._counted(store, chosen))
+        count = self.write(self.out, self._joined(parts))
         shutil.rmtree(folder)
         return count
 
@@ -171,7 +268,7 @@ def _sources(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(path.resolve()), *_state(path)) for path in paths]
 
 
-def _about(wanted: Sequence[str], manifest: Manifest, dtype: str) -> list[object]:
+def _about(wanted: Sequence[str], manifest: Facts, dtype: str) -> list[object]:
     """What a conversion consists of beside its sources: parts of another one are of no use."""
     digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     return [digest, dataclasses.asdict(manifest), dtype]
@@ -181,7 +278,7 @@ def _state(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change of a source, over all files of a folder."""
     files = [path]
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix in (".npy", ".npz", ".mdb")]
+        files = [file for file in path.iterdir() if file.suffix in (".npy", ".npz", ".mdb") or file.is_dir()]
     stats = [file.stat() for file in files]
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +13,9 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from vmr_common.annotations import FORMATS, POLICIES, write_canonical
-from vmr_common.cli import query_data
+from vmr_common.cli import object_data, query_data
 from vmr_common.cli.run import command
-from vmr_common.convert import convert_features, convert_query_features
+from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
@@ -47,26 +48,33 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("name", nargs="?", help="data set or split; without any: list the registered ones")
     _queries_options(info, split=False)
     _features_options(info)
+    object_data.add_options(info)
 
     check = sub("check", _check, "List every problem of a split and its features; status 2 if there is one.")
     _queries_options(check)
     _features_options(check)
     query_data.add_options(check, word_vectors=True)
-    check.add_argument("--dim", type=int, help="expected width of a feature row")
+    object_data.add_options(check)
+    object_data.add_slots(check)
+    check.add_argument("--dim", type=int, help="expected width of a feature row, or of an object's feature")
     check.add_argument("--min-rows", type=int, default=1, help="fewest feature rows per video (default 1)")
 
     shapes = sub("shapes", _shapes, "Generate the embedded data set Shapes (also done on first use).")
     shapes.add_argument(
         "--long", action="store_true", help="the one of videos of 10 to 20 minutes, shapes-long"
     )
+    shapes.add_argument("--objects", action="store_true", help="also its object features, objects.h5")
     shapes.add_argument("--folder", help="where (default: shapes or shapes-long under the data root)")
 
     convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
     _queries_options(convert)
     _features_options(convert)
     query_data.add_options(convert, word_vectors=False)
+    object_data.add_options(convert)
     convert.add_argument("--out", required=True, help="file to write (relative to the current folder)")
-    convert.add_argument("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
+    convert.add_argument(
+        "--dtype", choices=("float16", "float32"), help="default float32, of object features float16"
+    )
     for name, kind, about in (
         ("extractor", str, "network and weights that made the features"),
         ("fps", float, "frames per second that the extractor saw"),
@@ -75,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         ("source", str, "where the features come from"),
     ):
         convert.add_argument(f"--{name}", type=kind, help=f"manifest: {about}")
+    object_data.add_conversion(convert)
     return parser
 
 
@@ -149,9 +158,11 @@ def _info(arguments: argparse.Namespace) -> None:
 
     if arguments.features:
         _describe_features(_store(arguments))
+    if arguments.objects:
+        _say(*object_data.describe(arguments))
     name, root = arguments.name, arguments.data_root
     if name is None and arguments.annotations is None:
-        if not arguments.features:
+        if not (arguments.features or arguments.objects):
             _say(*registered_lines())
         return
     missing: list[str] = []
@@ -185,13 +196,15 @@ def _describe_features(store: FeatureStore) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     split = _load(arguments, arguments.split)
     of_queries = arguments.query_features or arguments.word_vectors
-    if split is None and not (arguments.features or of_queries):
+    if split is None and not (arguments.features or arguments.objects or of_queries):
         raise UserError(
-            "nothing to check: give --split or --annotations, --features or --query-features, or several"
+            "nothing to check: give --split or --annotations, --features, --objects or --query-features, or several"
         )
     if split is not None:
         _say(*split.report.lines())
     found = _check_videos(arguments, split) if arguments.features else []
+    if arguments.objects:
+        found += _check_objects(arguments, split)
     if of_queries:
         name, count, problems = query_data.check(arguments, split)
         number = _say_each(problems)
@@ -225,7 +238,19 @@ def _check_videos(arguments: argparse.Namespace, split: Split | None) -> list[tu
         return [(store.name, problems, f"{len(videos):,} videos")]
 
 
-def _videos(store: FeatureStore, split: Split | None) -> list[str]:
+def _check_objects(arguments: argparse.Namespace, split: Split | None) -> list[tuple[str, int, str]]:
+    """Prints what is wrong with the objects of videos, as `_check_videos`."""
+    with object_data.open_store(arguments) as store:
+        videos = _videos(store, split)
+        if not videos:
+            raise UserError(f"{store.name}: holds no video")
+        shown = _progress(videos, "checking objects")
+        return [
+            (store.name, _say_each(object_data.problems(store, shown, arguments)), f"{len(videos):,} videos")
+        ]
+
+
+def _videos(store: FeatureStore | ObjectSource, split: Split | None) -> list[str]:
     """The videos of a split, or all that the features hold."""
     return store.videos() if split is None else list(dict.fromkeys(query.video for query in split.queries))
 
@@ -234,11 +259,13 @@ def _videos(store: FeatureStore, split: Split | None) -> list[str]:
 
 
 def _shapes(arguments: argparse.Namespace) -> None:
-    from vmr_common.shapes import LONG, SHORT, ensure
+    from vmr_common.shapes import LONG, SHORT, ensure, ensure_objects
 
     name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
     folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
     _say(f"Shapes is in {ensure(folder, spec)}")
+    if arguments.objects:
+        _say(f"its objects are in {ensure_objects(folder, spec)}")
 
 
 # --- convert -----------------------------------------------------------------------------------------------
@@ -247,15 +274,31 @@ def _shapes(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     split = _load(arguments, arguments.split)
     out = Path(arguments.out)
-    if arguments.features and arguments.query_features:
-        raise UserError("give --features or --query-features: each becomes a file of its own")
-    if arguments.features or arguments.query_features:
-        _convert_features(arguments, split, out)
+    kinds = ("features", "objects", "query_features")
+    given = [f"--{kind.replace('_', '-')}" for kind in kinds if getattr(arguments, kind)]
+    if len(given) > 1:
+        raise UserError(f"give {' or '.join(given)}: each becomes a file of its own")
+    if given:
+        (_convert_objects if arguments.objects else _convert_features)(arguments, split, out)
         return
     if split is None:
-        raise UserError("nothing to convert: give --split or --annotations, --features or --query-features")
+        raise UserError(
+            "nothing to convert: give --split or --annotations, --features, --objects or --query-features"
+        )
     write_canonical(out, split.queries)
     _say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
+
+
+def _bar(total: int, unit: str) -> tqdm[NoReturn]:
+    return tqdm(total=total, desc="converting", unit=unit, delay=2, disable=None, leave=False)
+
+
+def _convert_objects(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
+    with contextlib.closing(object_data.open_source(arguments)) as source:
+        videos = _videos(source, split)
+        with _bar(len(videos), "video") as done:
+            count = object_data.convert(arguments, source, videos, done.update)
+        _say(f"{out}: {count:,} videos of {source.objects} objects per frame written")
 
 
 def _convert_features(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
@@ -265,21 +308,18 @@ def _convert_features(arguments: argparse.Namespace, split: Split | None, out: P
     def manifest(known: Manifest | None) -> Manifest:
         return dataclasses.replace(known or Manifest(), creator=creator(), **stated)
 
-    def bar(total: int, unit: str) -> tqdm[NoReturn]:
-        return tqdm(total=total, desc="converting", unit=unit, delay=2, disable=None, leave=False)
-
-    dtype = arguments.dtype
+    dtype = arguments.dtype or "float32"
     if arguments.features:
         with _store(arguments) as store:
             videos, what = _videos(store, split), "videos"
-            with bar(len(videos), "video") as done:
+            with _bar(len(videos), "video") as done:
                 made = manifest(store.manifest)
                 count = convert_features(store, out, made, dtype=dtype, videos=videos, step=done.update)
     else:
         with query_data.open_store(arguments) as texts:
             queries = texts.queries() if split is None else [query.id for query in split.queries]
             what = "queries"
-            with bar(len(queries), "query") as done:
+            with _bar(len(queries), "query") as done:
                 made = manifest(texts.manifest)
                 count = convert_query_features(
                     texts, out, made, dtype=dtype, queries=queries, step=done.update

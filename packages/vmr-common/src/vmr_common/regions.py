@@ -1,0 +1,358 @@
+"""Region features as detectors leave them, an npy or npz file per video or per frame, read as `ObjectFrames`."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common import npz
+from vmr_common.errors import UserError, require
+from vmr_common.feature_checks import as_float32, reason
+from vmr_common.manifest import MANIFEST, parse_facts
+from vmr_common.object_files import ASSUMED, BOX, Floats, ObjectFrames, ObjectManifest
+from vmr_common.object_store import SLACK
+
+FEATURE_NAMES = ("features", "x", "feats", "feat", "roi_features", "region_features")
+BOX_NAMES = ("boxes", "bbox", "bboxes", "box")
+CONFIDENCE_NAMES = ("conf", "confidence", "confidences", "scores", "score", "objects_conf")
+COUNT_NAMES = ("num_boxes", "num_bbox", "num_objects")
+SIZE_NAMES = (
+    ("image_w", "image_h"),
+    ("image_width", "image_height"),
+    ("img_w", "img_h"),
+    ("width", "height"),
+)
+ORDERS = ("x1 y1 x2 y2", "y1 x1 y2 x2", "x y w h", "cx cy w h")
+UNITS = ("normalised", "pixels")
+SUFFIXES = (".npy", ".npz")
+SLOTS = 36  # objects kept per frame, as many as the common detector gives
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxForm:
+    """How boxes are written in some files.
+
+    Attributes:
+        order: One of `ORDERS`; ``x y w h`` begins with the upper left corner, ``cx cy w h`` with the middle.
+        units: One of `UNITS`; None means pixels where the picture's size is known, else fractions.
+        size: Width and height of the pictures in pixels, where the files do not say it themselves.
+    """
+
+    order: str = ORDERS[0]
+    units: str | None = None
+    size: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.order in ORDERS, "box order", repr(self.order), f"one of {', '.join(map(repr, ORDERS))}")
+        require(self.units in (None, *UNITS), "box units", self.units, " or ".join(UNITS))
+        positive = self.size is None or min(self.size) > 0
+        require(positive, "image size", self.size, "a positive width and height in pixels")
+
+    def standard(
+        self, boxes: Floats, seen: NDArray[np.bool_], size: NDArray[Any] | None, where: str
+    ) -> Floats:
+        """Boxes as x1 y1 x2 y2 in fractions of the picture, ``(T, n, 4)``.
+
+        Args:
+            boxes: ``(T, n, 4)``.
+            seen: ``(T, n)``, the boxes that count.
+            size: ``(T, 2)`` or ``(1, 2)`` width and height in pixels, or None for `self.size`.
+            where: Begins the message of an error.
+
+        Raises:
+            UserError: if the size is needed and not known, or the result lies outside the picture.
+        """
+        if size is None and self.size is not None:
+            size = np.array([self.size])
+        units = self.units or ("normalised" if size is None else "pixels")
+        if units == "pixels" and size is None:
+            raise UserError(
+                f"{where}: boxes in pixels need the size of the picture (--image-size, or image_w, image_h)"
+            )
+        first, second = boxes[..., :2], boxes[..., 2:]
+        if self.order == "y1 x1 y2 x2":
+            first, second = first[..., ::-1], second[..., ::-1]
+        elif self.order == "x y w h":
+            second = first + second
+        elif self.order == "cx cy w h":
+            first, second = first - second / 2, first + second / 2
+        found = as_float32(np.concatenate([first, second], axis=-1))
+        if units == "pixels":
+            assert size is not None
+            found /= np.concatenate([size, size], axis=-1)[:, None].astype(np.float32)
+        valid = found[seen]
+        if valid.size and not (valid.min() >= -SLACK and valid.max() <= 1 + SLACK):
+            raise UserError(
+                f"{where}: boxes reach from {valid.min():.4g} to {valid.max():.4g} of the picture, expected 0 to 1 "
+                f"(read as {self.order!r} in {units}; --box-order, --box-units and --image-size say otherwise)"
+            )
+        return found
+
+
+class RegionFolder:
+    """A folder of region features, ``folder.read(video) -> ObjectFrames`` in the form that we store.
+
+    Either one file per video, ``<video>.npz`` with features ``(T, n, D)``, or one folder per video with a file per
+    frame, features ``(n, D)``, n differing from frame to frame; frames are in the order of the last number in their
+    names. Boxes ``(.., n, 4)`` and confidences ``(.., n)`` lie in the same file, under one of the usual names; an
+    npy file is features alone, or with `dim` given ``D + 5`` columns: feature, confidence, box. Each frame's objects
+    are sorted by falling confidence, cut to `objects`, and padded with confidence 0.
+
+    Args:
+        path: The folder.
+        objects: Slots per frame.
+        dim: Width D of a feature; needed where a whole video shows no object.
+        boxes: How boxes are written.
+        missing: What to do about files without confidences or boxes: ``error``, or ``fill`` with confidence 1 and a
+            box around the whole picture.
+
+    Raises:
+        UserError: at once if the folder is not there.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        objects: int = SLOTS,
+        dim: int | None = None,
+        boxes: BoxForm | None = None,
+        missing: Literal["error", "fill"] = "error",
+    ) -> None:
+        require(objects >= 1, "objects per frame", objects, "at least 1")
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no such folder of region features")
+        self.objects = objects
+        self.dim = dim
+        self.boxes = boxes or BoxForm()
+        self.missing = missing
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The folder."""
+        return [self.path]
+
+    @property
+    def manifest(self) -> ObjectManifest:
+        """What ``manifest.json`` in the folder says, as far as it still holds; boxes are ours once they are read."""
+        path = self.path / f"{MANIFEST}.json"
+        known = ObjectManifest()
+        if path.is_file():
+            known = parse_facts(path.read_text(encoding="utf-8"), str(path), ObjectManifest)
+        return ObjectManifest(
+            detector=known.detector,
+            weights_hash=known.weights_hash,
+            frame_sampling=known.frame_sampling,
+            source=known.source,
+            object_order=ASSUMED.object_order if self.missing == "error" else None,
+            box_order=ASSUMED.box_order,
+            box_units=ASSUMED.box_units,
+        )
+
+    def videos(self) -> list[str]:
+        """The ids of all videos, sorted."""
+        entries = [entry for entry in self.path.iterdir() if entry.is_dir() or _is_region_file(entry)]
+        names = [entry.name if entry.is_dir() else entry.stem for entry in entries]
+        return sorted({name for name in names if not name.startswith(".")})
+
+    def _files(self, video: str) -> list[Path]:
+        """The file of a video, or those of its frames in order."""
+        if video in ("", ".", "..") or "/" in video or "\0" in video:
+            raise UserError(f"{self.path}: video {video!r} is missing (not a file name)")
+        for suffix in SUFFIXES:
+            if (path := self.path / (video + suffix)).is_file():
+                return [path]
+        folder = self.path / video
+        files = [path for path in folder.iterdir() if _is_region_file(path)] if folder.is_dir() else []
+        if not files:
+            raise UserError(
+                f"{self.path}: video {video!r} is missing (no {video}.npz there, no folder with frames)"
+            )
+        return sorted(files, key=lambda path: (_numbers(path.stem), path.name))
+
+    def length(self, video: str) -> int:
+        """Number of frames of a video.
+
+        Raises:
+            UserError: as `read`.
+        """
+        files = self._files(video)
+        return len(files) if files[0].parent != self.path else len(self._arrays(files[0])[0])
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all, see the class.
+
+        Raises:
+            UserError: if the video is missing or a file is not what the class describes; names file and array.
+        """
+        files = self._files(video)
+        if files[0].parent == self.path:
+            found = self._slots(self._parse(files[0]))
+            return found if frames is None else _take(found, frames)
+        wanted = files if frames is None else [files[frame] for frame in frames]
+        kept = {path: self._slots(self._parse(path)) for path in dict.fromkeys(wanted)}
+        return self._joined(video, [kept[path] for path in wanted])
+
+    __getitem__ = read
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+    def _joined(self, video: str, frames: Sequence[ObjectFrames]) -> ObjectFrames:
+        widths = {frame.features.shape[2] for frame in frames if frame.features.shape[2]}
+        if self.dim is not None:
+            widths |= {self.dim}
+        where = f"{self.path}: video {video!r}"
+        if len(widths) > 1:
+            raise UserError(
+                f"{where} has features of width {', '.join(map(str, sorted(widths)))}, expected one width"
+            )
+        if not widths:
+            raise UserError(f"{where} has no object in any frame; say how wide features are with --dim")
+        empty = np.zeros((1, self.objects, widths.pop()), np.float32)
+        return ObjectFrames(
+            np.concatenate([frame.features if frame.features.shape[2] else empty for frame in frames]),
+            np.concatenate([frame.confidence for frame in frames]),
+            np.concatenate([frame.boxes for frame in frames]),
+        )
+
+    def _slots(self, found: ObjectFrames) -> ObjectFrames:
+        """Sorted by falling confidence, cut and padded to `objects`."""
+        best = np.argsort(-found.confidence, axis=1, kind="stable")[:, : self.objects]  # (T, n)
+        parts = []
+        for values in (found.features, found.confidence, found.boxes):
+            index = best.reshape(best.shape + (1,) * (values.ndim - 2))
+            room = [(0, 0), (0, self.objects - best.shape[1]), (0, 0)][: values.ndim]
+            parts.append(np.pad(np.take_along_axis(values, index, axis=1), room))
+        return ObjectFrames(*parts)
+
+    def _parse(self, path: Path) -> ObjectFrames:
+        """The objects of one file, as many as it has, boxes in our form."""
+        features, arrays = self._arrays(path)
+        frames, count = features.shape[:2]
+        confidence = self._part(path, arrays, CONFIDENCE_NAMES, (frames, count))
+        boxes = self._part(path, arrays, BOX_NAMES, (frames, count, BOX))
+        if confidence is None:
+            confidence = np.ones((frames, count), np.float32)
+        valid = _first(arrays, COUNT_NAMES)
+        if valid is not None:
+            confidence = np.where(np.arange(count) < valid.reshape(-1, 1), confidence, np.float32(0))
+        if boxes is None:
+            whole = np.array([0, 0, 1, 1], np.float32)
+            return ObjectFrames(features, confidence, np.broadcast_to(whole, (frames, count, BOX)))
+        boxes = self.boxes.standard(boxes, confidence > 0, _size(arrays), str(path))
+        return ObjectFrames(features, confidence, boxes)
+
+    def _arrays(self, path: Path) -> tuple[Floats, Arrays]:
+        """The features ``(T, n, D)`` of a file, and its other arrays."""
+        arrays = _load(path)
+        features = _first(arrays, FEATURE_NAMES)
+        if features is None:
+            names = ", ".join(arrays) or "nothing"
+            raise UserError(
+                f"{path}: no array of features (looked for {', '.join(FEATURE_NAMES)}; found: {names})"
+            )
+        boxes = _first(arrays, BOX_NAMES)
+        if boxes is not None and features.ndim == 2 and len(features) != len(boxes) == features.shape[1]:
+            features = features.T  # some extractors keep a column per object
+        if features.size == 0:
+            features = features.reshape(1, 0, features.shape[-1] if features.ndim > 1 else 0)
+        if features.ndim == 2:
+            features = features[None]
+        if features.ndim != 3:
+            raise UserError(f"{path}: features of shape {features.shape}, expected (n, D) or (T, n, D)")
+        width = features.shape[2]
+        if self.dim is not None and width == self.dim + 1 + BOX and path.suffix == ".npy":
+            arrays = {"conf": features[..., self.dim], "boxes": features[..., self.dim + 1 :]}
+            features = features[..., : self.dim]
+        elif self.dim is not None and width not in (0, self.dim):
+            raise UserError(f"{path}: features of width {width}, expected {self.dim}")
+        return as_float32(features), arrays
+
+    def _part(
+        self, path: Path, arrays: Arrays, names: Sequence[str], shape: tuple[int, ...]
+    ) -> Floats | None:
+        """Confidences or boxes of this shape; None where there are none and they may be filled in."""
+        values = _first(arrays, names)
+        if values is not None and values.size == np.prod(shape):
+            return as_float32(values.reshape(shape))
+        if values is not None:
+            expected = shape if values.ndim == len(shape) else shape[1:]
+            raise UserError(f"{path}: array of {names[0]} has shape {values.shape}, expected {expected}")
+        if shape[1] == 0:
+            return np.zeros(shape, np.float32)
+        if self.missing == "fill":
+            return None
+        pickled = [name for name, array in arrays.items() if array.dtype.hasobject]
+        hint = f"; array {pickled[0]!r} holds pickled objects, which are never loaded" if pickled else ""
+        raise UserError(
+            f"{path}: no array of {names[0]} (looked for {', '.join(names)}){hint}; --missing fill goes without, and "
+            "--dim says how wide features are where an npy file has confidence and box as its last five columns"
+        )
+
+
+def _is_region_file(path: Path) -> bool:
+    # <frame>_info.npy beside <frame>.npy is a pickle of what else the detector said
+    return path.suffix in SUFFIXES and not path.stem.endswith("_info") and path.is_file()
+
+
+def _numbers(stem: str) -> int:
+    """The last number in a name, by which frames are ordered; names without one come first."""
+    found = re.findall(r"\d+", stem)
+    return int(found[-1]) if found else -1
+
+
+def _load(path: Path) -> Arrays:
+    """All arrays of a file; of an array of pickled objects only its type, as an empty array.
+
+    Raises:
+        UserError: if the file is not readable, or an npy file holds pickled objects.
+    """
+    try:
+        if path.suffix == ".npy":
+            return {FEATURE_NAMES[0]: np.load(path, allow_pickle=False)}
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        arrays: dict[str, NDArray[Any]] = {}
+        for name in names:
+            _, dtype, _ = npz.read_layout(str(path), name, str(path))
+            pickled = dtype.hasobject
+            arrays[name] = np.empty(0, object) if pickled else npz.read_array(str(path), name, str(path))[0]
+    except npz.UNREADABLE as error:
+        if isinstance(error, UserError):
+            raise
+        pickle = "allow_pickle" in str(error)
+        why = ": it holds pickled objects, which are never loaded" if pickle else f" ({reason(error)})"
+        raise UserError(f"{path}: not a readable npy or npz file{why}") from None
+    return arrays
+
+
+def _first(arrays: Arrays, names: Sequence[str]) -> NDArray[Any] | None:
+    return next((arrays[name] for name in names if name in arrays and not arrays[name].dtype.hasobject), None)
+
+
+def _size(arrays: Arrays) -> NDArray[Any] | None:
+    """Width and height of the picture, ``(1 or T, 2)``."""
+    for names in SIZE_NAMES:
+        if all(name in arrays for name in names):
+            return np.stack([arrays[name].reshape(-1) for name in names], axis=1)
+    return None
+
+
+def _take(found: ObjectFrames, frames: NDArray[np.int64]) -> ObjectFrames:
+    return ObjectFrames(found.features[frames], found.confidence[frames], found.boxes[frames])
