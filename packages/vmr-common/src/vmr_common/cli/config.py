@@ -56,6 +56,7 @@ def parse(
     package: str,
     base: Mapping[str, Any] | None,
     base_name: str = "stored configuration",
+    default: str = DEFAULT,
 ) -> Parsed[Schema]:
     """Reads options and configuration.
 
@@ -64,8 +65,9 @@ def parse(
         schema: The configuration dataclass; its fields become options.
         argv: The arguments.
         package: Whose bundled configurations ``--cfg`` may name.
-        base: A stored configuration to start from instead of ``--cfg`` (None: ``--cfg``, else Shapes).
+        base: A stored configuration to start from instead of ``--cfg`` (None: ``--cfg``, else the default).
         base_name: Where it comes from, for messages.
+        default: The bundled configuration that is taken without ``--cfg``.
 
     Raises:
         UserError: for an unknown key (names the accepted ones), a value of the wrong type or range, a file
@@ -74,7 +76,7 @@ def parse(
     parser.add_argument(
         "--cfg",
         action=ActionConfigFile,
-        help=f"a YAML file, or one of the bundled: {', '.join(bundled_configs(package))} (default: {DEFAULT})",
+        help=f"a YAML file, or one of the bundled: {', '.join(bundled_configs(package))} (default: {default})",
     )
     own = {action.dest for action in parser._actions}
     # reading the fields' texts from the sources takes a while, and only help shows them
@@ -83,7 +85,7 @@ def parse(
     parser.add_class_arguments(schema)
     if base is not None:
         check_keys(base, schema, base_name)
-    arguments = _Sources(package, schema).resolve(list(argv), base)
+    arguments = _Sources(package, schema, default).resolve(list(argv), base)
     try:
         found = parser.parse_args(arguments)
         instance = parser.instantiate(found)
@@ -101,8 +103,9 @@ def parse(
 class _Sources:
     """Turns every ``--cfg`` into checked YAML text."""
 
-    def __init__(self, package: str, schema: type[Any]) -> None:
+    def __init__(self, package: str, schema: type[Any], default: str) -> None:
         self.bundled = bundled_configs(package)
+        self.default = default
         self.schema = schema
 
     def resolve(self, argv: list[str], base: Mapping[str, Any] | None) -> list[str]:
@@ -127,7 +130,7 @@ class _Sources:
                 raise UserError("--cfg cannot be given here: the checkpoint holds its configuration")
             texts = [yaml.safe_dump(dict(base), sort_keys=False)]
         else:
-            texts = [self._text(name) for name in names or [DEFAULT]]
+            texts = [self._text(name) for name in names or [self.default]]
         return [part for text in texts for part in ("--cfg", text)] + rest
 
     def _text(self, name: str) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vmr_common.cli.config import parse, to_dict, to_yaml
 from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
-from vmr_common.cli.requests import PARTS, option, requested_queries, requested_split, resumed_config
+from vmr_common.cli.requests import PARTS, option, requested_split, resumed_config
 from vmr_common.cli.results import Results, score_all
 from vmr_common.errors import UserError
 from vmr_common.experiment import (
@@ -62,7 +62,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
     parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
-    config, options = _parse(package, parser, [*resumed_config(package.name, argv), *argv])
+    config, options = _parse(package, parser, [*resumed_config(package.name, package.default, argv), *argv])
     root = data_root(options.data_root)
     folder = Path(options.runs) / package.name / config.name
     with session(config.train.device):
@@ -113,6 +113,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         best = load_checkpoint(result.best_checkpoint, package=package.name)
         load_weights(task.model, best.weights, best.path)
         results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
+        remarks = _remarks(package, config, task, splits.test)
         if distributed.rank() == 0:
             facts = RunFacts(
                 package=package.name,
@@ -125,7 +126,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
                 None if package.curves is None else functools.partial(package.curves, config, task, inputs)
             )
             publish(run.path, results, facts, curves, root)
-            _say(results.text())
+            _say("\n\n".join([results.text(), *remarks]))
             where = _again(run.path, options)
             example = splits.test.queries[0]
             _say(
@@ -158,9 +159,13 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         task = _restore_task(package, config, checkpoint)
         examples = _examples(package, config, task, inputs, split)
         results = _evaluate(package, config, task, examples, split, train_queries)
+        remarks = _remarks(package, config, task, split)
         if distributed.rank() != 0:
             return
-        _say(json.dumps(results.to_dict(), indent=1) if options.json else results.text())
+        if options.json:
+            _say(json.dumps(results.to_dict(), indent=1))
+        else:
+            _say("\n\n".join([results.text(), *remarks]))
         if options.out:
             write_predictions(options.out, results.predictions)
 
@@ -177,12 +182,14 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     )
     parser.add_argument("-k", type=int, default=5, help="moments per query")
     parser.add_argument("--json", action="store_true", help="print JSON lines, as in predictions.jsonl")
+    if package.predict_options is not None:
+        package.predict_options(parser)
     config, options, checkpoint = _restore_config(package, parser, argv)
     if options.k < 1:
         raise UserError(f"-k must be at least 1, found {options.k}")
     root = data_root(options.data_root)
     inputs = package.open_inputs(config, root)
-    queries = requested_queries(config, options, inputs.store, root)
+    queries = package.requested(config, options, inputs.store, root)
     require_videos(inputs.store, {"the request": queries})
     task = _restore_task(package, config, checkpoint)
     examples = package.examples(config, task, inputs, queries)
@@ -198,7 +205,10 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             )
         )
     else:
-        _say("\n\n".join(_moment_table(prediction) for prediction in predictions))
+        show = (
+            _moment_table if package.moment_table is None else functools.partial(package.moment_table, task)
+        )
+        _say("\n\n".join(show(prediction) for prediction in predictions))
 
 
 def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
@@ -248,7 +258,15 @@ def _parse(
         if not isinstance(base, dict):
             raise UserError(f"{checkpoint.path}: holds no configuration")
     where = "" if checkpoint is None else f"configuration in {checkpoint.path}"
-    parsed = parse(parser, package.schema, argv, package=package.name, base=base, base_name=where)
+    parsed = parse(
+        parser,
+        package.schema,
+        argv,
+        package=package.name,
+        base=base,
+        base_name=where,
+        default=package.default,
+    )
     config: RunConfig = parsed.config
     if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
         raise UserError(f"name: found {config.name!r}, expected the name of a folder")
@@ -332,6 +350,10 @@ def _evaluate(
     return distributed.from_rank_zero(
         lambda: score_all(package.name, split, predictions, config.protocols, train_queries)
     )
+
+
+def _remarks(package: ModelPackage[Any, Any, Any], config: Any, task: Any, split: Split) -> list[str]:
+    return [] if package.remarks is None else package.remarks(config, task, split.queries)
 
 
 def _predict(config: Any, task: Any, examples: Examples) -> list[Prediction]:

@@ -14,11 +14,12 @@ from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vmr_common.cli.config import make_parser
+from vmr_common.cli.config import DEFAULT, make_parser
+from vmr_common.cli.requests import requested_queries
 from vmr_common.cli.run import command
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.features import FeatureStore
-from vmr_common.records import Query
+from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve
 from vmr_common.training import Checkpoint, Examples, OptimConfig, Task, TrainConfig
 
@@ -96,6 +97,12 @@ class ModelPackage(Generic[Config, Model, Inputs]):
             that the package's import command adds (see `import_options`), data root.
         import_options: Adds the options that `convert` needs.
         curves: Weights over time that the report draws for some queries, by query id; or None.
+        default: The bundled configuration that is taken without ``--cfg``.
+        predict_options: Adds options to the predict command that `requested` reads.
+        requested: The queries that the predict command is asked for: configuration, its options, features, data root.
+        moment_table: How the predict command shows the moments of a query; None: rank, start, end and score.
+        remarks: Lines below the tables of an evaluation, from what the task met while it predicted these queries;
+            called on all ranks.
     """
 
     name: str
@@ -108,6 +115,11 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
     import_options: Callable[[ArgumentParser], None]
     curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
+    default: str = DEFAULT
+    predict_options: Callable[[ArgumentParser], None] | None = None
+    requested: Callable[[Config, Any, FeatureStore, Path], list[Query]] = requested_queries
+    moment_table: Callable[[Model, Prediction], str] | None = None
+    remarks: Callable[[Config, Model, Sequence[Query]], list[str]] | None = None
 
     def command(
         self, main: Callable[[ModelPackage[Config, Model, Inputs], list[str]], None]

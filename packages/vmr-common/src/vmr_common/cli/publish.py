@@ -80,7 +80,7 @@ def publish(
         queries=results.split.queries,
         predictions=results.predictions,
         bias=results.bias_predictions,
-        curves={} if curves is None else curves([query for query in shown if query.glance is not None]),
+        curves={} if curves is None else curves(shown),
         frames=_frames(results.split.name, data_root),
         shown=SHOWN,
     )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vmr_common.cli.config import DEFAULT
 from vmr_common.errors import UserError
 from vmr_common.experiment import load_splits, require_videos
 from vmr_common.features import FeatureStore
@@ -28,10 +27,10 @@ def option(argv: Sequence[str], name: str, default: str) -> str:
     return value
 
 
-def resumed_config(package: str, argv: Sequence[str]) -> list[str]:
-    """The ``--cfg`` of the run that ``--resume`` alone means, or nothing."""
+def resumed_config(package: str, default: str, argv: Sequence[str]) -> list[str]:
+    """The ``--cfg`` of the run that ``--resume`` alone means (of the name `default`, or as given), or nothing."""
     given = any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
-    file = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", DEFAULT) / "config.yaml"
+    file = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", default) / "config.yaml"
     return ["--cfg", str(file)] if "--resume" in argv and not given and file.is_file() else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ class ReleasedNames:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors by name from a safetensors file, an npz archive or a PyTorch checkpoint.
 
-    PyTorch files are read with ``weights_only=True``, which builds tensors and plain containers and nothing
-    else. Weights nested under one of `NESTED` are found.
+    PyTorch files are read with ``weights_only=True``, which builds tensors and plain containers and, beside those, only
+    the options that programs keep with their weights (``argparse.Namespace``). Weights nested under one of `NESTED` are
+    found.
 
     Raises:
         UserError: if the file is missing, of another kind, or holds no tensors by name.
@@ -104,4 +106,5 @@ def _read(path: Path) -> Any:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
