@@ -13,7 +13,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from vmr_common.annotations import FORMATS, POLICIES, write_canonical
-from vmr_common.cli import object_data, query_data
+from vmr_common.cli import concat_data, object_data, query_data
 from vmr_common.cli.run import command
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     shapes.add_argument("--objects", action="store_true", help="also its object features, objects.h5")
     shapes.add_argument("--folder", help="where (default: shapes or shapes-long under the data root)")
+
+    concat = sub("concat", _concat, concat_data.ABOUT)
+    _queries_options(concat)
+    _features_options(concat)
+    concat_data.add_options(concat)
 
     convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
     _queries_options(convert)
@@ -266,6 +271,21 @@ def _shapes(arguments: argparse.Namespace) -> None:
     _say(f"Shapes is in {ensure(folder, spec)}")
     if arguments.objects:
         _say(f"its objects are in {ensure_objects(folder, spec)}")
+
+
+# --- concat ------------------------------------------------------------------------------------------------
+
+
+def _concat(arguments: argparse.Namespace) -> None:
+    if not arguments.features:
+        raise UserError("nothing to join: give --features, the features of the single videos")
+
+    def load_part(split: str | None, videos_key: str | None) -> Split | None:
+        chosen = argparse.Namespace(**vars(arguments))
+        chosen.videos_key = videos_key or arguments.videos_key
+        return _load(chosen, split)
+
+    _say(*concat_data.run(arguments, _store(arguments), load_part))
 
 
 # --- convert -----------------------------------------------------------------------------------------------
