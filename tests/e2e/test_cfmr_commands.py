@@ -13,6 +13,8 @@ import pytest
 from cfmr import cli
 from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
+from vmr_common.annotations import read_annotations
+from vmr_common.metrics import iou
 from vmr_common.records import read_predictions
 
 CONFIG = """
@@ -128,6 +130,29 @@ def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, capsys):
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"qid": 7}\n')
     assert "key 'query' must hold a sentence" in error_of(capsys, search, built, "--queries", questions)
+
+
+def test_recall_over_a_collection_is_counted_from_its_search(tmp_path, run, tiny_data, capsys):
+    folder = tmp_path / "test-videos"
+    common = ["--data-root", str(tiny_data)]
+    assert index(["--checkpoint", str(run), "--out", str(folder), "--split", "test", *common]) == 0
+    capsys.readouterr()
+    assert search([str(folder), "--measure", "test", "--json", *common]) == 0
+    found = json.loads(capsys.readouterr().out)
+    queries = read_annotations(tiny_data / "shapes/test.jsonl").queries
+    videos = sorted({query.video for query in queries})
+    assert (found["queries"], found["videos"]) == (len(queries), len(videos))
+    opened = VideoIndex.open(folder)
+    first = [opened.search([query.text], 1)[0][0] for query in queries]
+    right = [hit.video == query.video for hit, query in zip(first, queries, strict=True)]
+    assert found["video"]["1"] == pytest.approx(sum(right) / len(queries))
+    assert found["video_chance"]["1"] == pytest.approx(1 / len(videos))
+    overlapping = [
+        ok and iou(query.moments, np.array([hit.start, hit.end])).max() >= 0.5
+        for ok, hit, query in zip(right, first, queries, strict=True)
+    ]
+    assert found["moment"]["1"] == pytest.approx(sum(overlapping) / len(queries))
+    assert 0 < found["moment_chance"]["1"] < found["video_chance"]["1"]
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_data, built):

@@ -15,12 +15,14 @@ from cfmr.encoder import Encoder
 from cfmr.index.corpus import measure
 from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
 from vmr_common.annotations import read_durations
+from vmr_common.cli.requests import named_split
 from vmr_common.cli.run import command
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, open_features
 from vmr_common.features import FeatureStore
 from vmr_common.files import read_json_lines
-from vmr_common.splits import data_root, load, load_split
+from vmr_common.records import Query
+from vmr_common.splits import data_root, load
 from vmr_common.timeline import format_clock
 from vmr_common.training import distributed, session
 
@@ -56,7 +58,10 @@ def index(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--key", help="data set inside a video's group, or array of an npz file")
     parser.add_argument("--durations", help="seconds by video: CSV with id and length, or a JSON object")
-    parser.add_argument("--split", help="only the videos of this split, e.g. shapes/test")
+    parser.add_argument(
+        "--split",
+        help="only the videos of: train, validation or test of the model's run, or a registered split",
+    )
     parser.add_argument("--add", action="store_true", help="add the videos of further feature files")
     parser.add_argument("--remove", nargs="+", metavar="VIDEO", help="take these videos out")
     parser.add_argument(
@@ -99,7 +104,7 @@ def _build(options: argparse.Namespace) -> None:
     root = data_root(options.data_root)
     store = _open_features(options, encoder, root)
     durations = _durations(options.durations, encoder, store, root)
-    videos = None if options.split is None else _videos_of(options.split, root)
+    videos = None if options.split is None else _videos_of(options.split, encoder, root)
     if exists and not options.add:
         _require_resumable(VideoIndex.open(folder, encoder), store)
     elif options.add and not exists:
@@ -126,9 +131,13 @@ def _build(options: argparse.Namespace) -> None:
         _say(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
 
 
-def _videos_of(split: str, root: Path) -> list[str]:
-    queries = distributed.from_rank_zero(lambda: load_split(split, root).queries)
+def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
+    queries = distributed.from_rank_zero(lambda: _queries_of(split, encoder, root))
     return list(dict.fromkeys(query.video for query in queries))
+
+
+def _queries_of(split: str, encoder: Encoder, root: Path) -> list[Query]:
+    return named_split(split, encoder.config.data.splits, root).queries
 
 
 def _open_features(options: argparse.Namespace, encoder: Encoder, root: Path) -> FeatureStore:
@@ -192,7 +201,9 @@ def search(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-k", type=_whole, default=10, help="moments per sentence")
     parser.add_argument("--video", nargs="+", help="search in these videos only")
     parser.add_argument("--queries", help="JSON lines with query (and qid) each, instead of one sentence")
-    parser.add_argument("--measure", metavar="SPLIT", help="measure recall over the collection on a split")
+    parser.add_argument(
+        "--measure", metavar="SPLIT", help="measure recall over the collection; as in cfmr-index"
+    )
     parser.add_argument("--nms", type=float, default=0.5, help="largest overlap of two moments of one video")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.add_argument("--checkpoint", help="make sure that the index was built by this model")
@@ -206,7 +217,7 @@ def search(argv: Sequence[str] | None = None) -> None:
         encoder = None if options.checkpoint is None else Encoder.load(options.checkpoint, "cpu")
         opened = VideoIndex.open(options.index, encoder)
         if options.measure is not None:
-            queries = load_split(options.measure, data_root(options.data_root)).queries
+            queries = _queries_of(options.measure, opened.encoder, data_root(options.data_root))
             scores = measure(opened, queries, nms=options.nms)
             _say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
             return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import load_splits, require_videos
+from vmr_common.experiment import SplitsConfig, load_splits, require_videos
 from vmr_common.features import FeatureStore
 from vmr_common.records import Query
 from vmr_common.splits import Split, SplitConfig, custom_split, load, load_split
@@ -42,13 +42,23 @@ def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[
     """
     if options.annotations is not None:
         return custom_split(options.annotations), load(config.data.splits.train, root).queries
-    if options.split in PARTS:
-        splits = load_splits(config.data.splits, root)
-        split = getattr(splits, options.split)
-        if split is None:
-            raise UserError("--split validation: this configuration holds no validation videos out")
-        return split, splits.train.queries
-    return load_split(options.split, root), load(config.data.splits.train, root).queries
+    return named_split(options.split, config.data.splits, root), load_splits(
+        config.data.splits, root
+    ).train.queries
+
+
+def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
+    """The split that a command's user names: a part of a run (train, validation, test), or a registered one.
+
+    Raises:
+        UserError: if the split does not exist or cannot be read.
+    """
+    if name not in PARTS:
+        return load_split(name, root)
+    found: Split | None = getattr(load_splits(config, root), name)
+    if found is None:
+        raise UserError("--split validation: this configuration holds no validation videos out")
+    return found
 
 
 def requested_queries(config: Any, options: Any, store: FeatureStore, root: Path) -> list[Query]:
