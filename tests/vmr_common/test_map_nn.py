@@ -86,7 +86,7 @@ def test_learned_proposals_land_in_their_cells():
     clips, scales = 16, [4, 2, 2]
     module = ProposalConvolutions(clips, scales, 1)
     with torch.no_grad():  # sums over windows: every clip counts as often as paths lead to it
-        for convolution in module.convolutions:
+        for convolution in (one for scale in module.scales for one in scale):
             convolution.weight.fill_(1.0)
             convolution.bias.zero_()
     cells = valid_cells(clips, scales)
@@ -94,7 +94,7 @@ def test_learned_proposals_land_in_their_cells():
     ones, times = module(torch.ones(clips, 1, 1)).flatten(), module(position.view(-1, 1, 1)).flatten()
     centres = torch.tensor([(start + end) / 2 for start, end in cells.nonzero().tolist()])
     torch.testing.assert_close(times / ones, centres)  # all windows are symmetric
-    assert len(module.convolutions) == len(proposal_lengths(clips, scales))
+    assert sum(map(len, module.scales)) == len(proposal_lengths(clips, scales))
 
 
 def plans_of(clips, scales, kernel, layers, complete):

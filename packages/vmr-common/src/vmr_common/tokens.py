@@ -154,20 +154,23 @@ def tag_score(tag: str) -> int:
     return CONTENT if any(part in tag for part in ("NN", "VB", "JJ", "RB")) else FUNCTION
 
 
-def plain_words(text: str, *, strip_punctuation: bool = False) -> list[str]:
+def plain_words(text: str, *, strip_punctuation: bool = False, drop_full_stop: bool = False) -> list[str]:
     """Lower-cased words between blanks, punctuation left on them (the loaders of 2D-TAN, CDN and LEORN).
 
     Args:
         text: A sentence.
         strip_punctuation: Take punctuation off both ends of a word, and leave out what was nothing else.
+        drop_full_stop: Cut the full stop that ends the sentence, as those loaders do on Charades-STA alone.
 
     Example:
         >>> plain_words("She cuts it, twice.")
         ['she', 'cuts', 'it,', 'twice.']
+        >>> plain_words("She cuts it, twice.", drop_full_stop=True)
+        ['she', 'cuts', 'it,', 'twice']
         >>> plain_words("She cuts it, twice .", strip_punctuation=True)
         ['she', 'cuts', 'it', 'twice']
     """
-    words = text.lower().split()
+    words = (text.removesuffix(".") if drop_full_stop else text).lower().split()
     if strip_punctuation:
         words = [word for word in (word.strip(string.punctuation) for word in words) if word]
     return words

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_keep = contextvars.ContextVar("keep running statistics", default=False)
+
+
+@contextlib.contextmanager
+def statistics_kept() -> Iterator[None]:
+    """Leaves running statistics as they are: for a forward pass that is only computed again."""
+    token = _keep.set(True)
+    try:
+        yield
+    finally:
+        _keep.reset(token)
 
 
 def world() -> int:
@@ -83,7 +98,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(dim))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def affine(self, rows: Tensor, zeros: int = 0) -> tuple[Tensor, Tensor]:
+    def affine(self, rows: Tensor, zeros: int = 0, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The normalisation as ``rows * scale + shift``; in training it learns the running statistics.
 
         Rows that are zero become `shift`, so they need not be there.
@@ -91,17 +106,21 @@ class BatchNorm(nn.Module):
         Args:
             rows: ``(..., C)``.
             zeros: Further rows that are all zero (see `moments`); matters in training only.
+            offset: ``(C,)`` that belongs to every row, the zero ones too, and was not added (a convolution's bias):
+                the result normalises ``rows + offset``.
 
         Returns:
             `scale` and `shift`, ``(C,)`` float32.
         """
         if self.training:
             mean, variance, count = moments(rows, zeros)
-            self._track(mean.detach(), variance.detach(), count)
+            mean = mean if offset is None else mean + offset
+            if not _keep.get():
+                self._track(mean.detach(), variance.detach(), count)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return scale, self.bias - mean * scale
+        return scale, self.bias - (mean if offset is None else mean - offset) * scale
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         with torch.no_grad():

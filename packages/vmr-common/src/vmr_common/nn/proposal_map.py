@@ -7,7 +7,6 @@ cell is looked up by copying one block. Shapes: N clips, P valid cells, B videos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -164,10 +163,11 @@ class ProposalConvolutions(nn.Module):
     def __init__(self, clips: int, scales: Sequence[int], dim: int) -> None:
         super().__init__()
         lengths = proposal_lengths(clips, scales)
-        strides = [1, *(2 if now > before else 1 for (_, before), (_, now) in pairwise(lengths))]
-        kernels = [1, *(3 if stride == 2 else 2 for stride in strides[1:])]
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(dim, dim, kernel, stride) for kernel, stride in zip(kernels, strides, strict=True)
+        self.scales = nn.ModuleList(
+            nn.ModuleList(
+                _widening(dim, first=(scale, step) == (0, 0), joins=step == 0) for step in range(count)
+            )
+            for scale, count in enumerate(scales)
         )
         flat = [
             np.arange(0, clips - offset, stride) * (clips + 1) + offset
@@ -180,7 +180,15 @@ class ProposalConvolutions(nn.Module):
         """Clips ``(N, B, C)`` to rows ``(P, B, C)``."""
         state = clips.permute(1, 2, 0)  # (B, C, N)
         found = []
-        for convolution in self.convolutions:
-            state = convolution(state)  # (B, C, positions)
-            found.append(state)
+        for scale in self.scales:
+            for convolution in scale:  # type: ignore[union-attr]
+                state = convolution(state)  # (B, C, positions)
+                found.append(state)
         return torch.cat(found, dim=2).permute(2, 0, 1).index_select(0, self.order)
+
+
+def _widening(dim: int, *, first: bool, joins: bool) -> nn.Conv1d:
+    """The convolution that makes one length's features from those of the length before."""
+    if first:
+        return nn.Conv1d(dim, dim, 1)
+    return nn.Conv1d(dim, dim, 3, stride=2) if joins else nn.Conv1d(dim, dim, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class MapInputs:
         method: str,
         queries: Sequence[Query],
         word_vectors: Path,
+        words_of: Callable[[str], list[str]] = plain_words,
         *,
-        strip_punctuation: bool,
         features: FeaturesByVideo | None = None,
     ) -> MapInputs:
         """From training queries.
@@ -51,7 +51,7 @@ class MapInputs:
             method: Its name, for the message.
             queries: The training queries, each with a moment.
             word_vectors: GloVe text file.
-            strip_punctuation: See `plain_words`.
+            words_of: A sentence's words.
             features: Of their videos, where the columns are to be standardised.
 
         Raises:
@@ -63,9 +63,7 @@ class MapInputs:
                 f"{method} learns from moments, but {len(without)} training queries have none, "
                 f"for example {without[0]!r}"
             )
-        words = {
-            word for query in queries for word in plain_words(query.text, strip_punctuation=strip_punctuation)
-        }
+        words = {word for query in queries for word in words_of(query.text)}
         videos = dict.fromkeys(query.video for query in queries)
         scale = None if features is None else ColumnScale.measure(features, videos)
         return cls(WordVectors.read(word_vectors, keep=words), scale)
@@ -167,8 +165,8 @@ class MapExamples:
         queries: The queries.
         features: By video, ``(F, D)`` float32, all of one shape.
         words: Word vectors; what the queries need is read at once.
+        words_of: A sentence's words.
         clips: Clips N of the map.
-        strip_punctuation: See `plain_words`.
     """
 
     def __init__(
@@ -176,13 +174,13 @@ class MapExamples:
         queries: Sequence[Query],
         features: FeaturesByVideo,
         words: WordLookup,
+        words_of: Callable[[str], list[str]] = plain_words,
         *,
         clips: int,
-        strip_punctuation: bool = False,
     ) -> None:
         self.queries = list(queries)
         self._features, self._clips, self._words = features, clips, words
-        self._tokens = [plain_words(query.text, strip_punctuation=strip_punctuation) for query in queries]
+        self._tokens = [words_of(query.text) for query in queries]
         unasked = words.prepare(word for tokens in self._tokens for word in tokens)
         if unasked:
             logger.warning(

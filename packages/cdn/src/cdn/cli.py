@@ -1,0 +1,94 @@
+"""The commands cdn-train, cdn-eval, cdn-predict and cdn-import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+from cdn.config import Config
+from cdn.data import QueryExamples, Sources, make_examples
+from cdn.model import CDN
+from cdn.official import from_official
+from cdn.task import CDNTask
+from vmr_common.cli import model
+from vmr_common.cli.package import ModelPackage
+from vmr_common.errors import UserError, require
+from vmr_common.records import Query
+from vmr_common.text import WordVectors
+from vmr_common.training import Checkpoint, load_weights
+from vmr_common.training.map_supervised import MapInputs
+
+
+def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> CDNTask:
+    """A new task: it keeps the words of the training queries, the model is untrained.
+
+    Raises:
+        UserError: if the word vectors cannot be read or know no word of the queries, or a query has no moment.
+    """
+    learned = MapInputs.learn(
+        "CDN",
+        queries,
+        data_root / config.data.word_vectors,
+        config.data.words_of,
+        features=sources.frames if config.data.standardise else None,
+    )
+    return _task(config, learned)
+
+
+def _task(config: Config, learned: MapInputs) -> CDNTask:
+    network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=learned.words.dim)
+    return CDNTask(network, config.loss, config.decode, learned, over_steps=config.quirks == "fixed")
+
+
+def restore(config: Config, checkpoint: Checkpoint) -> CDNTask:
+    """The task of a checkpoint, before its weights are loaded."""
+    return _task(config, MapInputs.restore(checkpoint, standardised=config.data.standardise))
+
+
+def examples(config: Config, task: CDNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches for a task."""
+    return make_examples(config, task.learned, sources, queries)
+
+
+def import_options(parser: ArgumentParser) -> None:
+    """None: released weights hold all that is needed but the word vectors."""
+
+
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNTask:
+    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
+    """
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
+    renamed = from_official(weights)
+    first = renamed.get("text.lstm.weight_ih_l0")
+    if first is None:
+        raise UserError(f"{options.weights}: holds no text encoder (textual_encoding...)")
+    words = WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32))
+    task = _task(config, MapInputs(words))
+    load_weights(task.model, renamed, options.weights)
+    return task
+
+
+PACKAGE = ModelPackage(
+    name="cdn",
+    title="Cross-modal Dynamic Networks",
+    schema=Config,
+    open_inputs=Sources.open,
+    create=create,
+    restore=restore,
+    examples=examples,
+    convert=convert,
+    import_options=import_options,
+)
+
+train = PACKAGE.command(model.train)
+evaluate = PACKAGE.command(model.evaluate)
+predict = PACKAGE.command(model.predict)
+import_official = PACKAGE.command(model.import_official)

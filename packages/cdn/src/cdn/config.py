@@ -1,0 +1,151 @@
+"""The schema of a CDN configuration; every field says its meaning and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vmr_common.errors import require
+from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.text import plain_words
+from vmr_common.training.config import OptimConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the network."""
+
+    hidden: int = 512
+    """Model width H."""
+    text_layers: int = 3
+    """Layers of the query's LSTM."""
+    clips: int = 16
+    """Clips N of the map, a divisor of `data.frames`."""
+    scales: list[int] = field(default_factory=lambda: [16])
+    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_common.nn.proposal_map`)."""
+    proposals: Literal["pool", "conv"] = "pool"
+    """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
+    attention_steps: int = 3
+    """Steps M of the frame attention inside a clip."""
+    attention_hidden: int = 256
+    """Width of the frame attention's energy."""
+    layers: int = 8
+    """Layers R of the map network."""
+    kernel: int = 5
+    """Kernel size k of the map convolutions, odd."""
+    dynamic_layers: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
+    """Which map layers (from 0) mix their kernel for every query."""
+    kernels: int = 8
+    """Kernels W that a dynamic layer mixes."""
+    kernel_dropout: float = 0.1
+    """Dropout on the weights of the mixture."""
+    recompute: int = 0
+    """Map layers whose activations are computed again in the backward pass instead of kept, this many at a
+    time: 2 halves what is kept for about a third more work; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "text_layers", "attention_steps", "attention_hidden", "layers", "kernels"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
+        known = set(self.dynamic_layers) <= set(range(self.layers))
+        require(known, "model.dynamic_layers", self.dynamic_layers, f"layers between 0 and {self.layers - 1}")
+        require(0 <= self.kernel_dropout < 1, "model.kernel_dropout", self.kernel_dropout, "a share below 1")
+        require(self.recompute >= 0, "model.recompute", self.recompute, "0 or more layers")
+        proposal_lengths(self.clips, self.scales)  # raises where they do not fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The objective."""
+
+    min_iou: float = 0.5
+    """Overlap up to which a proposal's target is 0."""
+    max_iou: float = 0.9
+    """Overlap from which on a proposal's target is 1."""
+    lambda_: float = 0.3
+    """What the frame attention's products should be on their diagonal (see `losses.attention_distance`)."""
+    beta: float = 0.0
+    """Weight of the attention distance; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.min_iou < self.max_iou <= 1,
+            "loss.min_iou",
+            self.min_iou,
+            "0 <= min_iou < max_iou <= 1",
+        )
+        require(self.beta >= 0, "loss.beta", self.beta, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """From a score map to moments."""
+
+    nms: float = 0.5
+    """Largest overlap that two predicted moments of a query may have."""
+    moments: int = 5
+    """Moments per query."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.nms <= 1, "decode.nms", self.nms, "a share between 0 and 1")
+        require(self.moments >= 1, "decode.moments", self.moments, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Queries, features and words."""
+
+    splits: SplitsConfig
+    """Queries to learn from, to choose the epoch on, and to report on."""
+    features: FeaturesConfig
+    """Frame features of the videos."""
+    frames: int = 256
+    """Frames F to which each video is pooled."""
+    unit: bool = True
+    """Whether every feature row is divided by its L2 norm before it is pooled."""
+    standardise: bool = False
+    """Whether every feature column is then shifted and scaled to mean 0 and deviation 1 over the training
+    videos (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
+    word_vectors: str
+    """GloVe text file, relative to the data root; may end in .gz."""
+    strip_punctuation: bool = False
+    """Whether punctuation is taken off the words; the released code leaves `board.` an unknown word."""
+    drop_full_stop: bool = False
+    """Whether the full stop that ends a sentence is cut; the released loader does so on Charades-STA alone."""
+
+    def __post_init__(self) -> None:
+        require(self.frames >= 1, "data.frames", self.frames, "at least 1")
+
+    def words_of(self, text: str) -> list[str]:
+        """A sentence's words, as the model is to read them."""
+        return plain_words(text, strip_punctuation=self.strip_punctuation, drop_full_stop=self.drop_full_stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A CDN run."""
+
+    name: str = "shapes"
+    """Name of the run folder."""
+    quirks: Literal["released", "fixed"] = "released"
+    """`released`: the attention distance compares frames, as the authors' code does; `fixed`: it compares the
+    attention steps, as the usual penalty for orthogonal attention does. Predictions never depend on it."""
+    protocols: list[str] = field(default_factory=lambda: ["proposal-map", "strict"])
+    """Evaluation protocols of the tables; the first one chooses the epoch."""
+    data: DataConfig
+    """Queries, features and words."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes of the network."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The objective."""
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    """From a score map to moments."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        fits = self.data.frames % self.model.clips == 0
+        require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")

@@ -1,0 +1,47 @@
+"""CDN's objective: scaled overlap, and a distance of the frame attention from a multiple of the identity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cdn.config import LossConfig
+from vmr_common.nn.map_loss import scaled_iou, scaled_iou_loss
+
+
+def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = False) -> Tensor:
+    """``|A A^T - lambda I|^2`` (squared Frobenius norm), its mean over maps and clips.
+
+    Args:
+        attention: ``(B, N, s, M)``: matrices A of s frames and M steps.
+        lambda_: What the diagonal should be.
+        over_steps: Take ``A^T A``, the products of the steps with each other, as the usual penalty for orthogonal
+            attention does; the released code takes the products of frames.
+
+    Returns:
+        Scalar.
+    """
+    a = attention.float()
+    products = torch.einsum("bnsm,bnsk->bnmk" if over_steps else "bnsm,bntm->bnst", a, a)
+    target = lambda_ * torch.eye(products.shape[-1], device=a.device)
+    return (products - target).square().sum(dim=(-2, -1)).mean()
+
+
+def total(
+    logits: Tensor, overlaps: Tensor, attention: Tensor, config: LossConfig, *, over_steps: bool = False
+) -> dict[str, Tensor]:
+    """All weighted terms and their sum, `total`; the attention distance is there if it has a weight.
+
+    Args:
+        logits: ``(P, B)`` scores of the valid cells.
+        overlaps: ``(P, B)`` temporal overlap of each cell with the query's moment.
+        attention: ``(B, N, s, M)`` frame attention of each query's video.
+        config: Range of the target and weights.
+        over_steps: See `attention_distance`.
+    """
+    target = scaled_iou(overlaps, config.min_iou, config.max_iou)
+    terms = {"overlap": scaled_iou_loss(logits, target)}
+    if config.beta:
+        distance = attention_distance(attention, config.lambda_, over_steps=over_steps)
+        terms["attention"] = config.beta * distance
+    return {**terms, "total": torch.stack(list(terms.values())).sum()}

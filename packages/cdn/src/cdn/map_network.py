@@ -1,0 +1,171 @@
+"""CDN's map network: residual convolutions over the proposal map, the first ones with kernels mixed per query.
+
+Only cells that matter are computed (`vmr_common.nn.map_convolution`); all others of a layer's input are zero, and the
+batch normalisation makes one shared value of them. Shapes as in `cdn.model`; L cells that a layer's input has rows
+for, C cells that it computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from cdn.config import ModelConfig
+from vmr_common.nn.batch_norm import BatchNorm, statistics_kept
+from vmr_common.nn.map_convolution import CellPlan, convolve_rows, kernel_rows, map_weights, needed_cells
+
+
+class DynamicConvolution(nn.Module):
+    """A convolution whose kernel every query mixes from a bank, looking at the sentence and the whole map.
+
+    Args:
+        dim: Channels H.
+        text_dim: Sentence feature size.
+        kernel: Kernel size k.
+        kernels: Kernels W in the bank.
+        dropout: Dropout on the mixture, not renormalised.
+    """
+
+    def __init__(self, dim: int, text_dim: int, kernel: int, kernels: int, dropout: float) -> None:
+        super().__init__()
+        # place by place, so that the kernel of one place can be mixed on its own
+        self.bank = nn.Parameter(torch.empty(kernels, kernel**2, dim, dim))  # (W, k * k, in, out)
+        self.bias_bank = nn.Parameter(torch.empty(kernels, dim))
+        self.text = nn.Linear(text_dim, dim)
+        self.map = nn.Linear(dim, dim)
+        self.mixer = nn.Linear(dim, kernels)
+        self.dropout = nn.Dropout(dropout)
+        bound = (dim * kernel**2) ** -0.5  # each kernel as a convolution of its own
+        nn.init.uniform_(self.bank, -bound, bound)
+        nn.init.uniform_(self.bias_bank, -bound, bound)
+
+    def mixture(self, sentence: Tensor, pooled: Tensor) -> Tensor:
+        """Weights ``(B, W)`` of the kernels from sentences ``(B, H)`` and pooled maps ``(B, H)``."""
+        seen = torch.tanh(self.text(sentence) + self.map(pooled))
+        return self.dropout(self.mixer(seen).softmax(dim=-1))
+
+    def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
+        """Outputs ``(C, B, H)`` of the map ``rows * scale + shift``, which is `shift` where it has no row."""
+        cells = plan.clips**2
+        pooled = rows.float().sum(dim=0) / cells * scale + shift  # the mean over all cells, (B, H)
+        weights = self.mixture(sentence, pooled)
+        found = convolve_rows(rows, self.bank, plan, scale=scale, shift=shift, mixture=weights)
+        return found + weights @ self.bias_bank
+
+
+class StaticConvolution(nn.Module):
+    """A convolution with one kernel for all queries; parameters as those of ``nn.Conv2d``.
+
+    Args:
+        dim: Channels H.
+        kernel: Kernel size k.
+    """
+
+    def __init__(self, dim: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, dim, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(dim))
+        bound = (dim * kernel**2) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
+        """As `DynamicConvolution.forward`; the sentence changes nothing."""
+        return convolve_rows(rows, kernel_rows(self.weight), plan, scale=scale, shift=shift) + self.bias
+
+
+class MapNetwork(nn.Module):
+    """R layers ``ReLU(conv(u) + u) / live cells in the window``, u the batch-normalised input, and a last norm.
+
+    Args:
+        config: Sizes.
+        cells: ``(N, N)`` bool valid cells.
+    """
+
+    weights: Tensor
+    cells: Tensor
+    _valid_of_live: Tensor
+
+    def __init__(self, config: ModelConfig, cells: Tensor) -> None:
+        super().__init__()
+        dim, dynamic = config.hidden, set(config.dynamic_layers)
+        self.recompute = config.recompute
+        self.convolutions = nn.ModuleList(
+            DynamicConvolution(dim, dim, config.kernel, config.kernels, config.kernel_dropout)
+            if layer in dynamic
+            else StaticConvolution(dim, config.kernel)
+            for layer in range(config.layers)
+        )
+        self.norms = nn.ModuleList(BatchNorm(dim) for _ in range(config.layers + 1))
+        weights = map_weights(cells, config.kernel, config.layers)
+        # a dynamic layer pools over its whole input, so the layer before it has to be complete
+        needed = needed_cells(cells, weights, config.kernel, {layer - 1 for layer in dynamic})
+        live = [cells, *(weights > 0)]
+        # the statistics of training see every live cell, evaluation only what reaches a valid one
+        self.training_plans = _plans(live, config.kernel)
+        self.evaluation_plans = _plans([cells, *needed], config.kernel)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("cells", cells.clone(), persistent=False)
+        last = torch.zeros(cells.shape, dtype=torch.int64)
+        last[live[-1]] = torch.arange(int(live[-1].sum()))
+        self.register_buffer("_valid_of_live", last[cells], persistent=False)
+
+    def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: CellPlan) -> Tensor:
+        """One layer: rows ``(L, B, H)`` of its input to ``(C, B, H)`` of its output, both without negative values."""
+        norm = cast(BatchNorm, self.norms[number])
+        scale, shift = norm.affine(rows, self._zeros(rows, plan))
+        found = self.convolutions[number](rows, sentence, plan, scale, shift)
+        found = found + plan.carry(rows * scale + shift, shift)
+        weights = self.weights[number].flatten().index_select(0, plan.output_index)
+        # the weights are positive, so they may come before the ReLU, whose result alone is then kept
+        return F.relu(found * weights[:, None, None])
+
+    @staticmethod
+    def _zeros(rows: Tensor, plan: CellPlan) -> int:
+        return (plan.clips**2 - rows.shape[0]) * rows.shape[1]
+
+    def plans(self) -> list[CellPlan]:
+        """What each layer reads and computes in the current mode."""
+        return cast(list[CellPlan], list(self.training_plans if self.training else self.evaluation_plans))
+
+    def forward(self, rows: Tensor, sentence: Tensor) -> Tensor:
+        """Valid cells ``(P, B, H)`` in and out, given sentences ``(B, H)``."""
+        plans = self.plans()
+        if not self.recompute or not torch.is_grad_enabled():
+            rows = self._layers(range(len(plans)), rows, sentence, plans)
+            return self.finish(rows, plans[-1])
+        for first in range(0, len(plans), self.recompute):
+            rows = checkpoint(
+                self._layers,
+                range(first, min(first + self.recompute, len(plans))),
+                rows,
+                sentence,
+                plans,
+                use_reentrant=False,
+                context_fn=lambda: (contextlib.nullcontext(), statistics_kept()),
+            )
+        return self.finish(rows, plans[-1])
+
+    def _layers(self, layers: range, rows: Tensor, sentence: Tensor, plans: Sequence[CellPlan]) -> Tensor:
+        for number in layers:
+            rows = self.layer(number, rows, sentence, plans[number])
+        return rows
+
+    def finish(self, rows: Tensor, last: CellPlan) -> Tensor:
+        """The last normalisation at the valid cells, ``(P, B, H)``, of the last layer's output rows."""
+        norm = cast(BatchNorm, self.norms[-1])
+        scale, shift = norm.affine(rows, self._zeros(rows, last))
+        if rows.shape[0] != len(self._valid_of_live):
+            rows = rows.index_select(0, self._valid_of_live)
+        return rows * scale + shift
+
+
+def _plans(cells: Sequence[Tensor], kernel: int) -> nn.ModuleList:
+    return nn.ModuleList(CellPlan(inputs, outputs, kernel) for inputs, outputs in pairwise(cells))
