@@ -107,8 +107,12 @@ class DataConfig:
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
 
+    kept_gb: float = 4.0
+    """Features kept in memory, in units of 10^9 bytes; of longer videos the last used ones."""
+
     def __post_init__(self) -> None:
         require(self.seconds_per_row > 0, "data.seconds_per_row", self.seconds_per_row, "positive seconds")
+        require(self.kept_gb >= 0, "data.kept_gb", self.kept_gb, "0 or more")
         require(self.window >= 2, "data.window", self.window, "at least 2 frames")
         require(self.max_tokens >= 1, "data.max_tokens", self.max_tokens, "at least 1")
         known = self.queries.sentence_dim in (None, self.features.dim)

@@ -1,0 +1,281 @@
+"""The commands rgnet-train, rgnet-eval, rgnet-predict and rgnet-import."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+from rgnet import ranking
+from rgnet.config import Config
+from rgnet.data import Cut, KeptFeatures, QueryExamples
+from rgnet.model import RGNet
+from rgnet.official import from_official
+from rgnet.task import RGNetTask
+from vmr_common import metrics
+from vmr_common.cli import model
+from vmr_common.cli.package import ModelPackage
+from vmr_common.cli.requests import requested_queries
+from vmr_common.errors import UserError, require
+from vmr_common.experiment import open_features, open_query_features, require_queries
+from vmr_common.features import ColumnScale, FeatureStore
+from vmr_common.query_features import QueryFeatures
+from vmr_common.records import Prediction, Query
+from vmr_common.report import Curve
+from vmr_common.training import Checkpoint, distributed, load_checkpoint, load_weights, to_device
+
+WINDOW_RANKS = (1, 5, 10, 20, 50)
+
+
+class Inputs(KeptFeatures):
+    """The features of a run's videos, and where those of its queries are."""
+
+    def __init__(self, config: Config, data_root: Path) -> None:
+        super().__init__(open_features(config.data.features, data_root), config.data.kept_gb * 1e9)
+        self._queries, self._root = config.data.queries, data_root
+
+    def vectors(self, queries: Sequence[Query]) -> QueryFeatures:
+        """The tokens and sentence vectors of some queries.
+
+        Raises:
+            UserError: if the file cannot be read or lacks a query.
+        """
+        found = open_query_features(self._queries, self._root, [query.text for query in queries])
+        if self._queries.path is not None:
+            require_queries(found, {"the request": queries})
+        return found
+
+
+def create(config: Config, queries: Sequence[Query], inputs: Inputs, data_root: Path) -> RGNetTask:
+    """A new task, untrained or with the weights that the configuration starts from.
+
+    Raises:
+        UserError: if the weights to start from cannot be read or do not fit.
+    """
+    scale = None
+    if config.data.standardise:
+        scale = ColumnScale.measure(inputs, dict.fromkeys(query.video for query in queries))
+    task = RGNetTask(_network(config), config, scale)
+    if config.init is not None:
+        start = load_checkpoint(config.init, package="rgnet")
+        load_weights(task.model, start.weights, start.path)
+    return task
+
+
+def _network(config: Config) -> RGNet:
+    return RGNet(
+        config.model,
+        frame_dim=config.data.features.dim,
+        token_dim=config.data.queries.token_dim,
+        sentence_dim=config.data.queries.sentence_dim or 0,
+        released_mask=config.quirks == "released",
+    )
+
+
+def restore(config: Config, checkpoint: Checkpoint) -> RGNetTask:
+    """The task of a checkpoint, before its weights are loaded.
+
+    Raises:
+        UserError: if features are standardised and the checkpoint holds no constants for it.
+    """
+    scale = None
+    if config.data.standardise:
+        mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
+        if mean is None or std is None:
+            raise UserError(
+                f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
+            )
+        scale = ColumnScale(mean.numpy(), std.numpy())
+    return RGNetTask(_network(config), config, scale)
+
+
+def examples(config: Config, task: RGNetTask, inputs: Inputs, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches; those without a known word are left out with a warning."""
+    cut = Cut(
+        window=config.data.window,
+        seconds_per_row=config.data.seconds_per_row,
+        max_tokens=config.data.max_tokens,
+        negative_windows=config.loss.negatives == "window",
+        adapter=config.model.adapter and config.loss.adapter > 0,
+    )
+    found = QueryExamples(
+        queries,
+        inputs,
+        inputs.vectors(queries),
+        cut,
+        scale=task.scale,
+        # the released mask mixes batch mates, so their order is part of the result
+        by_video=config.quirks == "fixed",
+        seed=config.train.seed,
+    )
+    found.warn_of_unknown()
+    return found
+
+
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNetTask:
+    """A task with the authors' weights under our names.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
+    """
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
+    task = RGNetTask(_network(config), config, None)
+    load_weights(task.model, from_official(weights), options.weights)
+    return task
+
+
+def import_options(parser: ArgumentParser) -> None:
+    """A released checkpoint needs nothing more."""
+
+
+def predict_options(parser: ArgumentParser) -> None:
+    """For models that read their queries from a feature file."""
+    parser.add_argument(
+        "--query-id",
+        type=str,
+        default=None,
+        help="entry of the query feature file to use as the query, for models that read such a file",
+    )
+
+
+def requested(config: Config, options: Any, store: FeatureStore, root: Path) -> list[Query]:
+    """The queries to find moments for.
+
+    Raises:
+        UserError: if the query cannot be turned into what the model reads; says what can.
+    """
+    given, file = options.query_id, config.data.queries.path
+    if given is not None and file is None:
+        raise UserError(f"--query-id {given}: this model reads sentences (word vectors); give --query")
+    if given is not None and options.queries is not None:
+        raise UserError("give either --queries (a file) or --query-id")
+    if given is not None and options.query is None:
+        options.query = given
+    if given is None and options.queries is None and file is not None and options.query is not None:
+        raise UserError(
+            f"--query: this model reads the vectors of its queries from {file}, so a new sentence has none; give "
+            "--query-id with an entry of that file"
+        )
+    queries = requested_queries(config, options, store, root)
+    return queries if given is None else [dataclasses.replace(query, id=given) for query in queries]
+
+
+def moment_table(task: RGNetTask, prediction: Prediction) -> str:
+    """Ranked moments with the window that each was found in and all scores."""
+    known = task.windows[prediction.query]
+    rank_of = {int(number): rank for rank, number in enumerate(known.order, 1)}
+    matched = task.config.data.queries.sentence_dim is not None
+    titles = [
+        "rank",
+        "start",
+        "end",
+        "score",
+        "window",
+        "retrieval",
+        "proposal",
+        *(["matching"] if matched else []),
+    ]
+    lines = [f"{prediction.video}  {prediction.text}", "  ".join(f"{title:>9}" for title in titles)]
+    for place, (start, end) in enumerate(prediction.moments.tolist()):
+        row, window = known.moments[place], int(known.moment_windows[place])
+        cells = [
+            str(place + 1),
+            _clock(start),
+            _clock(end),
+            f"{prediction.scores[place]:.3f}",
+            f"{rank_of[window]}/{len(known.order)}",
+            f"{known.retrieval[window]:.3f}",
+            f"{row[ranking.PROPOSAL]:.3f}",
+            *([f"{row[ranking.MATCHING]:.3f}"] if matched else []),
+        ]
+        lines.append("  ".join(f"{cell:>9}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    """``h:mm:ss`` in a long video; moments that begin before it are shown from its start."""
+    whole = max(round(seconds), 0)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def window_curves(
+    config: Config, task: RGNetTask, inputs: Inputs, queries: Sequence[Query]
+) -> Mapping[str, list[Curve]]:
+    """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
+    missing = [query for query in queries if query.id not in task.windows]
+    if missing:
+        task.model.eval()
+        shown = examples(config, task, inputs, missing)
+        device = task.model.retrieval_head.weight.device
+        for index in range(len(shown)):
+            task.predict(to_device(shown.batch([index], None), device))
+    curves = {}
+    for query in queries:
+        found = task.windows.get(query.id)
+        if found is not None:
+            scores = ranking.spread(np.nan_to_num(found.retrieval, nan=np.nanmin(found.retrieval)))
+            curves[query.id] = [Curve(name="windows", times=found.centres, values=scores)]
+    return curves
+
+
+def remarks(config: Config, task: RGNetTask, queries: Sequence[Query]) -> list[str]:
+    """Window recall: how often a window that holds part of the moment is among the first ones."""
+    orders = {name: order for part in distributed.gather(_orders(task)) for name, order in part.items()}
+    known = [query for query in queries if query.id in orders and len(query.moments)]
+    if not known:
+        return []
+    width = max(len(orders[query.id]) for query in known)
+    ranked = np.full((len(known), width), -1)
+    for row, query in enumerate(known):
+        ranked[row, : len(orders[query.id])] = orders[query.id]
+    positive = metrics.positive_windows(
+        np.stack([query.moments[0] for query in known]),
+        clip_length=config.data.seconds_per_row,
+        window_clips=config.data.window,
+    )
+    ranks = [rank for rank in WINDOW_RANKS if rank < width]
+    found = metrics.window_recall(ranked, positive, ranks)
+    chance = np.mean([_chance(p, len(orders[q.id])) for p, q in zip(positive, known, strict=True)])
+    shown = "  ".join(f"R@{rank} {100 * value:.1f}" for rank, value in zip(ranks, found, strict=True))
+    mean = np.mean([len(orders[query.id]) for query in known])
+    return [
+        f"windows   {shown}  (share of {len(known):,} queries with a window of the moment among the first n of "
+        f"{mean:.0f} on average; chance R@1 {100 * chance:.1f})"
+    ]
+
+
+def _orders(task: RGNetTask) -> dict[str, Any]:
+    return {name: scores.order for name, scores in task.windows.items()}
+
+
+def _chance(positive: np.ndarray[Any, Any], windows: int) -> float:
+    return float(min(positive[1], windows - 1) - positive[0] + 1) / windows
+
+
+PACKAGE = ModelPackage(
+    name="rgnet",
+    title="RGNet",
+    schema=Config,
+    open_inputs=Inputs,
+    create=create,
+    restore=restore,
+    examples=examples,
+    convert=convert,
+    import_options=import_options,
+    curves=window_curves,
+    default="shapes-long",
+    predict_options=predict_options,
+    requested=requested,
+    moment_table=moment_table,
+    remarks=remarks,
+)
+
+train = PACKAGE.command(model.train)
+evaluate = PACKAGE.command(model.evaluate)
+predict = PACKAGE.command(model.predict)
+import_official = PACKAGE.command(model.import_official)
