@@ -20,7 +20,7 @@ WHOLE = "all"  # name of the only part where none is given
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command beside those of annotations and features."""
     add = parser.add_argument
-    add("--out", required=True, help=f"folder for PART.jsonl, {FEATURES} and {STREAMS}")
+    add("--out", required=True, help=f"folder (from the current one) for PART.jsonl, {FEATURES}, {STREAMS}")
     add(
         "--parts",
         nargs="+",
