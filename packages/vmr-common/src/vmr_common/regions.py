@@ -84,8 +84,9 @@ class BoxForm:
         elif self.order == "x y w h":
             second = first + second
         elif self.order == "cx cy w h":
-            first, second = first - second / 2, first + second / 2
-        found = as_float32(np.concatenate([first, second], axis=-1))
+            half = second / np.float32(2)
+            first, second = first - half, first + half
+        found = np.concatenate([first, second], axis=-1)
         if units == "pixels":
             assert size is not None
             found /= np.concatenate([size, size], axis=-1)[:, None].astype(np.float32)
