@@ -1,0 +1,84 @@
+"""How long videos are cut, and what is drawn from them for training."""
+
+import numpy as np
+import pytest
+
+from rgnet.windows import draw, moment_rows, positive_windows, target_in, video_windows
+from vmr_common import metrics
+from vmr_common.errors import UserError
+from vmr_common.records import Query
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 6, 9, 10, 11, 37, 36_000])
+@pytest.mark.parametrize("window", [2, 5, 10, 90])
+def test_every_row_lies_in_two_windows_and_no_window_is_empty_or_outside(rows, window):
+    windows = video_windows(rows, window)
+    assert (windows[:, 1] >= 1).all()
+    assert (windows[:, 1] <= window).all()
+    assert (windows[:, 0] >= 0).all()
+    assert (windows.sum(1) <= rows).all()
+    covered = np.zeros(rows + 1, dtype=int)
+    np.add.at(covered, windows[:, 0], 1)
+    np.add.at(covered, windows.sum(1), -1)
+    assert (covered.cumsum()[:-1] >= 2).all()
+
+
+def query(start: float, end: float) -> Query:
+    return Query(id="q", video="v", text="a", duration=100.0, moments=[[start, end]])
+
+
+def test_a_reversed_moment_is_turned_and_one_past_the_end_is_cut():
+    assert moment_rows(query(30, 10), 200, 0.5) == (20.0, 60.0)
+    assert moment_rows(query(90, 120), 200, 0.5) == (180.0, 200.0)
+
+
+def test_a_moment_after_the_features_is_named():
+    with pytest.raises(
+        UserError, match=r"query 'q': its moment begins at 90.0 s, after the features of video 'v'"
+    ):
+        moment_rows(query(90, 95), 100, 0.5)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (0, 3), (4.5, 5), (5, 5), (7, 33), (99, 100), (3.2, 3.3)])
+def test_draws_hold_part_of_the_moment_and_negatives_hold_none(start, end):
+    windows = video_windows(100, 10)
+    for epoch in range(30):
+        drawn = draw(start, end, 100, 10, 0, epoch, "q")
+        first, length = drawn.window
+        low, high = drawn.target.frames
+        assert 0 <= low < high <= length
+        assert low <= drawn.inside < high
+        assert drawn.outside == 0 or not low <= drawn.outside < high
+        assert first + low <= end
+        assert first + high >= start
+        beginning, rows = drawn.negative
+        assert [beginning, rows] in windows.tolist()
+        assert beginning >= end or beginning + rows <= start or start == end
+
+
+def test_draws_depend_on_their_key_alone_and_change_with_the_epoch():
+    drawn = [draw(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
+    assert drawn == [draw(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
+    assert len({(one.window, one.inside) for one in drawn}) > 5
+
+
+def test_a_moment_that_fills_the_video_leaves_no_negative():
+    assert draw(0, 12, 12, 10, "k").negative is None
+
+
+def test_targets_of_all_windows_point_at_the_same_rows():
+    windows, (start, end) = video_windows(100, 20), (33.0, 39.0)
+    for number in positive_windows(start, end, 20).tolist():
+        first, length = windows[number].tolist()
+        centre, width = target_in(start, end, number, first, length, 20).span
+        low, high = first + (centre - width / 2) * length, first + (centre + width / 2) * length
+        assert low == pytest.approx(max(start, (number - 1) * 10))
+        assert high == pytest.approx(min(end, (number + 1) * 10))
+
+
+def test_window_numbers_are_those_of_the_metric():
+    moments = np.array([[3.0, 9.5], [40.0, 44.0]])
+    found = metrics.positive_windows(moments, clip_length=0.5, window_clips=10)
+    for (start, end), (first, last) in zip(moments / 0.5, found, strict=True):
+        numbers = positive_windows(start, end, 10)
+        assert (numbers[0], numbers[-1]) == (first, last)
