@@ -9,8 +9,9 @@ from vmr_common.report.strips import shrink
 from vmr_common.shapes.png import png_bytes
 
 Frame = NDArray[np.uint8]
-COLOUR = (255, 48, 0)
+COLOUR = (255, 224, 0)
 FAINT = 0.2  # opacity of the line of a box of strength 0
+SHADOW = 0.6  # opacity of the dark line around each box, in that of the box: it shows on a thing of like colour too
 LEAST = 0.02  # boxes weaker than this are left out
 GAP = 4  # pixels between the frames of a strip
 
@@ -48,7 +49,9 @@ def draw_boxes(
             continue
         left, top, right, bottom = np.rint(places[number] * scale).astype(int).tolist()
         line = max(1, round(min(height, width) / 100 * (1 + 2 * force)))
-        _outline(picture, (left, top, right, bottom), line, FAINT + (1 - FAINT) * force, colour)
+        opacity = FAINT + (1 - FAINT) * force
+        _outline(picture, (left - 1, top - 1, right + 1, bottom + 1), 1, opacity * SHADOW, (0, 0, 0))
+        _outline(picture, (left, top, right, bottom), line, opacity, colour)
     return picture
 
 
