@@ -133,11 +133,10 @@ class RGNet(nn.Module):
             shared: Whether every text meets every window, else text i meets window i.
         """
         x, positions = self.video_projection(frames.features), self.positions(frames.mask)  # (b, V, D)
-        mask = None if bool(frames.mask.all()) else frames.mask
         if not shared:
-            return Windows(x[:, None], positions[:, None], None if mask is None else mask[:, None])
+            return Windows(x[:, None], positions[:, None], frames.mask[:, None])
         query = self.encoder.first_query(x + positions, bias=True)[None]
-        return Windows(x[None], positions[None], None if mask is None else mask[None], query)
+        return Windows(x[None], positions[None], frames.mask[None], query)
 
     def forward(
         self, tokens: Tokens, frames: Frames, *, contrast: bool = False, uniform: Tensor | None = None
