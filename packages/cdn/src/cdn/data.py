@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cdn.config import Config
 from vmr_common.experiment import open_features
@@ -19,8 +20,8 @@ from vmr_common.records import Query
 from vmr_common.text import WordLookup
 from vmr_common.training.map_supervised import MapBatch, MapExamples, MapInputs
 
-Batch = MapBatch
-QueryExamples = MapExamples
+Batch = MapBatch[Tensor]
+QueryExamples = MapExamples[Tensor]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -113,9 +115,7 @@ class MapNetwork(nn.Module):
         self.evaluation_plans = _plans([cells, *needed], config.kernel)
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("cells", cells.clone(), persistent=False)
-        last = torch.zeros(cells.shape, dtype=torch.int64)
-        last[live[-1]] = torch.arange(int(live[-1].sum()))
-        self.register_buffer("_valid_of_live", last[cells], persistent=False)
+        self.register_buffer("_valid_of_live", torch.from_numpy(_rows_of(cells, live[-1])), persistent=False)
 
     def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: CellPlan) -> Tensor:
         """One layer: rows ``(L, B, H)`` of its input to ``(C, B, H)`` of its output, both without negative values."""
@@ -165,6 +165,12 @@ class MapNetwork(nn.Module):
         if rows.shape[0] != len(self._valid_of_live):
             rows = rows.index_select(0, self._valid_of_live)
         return rows * scale + shift
+
+
+def _rows_of(cells: Tensor, among: Tensor) -> NDArray[np.int64]:
+    """Which rows some cells ``(N, N)`` have in a map that has rows for a larger set of cells."""
+    numbers = np.cumsum(among.cpu().numpy()).reshape(among.shape) - 1
+    return np.asarray(numbers[cells.cpu().numpy()], dtype=np.int64)
 
 
 def _plans(cells: Sequence[Tensor], kernel: int) -> nn.ModuleList:

@@ -70,7 +70,7 @@ class CDNTask:
         proposals = self.encode_videos(batch.videos, batch.features).index_select(1, batch.video_of)
         scores = self.model.score(proposals, batch.words).float().sigmoid().T  # (B, P)
         decoded = decode(
-            scores.double().cpu().numpy(),
+            scores.detach().double().cpu().numpy(),
             self._windows,
             self.model.map.clips,
             [query.duration for query in batch.queries],

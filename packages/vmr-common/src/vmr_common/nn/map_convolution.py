@@ -190,11 +190,17 @@ def convolve_rows(
     Returns:
         ``(P, B, O)``, in the precision of the products.
     """
-    device = rows.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    with torch.autocast(device, enabled=False):
-        result: Tensor = _Convolution.apply(rows, kernels, scale, shift, mixture, plan, dtype)
+    result: Tensor = _Convolution.apply(
+        rows, kernels, scale, shift, mixture, plan, _precision(rows.device.type)
+    )
     return result
+
+
+def _precision(device: str) -> torch.dtype:
+    """That of products under the current autocast."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return torch.float32
 
 
 def convolve_cells(x: Tensor, weight: Tensor, bias: Tensor | None, plan: CellPlan) -> Tensor:

@@ -1,0 +1,74 @@
+"""What a pass of CDN costs, counted while it runs, against the bars of the specification."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdn.config import Config
+from cdn.model import CDN
+from vmr_common.cli.config import make_parser, parse
+from vmr_common.training.map_supervised import QueryWords
+
+WORDS, WORD_DIM = 10, 300
+CONFIGS = Path(__file__).parents[2] / "packages/cdn/src/cdn/configs"
+
+
+def config_of(name: str) -> Config:
+    return parse(make_parser("x", ""), Config, ["--cfg", name], package="cdn", base=None).config
+
+
+def model_of(name: str) -> CDN:
+    config = config_of(name)
+    # tensors without memory: the products are counted, not computed
+    with torch.device("meta"):
+        return CDN(config.model, frame_dim=config.data.features.dim, word_dim=WORD_DIM).to("meta")
+
+
+def giga_flops(name: str, *, training: bool) -> float:
+    """Of one query and its video."""
+    config, model = config_of(name), model_of(name).train(training)
+    with torch.device("meta"):
+        frames = torch.empty(1, config.data.frames, config.data.features.dim)
+        words = QueryWords(torch.empty(1, WORDS, WORD_DIM), torch.full((1,), WORDS))
+        video_of = torch.zeros(1, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        model(frames, video_of, words)
+    return counter.get_total_flops() / 1e9
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "most"),
+    [
+        ("tacos", False, 900),
+        ("tacos", True, 1150),
+        ("tacos-conv", False, 900),
+        ("tacos-conv", True, 1150),
+        ("charades", False, 29.0),
+        ("charades", True, 29.0),
+        ("charades-conv", True, 29.1),
+    ],
+)
+def test_a_forward_pass_stays_under_the_bar(name, training, most):
+    assert 0.85 * most < giga_flops(name, training=training) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("charades", 248_930_594),
+        ("charades-conv", 257_065_250),
+        ("tacos", 247_880_994),
+        ("tacos-conv", 269_397_282),
+    ],
+)
+def test_the_shipped_configurations_have_the_published_number_of_parameters(name, parameters):
+    assert sum(parameter.numel() for parameter in model_of(name).parameters()) == parameters
+
+
+def test_every_shipped_configuration_is_understood():
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    assert names == ["charades", "charades-clip", "charades-conv", "shapes", "tacos", "tacos-conv"]
+    for name in names:
+        assert config_of(name).name == name

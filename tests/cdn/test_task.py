@@ -1,0 +1,230 @@
+"""CDN's predictions and gradients beyond the recorded cases."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.data import QueryExamples
+from cdn.losses import attention_distance
+from cdn.model import CDN
+from cdn.task import CDNTask
+from vmr_common.errors import UserError
+from vmr_common.metrics import iou
+from vmr_common.records import Query
+from vmr_common.text import WordLookup, WordVectors
+from vmr_common.training import Progress
+from vmr_common.training.map_supervised import MapInputs
+
+WORDS = WordVectors(
+    tuple(f"word{n}" for n in range(30)), np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+)
+FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(32, 5)).astype(np.float32) for n in range(4)}
+PROGRESS = Progress(update=0, epoch=1, epochs=3)
+SIZES = ModelConfig(
+    hidden=12,
+    text_layers=1,
+    clips=16,
+    scales=[4, 2, 2],
+    attention_steps=2,
+    attention_hidden=7,
+    layers=4,
+    dynamic_layers=[0, 1],
+    kernels=3,
+    kernel_dropout=0.0,
+)
+
+
+def make_queries(count: int = 9) -> list[Query]:
+    rng = np.random.default_rng(3)
+    return [
+        Query(
+            id=str(n),
+            video=f"v{n % 4}",
+            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
+            duration=20.0,
+            moments=[np.sort(rng.uniform(0, 20, size=2))],
+        )
+        for n in range(count)
+    ]
+
+
+def make_examples(queries: list[Query] | None = None) -> QueryExamples:
+    return QueryExamples(queries or make_queries(), FEATURES, WordLookup(WORDS), clips=16)
+
+
+def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNTask:
+    torch.manual_seed(seed)
+    model = CDN(dataclasses.replace(SIZES, **sizes), frame_dim=5, word_dim=6)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.01, 0.3)
+    return CDNTask(model.eval(), loss or LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
+
+
+def scores(task: CDNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return np.stack([p.scores for p in task.predict(examples.batch(indices, None))])
+
+
+def logits(task: CDNTask) -> torch.Tensor:
+    batch = make_examples().batch(list(range(9)), None)
+    with torch.no_grad():
+        return task.model(batch.features, batch.video_of, batch.words).logits
+
+
+def gradients(task: CDNTask, batch) -> dict[str, torch.Tensor]:
+    task.model.zero_grad()
+    task.loss(batch, PROGRESS)["total"].backward()
+    return {name: parameter.grad.clone() for name, parameter in task.model.named_parameters()}
+
+
+@pytest.mark.parametrize("proposals", ["pool", "conv"])
+def test_scores_do_not_depend_on_batch_mates(proposals):
+    task, examples = make_task(proposals=proposals), make_examples()
+    together = scores(task, examples, list(range(9)))
+    alone = np.concatenate([scores(make_task(proposals=proposals), examples, [n]) for n in range(9)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_cells_that_evaluation_skips_may_hold_anything():
+    task = make_task()
+    network = task.model.map_network
+    wanted, layer = logits(task), network.layer
+    skipped = 0
+
+    def spoiled(number, rows, sentence, plan):
+        """All live cells as in training, and garbage in those that evaluation would not have computed."""
+        nonlocal skipped
+        full = network.training_plans[number]
+        found = layer(number, rows, sentence, full)
+        garbage = full.outputs & ~network.evaluation_plans[number].outputs
+        skipped += int(garbage.sum())
+        return torch.where(garbage[full.outputs][:, None, None], torch.full_like(found, 1e5), found)
+
+    network.layer = spoiled
+    found = logits(task)
+    assert skipped > 20
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_each_video_is_encoded_once_in_evaluation_and_once_per_training_batch():
+    task, examples, seen = make_task(), make_examples(), []
+    task.model.frames.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    task.loss(examples.batch(list(range(9)), 1), PROGRESS)
+    assert seen == [4]
+    seen.clear()
+    for indices in ([0, 1, 4], [2, 5, 8], [3, 6, 7]):
+        scores(task, examples, indices)
+    assert sum(seen) == 4
+    task.loss(examples.batch([0], 1), PROGRESS)
+    scores(task, examples, [0])
+    assert sum(seen) == 4 + 1 + 1  # the training step made what was encoded before worthless
+
+
+def test_videos_are_encoded_anew_for_other_weights():
+    task, examples = make_task(), make_examples()
+    scores(task, examples, [0, 1])
+    other = make_task(seed=5)
+    task.model.load_state_dict(other.model.state_dict())
+    np.testing.assert_allclose(scores(task, examples, [0, 1]), scores(other, examples, [0, 1]), atol=1e-6)
+
+
+def test_predictions_are_suppressed_ranked_moments_inside_the_video():
+    for prediction in make_task().predict(make_examples().batch(list(range(9)), None)):
+        assert prediction.moments.shape == (5, 2)
+        assert (np.diff(prediction.scores) <= 0).all()
+        assert (prediction.scores > 0).all()
+        assert (prediction.scores < 1).all()
+        assert (prediction.moments >= 0).all()
+        assert (prediction.moments <= 20.0).all()
+        overlaps = iou(prediction.moments[:, None], prediction.moments[None])
+        assert (np.triu(overlaps, 1) <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("proposals", ["pool", "conv"])
+def test_every_parameter_takes_part_in_the_loss(proposals):
+    found = gradients(make_task(proposals=proposals), make_examples().batch(list(range(9)), 1))
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    silent = {name for name, gradient in found.items() if not gradient.any()}
+    assert silent <= {"frames.energy.bias"}  # adds the same to all energies of a softmax
+
+
+@pytest.mark.parametrize("recompute", [1, 2, 3, 4])
+def test_recomputing_activations_changes_no_gradient_and_no_statistic(recompute):
+    batch = make_examples().batch(list(range(9)), 1)
+    plain, saving = make_task(), make_task(recompute=recompute)
+    ours, theirs = (gradients(CDNTaskInTraining(task), batch) for task in (saving, plain))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    buffers = [dict(task.model.named_buffers()) for task in (saving, plain)]
+    torch.testing.assert_close(*buffers)
+
+
+def CDNTaskInTraining(task: CDNTask) -> CDNTask:
+    task.model.train()
+    return task
+
+
+def test_the_kernel_mixture_drops_out_in_training_alone():
+    task = make_task(kernel_dropout=0.5)
+    assert torch.equal(logits(task), logits(task))
+    task.model.train()
+    assert not torch.equal(logits(task), logits(task))
+
+
+def test_half_precision_ranks_almost_alike_and_trains():
+    task, examples = make_task(), make_examples()
+    exact = logits(task)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = logits(task)
+        terms = task.loss(examples.batch(list(range(9)), 1), PROGRESS)
+    torch.testing.assert_close(half.float(), exact, rtol=0.1, atol=0.1 * exact.abs().max().item())
+    assert all(term.dtype == torch.float32 for term in terms.values())
+    terms["total"].backward()
+    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+
+
+def test_the_compiled_model_gives_the_same_loss_and_gradients():
+    batch = make_examples().batch(list(range(9)), 1)
+    task = make_task()
+    task.model.train()
+    compiled = copy.deepcopy(task)
+    compiled.model.compile(backend="eager")
+    torch.testing.assert_close(gradients(compiled, batch), gradients(task, batch), rtol=1e-4, atol=1e-6)
+
+
+def test_the_attention_distance_is_that_of_its_definition():
+    attention = torch.rand(2, 3, 4, 2).softmax(dim=2)
+    for over_steps in (False, True):
+        total = 0.0
+        for a in attention.flatten(0, 1):
+            product = a.T @ a if over_steps else a @ a.T
+            total += (product - 0.3 * torch.eye(len(product))).square().sum().item()
+        found = attention_distance(attention, 0.3, over_steps=over_steps)
+        assert found.item() == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_a_query_without_a_moment_can_be_asked_and_one_without_a_known_word_is_answered():
+    query = Query(id="x", video="v0", text="qwertz", duration=10.0)
+    (prediction,) = make_task().predict(make_examples([query]).batch([0], None))
+    assert len(prediction.moments) == 5
+
+
+def test_settings_that_do_not_fit_are_refused():
+    for wrong in (
+        {"scales": [17]},
+        {"kernel": 4},
+        {"dynamic_layers": [4]},
+        {"kernel_dropout": 1.0},
+        {"layers": 0},
+    ):
+        with pytest.raises(UserError):
+            dataclasses.replace(SIZES, **wrong)
+    with pytest.raises(UserError, match=r"loss\.min_iou"):
+        LossConfig(min_iou=0.9, max_iou=0.5)
