@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from vmr_common.errors import UserError, require
 from vmr_common.features import FeatureStore
+from vmr_common.manifest import Facts
 from vmr_common.objects import ObjectStore
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
 from vmr_common.records import Query
@@ -253,6 +254,21 @@ def require_videos(store: HasVideos, splits: Mapping[str, Sequence[Query]]) -> N
                 f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
                 "(vmr-data check lists all)"
             )
+
+
+class VideoStore(HasVideos, Protocol):
+    """The features of videos as the commands see them: a `FeatureStore`, an `ObjectStore`, or both together."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders."""
+
+    @property
+    def manifest(self) -> Facts | None:
+        """What made the features."""
+
+    def length(self, video: str, /) -> int:
+        """Rows or frames of a video."""
 
 
 class HasPaths(Protocol):

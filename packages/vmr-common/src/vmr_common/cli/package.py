@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.cli.config import DEFAULT, make_parser
 from vmr_common.cli.requests import requested_queries
 from vmr_common.cli.run import command
-from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.features import FeatureStore
+from vmr_common.experiment import SplitsConfig, VideoStore
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve
 from vmr_common.training import Checkpoint, Examples, OptimConfig, Task, TrainConfig
@@ -30,10 +27,6 @@ class DataConfig(Protocol):
     @property
     def splits(self) -> SplitsConfig:
         """The queries."""
-
-    @property
-    def features(self) -> FeaturesConfig:
-        """The feature files."""
 
 
 class RunConfig(Protocol):
@@ -53,7 +46,7 @@ class RunConfig(Protocol):
 
     @property
     def data(self) -> DataConfig:
-        """Splits and features."""
+        """The data."""
 
     @property
     def optim(self) -> OptimConfig:
@@ -68,10 +61,10 @@ class VideoInputs(Protocol):
     """Features in the form that a model takes, read on first use."""
 
     @property
-    def store(self) -> FeatureStore:
+    def store(self) -> VideoStore:
         """Where they come from."""
 
-    def __getitem__(self, video: str) -> NDArray[np.float32]:
+    def __getitem__(self, video: str) -> Any:
         """The features of one video."""
 
 
@@ -117,7 +110,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
     default: str = DEFAULT
     predict_options: Callable[[ArgumentParser], None] | None = None
-    requested: Callable[[Config, Any, FeatureStore, Path], list[Query]] = requested_queries
+    requested: Callable[[Config, Any, Any, Path], list[Query]] = requested_queries
     moment_table: Callable[[Model, Prediction], str] | None = None
     remarks: Callable[[Config, Model, Sequence[Query]], list[str]] | None = None
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import SplitsConfig, load_splits, require_videos
-from vmr_common.features import FeatureStore
+from vmr_common.experiment import SplitsConfig, VideoStore, load_splits, require_videos
 from vmr_common.records import Query
 from vmr_common.splits import Split, SplitConfig, custom_split, load, load_split
 
@@ -61,7 +60,7 @@ def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
     return found
 
 
-def requested_queries(config: Any, options: Any, store: FeatureStore, root: Path) -> list[Query]:
+def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
     """The queries to find moments for: of a file, or one sentence in one video.
 
     Raises:
@@ -84,7 +83,7 @@ def requested_queries(config: Any, options: Any, store: FeatureStore, root: Path
     return [Query(id="0", video=options.video, text=options.query, duration=duration)]
 
 
-def _duration(video: str, config: Any, store: FeatureStore, root: Path) -> float:
+def _duration(video: str, config: Any, store: VideoStore, root: Path) -> float:
     """Seconds of a video: as annotated in the run's splits, else from the features' stride."""
     for part in PARTS[::-1]:
         chosen = getattr(config.data.splits, part)
@@ -95,7 +94,7 @@ def _duration(video: str, config: Any, store: FeatureStore, root: Path) -> float
         for query in queries:
             if query.video == video:
                 return query.duration
-    manifest = store.manifest
-    if manifest is not None and manifest.stride_s:
-        return store.length(video) * manifest.stride_s
+    stride = getattr(store.manifest, "stride_s", None)  # object features have no stride of their own
+    if stride:
+        return store.length(video) * float(stride)
     raise UserError(f"the length of video {video!r} is not known: give --duration in seconds")

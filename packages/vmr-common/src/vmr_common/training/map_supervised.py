@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,14 @@ from vmr_common.training.checkpoint import Checkpoint
 from vmr_common.training.learned_inputs import stored_scale
 
 logger = logging.getLogger(__name__)
+Features = TypeVar("Features")
+
+
+class ByVideo(Protocol):
+    """What a model reads of a video, by its id."""
+
+    def __getitem__(self, video: str, /) -> Any:
+        """Of one video."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,15 +144,20 @@ def overlap_maps(queries: Sequence[Query], clips: int) -> Tensor:
     return torch.from_numpy(np.stack(maps))
 
 
+def stack_arrays(arrays: Sequence[NDArray[np.float32]]) -> Tensor:
+    """The feature arrays ``(F, D)`` of V videos as one tensor ``(V, F, D)``."""
+    return torch.from_numpy(np.stack(arrays))
+
+
 @dataclass(frozen=True)
-class MapBatch:
+class MapBatch(Generic[Features]):
     """One batch on its way to a 2D-map model. Every video is there once, however many queries it has.
 
     Attributes:
         query_ids: ``B`` ids.
         queries: The ``B`` queries.
         videos: ``V`` ids.
-        features: ``(V, F, D)`` float32, theirs.
+        features: Theirs, by default ``(V, F, D)`` float32.
         video_of: ``(B,)`` int64 row of each query's video.
         words: The queries' words.
         overlaps: ``(B, N, N)`` float32, see `overlap_maps`.
@@ -152,34 +166,37 @@ class MapBatch:
     query_ids: tuple[str, ...]
     queries: tuple[Query, ...]
     videos: tuple[str, ...]
-    features: Tensor
+    features: Features
     video_of: Tensor
     words: QueryWords
     overlaps: Tensor
 
 
-class MapExamples:
-    """Queries with one feature array per video, as batches; nothing is drawn.
+class MapExamples(Generic[Features]):
+    """Queries with the features of their videos, as batches; nothing is drawn.
 
     Args:
         queries: The queries.
-        features: By video, ``(F, D)`` float32, all of one shape.
+        features: By video, for example ``(F, D)`` float32, all of one shape.
         words: Word vectors; what the queries need is read at once.
         words_of: A sentence's words.
         clips: Clips N of the map.
+        stack: Makes one batch of the features of several videos.
     """
 
     def __init__(
         self,
         queries: Sequence[Query],
-        features: FeaturesByVideo,
+        features: ByVideo,
         words: WordLookup,
         words_of: Callable[[str], list[str]] = plain_words,
         *,
         clips: int,
+        stack: Callable[[Sequence[Any]], Features] = stack_arrays,  # type: ignore[assignment]
     ) -> None:
         self.queries = list(queries)
         self._features, self._clips, self._words = features, clips, words
+        self._stack = stack
         self._tokens = [words_of(query.text) for query in queries]
         unasked = words.prepare(word for tokens in self._tokens for word in tokens)
         if unasked:
@@ -192,7 +209,7 @@ class MapExamples:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def batch(self, indices: Sequence[int], epoch: int | None) -> MapBatch:
+    def batch(self, indices: Sequence[int], epoch: int | None) -> MapBatch[Features]:
         """The batch of some queries; `epoch` changes nothing."""
         queries = [self.queries[i] for i in indices]
         videos, video_of = distinct_videos(queries)
@@ -200,7 +217,7 @@ class MapExamples:
             query_ids=tuple(query.id for query in queries),
             queries=tuple(queries),
             videos=videos,
-            features=torch.from_numpy(np.stack([self._features[video] for video in videos])),
+            features=self._stack([self._features[video] for video in videos]),
             video_of=video_of,
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=overlap_maps(queries, self._clips),

@@ -1,0 +1,96 @@
+"""The commands leorn-train, leorn-eval, leorn-predict and leorn-import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+from leorn.config import Config
+from leorn.data import QueryExamples, Sources, make_examples
+from leorn.initial import take_over
+from leorn.model import LEORN
+from leorn.official import from_official
+from leorn.task import LEORNTask
+from vmr_common.cli import model
+from vmr_common.cli.package import ModelPackage
+from vmr_common.errors import UserError
+from vmr_common.records import Query
+from vmr_common.text import WordVectors
+from vmr_common.training import Checkpoint, load_weights
+from vmr_common.training.map_supervised import MapInputs
+
+
+def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> LEORNTask:
+    """A new task: it keeps the words of the training queries; the model is untrained or begins as `init` says.
+
+    Raises:
+        UserError: if the word vectors cannot be read or know no word of the queries, a query has no moment, or
+            the weights to begin with do not fit.
+    """
+    learned = MapInputs.learn("LEORN", queries, data_root / config.data.word_vectors, config.words_of)
+    task = _task(config, learned)
+    take_over(task.model, config.init)
+    return task
+
+
+def _task(config: Config, learned: MapInputs) -> LEORNTask:
+    network = LEORN(
+        config.model,
+        object_dim=config.data.objects.dim,
+        word_dim=learned.words.dim,
+        clip_dim=None if config.data.features is None else config.data.features.dim,
+    )
+    return LEORNTask(network, config.loss, config.decode, learned)
+
+
+def restore(config: Config, checkpoint: Checkpoint) -> LEORNTask:
+    """The task of a checkpoint, before its weights are loaded."""
+    return _task(config, MapInputs.restore(checkpoint, standardised=False))
+
+
+def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches for a task."""
+    return make_examples(config, task.learned, sources, queries)
+
+
+def import_options(parser: ArgumentParser) -> None:
+    """None: released weights hold all that is needed but the word vectors."""
+
+
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNTask:
+    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
+    """
+    renamed = from_official(weights)
+    first = renamed.get("text.gru.weight_ih_l0")
+    if first is None:
+        raise UserError(f"{options.weights}: holds no text encoder (textual_encoding...)")
+    words = WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32))
+    task = _task(config, MapInputs(words))
+    load_weights(task.model, renamed, options.weights)
+    return task
+
+
+PACKAGE = ModelPackage(
+    name="leorn",
+    title="Language-enhanced Object Reasoning Networks",
+    schema=Config,
+    open_inputs=Sources.open,
+    create=create,
+    restore=restore,
+    examples=examples,
+    convert=convert,
+    import_options=import_options,
+)
+
+train = PACKAGE.command(model.train)
+evaluate = PACKAGE.command(model.evaluate)
+predict = PACKAGE.command(model.predict)
+import_official = PACKAGE.command(model.import_official)

@@ -1,0 +1,173 @@
+"""The schema of a LEORN configuration; every field says its meaning and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vmr_common.errors import require
+from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig
+from vmr_common.map_decoding import DecodeConfig
+from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.text import plain_words
+from vmr_common.training.config import OptimConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningConfig:
+    """What takes part in the reasoning over objects; switched off one by one for ablations."""
+
+    language: bool = True
+    """Whether the query gates the objects at the start of every block (language enhancement)."""
+    self_attention: bool = True
+    """Whether the objects of a frame attend to each other."""
+    attentive_pool: bool = True
+    """Whether a frame is the mean of its objects weighted by their likeness to the query, or their plain mean."""
+    boxes: bool = True
+    """Whether the boxes of objects are encoded beside their features."""
+    sentinel: bool = True
+    """Whether every frame has one more slot that is no object, through which neighbouring frames are seen."""
+    shift: int = 2
+    """Frames S between which the sentinels exchange what they know; 0: they do not. Without sentinel: nothing."""
+
+    def __post_init__(self) -> None:
+        require(self.shift >= 0, "model.reasoning.shift", self.shift, "0 or more frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the network."""
+
+    hidden: int = 512
+    """Model width H, a multiple of `heads` and of 4."""
+    heads: int = 4
+    """Heads of the self-attention over objects."""
+    text_layers: int = 3
+    """Layers of the query's bidirectional GRU."""
+    blocks: int = 3
+    """Blocks of object reasoning."""
+    feed_forward: int = 1024
+    """Width E inside a block's feed-forward part, at least 4."""
+    reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
+    """What takes part in the reasoning over objects."""
+    clips: int = 64
+    """Clips N of the map, a divisor of `data.frames`."""
+    scales: list[int] = field(default_factory=lambda: [16, 8, 8])
+    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_common.nn.proposal_map`)."""
+    layers: int = 4
+    """Layers of the map network."""
+    kernel: int = 9
+    """Kernel size of the map convolutions, odd."""
+    dropout: float = 0.05
+    """Dropout on attention weights and on what a block adds to its input."""
+    box_dropout: float = 0.1
+    """Dropout inside the box encoding."""
+    recompute: bool = False
+    """Whether what blocks and map layers need for the backward pass is computed again instead of kept: about a
+    third more work for a fraction of the memory."""
+
+    def __post_init__(self) -> None:
+        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0 and self.hidden % 4 == 0
+        require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
+        for name in ("text_layers", "blocks", "layers"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        require(self.feed_forward >= 4, "model.feed_forward", self.feed_forward, "at least 4")
+        require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
+        for name in ("dropout", "box_dropout"):
+            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a share below 1")
+        proposal_lengths(self.clips, self.scales)  # raises where they do not fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The objective."""
+
+    min_iou: float = 0.5
+    """Overlap up to which a proposal's target is 0."""
+    max_iou: float = 1.0
+    """Overlap from which on a proposal's target is 1."""
+
+    def __post_init__(self) -> None:
+        fits = 0 <= self.min_iou < self.max_iou <= 1
+        require(fits, "loss.min_iou", self.min_iou, "0 <= min_iou < max_iou <= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Queries, features and words."""
+
+    splits: SplitsConfig
+    """Queries to learn from, to choose the epoch on, and to report on."""
+    objects: ObjectsConfig
+    """Object features of the videos."""
+    features: FeaturesConfig | None = None
+    """Clip features of the videos, which make it the two-stream model (`fusion`); null: objects alone."""
+    frames: int = 256
+    """Frames F to which objects are sampled and clip features pooled."""
+    cache_gb: float = 2.0
+    """Prepared objects are kept in memory up to this size, per process."""
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    """Type in which they are kept; float16 holds twice as many and rounds them."""
+    word_vectors: str
+    """GloVe text file, relative to the data root; may end in .gz."""
+    drop_full_stop: bool = False
+    """With the released quirks: whether the full stop that ends a sentence is cut, as the released loader of
+    Charades-STA alone does."""
+
+    def __post_init__(self) -> None:
+        require(self.frames >= 1, "data.frames", self.frames, "at least 1")
+        require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Weights to begin with."""
+
+    objects: str | None = None
+    """A checkpoint, run folder or released weights (of the object-only model, say) whose object reasoning is taken
+    over; null begins from scratch."""
+    text: bool = False
+    """Whether the text encoder is taken over as well; the released recipe starts it afresh."""
+
+    def __post_init__(self) -> None:
+        if self.text:
+            require(self.objects is not None, "init.text", True, "init.objects, where to take it from")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A LEORN run."""
+
+    name: str = "shapes"
+    """Name of the run folder."""
+    quirks: Literal["released", "fixed"] = "fixed"
+    """`released`: punctuation stays on the words, as in the authors' code, which makes most such words (`board.`)
+    unknown ones; `fixed`: it is taken off."""
+    protocols: list[str] = field(default_factory=lambda: ["proposal-map", "strict"])
+    """Evaluation protocols of the tables; the first one chooses the epoch."""
+    data: DataConfig
+    """Queries, features and words."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes of the network."""
+    init: InitConfig = field(default_factory=InitConfig)
+    """Weights to begin with."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The objective."""
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    """From a score map to moments."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        fits = self.data.frames % self.model.clips == 0
+        require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")
+
+    def words_of(self, text: str) -> list[str]:
+        """A sentence's words, as the model is to read them."""
+        return plain_words(
+            text,
+            strip_punctuation=self.quirks == "fixed",
+            drop_full_stop=self.data.drop_full_stop,
+        )
