@@ -1,6 +1,11 @@
 """Region features of the usual layouts become one object file, boxes and order included."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,3 +261,23 @@ def test_a_real_file_of_region_features_converts(tmp_path, capsys, shared_data):
         found = store["v"]
     assert (found.confidence > 0).sum() == 34
     np.testing.assert_allclose(found.features[0, :34], np.load(source), rtol=1e-3, atol=1e-6)
+
+
+# --- the documentation ---
+
+
+def test_the_documented_way_to_objects_of_ones_own_works_as_written(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    section = page.split("### Objects of your own videos\n", 1)[1].split("\n## ", 1)[0]
+    (program, commands) = re.findall(r"^```\w*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    (tmp_path / "detect_mine.py").write_text(program)
+    shown = ""
+    for line in commands.strip().splitlines():
+        name, *arguments = shlex.split(line)
+        name = sys.executable if name == "python" else str(Path(sys.executable).with_name(name))
+        done = subprocess.run([name, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        shown += done.stdout
+    assert "2 videos, all well" in shown
+    assert "2 videos, 8 frames of 4 objects, 16 columns" in shown
+    assert "  frame_sampling: 8, evenly" in shown
