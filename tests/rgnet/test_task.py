@@ -1,0 +1,270 @@
+"""RGNet's data and task: draws, batches, predictions, and inputs that are not as they should be."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
+from rgnet.data import Cut, KeptFeatures, QueryExamples
+from rgnet.task import RGNetTask
+from vmr_common.errors import UserError
+from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
+from vmr_common.features import ColumnScale, FeatureStore, Manifest, write_features
+from vmr_common.query_features import QueryFeatureStore, QueryVectors, WordVectorQueries, write_query_features
+from vmr_common.records import Query
+from vmr_common.splits import SplitConfig
+from vmr_common.text import WordVectors
+from vmr_common.training import Progress
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
+
+WORDS = ("the", "red", "star", "spins", "grows")
+VECTORS = WordVectors(WORDS, np.random.default_rng(0).normal(size=(5, TOKEN_DIM)).astype(np.float32))
+ROWS = {"a": 83, "b": 47, "short": 6, "one": 1}
+NOW = Progress(update=0, epoch=1, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory) -> KeptFeatures:
+    path = tmp_path_factory.mktemp("features") / "features.h5"
+    rng = np.random.default_rng(1)
+    write_features(
+        path, [(v, rng.normal(size=(n, FRAME_DIM)).astype(np.float32)) for v, n in ROWS.items()], Manifest()
+    )
+    return KeptFeatures(FeatureStore(path), 1e6)
+
+
+def query(name: str, video: str = "a", text: str = "the red star spins", moment=(8.0, 11.0)) -> Query:
+    return Query(id=name, video=video, text=text, duration=ROWS[video] * SECONDS, moments=[moment])
+
+
+QUERIES = [
+    query("0"), query("1", "b", "a star grows", (3.0, 4.5)), query("2", "a", "red"), query("3", "b", "the star"),
+    query("4", "a", "qwertz"), query("5", "a", "star spins the red star", (30.0, 33.0)),
+]  # fmt: skip
+
+
+def make_config(*, sentences: bool = False, **changes) -> Config:
+    split = SplitConfig(annotations="x.jsonl")
+    queries = QueryFeaturesConfig(path="q.h5", token_dim=TOKEN_DIM, sentence_dim=FRAME_DIM)
+    if not sentences:
+        queries = QueryFeaturesConfig(word_vectors="w.txt", token_dim=TOKEN_DIM)
+    data = DataConfig(
+        splits=SplitsConfig(train=split, test=split),
+        features=FeaturesConfig(path="f.h5", dim=FRAME_DIM),
+        seconds_per_row=SECONDS,
+        window=WINDOW,
+        queries=queries,
+    )
+    values = {"model": SMALL, "search": SearchConfig(windows=4, pairs_at_once=8), **changes}
+    return Config(data=data, **values)
+
+
+def make(
+    features,
+    queries=QUERIES,
+    vectors=None,
+    *,
+    scale=None,
+    by_video=True,
+    negative=False,
+    adapter=False,
+    seed=0,
+):
+    cut = Cut(
+        window=WINDOW, seconds_per_row=SECONDS, max_tokens=4, negative_windows=negative, adapter=adapter
+    )
+    vectors = WordVectorQueries(VECTORS) if vectors is None else vectors
+    return QueryExamples(queries, features, vectors, cut, scale=scale, by_video=by_video, seed=seed)
+
+
+def task(config: Config | None = None, **changes) -> RGNetTask:
+    return RGNetTask(network(SMALL, **changes), make_config() if config is None else config, None)
+
+
+def predictions(one: RGNetTask, examples: QueryExamples, indices=None) -> dict:
+    with torch.no_grad():
+        found = one.predict(examples.batch(range(len(examples)) if indices is None else indices, None))
+    return {prediction.query: prediction for prediction in found}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> QueryFeatureStore:
+    path = tmp_path_factory.mktemp("queries") / "queries.h5"
+    rng = np.random.default_rng(5)
+    items = [
+        (
+            one.id,
+            QueryVectors(
+                rng.normal(size=(1 + n, TOKEN_DIM)).astype(np.float32),
+                rng.normal(size=FRAME_DIM).astype(np.float32),
+            ),
+        )
+        for n, one in enumerate(QUERIES)
+    ]
+    write_query_features(path, items, Manifest())
+    return QueryFeatureStore(path, token_dim=TOKEN_DIM, sentence_dim=FRAME_DIM)
+
+
+def test_queries_without_a_known_word_are_set_aside(features):
+    examples = make(features)
+    assert [one.text for one in examples.unknown] == ["qwertz"]
+    assert len(examples) == 5
+
+
+def test_queries_of_one_video_stand_together_unless_their_order_matters(features):
+    assert [one.video for one in make(features).queries] == ["a", "a", "a", "b", "b"]
+    assert [one.id for one in make(features, by_video=False).queries] == ["0", "1", "2", "3", "5"]
+
+
+def test_training_windows_hold_their_moment_and_negatives_come_from_the_same_video(features):
+    examples = make(features, negative=True)
+    for epoch in range(1, 6):
+        lesson = examples.batch([0, 1, 2, 3, 4], epoch).lesson
+        for row in range(5):
+            rows = features[examples.queries[row].video]
+            for window in (lesson.frames, lesson.negative):
+                length = int(window.mask[row].sum())
+                assert 0 < length <= WINDOW
+                one = window.features[row, :length].numpy()
+                assert any(np.array_equal(rows[n : n + length], one) for n in range(len(rows)))
+
+
+def test_draws_do_not_depend_on_batch_mates_and_change_with_epoch_and_seed(features):
+    examples = make(features)
+    together = examples.batch([0, 1, 2, 3, 4], 3).lesson
+    for row in range(5):
+        alone = examples.batch([row], 3).lesson
+        torch.testing.assert_close(alone.targets.spans[0], together.targets.spans[row], rtol=0, atol=0)
+    spans = [
+        make(features, seed=seed).batch([0, 1, 2, 3, 4], epoch).lesson.targets.spans
+        for seed, epoch in ((0, 3), (0, 4), (1, 3))
+    ]
+    assert not torch.equal(spans[0], spans[1])
+    assert not torch.equal(spans[0], spans[2])
+
+
+def test_a_batch_brings_each_video_once(features):
+    batch = make(features).batch([0, 1, 3, 4], None)
+    assert [video.id for video in batch.videos] == ["a", "b"]
+    assert batch.video_of == (0, 0, 1, 1)
+
+
+def test_features_in_memory_stay_under_their_limit(features):
+    kept = KeptFeatures(features.store, limit=features["a"].nbytes + 1)
+    for video in ("a", "b", "a", "short"):
+        np.testing.assert_array_equal(kept[video], features[video])
+    assert set(kept._kept) == {"short"} | ({"a"} if kept._size > features["short"].nbytes else set())
+    assert kept._size <= kept.limit
+
+
+@pytest.mark.parametrize("sentences", [False, True])
+def test_fixed_predictions_do_not_depend_on_batch_size_or_batch_mates(features, stored, sentences):
+    one = task(make_config(sentences=sentences))
+    examples = make(features, vectors=stored if sentences else None)
+    together = predictions(one, examples)
+    for index, asked in enumerate(examples.queries):
+        alone = predictions(one, examples, [index])[asked.id]
+        np.testing.assert_allclose(alone.scores, together[asked.id].scores, atol=3e-4)
+        # scores may be as good as equal
+        np.testing.assert_allclose(
+            np.sort(alone.moments, axis=0), np.sort(together[asked.id].moments, axis=0), atol=3e-3
+        )
+
+
+def test_fixed_moments_lie_in_the_video_and_released_ones_are_as_found(features):
+    examples = make(features)
+    for found in predictions(task(), examples).values():
+        end = next(one.duration for one in QUERIES if one.id == found.query)
+        assert (found.moments >= 0).all()
+        assert (found.moments <= end).all()
+        assert (np.diff(found.scores) <= 0).all()
+    one = task(dataclasses.replace(make_config(), quirks="released"))
+    predictions(one, examples)
+    rows = one.windows["0"].moments
+    np.testing.assert_array_equal(predictions(one, examples)["0"].moments, rows[:, :2])
+
+
+@pytest.mark.parametrize("negatives", ["contrast", "window"])
+def test_the_loss_is_the_sum_of_its_terms_and_its_names_stay(features, negatives):
+    config = make_config(loss=LossConfig(negatives=negatives))
+    one, examples = task(config), make(features, negative=negatives == "window")
+    one.model.train()
+    names = set()
+    for epoch in (1, 2):
+        terms = one.loss(examples.batch([0, 1, 2, 3, 4], epoch), NOW)
+        names.add(tuple(terms))
+        rest = [term for name, term in terms.items() if name != "total"]
+        assert terms["total"].item() == pytest.approx(torch.stack(rest).sum().item())
+    assert len(names) == 1
+
+
+def test_the_adapter_learns_from_sentences(features, stored):
+    model = dataclasses.replace(SMALL, adapter=True)
+    config = make_config(sentences=True, model=model, loss=LossConfig(negatives="window"))
+    one = RGNetTask(network(model).train(), config, None)
+    batch = make(features, vectors=stored, negative=True, adapter=True).batch([0, 1, 2], 1)
+    terms = one.loss(batch, NOW)
+    terms["total"].backward()
+    assert "adapter" in terms
+    assert one.model.adapter.layers[0].weight.grad.abs().sum() > 0
+
+
+def test_predictions_follow_new_weights(features):
+    one, examples = task(), make(features)
+    before = predictions(one, examples)["0"].scores
+    one.model.load_state_dict(network(SMALL, seed=9).state_dict())
+    after = predictions(one, examples)["0"].scores
+    assert not np.array_equal(before[:3], after[:3])
+    with torch.no_grad():
+        one.loss(examples.batch([0, 1], 1), NOW)
+    assert not one.windows
+
+
+def test_standardised_features_reach_the_network_and_raw_ones_the_matching(features, stored):
+    scale = ColumnScale.measure(features, ["a", "b"])
+    batch = make(features, vectors=stored, scale=scale).batch([0], None)
+    np.testing.assert_allclose(batch.videos[0].features.numpy(), scale(features["a"]), rtol=1e-6)
+    np.testing.assert_array_equal(batch.videos[0].frames.numpy(), features["a"])
+
+
+@pytest.mark.parametrize("video", ["short", "one"])
+def test_a_video_shorter_than_a_window_is_searched(features, video):
+    examples = make(features, [query("x", video, moment=(0.0, 0.5))])
+    found = predictions(task(), examples)["x"]
+    assert len(found.moments)
+    assert np.isfinite(found.moments).all()
+    assert found.moments.max() <= ROWS[video] * SECONDS
+    assert examples.batch([0], 1).lesson.targets.frames.tolist() == [[0, 1]]
+
+
+def test_a_moment_without_a_window_beside_it_is_named_where_one_is_needed(features):
+    examples = make(features, [query("x", "short", moment=(0.0, 3.0))], negative=True)
+    with pytest.raises(UserError, match=r"query 'x': every window of video 'short' holds part of its moment"):
+        examples.batch([0], 1)
+
+
+def test_a_missing_query_and_values_that_are_no_numbers_are_named(features, stored, tmp_path):
+    examples = make(features, [query("0")], vectors=stored)
+    examples.queries = [query("nobody")]
+    with pytest.raises(UserError, match="'nobody'"):
+        examples.batch([0], None)
+    path = tmp_path / "bad.npz"
+    bad = np.full((3, TOKEN_DIM), np.nan, np.float32)
+    np.savez(path, **{"0/token_features": bad, "0/cls_features": np.ones(FRAME_DIM, np.float32)})
+    with pytest.raises(UserError, match=r"query '0'.*(NaN|infinity)"):
+        make(features, [query("0")], vectors=QueryFeatureStore(path)).batch([0], None)
+
+
+def test_options_that_need_sentence_vectors_are_refused_without():
+    with pytest.raises(
+        UserError, match=r"search.coarse_windows: found 5, expected off: it needs sentence vectors"
+    ):
+        make_config(search=SearchConfig(coarse_windows=5))
+    with pytest.raises(UserError, match=r"model.adapter"):
+        make_config(model=dataclasses.replace(SMALL, adapter=True))
