@@ -167,6 +167,25 @@ def test_a_truncated_file_is_one_clear_error(path):
         store["a"]
 
 
+def test_damaged_files_end_in_a_result_or_in_one_line(path, tmp_path):
+    rng = np.random.default_rng(0)
+    data, damaged = path.read_bytes(), tmp_path / "damaged.h5"
+    refused = []
+    for _ in range(60):
+        changed = bytearray(data)
+        for place in rng.integers(0, min(len(data), 6000), rng.choice([1, 3, 20])):
+            changed[place] = rng.integers(256)
+        damaged.write_bytes(changed)
+        try:
+            with ObjectStore(damaged) as store:
+                found = [store.manifest, store.dim, "a" in store]
+                found += [store[video] for video in store.videos()]
+        except UserError as error:
+            refused.append(str(error))
+    assert 0 < len(refused) < 60
+    assert all(line.startswith(str(damaged)) and "\n" not in line for line in refused)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vmr_common.cli.data import main
+from vmr_common.convert import PART_SIZE, convert_objects
 from vmr_common.errors import UserError
 from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, write_objects
 from vmr_common.regions import BoxForm, RegionFolder
@@ -261,6 +262,31 @@ def test_a_real_file_of_region_features_converts(tmp_path, capsys, shared_data):
         found = store["v"]
     assert (found.confidence > 0).sum() == 34
     np.testing.assert_allclose(found.features[0, :34], np.load(source), rtol=1e-3, atol=1e-6)
+
+
+def test_a_conversion_that_was_stopped_goes_on_where_it_was(tmp_path):
+    count = PART_SIZE + 6
+    (tmp_path / "raw").mkdir()
+    for number in range(count):
+        plain(tmp_path / f"raw/v{number:03d}", *detections(3, number))
+    source, out = RegionFolder(tmp_path / "raw", objects=3), tmp_path / "o.h5"
+    steps = []
+
+    def stop(done):
+        steps.append(done)
+        if len(steps) == PART_SIZE + 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_objects(source, out, ObjectManifest(), step=stop)
+    assert not out.exists()
+    steps.clear()
+    assert convert_objects(source, out, ObjectManifest(), step=steps.append) == count
+    assert steps == [PART_SIZE, *[1] * 6]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.h5", "raw"]
+    with ObjectStore(out) as store:
+        assert len(store.videos()) == count
+        np.testing.assert_allclose(store["v065"].features, source.read("v065").features, rtol=1e-3, atol=1e-6)
 
 
 # --- the documentation ---

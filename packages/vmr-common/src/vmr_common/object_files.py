@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +87,17 @@ ASSUMED = ObjectManifest(
 file names, the figure says "normalized position", and the slots are taken from the front."""
 
 
+@contextlib.contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Turns what h5py raises for damaged files into one error of the user that begins with `where`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{where} cannot be read ({reason(error)})") from None
+
+
 @dataclass(frozen=True)
 class Stored:
     """One video in an open file: three data sets, or one whose last axis is features, confidence, box.
@@ -116,12 +129,10 @@ class Stored:
         Raises:
             UserError: if the file is damaged, or holds NaN or infinity.
         """
-        try:
+        with readable(self.where):
             packed, *parts = (
                 _rows(dataset, rows, objects) for dataset in (self.features, *(self.parts or ()))
             )
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.where} cannot be read ({reason(error)})") from None
         if check:
             for name, values in zip((FEATURES, CONFIDENCE, BOXES), (packed, *parts), strict=False):
                 _check_finite(values, self.where if not parts else f"{self.where}, {name}")

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import reason
 from vmr_common.feature_sources import Hdf5Source
 from vmr_common.files import atomic_path
 from vmr_common.manifest import MANIFEST, parse_facts
@@ -28,6 +27,7 @@ from vmr_common.object_files import (
     ObjectManifest,
     Stored,
     has_video,
+    readable,
     stored,
     video_names,
 )
@@ -85,10 +85,8 @@ class ObjectStore:
         where = f"{self.path}: video {video!r}"
         if not Hdf5Source.is_name(video):
             raise UserError(f"{where} is missing (not a name that a data set can have)")
-        try:
+        with readable(where):
             found = stored(self._source.file(), video, where)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise UserError(f"{where} cannot be read ({reason(error)})") from None
         _, objects, dim = found.shape
         if self._dim is not None and dim != self._dim:
             raise UserError(f"{where} has features of width {dim}, expected {self._dim}")
@@ -118,7 +116,8 @@ class ObjectStore:
     __getitem__ = read
 
     def __contains__(self, video: str) -> bool:
-        return Hdf5Source.is_name(video) and has_video(self._source.file(), video)
+        with readable(f"{self.path}: the list of videos"):
+            return Hdf5Source.is_name(video) and has_video(self._source.file(), video)
 
     def length(self, video: str) -> int:
         """Number of frames of a video, without reading them.
@@ -129,20 +128,18 @@ class ObjectStore:
         return self._stored(video).shape[0]
 
     def _names(self) -> list[str]:
-        try:
-            return video_names(self._source.file())
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.path}: the list of videos cannot be read ({reason(error)})") from None
+        with readable(f"{self.path}: the list of videos"):
+            return sorted(video_names(self._source.file()))
 
     def videos(self) -> list[str]:
         """The ids of all videos, sorted."""
-        return sorted(self._names())
+        return self._names()
 
     def _first(self) -> Stored:
         names = self._names()
         if not names:
             raise UserError(f"{self.path}: holds no video, expected object features")
-        return self._stored(min(names))
+        return self._stored(names[0])
 
     @property
     def dim(self) -> int:
@@ -169,7 +166,8 @@ class ObjectStore:
         Raises:
             UserError: if it is not readable.
         """
-        text = self._source.manifest_text()
+        with readable(f"{self.path}: the manifest"):
+            text = self._source.manifest_text()
         return None if text is None else parse_facts(text, str(self.path), ObjectManifest)
 
     def close(self) -> None:
