@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
@@ -49,6 +50,7 @@ from vmr_common.training import (
     select_device,
     session,
 )
+from vmr_common.training.cost import count_flops
 from vmr_common.training.official import read_weights
 
 logger = logging.getLogger(__name__)
@@ -112,7 +114,9 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         run.write_config(to_yaml(config))
         best = load_checkpoint(result.best_checkpoint, package=package.name)
         load_weights(task.model, best.weights, best.path)
-        results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
+        with count_flops() as counted:
+            results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
+        flops = counted()
         remarks = _remarks(package, config, task, splits.test)
         if distributed.rank() == 0:
             facts = RunFacts(
@@ -121,6 +125,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
                 checkpoint=best,
                 seconds=result.seconds,
                 parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+                flops=None if config.train.compile else flops,  # compiled graphs are not counted
             )
             curves = (
                 None if package.curves is None else functools.partial(package.curves, config, task, inputs)
@@ -307,15 +312,21 @@ def _selection_split(config: TrainConfig, splits: Splits) -> Split | None:
 
 
 def _check_scoring(config: Any, splits: Splits, selection: Split | None) -> None:
-    """Scores nothing once, so that rules that do not suit a split are not found out after hours."""
+    """Scores whole videos once, so that rules that do not suit a split are not found out after hours."""
     for rules in config.protocols:
-        protocol(rules).score(splits.test.queries, [])
+        protocol(rules).score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
     if selection is not None and config.train.select != "last":
-        measured = _metrics_of(selection, config.protocols[0])([])
+        measured = _metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
         if config.train.select_metric not in measured:
             raise UserError(
                 f"train.select_metric: found {config.train.select_metric!r}, expected one of {', '.join(measured)}"
             )
+
+
+def _whole_video(query: Query) -> Prediction:
+    return Prediction(
+        query=query.id, video=query.video, moments=np.array([[0.0, query.duration]]), scores=np.zeros(1)
+    )
 
 
 def _examples(
