@@ -65,6 +65,7 @@ def test_training_leaves_a_complete_run_folder(trained):
         "metrics.jsonl",
         "predictions.jsonl",
         "results.json",
+        "run.json",
         "report.html",
         "report.json",
     }
@@ -91,6 +92,22 @@ def test_the_run_records_what_it_was_made_of(trained):
     assert meta["describe"]["features"]["manifest"]["extractor"].startswith("Shapes pixel statistics")
     assert meta["versions"]["torch"] == torch.__version__
     assert yaml.safe_load((trained.place.run / "config.yaml").read_text()) == meta["describe"]["config"]
+
+
+def test_the_run_records_its_figures_for_programs(trained):
+    run = json.loads((trained.place.run / "run.json").read_text())
+    with safe_open(trained.place.run / "checkpoints" / "best.safetensors", framework="pt") as file:
+        meta = json.loads(file.metadata()["vmr"])
+        weights = sum(file.get_tensor(name).numel() for name in file.keys() if name.startswith("model."))  # noqa: SIM118
+    assert (run["package"], run["name"], run["seed"], run["quirks"]) == ("rgn", "tiny", 0, "fixed")
+    assert (run["select"], run["epoch"], run["precision"]) == ("validation", 1, "fp32")
+    assert (run["device"], run["threads"], run["processes"]) == ("cpu", 1, 1)
+    assert run["versions"] == meta["versions"]
+    assert run["parameters"] == weights
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", run["date"])
+    assert run["seconds"] > 0
+    # a model of 16 columns and 9 clips: more than a product of a row with each weight, less than a second of anything
+    assert 2 * weights < run["flops_per_query"] < 1e9
 
 
 def test_the_scores_are_those_of_the_predictions(trained):

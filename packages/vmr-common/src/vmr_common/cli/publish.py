@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import vmr_common
 from vmr_common.cli.results import Results
 from vmr_common.files import write_text
@@ -37,6 +39,7 @@ class RunFacts:
         checkpoint: The selected weights with their description.
         seconds: Training time.
         parameters: Number of trained numbers.
+        flops: What predicting the whole test split took (see `training.cost`), or None where it cannot be counted.
     """
 
     package: str
@@ -44,6 +47,7 @@ class RunFacts:
     checkpoint: Checkpoint
     seconds: float
     parameters: int
+    flops: int | None
 
 
 def publish(
@@ -53,7 +57,7 @@ def publish(
     curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
     data_root: Path,
 ) -> None:
-    """Writes ``predictions.jsonl``, ``results.json``, ``report.json`` and ``report.html`` into a run folder.
+    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a run folder.
 
     Args:
         folder: The run folder.
@@ -67,6 +71,7 @@ def publish(
     """
     write_predictions(folder / "predictions.jsonl", results.predictions)
     write_text(folder / "results.json", json.dumps(results.to_dict(), indent=1) + "\n")
+    write_text(folder / "run.json", json.dumps(figures(facts, len(results.predictions)), indent=1) + "\n")
     shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
     meta = facts.checkpoint.meta
     report = Report(
@@ -87,6 +92,38 @@ def publish(
     save_report(folder, report)
 
 
+def figures(facts: RunFacts, queries: int) -> dict[str, Any]:
+    """What tables of several runs need to know about one, for programs (``run.json``).
+
+    Args:
+        facts: About the run.
+        queries: Queries that were predicted; FLOPs are given per query.
+    """
+    meta = facts.checkpoint.meta
+    config = meta["describe"]["config"]
+    return {
+        "package": facts.package,
+        "name": config["name"],
+        "seed": config["train"]["seed"],
+        "quirks": config["quirks"],
+        "date": _today(),
+        "select": meta["selection"]["select"],
+        "epoch": meta["epoch"],
+        "seconds": round(facts.seconds, 3),
+        "device": meta["versions"]["device"],
+        "processes": meta["versions"]["processes"],
+        "threads": torch.get_num_threads(),
+        "precision": config["train"]["precision"],
+        "parameters": facts.parameters,
+        "flops_per_query": None if facts.flops is None else facts.flops / queries,
+        "versions": meta["versions"],
+    }
+
+
+def _today() -> str:
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d")
+
+
 def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
     meta = facts.checkpoint.meta
     describe: dict[str, Any] = meta["describe"]
@@ -99,7 +136,7 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
         "training time": f"{facts.seconds:.0f} s on {meta['versions']['device']}",
         "parameters": f"{facts.parameters:,}",
         "seed": str(config["train"]["seed"]),
-        "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d"),
+        "date": _today(),
         "versions": f"vmr-common {vmr_common.__version__}, torch {meta['versions']['torch']}, "
         f"Python {platform.python_version()}",
         "split hash": results.split.hash[:12],

@@ -20,6 +20,7 @@ _OWN = (
     "checkpoints",
     "predictions.jsonl",
     "results.json",
+    "run.json",
     "report.html",
     "report.json",
     "tensorboard",
