@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.config import LossConfig, ModelConfig
 from cdn.data import QueryExamples
 from cdn.losses import attention_distance
 from cdn.model import CDN
 from cdn.task import CDNTask
 from vmr_common.errors import UserError
+from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cdn import losses
-from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
 from cdn.official import from_official, to_official_bank
-from cdn.task import CDNTask, cell_windows, decode
+from cdn.task import CDNTask
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.features import pool, unit_rows
+from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
 from vmr_common.metrics import map_overlaps
 from vmr_common.nn.map_convolution import CellPlan
 from vmr_common.nn.map_loss import scaled_iou
@@ -314,10 +315,13 @@ def test_the_recorded_targets_are_the_overlaps_of_the_recorded_moments(golden):
 def ranked(golden, scores: np.ndarray, durations: np.ndarray, limit: int, nms: float) -> list[np.ndarray]:
     """The best moments of score maps ``(Q, N, N)``, seconds."""
     cells = build(golden).map.cells.numpy()
-    windows = cell_windows(torch.from_numpy(cells))
+    queries = [
+        Query(id=str(row), video="v", text="", duration=float(duration))
+        for row, duration in enumerate(durations)
+    ]
     config = DecodeConfig(nms=nms, moments=limit)
-    found = decode(scores[:, cells].astype(np.float64), windows, len(cells), durations.tolist(), config)
-    return [moments for moments, _ in found]
+    found = decode(scores[:, cells], cell_windows(cells), len(cells), queries, config)
+    return [prediction.moments for prediction in found]
 
 
 def metrics(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.proposal_map import proposal_lengths
 from vmr_common.text import plain_words
 from vmr_common.training.config import OptimConfig, TrainConfig
@@ -76,20 +77,6 @@ class LossConfig:
             "0 <= min_iou < max_iou <= 1",
         )
         require(self.beta >= 0, "loss.beta", self.beta, "0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-    """From a score map to moments."""
-
-    nms: float = 0.5
-    """Largest overlap that two predicted moments of a query may have."""
-    moments: int = 5
-    """Moments per query."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.nms <= 1, "decode.nms", self.nms, "a share between 0 and 1")
-        require(self.moments >= 1, "decode.moments", self.moments, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

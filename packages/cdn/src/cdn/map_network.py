@@ -7,7 +7,6 @@ for, C cells that it computes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
@@ -17,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from cdn.config import ModelConfig
-from vmr_common.nn.batch_norm import BatchNorm, statistics_kept
+from vmr_common.nn.batch_norm import BatchNorm
 from vmr_common.nn.map_convolution import CellPlan, convolve_rows, kernel_rows, map_weights, needed_cells
+from vmr_common.nn.recompute import recomputed
 
 
 class DynamicConvolution(nn.Module):
@@ -138,19 +137,11 @@ class MapNetwork(nn.Module):
     def forward(self, rows: Tensor, sentence: Tensor) -> Tensor:
         """Valid cells ``(P, B, H)`` in and out, given sentences ``(B, H)``."""
         plans = self.plans()
-        if not self.recompute or not torch.is_grad_enabled():
-            rows = self._layers(range(len(plans)), rows, sentence, plans)
-            return self.finish(rows, plans[-1])
-        for first in range(0, len(plans), self.recompute):
-            rows = checkpoint(
-                self._layers,
-                range(first, min(first + self.recompute, len(plans))),
-                rows,
-                sentence,
-                plans,
-                use_reentrant=False,
-                context_fn=lambda: (contextlib.nullcontext(), statistics_kept()),
-            )
+        step = self.recompute or len(plans)
+        for first in range(0, len(plans), step):
+            layers = range(first, min(first + step, len(plans)))
+            wanted = self.recompute > 0
+            rows = recomputed(self._layers, layers, rows, sentence, plans, wanted=wanted)
         return self.finish(rows, plans[-1])
 
     def _layers(self, layers: range, rows: Tensor, sentence: Tensor, plans: Sequence[CellPlan]) -> Tensor:
