@@ -1,5 +1,10 @@
-"""Golden cases: numbers measured on the released codes, found in tests/parity/golden and in $VMR_GOLDEN."""
+"""Golden cases: numbers measured on the released codes, found in tests/parity/golden and in $VMR_GOLDEN.
 
+With $VMR_PARITY_ERRORS the tests write how far they were off: a csv with a row per package and test.
+"""
+
+import csv
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -10,6 +15,9 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent / "golden"
+ERRORS = os.environ.get("VMR_PARITY_ERRORS", "")
+COLUMNS = ("package", "stage", "arrays", "worst_absolute", "worst_relative")
+measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
 
 @dataclass(frozen=True)
@@ -45,3 +53,37 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     with np.load(path, allow_pickle=False) as arrays:
         loaded = {name: arrays[name] for name in arrays.files}
     return Golden(path, json.loads(path.with_suffix(".json").read_text()), loaded)
+
+
+@pytest.fixture(autouse=True)
+def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes the error of every comparison with a recorded array, where that was asked for; the test stays as it is."""
+    if not ERRORS:
+        return
+    compare = np.testing.assert_allclose
+    stage = request.function.__name__.removeprefix("test_").replace("_", " ")
+    mine = measured.setdefault((request.module.PACKAGE, stage), [])
+
+    @functools.wraps(compare)
+    def noted(found, wanted, *args, **kwargs):
+        compare(found, wanted, *args, **kwargs)
+        wanted = np.asarray(wanted, dtype=np.float64)
+        if wanted.size:
+            worst = float(np.abs(np.asarray(found, dtype=np.float64) - wanted).max())
+            largest = float(np.abs(wanted).max())
+            mine.append((worst, worst / largest if largest else 0.0))
+
+    monkeypatch.setattr(np.testing, "assert_allclose", noted)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not ERRORS or not measured:
+        return
+    assert not hasattr(session.config, "workerinput"), "the errors are written by one process: add -n 0"
+    rows = [
+        (*place, len(found), *(f"{max(errors):.1e}" for errors in zip(*found, strict=True)))
+        for place, found in measured.items()
+        if found
+    ]
+    with Path(ERRORS).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])

@@ -1,0 +1,179 @@
+"""Finished runs as the results page takes them: read from run folders, kept as JSON lines, grouped over seeds."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vmr_common.errors import UserError
+from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
+
+PROTOCOL = "strict"  # the one that every configuration evaluates by
+SECTIONS = ("shapes", "clip", "long")
+SEEDLESS = (  # what may differ between the runs of one row
+    ("name",),
+    ("train", "seed"),
+    ("train", "device"),
+    ("train", "workers"),
+    ("train", "log_updates"),
+    ("train", "checkpoint_updates"),
+    ("train", "tensorboard"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        section: Of the page: shapes, clip or long.
+        figures: What its run.json holds.
+        config: Its configuration.
+        split: Name of the evaluated split.
+        queries: Their number.
+        missing: How many had no prediction.
+        scores: Fractions by metric of the model, chance and bias, under `PROTOCOL`.
+    """
+
+    section: str
+    figures: dict[str, Any]
+    config: dict[str, Any]
+    split: str
+    queries: int
+    missing: int
+    scores: dict[str, dict[str, float]]
+
+    @property
+    def package(self) -> str:
+        return str(self.figures["package"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that makes the row, by dotted key."""
+        return {
+            ".".join(key): value
+            for key, value in flat(self.config)
+            if key not in SEEDLESS and value is not None
+        }
+
+
+def flat(values: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """The leaves of nested mappings with their path."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def read_run(folder: Path, section: str) -> Run:
+    """A run folder.
+
+    Raises:
+        UserError: if the run has not finished, or was not evaluated by `PROTOCOL`.
+    """
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder}: expected the folder of a finished run, found no run.json")
+    figures = read_json(folder / "run.json")
+    rows = [row for row in read_json(folder / "results.json") if row["protocol"] == PROTOCOL]
+    if not rows:
+        raise UserError(
+            f"{folder / 'results.json'}: no scores under protocol {PROTOCOL}; add it to `protocols`"
+        )
+    model = rows[0]
+    return Run(
+        section=section,
+        figures=figures,
+        config=portable(yaml.safe_load(read_text(folder / "config.yaml"))),
+        split=model["split"],
+        queries=model["num_queries"],
+        missing=model["num_missing"],
+        scores={"model" if row is model else row["name"]: row["values"] for row in rows},
+    )
+
+
+def portable(value: Any) -> Any:
+    """A configuration without the folders of the machine where it ran."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def update(path: Path, given: Mapping[str, Sequence[Path]], packages: Sequence[str]) -> list[Run]:
+    """Puts the runs of the given sections in the place of those kept; all runs, by section, package and seed."""
+    kept = [Run(**row) for _, row in read_json_lines(path)] if path.is_file() else []
+    runs = [run for run in kept if run.section not in given]
+    runs += [read_run(folder, section) for section, folders in given.items() for folder in folders]
+    runs.sort(key=lambda run: (SECTIONS.index(run.section), packages.index(run.package), run.figures["seed"]))
+    if given:
+        write_json_lines(path, [dataclasses.asdict(run) for run in runs])
+    return runs
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of one package and configuration, one per seed."""
+
+    runs: list[Run]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    def values(self, metric: str) -> list[float]:
+        return [run.scores["model"][metric] for run in self.runs]
+
+    def figures(self, key: str) -> list[Any]:
+        """A figure of every run that has it."""
+        return [run.figures[key] for run in self.runs if run.figures.get(key) is not None]
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """Groups runs over seeds.
+
+    Raises:
+        UserError: if a seed is there twice.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([run.package, run.split, run.queries, run.settings], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        seeds = [run.figures["seed"] for run in group]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{group[0].package} on {group[0].split}: a seed was given twice among {seeds}")
+    return [Row(group) for group in groups.values()]
+
+
+def differences(rows: Sequence[Row]) -> list[str]:
+    """What tells each row from the first one of its package: the settings that differ, or nothing."""
+    first: dict[str, Row] = {}
+    notes = []
+    for row in rows:
+        mine, other = row.first.settings, first.setdefault(row.first.package, row).first.settings
+        changed = [key for key in sorted({*mine, *other}) if mine.get(key) != other.get(key)]
+        notes.append(", ".join(f"`{key} {mine.get(key)}`" for key in changed))
+    return notes
+
+
+def quirk_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Rows of equal settings but for the quirks: (released, fixed)."""
+
+    def key(row: Row) -> str:
+        rest = {name: value for name, value in row.first.settings.items() if name != "quirks"}
+        return json.dumps([row.first.package, row.first.split, row.first.queries, rest], sort_keys=True)
+
+    fixed = {key(row): row for row in rows if row.first.config["quirks"] == "fixed"}
+    released = [row for row in rows if row.first.config["quirks"] == "released"]
+    return [(row, fixed[key(row)]) for row in released if key(row) in fixed]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and standard deviation over seeds, or the one value."""
+    mean = format(statistics.fmean(values), form)
+    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"

@@ -1,0 +1,216 @@
+"""The results page from made-up run folders: every figure is where it belongs, and nothing else is there."""
+
+import csv
+import json
+
+import pytest
+import results_page
+import yaml
+from results_page import METRICS, main
+
+CHANCE = [0.22, 0.07, 0.01, 0.16, 0.67, 0.31, 0.08]
+BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]
+
+
+@pytest.fixture(autouse=True)
+def no_parity(tmp_path, monkeypatch):
+    """The page reads what stands beside it; here that is nothing but what a test puts there."""
+    monkeypatch.setattr(results_page, "RESULTS", tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes the folder of a finished run."""
+
+    def run(
+        name,
+        values,
+        *,
+        package="rgn",
+        seed=0,
+        quirks="fixed",
+        split="shapes/test",
+        queries=662,
+        bias=BIAS,
+        chance=CHANCE,
+        figures=None,
+        **settings,
+    ):
+        folder = tmp_path / "runs" / package / name
+        folder.mkdir(parents=True)
+        train = {"seed": seed, "epochs": 8, "device": "auto", **settings.pop("train", {})}
+        config = {"name": name, "quirks": quirks, "train": train, **settings}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        rows = [
+            {"name": who, "protocol": rules, "split": split, "num_queries": queries, "num_missing": 0}
+            | {"values": dict(zip(METRICS, found if rules == "strict" else [0.99] * 7, strict=True))}
+            for rules in ("point", "strict")
+            for who, found in ((package, values), ("chance", chance), ("bias", bias))
+        ]
+        (folder / "results.json").write_text(json.dumps(rows))
+        known = {
+            "package": package,
+            "name": name,
+            "seed": seed,
+            "quirks": quirks,
+            "date": "2026-11-21",
+            "select": "validation",
+            "epoch": 7,
+            "seconds": 300.0,
+            "device": "cpu",
+            "threads": 1,
+            "precision": "fp32",
+            "parameters": 385657,
+            "flops_per_query": 2.628e9,
+        }
+        (folder / "run.json").write_text(json.dumps(known | (figures or {})))
+        return str(folder)
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path, capsys):
+    """Writes the page; gives its text and that of the README."""
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+
+    def run(*arguments):
+        out = tmp_path / "results.md"
+        options = ["--kept", str(tmp_path / "runs.jsonl"), "--out", str(out), "--readme", str(readme)]
+        status = main([*options, *arguments])
+        said = capsys.readouterr()
+        return (status, said.err) if status else (out.read_text(), readme.read_text())
+
+    return run
+
+
+def cells(text, start):
+    """The cells of the only line that begins like this."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def around(centre):
+    return [[value + step for value in centre] for step in (-0.02, 0.0, 0.02)]
+
+
+def test_seeds_become_one_row_of_means_and_deviations(make, write):
+    centre = [0.70, 0.50, 0.20, 0.40, 0.90, 0.80, 0.45]
+    found = around(centre)
+    runs = [
+        make(
+            f"seed{n}",
+            found[n],
+            seed=n,
+            figures={"seconds": 120.0 * (n + 1), "date": f"2026-11-2{n}"},
+        )
+        for n in range(3)
+    ]
+    page, readme = write("--shapes", *runs)
+    assert cells(page, "`rgn` (3 seeds)")[1:] == [f"{100 * value:.1f} ± 2.0" for value in centre]
+    assert cells(page, "chance")[1:] == ["22.00", "7.00", "1.00", "16.00", "67.00", "31.00", "8.00"]
+    assert cells(page, "best constant windows (bias)")[1:] == [f"{100 * value:.2f}" for value in BIAS]
+    took = cells(page, "`rgn` | 385,657")
+    assert took[1:4] == ["385,657", "2.63", "4.0 ± 2.0 min"]
+    assert took[4:] == [
+        "cpu, 1 thread, fp32",
+        "8, best on validation",
+        "fixed",
+        "0, 1, 2",
+        "2026-11-20 to 2026-11-22",
+    ]
+    first = cells(page, "`rgn` | Re-Glance Networks")
+    assert first[3:] == ["70.0 ± 2.0 / 50.0 ± 2.0", "29.0 / 16.0", "22.0 / 7.0", "3", "-"]
+    assert cells(readme, "`rgn`") == first
+    assert readme.startswith("before\n")
+    assert readme.endswith("\nafter\n")
+    assert "old" not in readme
+
+
+def test_what_was_not_run_is_absent(make, write):
+    run = make("one", [0.5] * 7, figures={"flops_per_query": None})
+    page, _ = write("--shapes", run)
+    assert cells(page, "`cfmr` | Faster")[3:] == ["-"] * 5
+    assert cells(page, "`rgn` | 385,657")[2:4] == ["-", "5.0 min"]
+    assert cells(page, "`rgn` (1 seed)")[1:] == ["50.00"] * 7
+    assert "## Charades" not in page
+    assert "## Parity" not in page
+    assert "## What the released quirks" not in page
+
+
+def test_rows_of_one_package_name_what_tells_them_apart(make, write):
+    short = make("short", [0.5] * 7, optim={"lr": 0.1})
+    long = make("long", [0.6] * 7, optim={"lr": 0.2}, train={"epochs": 30})
+    page, _ = write("--clip", short, long)
+    assert cells(page, "`rgn` (1 seed)")[1] == "50.00"
+    assert cells(page, "`rgn`, `optim.lr 0.2`, `train.epochs 30` (1 seed)")[1] == "60.00"
+
+
+def test_each_test_split_has_a_table_of_its_own(make, write):
+    shapes = make("shapes", [0.5] * 7)
+    long = make("long", [0.3] * 7, package="rgnet", split="shapes-long/test", queries=633, chance=[0.01] * 7)
+    page, _ = write("--shapes", long, shapes)
+    titles = [line for line in page.splitlines() if line.startswith("**")]
+    assert [title.partition(",")[0] for title in titles] == ["**shapes/test**", "**shapes-long/test**"]
+    assert "633 queries" in titles[1]
+    assert cells(page, "`rgnet` | RGNet")[3] == "30.00 / 30.00 (shapes-long)"
+
+
+def test_quirks_are_compared_where_nothing_else_differs(make, write):
+    released = make("r", [0.60] * 7, quirks="released", package="cdn")
+    fixed = make("f", [0.61] * 7, package="cdn")
+    alone = make("x", [0.62] * 7, quirks="released", package="cdn", optim={"lr": 0.3})
+    page, _ = write("--shapes", released, fixed, alone)
+    part = page.partition("## What the released quirks are worth")[2]
+    assert cells(part, "`cdn`, shapes/test | released")[2:5] == ["0", "60.00", "60.00"]
+    assert cells(part, "`cdn`, shapes/test | fixed")[2:5] == ["0", "61.00", "61.00"]
+    assert "62.00" not in part
+
+
+def test_parity_comes_from_what_the_tests_wrote(make, write, tmp_path):
+    head = ["package", "stage", "arrays", "worst_absolute", "worst_relative"]
+    with (tmp_path / "parity.csv").open("w", newline="") as file:
+        rows = [
+            ["rgn", "losses agree", 18, "3.1e-06", "2.0e-07"],
+            ["rgn", "gradients agree", 90, "1e-05", "4e-05"],
+        ]
+        csv.writer(file).writerows([head, *rows])
+    page, readme = write("--shapes", make("one", [0.5] * 7))
+    assert cells(page, "`rgn` | losses agree")[2:] == ["18", "3.1e-06", "2.0e-07"]
+    assert cells(readme, "`rgn`")[-1] == "108 recorded arrays within 4e-05"
+
+
+def test_sections_that_are_not_given_stay(make, write):
+    write("--shapes", make("one", [0.5] * 7), "--clip", make("two", [0.4] * 7, split="c/test"))
+    page, _ = write("--clip", make("three", [0.3] * 7, split="c/test"))
+    again, _ = write()
+    assert page == again
+    assert [cells(part, "`rgn` (1 seed)")[1] for part in page.split("\n## ")[1:]] == ["50.00", "30.00"]
+
+
+def test_no_folder_of_the_machine_is_kept(make, write, tmp_path):
+    write("--long", make("one", [0.5] * 7, data={"features": {"path": "/home/me/clip.h5"}}))
+    assert "clip.h5" in (tmp_path / "runs.jsonl").read_text()
+    assert "/home" not in (tmp_path / "runs.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("second", "complaint"),
+    [
+        ({"seed": 0}, "a seed was given twice"),
+        ({"seed": 1, "chance": [0.5] * 7}, "evaluated on different queries"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(make, write, second, complaint):
+    status, said = write("--shapes", make("one", [0.5] * 7), make("two", [0.5] * 7, **second))
+    assert status == 2
+    assert complaint in said
+
+
+def test_a_run_that_has_not_finished_is_refused(make, write, tmp_path):
+    run = make("one", [0.5] * 7)
+    (tmp_path / "runs/rgn/one/run.json").unlink()
+    status, said = write("--shapes", run)
+    assert status == 2
+    assert "found no run.json" in said
