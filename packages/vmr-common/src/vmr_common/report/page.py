@@ -21,7 +21,7 @@ from vmr_common.report.data import Report, Shown, choose_queries
 from vmr_common.report.markup import Markup, el, join
 from vmr_common.report.strips import film_strips
 from vmr_common.report.tables import figure, headlines, metric_table, scrolling
-from vmr_common.report.timelines import LONG, timeline
+from vmr_common.report.timelines import LONG, timeline, zoom
 from vmr_common.timeline import format_clock
 
 GROUPS = {
@@ -258,7 +258,7 @@ def _filter() -> Markup:
 def _card(
     row: int, shown: Shown, report: Report, strips: Mapping[str, Sequence[str]], bias: Prediction | None
 ) -> Markup:
-    query = shown.query
+    query, part = shown.query, zoom(shown)
     strip = strips.get(query.id)
     images = [el("img", src=image, alt="") for image in strip or ()]
     return el(
@@ -274,6 +274,8 @@ def _card(
         if strip
         else None,
         timeline(f"q{row}", shown, report.curves.get(query.id, ()), bias),
+        None if part is None else el("p", "zoomed in", class_="about"),
+        None if part is None else timeline(f"q{row}z", shown, (), None, part),
         class_="card",
         data_find=f"{query.text} {query.video} {query.id}".lower(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -29,7 +30,41 @@ def time_end(query: Query) -> float:
     return max([query.duration, *(time for time in times if math.isfinite(time))])
 
 
-def timeline(key: str, shown: Shown, curves: Sequence[Curve], bias: Prediction | None) -> Markup:
+@dataclass(frozen=True)
+class Axis:
+    """The part of a video that a picture shows, seconds; `whole`: all of it, and what lies outside is at its edges."""
+
+    start: float
+    end: float
+    whole: bool = False
+
+    def at(self, time: float) -> float:
+        """The place of a time between 0 and 1, limited to the axis."""
+        return min(max((time - self.start) / (self.end - self.start), 0.0), 1.0)
+
+
+def zoom(shown: Shown) -> Axis | None:
+    """The surroundings of the true moment and, where it is near, of the first prediction; None in a short video.
+
+    The surroundings are four times as long as what they are of. A first prediction is near if both together take
+    a tenth of the video at most.
+    """
+    query = shown.query
+    times = query.moments[np.isfinite(query.moments).all(axis=1)].reshape(-1).tolist()
+    if query.duration < LONG or not times:
+        return None
+    if shown.prediction is not None and len(shown.prediction.moments):
+        both = [*times, *shown.prediction.moments[0].tolist()]
+        if max(both) - min(both) <= query.duration / 10:
+            times = both
+    margin = max(1.5 * (max(times) - min(times)), 5.0)
+    start, end = max(min(times) - margin, 0.0), min(max(times) + margin, time_end(query))
+    return Axis(start, end) if end - start < query.duration / 2 else None
+
+
+def timeline(
+    key: str, shown: Shown, curves: Sequence[Curve], bias: Prediction | None, part: Axis | None = None
+) -> Markup:
     """The timeline of one query.
 
     Args:
@@ -37,12 +72,13 @@ def timeline(key: str, shown: Shown, curves: Sequence[Curve], bias: Prediction |
         shown: The query and its prediction.
         curves: Drawn as filled lines under the true moment.
         bias: The baseline's prediction, of which the first moment is drawn.
+        part: What is shown of the video; None: all of it.
     """
-    query, end = shown.query, time_end(shown.query)
+    query, axis = shown.query, part or Axis(0.0, time_end(shown.query), whole=True)
     parts: list[Markup] = []
     y = float(ROW)
     for curve in curves:
-        parts += _curve_row(curve, y, end)
+        parts += _curve_row(curve, y, axis)
         y += CURVE_ROW
     guesses = shown.prediction
     if guesses is None or not len(guesses.moments):
@@ -52,18 +88,18 @@ def timeline(key: str, shown: Shown, curves: Sequence[Curve], bias: Prediction |
         ious = moment_ious(guesses.moments[:RANKS], query.moments)
         scores = score_texts(guesses.scores[:RANKS])
         for rank, moment in enumerate(guesses.moments[:RANKS]):
-            parts += _moment_row(str(rank + 1), moment, y, end, f"guess g{rank}")
+            parts += _moment_row(str(rank + 1), moment, y, axis, f"guess g{rank}")
             parts += _figures(y, scores[rank], f"{ious[rank]:.2f}", strong=rank == 0)
             y += ROW
     if bias is not None and len(bias.moments):
-        parts += _moment_row("bias", bias.moments[0], y, end, "guess other", height=BAR - 4)
+        parts += _moment_row("bias", bias.moments[0], y, axis, "guess other", height=BAR - 4)
         parts += _figures(y, "", f"{moment_ious(bias.moments[:1], query.moments)[0]:.2f}")
         y += ROW
     head = [
         el("title", f"Timeline of query {query.id}", id=f"{key}-t"),
         el("desc", describe(shown), id=f"{key}-d"),
     ]
-    content = head + _axis(y, end) + _truth(query, y, end) + parts + _glance(query, y, end)
+    content = head + _axis(y, axis) + _truth(query, y, axis) + parts + _glance(query, y, axis)
     return picture(key, y + 4, content, "time")
 
 
@@ -112,21 +148,28 @@ def time_ticks(end: float) -> list[tuple[float, str]]:
     return [(float(s), _clock(s)) for s in range(0, int(end) + 1, step)]
 
 
+def _ticks_of_part(axis: Axis) -> list[tuple[float, str]]:
+    places = [place for place in nice_ticks(axis.start, axis.end, 5) if axis.start <= place <= axis.end]
+    return [(place, _clock(round(place))) for place in places]
+
+
 def _clock(seconds: int) -> str:
     hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _at(time: float, end: float) -> str:
-    return f"{number(min(max(time / end, 0.0), 1.0) * 100)}%"
+def _at(time: float, axis: Axis) -> str:
+    return f"{number(axis.at(time) * 100)}%"
 
 
-def _span(moment: FloatArray, end: float) -> tuple[str, str] | None:
-    """Left edge and width of a moment within the axis; None where it is not finite or reversed."""
+def _span(moment: FloatArray, axis: Axis) -> tuple[str, str] | None:
+    """Left edge and width of a moment on the axis; None where it is not finite, reversed, or beside a part."""
     start, stop = float(moment[0]), float(moment[1])
     if not (math.isfinite(start) and math.isfinite(stop)) or stop < start:
         return None
-    left, right = (min(max(time / end, 0.0), 1.0) for time in (start, stop))
+    if not axis.whole and (stop < axis.start or start > axis.end):
+        return None
+    left, right = axis.at(start), axis.at(stop)
     return f"{number(left * 100)}%", f"{number(max(right - left, 0.003) * 100)}%"
 
 
@@ -143,10 +186,10 @@ def _figures(y: float, score: str, iou: str, strong: bool = False) -> list[Marku
 
 
 def _moment_row(
-    label: str, moment: FloatArray, y: float, end: float, kind: str, height: float = BAR
+    label: str, moment: FloatArray, y: float, axis: Axis, kind: str, height: float = BAR
 ) -> list[Markup]:
     middle = y + ROW / 2
-    span = _span(moment, end)
+    span = _span(moment, axis)
     parts = [_label(label, middle)]
     if span is not None:
         left, width = span
@@ -156,10 +199,10 @@ def _moment_row(
     return parts
 
 
-def _truth(query: Query, bottom: float, end: float) -> list[Markup]:
+def _truth(query: Query, bottom: float, axis: Axis) -> list[Markup]:
     parts = []
     for moment in query.moments:
-        span = _span(moment, end)
+        span = _span(moment, axis)
         if span is not None:
             left, width = span
             parts.append(el("rect", x=left, width=width, y=0, height=bottom, class_="shade"))
@@ -170,10 +213,12 @@ def _truth(query: Query, bottom: float, end: float) -> list[Markup]:
     return parts
 
 
-def _glance(query: Query, bottom: float, end: float) -> list[Markup]:
+def _glance(query: Query, bottom: float, axis: Axis) -> list[Markup]:
     if query.glance is None or not math.isfinite(query.glance):
         return []
-    x = _at(query.glance, end)
+    if not axis.whole and not axis.start <= query.glance <= axis.end:
+        return []
+    x = _at(query.glance, axis)
     # a nested picture of no width carries the diamond: paths know no percentages
     diamond = el(
         "svg", el("path", d="M0 -6L5 0L0 6L-5 0Z", class_="glance"), x=x, y=ROW / 2 - 1, class_="free"
@@ -181,10 +226,11 @@ def _glance(query: Query, bottom: float, end: float) -> list[Markup]:
     return [el("line", x1=x, x2=x, y1=0, y2=bottom, class_="glance"), diamond]
 
 
-def _axis(bottom: float, end: float) -> list[Markup]:
+def _axis(bottom: float, axis: Axis) -> list[Markup]:
     parts = [el("line", x1="0", x2="100%", y1=bottom, y2=bottom, class_="axis")]
-    for place, label in time_ticks(end):
-        x = _at(place, end)
+    ticks = time_ticks(axis.end) if axis.whole else _ticks_of_part(axis)
+    for place, label in ticks:
+        x = _at(place, axis)
         parts.append(el("line", x1=x, x2=x, y1=0, y2=bottom + 4, class_="grid"))
         parts.append(el("text", label, x=x, y=bottom + 17, class_="tick middle"))
     return parts
@@ -195,11 +241,11 @@ def _fitting(name: str, length: int = 10) -> str:
     return name if len(name) <= length else name[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _curve_row(curve: Curve, y: float, end: float) -> list[Markup]:
+def _curve_row(curve: Curve, y: float, axis: Axis) -> list[Markup]:
     if not len(curve.times):
         return []
     keep = np.unique(np.linspace(0, len(curve.times) - 1, MAX_POINTS).astype(np.int64))
-    x = curve.times[keep] / end * 1000
+    x = (curve.times[keep] - axis.start) / (axis.end - axis.start) * 1000
     height = 1000 - np.clip(curve.values[keep], 0.0, 1.0) * 960
     layer = stretched(
         el("path", d=area_path(x, np.full_like(height, 1000.0), height), class_="hill"),
