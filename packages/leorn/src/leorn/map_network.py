@@ -50,9 +50,7 @@ class Reach(nn.Module):
         super().__init__()
         inputs = [cells, *outputs[:-1]]
         self.plans = nn.ModuleList(
-            # a full convolution where all is computed; else what is not needed is really left out
-            CellPlan(given, wanted, kernel, dense=bool(wanted.all()))
-            for given, wanted in zip(inputs, computed, strict=True)
+            CellPlan(given, wanted, kernel) for given, wanted in zip(inputs, computed, strict=True)
         )
         for layer, (kept, found) in enumerate(zip(outputs, computed, strict=True)):
             self.register_buffer(f"weights_{layer}", weights[layer][kept], persistent=False)

@@ -7,8 +7,8 @@ kernel. Shapes: N clips, k kernel size, L input rows, P output rows, B maps, I a
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,9 +18,16 @@ from torch.nn import functional as F
 
 Bools = NDArray[np.bool_]
 
-DENSE_SHARE = 0.8
+Way = Literal["gather", "bands", "full"]
+"""How a plan's cells are computed: one product per place of the kernel over gathered rows (no cell too many), library
+convolutions of bands of map rows, or one of the full map."""
+FULL_SHARE = 0.8
 """From this share of needed cells on, the full map is convolved: one library call is then faster."""
-_CHUNK = 8  # maps whose mixed kernels exist at the same time on the dense path
+BAND_ROWS = 4
+BAND_WASTE = 0.05
+"""On the CPU, bands of so many rows are convolved as long as they hold at most this share of cells too many: the
+library's convolution runs there about twice as fast as its products (benchmarks/cdn_speed.py)."""
+_CHUNK = 8  # maps whose mixed kernels exist at the same time where the library convolves
 
 
 def window_counts(cells: Tensor, kernel: int) -> Tensor:
@@ -79,12 +86,12 @@ class CellPlan(nn.Module):
         inputs: ``(N, N)`` bool, the cells that the input has rows for, in row-major order.
         outputs: ``(N, N)`` bool, the cells to compute.
         kernel: Kernel size k, odd; stride 1, zero padding k // 2.
-        dense: Whether to convolve the full map; None decides by the share of outputs.
+        way: How to compute; None decides by the share of outputs, and between bands and gathering also by device.
 
     Attributes:
         inputs: The cells of the L input rows.
         outputs: The cells of the P output rows.
-        dense: See above.
+        bands: ``(first row, rows, first column, columns)`` of each band that the library convolves.
     """
 
     inputs: Tensor
@@ -95,14 +102,15 @@ class CellPlan(nn.Module):
     _reads: Tensor
     _read_by: Tensor
 
-    def __init__(self, inputs: Tensor, outputs: Tensor, kernel: int, *, dense: bool | None = None) -> None:
+    def __init__(self, inputs: Tensor, outputs: Tensor, kernel: int, *, way: Way | None = None) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"the kernel size must be odd, found {kernel}")
         here, there = inputs.cpu().numpy(), outputs.cpu().numpy()
         self.clips, self.kernel = len(here), kernel
         self.rows_in, self.rows_out = int(here.sum()), int(there.sum())
-        self.dense = bool(there.mean() >= DENSE_SHARE) if dense is None else dense
+        self.way: Way | None = "full" if way is None and there.mean() >= FULL_SHARE else way
+        self.bands = [(0, self.clips, 0, self.clips)] if self.way == "full" else bands(there, BAND_ROWS)
         row_of_cell = _numbered(here, other=self.rows_in)  # row L: every cell that has no row
         tables = {
             "inputs": here.copy(),
@@ -111,7 +119,7 @@ class CellPlan(nn.Module):
             "_row_of_cell": row_of_cell.ravel(),
             "_carried": row_of_cell[there],
         }
-        if not self.dense:
+        if self.way != "full":
             # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
             tables["_reads"] = _windows(row_of_cell, there, kernel, self.rows_in + 1)
             readers = _numbered(there, other=self.rows_out)
@@ -119,6 +127,13 @@ class CellPlan(nn.Module):
         for name, table in tables.items():
             values = table if table.dtype == np.bool_ else table.astype(np.int32)
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def gathers(self, device: str) -> bool:
+        """Whether rows are gathered on this kind of device; otherwise the library convolves bands."""
+        if self.way is not None:
+            return self.way == "gather"
+        computed = sum(rows * columns for _, rows, _, columns in self.bands)
+        return device != "cpu" or computed > (1 + BAND_WASTE) * self.rows_out
 
     def carry(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
         """The input at the output cells: rows ``(L, B, C)`` and the other cells' value ``(C,)`` to ``(P, B, C)``."""
@@ -134,6 +149,17 @@ class CellPlan(nn.Module):
         flat = rows.new_zeros((self.clips**2, *rows.shape[1:]))
         flat = flat.index_copy(0, self.output_index.long(), rows)
         return flat.unflatten(0, (self.clips, self.clips)).permute(2, 3, 0, 1)
+
+
+def bands(cells: Bools, height: int) -> list[tuple[int, int, int, int]]:
+    """Bands of `height` rows, each as wide as its cells ``(N, N)`` need: first row, rows, first column, columns."""
+    found = []
+    for row in range(0, len(cells), height):
+        part = cells[row : row + height]
+        columns = np.flatnonzero(part.any(axis=0))
+        if len(columns):
+            found.append((row, len(part), int(columns[0]), int(columns[-1] - columns[0] + 1)))
+    return found
 
 
 def _numbered(cells: Bools, other: int) -> NDArray[np.int64]:
@@ -237,7 +263,8 @@ class _Convolution(torch.autograd.Function):
         given = _given(rows, scale, shift, dtype)
         kernels = kernels.to(dtype)
         mixture = None if mixture is None else mixture.to(dtype)
-        found = (_dense if plan.dense else _gathered)(given, kernels, mixture, plan)
+        convolve = _gathered if plan.gathers(rows.device.type) else _banded
+        found = convolve(given, kernels, mixture, plan)
         return found.to(dtype)
 
     @staticmethod
@@ -245,7 +272,7 @@ class _Convolution(torch.autograd.Function):
         rows, kernels, scale, shift, mixture = ctx.saved_tensors
         plan, dtype = ctx.plan, ctx.dtype
         given = _given(rows, scale, shift, dtype)
-        backward = _dense_backward if plan.dense else _gathered_backward
+        backward = _gathered_backward if plan.gathers(rows.device.type) else _banded_backward
         grad_given, grad_kernels, grad_mixture = backward(
             grads[0].to(dtype),
             given,
@@ -328,7 +355,7 @@ def _gathered_backward(
     return grad_given, grad_kernels, grad_mixture
 
 
-def _dense_weights(kernels: Tensor, mixture: Tensor | None, part: slice) -> Tensor:
+def _library_weights(kernels: Tensor, mixture: Tensor | None, part: slice) -> Tensor:
     """Weights ``(maps, O, I, k, k)`` of a part of the batch, or ``(1, O, I, k, k)`` shared by all."""
     size = round(kernels.shape[1] ** 0.5)
     flat = (
@@ -343,52 +370,68 @@ def _parts(batch: int, mixture: Tensor | None) -> list[slice]:
     return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
 
 
-def _dense(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
-    full, padding = plan.full(given[:-1], given[-1, 0]).contiguous(), plan.kernel // 2  # (B, I, N, N)
-    found = []
-    for part in _parts(full.shape[0], mixture):
-        weights = _dense_weights(kernels, mixture, part)
+def _pieces(kernels: Tensor, mixture: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:
+    """Maps of the batch that have one weight ``(O, I, k, k)``, and that weight: all of them, or one by one.
+
+    One call per map is faster than one call with a group per map.
+    """
+    for part in _parts(batch, mixture):
+        weights = _library_weights(kernels, mixture, part)
         if mixture is None:
-            found.append(F.conv2d(full, weights[0], padding=padding))
-        else:  # one call per map: faster than one grouped call
-            maps = zip(full[part], weights, strict=True)
-            found += [F.conv2d(one[None], weight, padding=padding) for one, weight in maps]
-    rows = torch.cat(found).flatten(2).permute(2, 0, 1)  # (N * N, B, O)
-    return rows.index_select(0, plan.output_index)
+            yield part, weights[0]
+        else:
+            for row, weight in zip(range(part.start, part.stop), weights, strict=True):
+                yield slice(row, row + 1), weight
 
 
-def _dense_backward(
+def _padded(given: Tensor, plan: CellPlan) -> Tensor:
+    """The input as full maps with the convolution's padding, ``(B, I, N + k - 1, N + k - 1)``."""
+    return F.pad(plan.full(given[:-1], given[-1, 0]), [plan.kernel // 2] * 4)
+
+
+def _banded(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
+    padded, more = _padded(given, plan), plan.kernel - 1
+    found = padded.new_zeros((padded.shape[0], kernels.shape[-1], plan.clips, plan.clips))
+    for maps, weight in _pieces(kernels, mixture, padded.shape[0]):
+        for top, rows, left, columns in plan.bands:
+            window = padded[maps, :, top : top + rows + more, left : left + columns + more]
+            found[maps, :, top : top + rows, left : left + columns] = F.conv2d(window, weight)
+    return found.flatten(2).permute(2, 0, 1).index_select(0, plan.output_index)  # (P, B, O)
+
+
+def _banded_backward(
     grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    full = plan.full(given[:-1], given[-1, 0]).contiguous()  # (B, I, N, N)
-    grad_full = plan.full_outputs(grad).contiguous()  # (B, O, N, N)
-    grad_maps, grad_kernels = torch.empty_like(full), torch.zeros_like(kernels, dtype=torch.float32)
+    padded, more, half = _padded(given, plan), plan.kernel - 1, plan.kernel // 2
+    grad_found = plan.full_outputs(grad)  # (B, O, N, N)
+    grad_padded = torch.zeros_like(padded, dtype=torch.float32)
+    grad_kernels = torch.zeros_like(kernels, dtype=torch.float32)
     grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
-    for part in _parts(full.shape[0], mixture):
-        weights = _dense_weights(kernels, mixture, part)
-        if mixture is None:
-            grad_maps, grad_weight = _conv2d_backward(grad_full, full, weights[0], plan.kernel // 2)
-            grad_kernels = grad_weight.permute(2, 3, 1, 0).flatten(0, 1)[None].float()
-            continue
-        mixed = []
-        for row, weight in zip(range(part.start, part.stop), weights, strict=True):
-            grad_one, grad_weight = _conv2d_backward(
-                grad_full[row : row + 1], full[row : row + 1], weight, plan.kernel // 2
-            )
-            grad_maps[row] = grad_one[0]
-            mixed.append(grad_weight.permute(2, 3, 1, 0).flatten())
-        stacked = torch.stack(mixed)  # (maps, k * k * I * O)
-        grad_kernels += (mixture[part].T @ stacked).unflatten(1, kernels.shape[1:])
-        assert grad_mixture is not None
-        grad_mixture[part] = (stacked @ kernels.flatten(1).T).float()
-    cells = grad_maps.flatten(2).permute(2, 0, 1).float()  # (N * N, B, I)
+    for maps, weight in _pieces(kernels, mixture, padded.shape[0]):
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for top, rows, left, columns in plan.bands:
+            window = (maps, slice(None), slice(top, top + rows + more), slice(left, left + columns + more))
+            band = grad_found[maps, :, top : top + rows, left : left + columns]
+            for_input, for_weight = _conv2d_backward(band, padded[window], weight)
+            grad_padded[window] += for_input
+            grad_weight += for_weight
+        by_place = grad_weight.permute(2, 3, 1, 0).flatten(0, 1)  # (k * k, I, O)
+        if mixture is None or grad_mixture is None:
+            grad_kernels[0] = by_place
+        else:
+            row = maps.start
+            for number, share in enumerate(mixture[row].tolist()):
+                grad_kernels[number].add_(by_place, alpha=share)
+            grad_mixture[row] = kernels.flatten(1).float() @ by_place.flatten()
+    inner = grad_padded[:, :, half : half + plan.clips, half : half + plan.clips]
+    cells = inner.flatten(2).permute(2, 0, 1)  # (N * N, B, I)
     grad_given = cells.new_zeros((plan.rows_in + 1, *cells.shape[1:]))
     return grad_given.index_add_(0, plan._row_of_cell, cells), grad_kernels, grad_mixture
 
 
-def _conv2d_backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-    """Gradients of ``conv2d(x, weight, padding=padding)`` by its input and its weight."""
+def _conv2d_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``conv2d(x, weight)`` by its input and its weight."""
     found = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False]
+        grad, x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
     )
     return found[0], found[1]
