@@ -13,6 +13,7 @@ from vmr_common.errors import UserError
 from vmr_common.training import (
     NonFiniteLoss,
     OptimConfig,
+    Progress,
     RunFolder,
     ScheduleConfig,
     TrainConfig,
@@ -23,6 +24,7 @@ from vmr_common.training import (
     seed_everything,
     select_device,
 )
+from vmr_common.training.sampler import Plan
 
 sys.path.insert(0, str(Path(__file__).parent))
 import training_toy as toy
@@ -112,6 +114,26 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_global_batch(tmp_pat
     assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-6
     for a, b in zip(rows(tmp_path / "whole", "epoch"), rows(tmp_path / "parts", "epoch"), strict=True):
         assert a["train/total"] == pytest.approx(b["train/total"], rel=1e-5)
+
+
+def test_summed_accumulation_adds_the_passes_means_and_clips_after_each(tmp_path):
+    train, config = toy.ToyExamples(8), TrainConfig(epochs=1, global_batch=8, micro_batch=4, device="cpu")
+    options = {"lr": 0.02, "clip_norm": 0.05}
+    fit(tmp_path / "sum", config, OptimConfig(**options, accumulation="sum"), train=train)
+
+    seed_everything(config.seed)
+    task = toy.ToyTask()
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=0.02, weight_decay=0.0)
+    plan = Plan(size=8, global_batch=8, micro_batch=4, seed=config.seed)
+    norms = []
+    for shard in plan.shards(1, 0):
+        task.loss(train.batch(shard.indices, 1), Progress(0, 1, 1))["total"].backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), 0.05)))
+    optimizer.step()
+    assert min(norms) > 0.05, "the bound must matter after each pass"
+    wanted = {name: tensor.detach() for name, tensor in task.model.state_dict().items()}
+    assert largest_difference(weights(tmp_path / "sum"), wanted) < 1e-7
+    assert rows(tmp_path / "sum", "epoch")[0]["train/total"] > 0
 
 
 def test_loader_processes_change_no_bit(tmp_path):

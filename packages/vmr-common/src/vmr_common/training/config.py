@@ -12,6 +12,7 @@ ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "
 OptimizerName = Literal["adamw", "cpl-adam"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Select = Literal["validation", "last", "test"]
+Accumulation = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,9 @@ class OptimConfig:
     """Added to the denominator of the update."""
     clip_norm: float = 0.0
     """Largest global gradient norm; 0 does not clip."""
+    accumulation: Accumulation = "mean"
+    """What becomes of the gradients of an update's forward passes (see `train.micro_batch`): `mean` averages over all
+    queries and clips once; `sum` adds up the passes' means and clips after each pass (released 2D-map codes)."""
     ema_decay: float = 0.0
     """Decay per update of an average of the weights, which is then evaluated and kept; 0 averages nothing."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -72,6 +76,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _choice("optim.optimizer", self.optimizer, get_args(OptimizerName))
+        _choice("optim.accumulation", self.accumulation, get_args(Accumulation))
         if not self.lr > 0:
             raise UserError(f"optim.lr must be positive, found {self.lr}")
         for prefix, lr in self.group_lr.items():

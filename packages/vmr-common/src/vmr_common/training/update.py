@@ -104,10 +104,14 @@ class Updater:
         for number, shard in enumerate(shards):
             batch = to_device(next(batches), self.device)
             torch.manual_seed(update_seed(self.config.seed, progress.update, self.plan.rank, number))
-            with self._no_sync(number + 1 < len(shards)):
+            last = number + 1 == len(shards)
+            with self._no_sync(not last and not self._summing):
                 total, terms = self._parallel(batch, progress)
                 # DDP averages over the ranks; the world size turns that into the sum of the weighted shards
-                self.scaler.scale(total * (shard.weight * self.plan.world)).backward()
+                weight = shard.weight * self.plan.world * (len(shards) if self._summing else 1)
+                self.scaler.scale(total * weight).backward()
+            if self._summing and not last:
+                self._clip_accumulated()
             seen.append((tuple(batch.query_ids), terms))
             weighted = terms * shard.weight
             sums = weighted if sums is None else sums + weighted
@@ -123,6 +127,19 @@ class Updater:
         self._require_finite(values, grad_norm, seen, progress)
         lr = self._step(gradients, norm, grad_norm, progress.update)
         return Outcome(dict(zip(self._loss.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
+
+    @property
+    def _summing(self) -> bool:
+        return self.optim.accumulation == "sum"
+
+    def _clip_accumulated(self) -> None:
+        """Clips what the passes so far have added up; what is not finite is left for the checks of the update."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        # under loss scaling the gradients are larger by the scale, and so is the bound
+        limit = self.optim.clip_norm * self.scaler.get_scale()
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit and norm.isfinite():
+            clip_grads_with_norm_(parameters, limit, norm)
 
     def _no_sync(self, accumulating: bool) -> contextlib.AbstractContextManager[object]:
         if accumulating and isinstance(self._parallel, DistributedDataParallel):

@@ -1,0 +1,271 @@
+"""LEORN's task: predictions, batches, what is computed once, precision and memory."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from leorn import task as task_module
+from leorn.config import LossConfig, ModelConfig, ReasoningConfig
+from leorn.data import VideoArrays, stack
+from leorn.model import LEORN
+from leorn.reasoning import shift_in_time
+from leorn.task import LEORNTask
+from vmr_common.errors import UserError
+from vmr_common.map_decoding import DecodeConfig
+from vmr_common.objects import ObjectInputs
+from vmr_common.records import Query
+from vmr_common.text import WordLookup, WordVectors
+from vmr_common.training import Progress
+from vmr_common.training.map_supervised import MapExamples, MapInputs
+
+FRAMES, OBJECTS, DIM, CLIP_DIM = 16, 3, 7, 5
+PROGRESS = Progress(update=0, epoch=1, epochs=2)
+WORDS = WordVectors(
+    tuple(f"word{n}" for n in range(30)), np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+)
+SIZES = ModelConfig(
+    hidden=16,
+    heads=2,
+    text_layers=1,
+    blocks=2,
+    feed_forward=24,
+    reasoning=ReasoningConfig(shift=1),
+    clips=8,
+    scales=[4, 2],
+    layers=2,
+    kernel=3,
+    dropout=0.0,
+    box_dropout=0.0,
+)
+
+
+def made_up_video(number: int) -> VideoArrays:
+    rng = np.random.default_rng(number)
+    mask = rng.random((FRAMES, OBJECTS)) < 0.6
+    mask[3] = False  # a frame without any object
+    features = rng.normal(size=(FRAMES, OBJECTS, DIM)).astype(np.float32) * mask[..., None]
+    boxes = rng.random((FRAMES, OBJECTS, 4)).astype(np.float32) * mask[..., None]
+    return VideoArrays(
+        ObjectInputs(features, mask, boxes), rng.normal(size=(FRAMES, CLIP_DIM)).astype(np.float32)
+    )
+
+
+VIDEOS = {f"v{n}": made_up_video(n) for n in range(4)}
+
+
+def make_examples(count: int = 9, *, clips: bool = False) -> MapExamples:
+    rng = np.random.default_rng(3)
+    videos = {name: video if clips else video._replace(clips=None) for name, video in VIDEOS.items()}
+    queries = [
+        Query(
+            id=str(n),
+            video=f"v{n % 4}",
+            text=" ".join(f"word{k}" for k in rng.integers(0, 34, size=rng.integers(1, 9))),
+            duration=20.0,
+            moments=[[2 + n % 3, 8 + n]],
+        )
+        for n in range(count)
+    ]
+    return MapExamples(queries, videos, WordLookup(WORDS), clips=SIZES.clips, stack=stack)
+
+
+def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNTask:
+    torch.manual_seed(0)
+    model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return LEORNTask(model.eval(), LossConfig(), DecodeConfig(), MapInputs(WORDS))
+
+
+def logits(task: LEORNTask, examples: MapExamples, indices: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return task.output(examples.batch(indices, None)).logits
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_scores_do_not_depend_on_batch_mates(clips):
+    examples = make_examples(clips=clips)
+    together = logits(make_task(clips=clips), examples, list(range(9)))
+    alone = torch.cat([logits(make_task(clips=clips), examples, [n]) for n in range(9)], dim=1)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_evaluation_by_video_gives_the_numbers_of_a_plain_pass(clips):
+    task, batch = make_task(clips=clips), make_examples(clips=clips).batch(list(range(9)), None)
+    with torch.no_grad():
+        plain = task.model(batch.features, batch.video_of, batch.words).logits
+        torch.testing.assert_close(task.output(batch).logits, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_each_video_is_encoded_once(monkeypatch):
+    examples, task = make_examples(), make_task()
+    seen: list[int] = []
+    original = task.model.see
+    monkeypatch.setattr(task.model, "see", lambda v, *a: seen.append(len(v.objects.mask)) or original(v, *a))
+    for start in range(0, 9, 2):
+        logits(task, examples, list(range(start, min(start + 2, 9))))
+    assert sum(seen) == 4
+
+
+def test_old_videos_make_room_for_new_ones(monkeypatch):
+    examples, task = make_examples(), make_task()
+    wanted = logits(task, examples, list(range(9)))
+    size = next(iter(task._encoded.values())).nbytes
+    monkeypatch.setattr(task_module, "KEPT_BYTES", 2 * size)
+    task = make_task()
+    torch.testing.assert_close(logits(task, examples, list(range(9))), wanted)
+    assert list(task._encoded) == ["v2", "v3"]
+
+
+@pytest.mark.parametrize("change", ["train", "load"])
+def test_new_weights_encode_videos_anew(change):
+    examples, task = make_examples(), make_task()
+    before = logits(task, examples, [0, 1])
+    weights = {
+        name: value + 0.2 if value.is_floating_point() else value
+        for name, value in task.model.state_dict().items()
+    }
+    if change == "load":
+        task.model.load_state_dict(weights)
+    else:
+        task.loss(examples.batch([0, 1], 1), PROGRESS)
+        with torch.no_grad():
+            for name, tensor in task.model.state_dict().items():
+                tensor.copy_(weights[name])
+    after = logits(task, examples, [0, 1])
+    fresh = make_task()
+    fresh.model.load_state_dict(weights)
+    assert (after - before).abs().max() > 1e-3
+    torch.testing.assert_close(after, logits(fresh, examples, [0, 1]), rtol=1e-5, atol=1e-5)
+
+
+def test_predictions_are_suppressed_moments_inside_the_video_best_first():
+    task = make_task()
+    with torch.no_grad():
+        found = task.predict(make_examples().batch(list(range(9)), None))
+    for prediction in found:
+        assert 1 <= len(prediction.moments) <= 5
+        assert (np.diff(prediction.scores) <= 0).all()
+        assert ((prediction.scores > 0) & (prediction.scores < 1)).all()
+        assert ((prediction.moments >= 0) & (prediction.moments <= 20)).all()
+
+
+def test_queries_about_one_video_train_as_if_each_had_brought_its_own():
+    examples = make_examples()
+    batch = examples.batch([0, 4, 8, 1], 1)
+    assert batch.videos == ("v0", "v1")
+    apart = dataclasses.replace(
+        batch, features=batch.features.rows(batch.video_of), video_of=torch.arange(4), videos=tuple("abcd")
+    )
+    found = []
+    for given in (batch, apart):
+        task = make_task()
+        task.model.train()
+        loss = task.loss(given, PROGRESS)["total"]
+        loss.backward()
+        found.append(
+            (loss, {n: p.grad for n, p in task.model.named_parameters()}, dict(task.model.named_buffers()))
+        )
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+SWITCHES = ["language", "self_attention", "attentive_pool", "boxes", "sentinel"]
+
+
+@pytest.mark.parametrize("switch", [None, *SWITCHES])
+def test_every_parameter_takes_part_in_the_loss_whatever_is_switched_off(switch):
+    parts = ReasoningConfig(shift=1, **({} if switch is None else {switch: False}))
+    task = make_task(clips=True, sizes=dataclasses.replace(SIZES, reasoning=parts))
+    task.model.train()
+    task.loss(make_examples(clips=True).batch(list(range(9)), 1), PROGRESS)["total"].backward()
+    assert [n for n, p in task.model.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+    with torch.no_grad():
+        attention = task.attention(make_examples(clips=True).batch([0], None))
+    assert attention.shape == (1, FRAMES, OBJECTS + (switch != "sentinel"))
+    # a frame without objects: all on the sentinel, or nothing at all
+    assert attention[0, 3].sum() == pytest.approx(float(switch != "sentinel"))
+
+
+def test_boxes_order_and_absent_objects_matter_as_they_should():
+    examples, task = make_examples(), make_task()
+    batch = examples.batch([0], None)
+    objects = batch.features.objects
+    wanted = logits(task, examples, [0])
+    order = torch.tensor([2, 0, 1])
+    turned = dataclasses.replace(
+        objects,
+        features=objects.features[:, :, order],
+        mask=objects.mask[:, :, order],
+        boxes=objects.boxes[:, :, order],
+    )
+    garbage = dataclasses.replace(
+        objects, features=torch.where(objects.mask[..., None], objects.features, 9.0)
+    )
+    moved = dataclasses.replace(objects, boxes=objects.boxes * 0.5)
+    with torch.no_grad():
+        for changed, same in ((turned, True), (garbage, True), (moved, False)):
+            videos = dataclasses.replace(batch.features, objects=changed)
+            found = task.model(videos, batch.video_of, batch.words).logits
+            assert torch.allclose(found, wanted, atol=1e-5) == same
+
+
+def test_recomputing_gives_the_same_gradients_and_statistics_with_dropout():
+    batch, found = make_examples().batch(list(range(9)), 1), []
+    for recompute in (False, True):
+        sizes = dataclasses.replace(SIZES, dropout=0.3, box_dropout=0.2, recompute=recompute)
+        task = make_task(sizes=sizes)
+        task.model.train()
+        torch.manual_seed(5)
+        task.loss(batch, PROGRESS)["total"].backward()
+        found.append(
+            ({n: p.grad for n, p in task.model.named_parameters()}, dict(task.model.named_buffers()))
+        )
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def test_it_trains_and_predicts_in_bf16():
+    task, batch = make_task(clips=True), make_examples(clips=True).batch(list(range(9)), 1)
+    with torch.no_grad():
+        exact = task.output(batch).logits
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        task.model.train()
+        loss = task.loss(batch, PROGRESS)["total"]
+        loss.backward()
+        task.model.eval()
+        with torch.no_grad():
+            assert len(task.predict(batch)) == 9
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in task.model.parameters())
+    task = make_task(clips=True)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = task.output(batch).logits.float()
+    assert (rough - exact).norm() < 0.1 * exact.norm()
+
+
+def test_the_shift_takes_a_quarter_from_before_and_one_from_after():
+    frames = torch.arange(1.0, 6.0)[None, :, None].expand(1, 5, 9)  # frame f holds f + 1
+    moved = shift_in_time(frames, 2)[0]
+    assert moved[:, :2].T.tolist() == [[0, 0, 1, 2, 3]] * 2
+    assert moved[:, 2:4].T.tolist() == [[3, 4, 5, 0, 0]] * 2
+    assert moved[:, 4:].T.tolist() == [[1, 2, 3, 4, 5]] * 5
+    torch.testing.assert_close(shift_in_time(frames, 0), frames)
+    assert shift_in_time(frames, 9)[0, :, :4].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden": 30, "heads": 4}, "model.hidden"),
+        ({"kernel": 4}, "model.kernel"),
+        ({"clips": 16, "scales": [20]}, "do not fit a map of 16 clips"),
+        ({"dropout": 1.0}, "model.dropout"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_by_name(values, message):
+    with pytest.raises(UserError, match=message):
+        ModelConfig(**values)
