@@ -1,0 +1,200 @@
+"""Memory of one training step of CDN at the size of TACoS: the plain form over the full map, and ours.
+
+    uv run python benchmarks/cdn_memory.py [--batch 1] [--recompute 2]
+
+The plain form keeps full maps: fusion, batch normalisation, grouped convolution with the mixed kernels, ReLU and mask
+are one torch call each. Both forms start from the same weights, and the losses must agree. Every form runs in a
+process of its own; given are the tensors that autograd keeps (each storage once, without weights), the peak of the
+resident memory over what Python and torch take, and both extrapolated to a batch of 8: weights, gradients and Adam's
+moments once, the rest 8 times.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cdn.config import LossConfig, ModelConfig
+from cdn.map_network import DynamicConvolution
+from cdn.model import CDN
+from cdn.task import CDNTask
+from vmr_common.files import atomic_path
+from vmr_common.map_decoding import DecodeConfig
+from vmr_common.records import Query
+from vmr_common.text import WordLookup, WordVectors
+from vmr_common.training import OptimConfig, Progress, build_optimizer
+from vmr_common.training.map_supervised import MapExamples, MapInputs
+
+RESULTS = Path(__file__).parent / "results"
+TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
+SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}
+MEGA = 1e6
+
+
+class PlainNorm(nn.Module):
+    """Batch normalisation of full maps with the parameters of one of ours."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        norm = self.norm
+        return F.batch_norm(
+            x, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, norm.momentum, norm.eps
+        )
+
+
+class PlainMap(nn.Module):
+    """Fusion and map network over the full map, with the parameters of a model of ours."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.norms = [PlainNorm(norm) for norm in model.map_network.norms]
+
+    def forward(self, rows, sentence):
+        fusion, network, cells = self.model.fusion, self.model.map_network, self.model.map.cells
+        full = self.model.map.scatter(rows)  # (B, H, N, N)
+        video = F.conv2d(full, fusion.video.weight[:, :, None, None], fusion.video.bias)
+        x = F.normalize(fusion.text(sentence)[:, :, None, None] * video, dim=1) * cells
+        for convolution, norm, weights in zip(
+            network.convolutions, self.norms, network.weights, strict=False
+        ):
+            u = norm(x)
+            x = F.relu(self.convolve(convolution, u, sentence) + u) * weights
+        return self.norms[-1](x).flatten(2)[:, :, self.model.map.index].permute(2, 0, 1)
+
+    @staticmethod
+    def convolve(layer, u, sentence):
+        batch, dim = u.shape[:2]
+        if not isinstance(layer, DynamicConvolution):
+            return F.conv2d(u, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
+        size = round(layer.bank.shape[1] ** 0.5)
+        mixture = layer.mixture(sentence, u.mean(dim=(2, 3)))
+        mixed = (mixture @ layer.bank.flatten(1)).view(batch, size, size, dim, dim).permute(0, 4, 3, 1, 2)
+        found = F.conv2d(u.reshape(1, -1, *u.shape[2:]), mixed.flatten(0, 1), padding=size // 2, groups=batch)
+        return found.view_as(u) + (mixture @ layer.bias_bank)[:, :, None, None]
+
+
+def make(sizes, batch, frame_dim, recompute):
+    rng = np.random.default_rng(0)
+    words = WordVectors(tuple("abcdefgh"), rng.normal(size=(8, 300)).astype(np.float32))
+    queries = [
+        Query(id=str(n), video=f"v{n}", text=" ".join(words.words), duration=200.0, moments=[[20, 60 + n]])
+        for n in range(batch)
+    ]
+    features = {f"v{n}": rng.normal(size=(256, frame_dim)).astype(np.float32) for n in range(batch)}
+    examples = MapExamples(queries, features, WordLookup(words), clips=sizes["clips"])
+    torch.manual_seed(0)
+    config = ModelConfig(**sizes, kernel_dropout=0.0, recompute=recompute)
+    model = CDN(config, frame_dim=frame_dim, word_dim=300)
+    task = CDNTask(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), MapInputs(words))
+    return task, examples.batch(range(batch), 1)
+
+
+def use_plain(model):
+    plain = PlainMap(model)
+
+    def forward(frames, video_of, words):
+        clips, attention = model.frames(frames)
+        rows = model.propose(clips).index_select(1, video_of)
+        found = plain(rows, model.text(words.vectors, words.lengths))
+        return type("Output", (), {"logits": model.scorer(found)[..., 0], "attention": attention})
+
+    model.forward = forward
+
+
+def resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def step(form, batch, recompute, quick):
+    sizes, frame_dim = (SMALL, 64) if quick else (TACOS, 4096)
+    before = resident()
+    task, given = make(sizes, batch, frame_dim, recompute)
+    if form == "plain":
+        use_plain(task.model)
+    task.model.train()
+    optimizer = build_optimizer(task.model, OptimConfig())
+    for parameter in task.model.parameters():  # what every step after the first finds
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    own = {tensor.untyped_storage().data_ptr() for tensor in task.model.state_dict().values()}
+    own |= {buffer.untyped_storage().data_ptr() for buffer in task.model.buffers()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    begin, worked = time.perf_counter(), time.process_time()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = task.loss(given, Progress(update=0, epoch=1, epochs=1))["total"]
+    forward = time.process_time() - worked
+    loss.backward()
+    optimizer.step()
+    weights = sum(parameter.numel() for parameter in task.model.parameters()) * 4
+    peak = resident() - before
+    return {
+        "form": form if not recompute else f"{form}, recompute {recompute}",
+        "batch": batch,
+        "kept_mb": round(sum(kept.values()) / MEGA),
+        "state_mb": round(4 * weights / MEGA),
+        "peak_mb": round(peak / MEGA),
+        "batch8_kept_mb": round((4 * weights + 8 * sum(kept.values()) / batch) / MEGA),
+        "batch8_peak_mb": round((4 * weights + 8 * max(peak - 4 * weights, 0) / batch) / MEGA),
+        "seconds": round(time.perf_counter() - begin, 1),
+        "cpu_seconds": round(time.process_time() - worked, 1),
+        "cpu_seconds_forward": round(forward, 1),
+        "loss": loss.item(),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--recompute", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a small map, to see that it runs")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"cdn-memory-{platform.machine()}.csv")
+    parser.add_argument("--form", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.form:
+        print(json.dumps(step(options.form, options.batch, options.recompute, options.quick)))
+        return
+    rows = []
+    for form, recompute in (("plain", 0), ("ours", 0), ("ours", options.recompute)):
+        command = [sys.executable, __file__, "--form", form, "--recompute", str(recompute)]
+        command += ["--batch", str(options.batch), "--threads", str(options.threads)]
+        done = subprocess.run(
+            [*command, *["--quick"] * options.quick], capture_output=True, text=True, check=True
+        )
+        rows.append(json.loads(done.stdout))
+        print(rows[-1], flush=True)
+        assert abs(rows[-1]["loss"] - rows[0]["loss"]) < 1e-4 * abs(rows[0]["loss"]), "the forms must agree"
+    for measure in ("kept_mb", "peak_mb", "batch8_kept_mb", "batch8_peak_mb"):
+        shares = [f"{row['form']} {row[measure] / rows[0][measure]:.0%}" for row in rows[1:]]
+        print(f"{measure}: {', '.join(shares)} of the plain form")
+    with atomic_path(options.out) as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
