@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
@@ -18,10 +19,10 @@ IMAGES = Path(__file__).parents[1] / "docs/images"
 COLOURS = ("#1f6f8b", "#c8553d", "#5a8f29", "#7a4f9e", "#8a8a8a")
 
 
-def rows(pattern: str) -> list[dict[str, str]]:
-    """The rows of all results of one kind, with the machine's name added."""
+def rows(pattern: str, *, anywhere: bool = False) -> list[dict[str, str]]:
+    """The rows of all results of one kind, with the machine's name added; counts are the same anywhere."""
     found = []
-    for path in sorted(RESULTS.glob(f"{pattern}-*.csv")):
+    for path in sorted(RESULTS.glob(f"{pattern}.csv" if anywhere else f"{pattern}-*.csv")):
         machine = path.stem.removeprefix(f"{pattern}-")
         with path.open(newline="") as file:
             found += [{**row, "machine": machine} for row in csv.DictReader(file)]
@@ -56,7 +57,89 @@ def cfmr_corpus() -> Figure | None:
     return figure
 
 
-PLOTS: dict[str, Callable[[], Figure | None]] = {"cfmr-corpus": cfmr_corpus}
+def bars(axes: Axes, labels: list[str], values: list[float], title: str, unit: str) -> None:
+    """Horizontal bars with their numbers, the first on top."""
+    drawn = axes.barh(range(len(values)), values, 0.7, color=COLOURS[0])
+    axes.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
+    axes.set_yticks(range(len(values)), labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(unit, fontsize=8)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def operations(axes: Axes, package: str) -> None:
+    """Counted operations beside the authors' program, as shares of it: the counts span many magnitudes."""
+    table = [row for row in rows("flops", anywhere=True) if row["package"] == package]
+    labels = [
+        f"{row['setting']}: {row['what']}\n{row['ours_gflop']} of {row['authors_gflop']} GFLOP"
+        for row in table
+    ]
+    shares = [100 * float(row["ours_over_authors"]) for row in table]
+    bars(axes, labels, shares, f"{package.upper()}: operations", "percent of the authors' program")
+    axes.axvline(100, color=COLOURS[-1], linewidth=0.8)
+
+
+def rgn_seconds(axes: Axes) -> None:
+    """Milliseconds per query by precision."""
+    table = [row for row in rows("rgn") if row["precision"]]
+    labels = [
+        f"{row['case']}, {row['precision']}\n{row['threads']} thread{'s' * (row['threads'] != '1')}"
+        for row in table
+    ]
+    values = [float(row["ms_per_query"]) for row in table]
+    bars(axes, labels, values, f"measured ({table[0]['machine']})", "milliseconds per query")
+
+
+def object_seconds(axes: Axes) -> None:
+    """Milliseconds to load the objects of a query."""
+    table = rows("object-loading")
+    labels = [f"{row['case']}, {row['loader']}" for row in table]
+    values = [float(row["ms_per_query"]) for row in table]
+    bars(axes, labels, values, f"loading objects ({table[0]['machine']})", "milliseconds per query")
+
+
+def rgnet_seconds(axes: Axes) -> None:
+    """Seconds per query over long videos, with the plain form where it was run."""
+    table = rows("rgnet")
+    kinds = {
+        "first_query_s": "first query of a video",
+        "following_s": "following query",
+        "plain_s": "plain form",
+    }
+    labels, values = [], []
+    for row in table:
+        for kind, name in kinds.items():
+            if row[kind]:
+                labels.append(f"{row['hours']} h, {row['looked_at']} of {row['windows']} windows: {name}")
+                values.append(float(row[kind]))
+    bars(axes, labels, values, f"measured ({table[0]['machine']})", "seconds")
+
+
+def of_package(package: str, kind: str = "", measured: Callable[[Axes], None] | None = None) -> Figure | None:
+    """Operations, and beside them what was measured, where it was."""
+    counted = [row for row in rows("flops", anywhere=True) if row["package"] == package]
+    if not counted:
+        return None
+    both = measured is not None and bool(rows(kind))
+    tallest = max(len(counted), len(rows(kind)) if both else 0)
+    figure = Figure(figsize=(9.6 if both else 6.4, 1.2 + 0.34 * tallest), layout="constrained")
+    left, *right = figure.subplots(1, 1 + both, squeeze=False)[0]
+    operations(left, package)
+    if measured is not None and right:
+        measured(right[0])
+    return figure
+
+
+PLOTS: dict[str, Callable[[], Figure | None]] = {
+    "cfmr-corpus": cfmr_corpus,
+    "rgn": lambda: of_package("rgn", "rgn", rgn_seconds),
+    "cfmr": lambda: of_package("cfmr"),
+    "cdn": lambda: of_package("cdn"),
+    "leorn": lambda: of_package("leorn", "object-loading", object_seconds),
+    "rgnet": lambda: of_package("rgnet", "rgnet", rgnet_seconds),
+}
 
 
 def main(names: list[str]) -> None:

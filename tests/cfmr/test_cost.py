@@ -73,7 +73,8 @@ def test_encoding_a_video_stays_under_the_bar(name, bar):
     assert 0.5 * bar < found <= bar
 
 
-def test_a_training_pass_costs_at_most_two_thirds_of_the_authors():
+def training_macs() -> float:
+    """Of the forward pass per query, at the size of Charades, queries as long as its own."""
     config = config_of("charades")
     batch, rng = 32, np.random.default_rng(0)
     lengths = torch.from_numpy(np.clip(rng.poisson(WORDS_PER_QUERY["charades"], size=batch), 3, 15))
@@ -94,7 +95,11 @@ def test_a_training_pass_costs_at_most_two_thirds_of_the_authors():
         for states in (output.states.text, output.states.positive, output.states.left, output.states.right):
             task.model.classifier(states)
 
-    assert macs(run) / batch <= 0.65 * 1.47e9
+    return macs(run) / batch
+
+
+def test_a_training_pass_costs_at_most_two_thirds_of_the_authors():
+    assert training_macs() <= 0.65 * 1.47e9
 
 
 def test_every_shipped_configuration_is_understood():

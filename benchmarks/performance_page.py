@@ -1,0 +1,162 @@
+"""Writes docs/performance.md from the csv files of benchmarks/results/: what is there is shown, the rest is absent.
+
+    uv run python benchmarks/performance_page.py
+
+A file is named by what it measures and the machine, ``rgn-amd-epyc.csv``. Columns that say the same in every row stand
+above the table. Plots (benchmarks/plot.py) are shown where they are drawn.
+"""
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages import ABSENT, RESULTS, ROOT, page, table
+
+from vmr_common.files import write_text
+
+COMMAND = "uv run python benchmarks/performance_page.py"
+NOT_OURS = ("parity",)  # on the results page
+ABOUT = """Operations are counts and asserted by tests (`tests/<package>/test_cost.py`); seconds are measured by
+`benchmarks/` on the machine that the heading of a table names, and never asserted. What was not measured is absent."""
+FLOPS = """GFLOP, two per multiplication and addition, of matrix products, convolutions, attention and recurrent
+layers. The authors' column is what their released program runs at the same sizes, counted on it or by the formula
+of what it runs; the numbers that come out are the same ([results.md](results.md), parity)."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        kind: Begins the names of its csv files.
+        title: Heading.
+        about: Text below it.
+        script: What writes the csv.
+        plot: Name of an svg in docs/images/.
+    """
+
+    kind: str
+    title: str
+    about: str
+    script: str
+    plot: str = ""
+
+
+SECTIONS = (
+    Section("flops", "Operations per query, beside the authors'", FLOPS, "flops.py"),
+    Section(
+        "rgn", "RGN: a training step, inference, the loader", "Sizes of Charades-STA.", "rgn_speed.py", "rgn"
+    ),
+    Section(
+        "cfmr-latency",
+        "CFMR: one query",
+        "Sizes of Charades-STA, a query of 7 words; warm: the video's vectors are at hand.",
+        "cfmr_speed.py latency",
+        "cfmr",
+    ),
+    Section(
+        "cfmr-corpus",
+        "CFMR: searching a whole collection",
+        "Every proposal of every video is scored; the result is exact.",
+        "cfmr_speed.py corpus",
+        "cfmr-corpus",
+    ),
+    Section("cdn", "CDN: a training step and inference", "", "cdn_speed.py", "cdn"),
+    Section(
+        "cdn-memory",
+        "CDN: memory of a training step",
+        "Sizes of TACoS; the plain form keeps full maps and gives the same losses.",
+        "cdn_memory.py",
+    ),
+    Section("leorn", "LEORN: a training step and inference", "", "leorn_speed.py", "leorn"),
+    Section(
+        "object-loading",
+        "LEORN: loading objects",
+        "256 frames per video. `plain` reads the whole array for every query; `warm` finds the video in memory. "
+        "Processor time of one thread, files in the page cache.",
+        "object_loading.py",
+    ),
+    Section(
+        "rgnet",
+        "RGNet: a query over long videos",
+        "Sizes of MAD, five rows per second. The plain form computes and decodes every window for every query.",
+        "rgnet_speed.py",
+        "rgnet",
+    ),
+    Section(
+        "features",
+        "Reading and pooling features",
+        "Against raw h5py with the file kept open (`plain`) and opened for every video (`reopened`); `first` also "
+        "checks every value. Processor time of one thread, milliseconds per video.",
+        "features.py",
+    ),
+    Section(
+        "metrics",
+        "Evaluation protocols",
+        "Against loops over queries that give the same figures. Processor time of one thread.",
+        "metrics.py",
+    ),
+)
+
+
+def kind_of(path: Path) -> tuple[str, str]:
+    """What a csv measures and on which machine; a kind that no section names is the whole name."""
+    fits = [section.kind for section in SECTIONS if f"{path.stem}-".startswith(f"{section.kind}-")]
+    kind = max(fits, key=len, default=path.stem)
+    return kind, path.stem.removeprefix(kind).strip("-")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def measured(path: Path) -> str:
+    """One csv: what all rows share, then the table of the rest."""
+    rows = read(path)
+    machine = kind_of(path)[1]
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    shared = [name for name in columns if len(rows) > 1 and len({row[name] for row in rows}) == 1]
+    said = [f"{spaced(name)} {rows[0][name]}" for name in shared if rows[0][name] != machine]
+    heading = ", ".join([f"**{machine}**" if machine else "", *said]).strip(", ")
+    left = [name for name in columns if name not in shared]
+    cells = [[row[name] or ABSENT for name in left] for row in rows]
+    shown = table([spaced(name) for name in left], cells)
+    return f"{heading}:\n\n{shown}" if heading else shown
+
+
+def part(section: Section, paths: list[Path], images: Path) -> str:
+    lines = [f"## {section.title}", section.about]
+    if section.plot and (images / f"{section.plot}.svg").is_file():
+        lines.append(f"![{section.title}](images/{section.plot}.svg)")
+    lines += [measured(path) for path in paths]
+    if section.script:
+        lines.append(f"`uv run python benchmarks/{section.script}`")
+    return "\n\n".join(line for line in lines if line)
+
+
+def render(results: Path, images: Path) -> str:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(results.glob("*.csv")):
+        if path.stem not in NOT_OURS:
+            found.setdefault(kind_of(path)[0], []).append(path)
+    known = [part(section, found.pop(section.kind), images) for section in SECTIONS if section.kind in found]
+    others = [part(Section(kind, kind, "", ""), paths, images) for kind, paths in found.items()]
+    return page("# Performance", ABOUT, *known, *others, command=COMMAND)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/performance.md")
+    options = parser.parse_args()
+    write_text(options.out, render(RESULTS, ROOT / "docs/images"))
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()
