@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cdn import losses
 from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
-from cdn.official import from_official, to_official_bank
+from cdn.official import from_official
 from cdn.task import CDNTask
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.features import pool, unit_rows
@@ -213,8 +213,14 @@ def released(golden, ours: dict[str, Tensor]) -> dict[str, Tensor]:
         owner = _our_names(golden)[name]
         if owner in ours:
             tensor = ours[owner]
-            found[name] = to_official_bank(tensor) if owner.endswith(".bank") else tensor.reshape(value.shape)
+            found[name] = in_released_order(owner, tensor).reshape(value.shape)
     return found
+
+
+def in_released_order(owner: str, tensor: Tensor) -> Tensor:
+    """Map kernels, here by place (..., k * k, in, out), as (..., out, in, k * k)."""
+    by_place = owner.startswith("map_network.convolutions.") and tensor.ndim >= 3
+    return tensor.movedim(-3, -1).transpose(-3, -2) if by_place else tensor
 
 
 def _our_names(golden) -> dict[str, str]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from cdn.config import ModelConfig
 from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_convolution import CellPlan, convolve_rows, kernel_rows, map_weights, needed_cells
+from vmr_common.nn.map_convolution import CellPlan, convolve_rows, map_weights, needed_cells
 from vmr_common.nn.recompute import recomputed
 
 
@@ -62,7 +62,7 @@ class DynamicConvolution(nn.Module):
 
 
 class StaticConvolution(nn.Module):
-    """A convolution with one kernel for all queries; parameters as those of ``nn.Conv2d``.
+    """A convolution with one kernel for all queries.
 
     Args:
         dim: Channels H.
@@ -71,15 +71,15 @@ class StaticConvolution(nn.Module):
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim, dim, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(kernel**2, dim, dim))  # (k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
-        bound = (dim * kernel**2) ** -0.5
+        bound = (dim * kernel**2) ** -0.5  # as nn.Conv2d
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
         """As `DynamicConvolution.forward`; the sentence changes nothing."""
-        return convolve_rows(rows, kernel_rows(self.weight), plan, scale=scale, shift=shift) + self.bias
+        return convolve_rows(rows, self.weight[None], plan, scale=scale, shift=shift) + self.bias
 
 
 class MapNetwork(nn.Module):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_common.errors import UserError
+from vmr_common.nn.map_convolution import kernel_rows
 from vmr_common.training.official import ReleasedNames
 
 _RENAMES = (
@@ -47,8 +48,8 @@ _PRODUCTS = re.compile(r"^(frame_layer\.vis_(out_)?conv|fusion_layer\.vis_conv|p
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released state dict under our names and in our shapes.
 
-    The kernel bank of a dynamic layer, a row ``(out, in, k, k)`` per kernel there, is ordered by place,
-    ``(k * k, in, out)``, here.
+    The kernels of the map layers, ``(out, in, k, k)`` there and as flat rows in the bank of a dynamic layer, are
+    ordered by place here, ``(k * k, in, out)``.
 
     Raises:
         UserError: if a name is not one of the released model (a ``module.`` prefix is accepted), or a kernel
@@ -60,12 +61,15 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ours = _NAMES.ours(name)
         assert ours is not None  # nothing is unused
         layer = _LAYER.match(name)
-        if layer is not None and f"map_layer.convs.{layer[1]}.att_linear.weight" in plain:
-            dim = plain[f"map_layer.convs.{layer[1]}.bias"].shape[-1]
+        if layer is not None and layer[2] == "weight" and tensor.ndim == 4:
+            tensor = kernel_rows(tensor)[0]
+        elif layer is not None and f"map_layer.convs.{layer[1]}.att_linear.weight" in plain:
             ours = ours.removesuffix(layer[2]) + {"weight": "bank", "bias": "bias_bank"}[layer[2]]
-            converted[ours] = _by_place(name, tensor, dim) if layer[2] == "weight" else tensor
-        else:
-            converted[ours] = tensor.flatten(1) if _PRODUCTS.match(name) else tensor
+            dim = plain[f"map_layer.convs.{layer[1]}.bias"].shape[-1]
+            tensor = _by_place(name, tensor, dim) if layer[2] == "weight" else tensor
+        elif _PRODUCTS.match(name):
+            tensor = tensor.flatten(1)
+        converted[ours] = tensor
     return converted
 
 
@@ -75,8 +79,3 @@ def _by_place(name: str, bank: Tensor, dim: int) -> Tensor:
     if size == 0 or bank.shape[-1] != dim**2 * size**2:
         raise UserError(f"{name}: a kernel bank of shape {tuple(bank.shape)} does not fit {dim} channels")
     return bank.view(-1, dim, dim, size**2).permute(0, 3, 2, 1).contiguous()  # (W, k * k, in, out)
-
-
-def to_official_bank(bank: Tensor) -> Tensor:
-    """A kernel bank ``(W, k * k, in, out)``, or its gradient, in the released order ``(W, out * in * k * k)``."""
-    return bank.permute(0, 3, 2, 1).flatten(1)
