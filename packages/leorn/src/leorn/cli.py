@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leorn.config import Config
 from leorn.data import QueryExamples, Sources, make_examples
+from leorn.explain import draw_attention, explain
 from leorn.initial import take_over
 from leorn.model import LEORN
 from leorn.official import from_official
@@ -62,6 +63,22 @@ def import_options(parser: ArgumentParser) -> None:
     """None: released weights hold all that is needed but the word vectors."""
 
 
+def predict_options(parser: ArgumentParser) -> None:
+    """What the predict command can draw."""
+    parser.add_argument(
+        "--explain",
+        type=str,
+        default=None,
+        help="draw the objects that mattered in the best moment here (PNG)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=str,
+        default=None,
+        help="folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)",
+    )
+
+
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNTask:
     """A task with the authors' weights under our names; words are looked up in the vector file when needed.
 
@@ -88,6 +105,9 @@ PACKAGE = ModelPackage(
     examples=examples,
     convert=convert,
     import_options=import_options,
+    predict_options=predict_options,
+    explain=explain,
+    draw=draw_attention,
 )
 
 train = PACKAGE.command(model.train)

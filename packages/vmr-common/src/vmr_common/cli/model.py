@@ -130,7 +130,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             curves = (
                 None if package.curves is None else functools.partial(package.curves, config, task, inputs)
             )
-            publish(run.path, results, facts, curves, root)
+            draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
+            publish(run.path, results, facts, curves, root, draw)
             _say("\n\n".join([results.text(), *remarks]))
             where = _again(run.path, options)
             example = splits.test.queries[0]
@@ -214,6 +215,10 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             _moment_table if package.moment_table is None else functools.partial(package.moment_table, task)
         )
         _say("\n\n".join(show(prediction) for prediction in predictions))
+    if package.explain is not None:
+        asked = list(zip(queries, predictions, strict=True))
+        for line in package.explain(config, task, inputs, asked, options, root):
+            logger.info(line)
 
 
 def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:

@@ -17,7 +17,7 @@ from vmr_common.cli.requests import requested_queries
 from vmr_common.cli.run import command
 from vmr_common.experiment import SplitsConfig, VideoStore
 from vmr_common.records import Prediction, Query
-from vmr_common.report import Curve
+from vmr_common.report import Curve, Draw
 from vmr_common.training import Checkpoint, Examples, OptimConfig, Task, TrainConfig
 
 
@@ -94,6 +94,9 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         predict_options: Adds options to the predict command that `requested` reads.
         requested: The queries that the predict command is asked for: configuration, its options, features, data root.
         moment_table: How the predict command shows the moments of a query; None: rank, start, end and score.
+        explain: Shows why the predict command's moments were found: configuration, task, inputs, predictions with their
+            queries, its options, data root; None: there is nothing to show.
+        draw: Prepares what is drawn on the frames of some queries in the report: configuration, task, inputs, queries.
         remarks: Lines below the tables of an evaluation, from what the task met while it predicted these queries;
             called on all ranks.
     """
@@ -112,6 +115,10 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     predict_options: Callable[[ArgumentParser], None] | None = None
     requested: Callable[[Config, Any, Any, Path], list[Query]] = requested_queries
     moment_table: Callable[[Model, Prediction], str] | None = None
+    explain: (
+        Callable[[Config, Model, Inputs, Sequence[tuple[Query, Prediction]], Any, Path], list[str]] | None
+    ) = None
+    draw: Callable[[Config, Model, Inputs, Sequence[Query]], Draw] | None = None
     remarks: Callable[[Config, Model, Sequence[Query]], list[str]] | None = None
 
     def command(

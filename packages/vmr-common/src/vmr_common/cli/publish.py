@@ -17,7 +17,7 @@ from vmr_common.cli.results import Results
 from vmr_common.files import write_text
 from vmr_common.records import Query, write_predictions
 from vmr_common.registry import SHAPES, SHAPES_LONG
-from vmr_common.report import Curve, Report, choose_queries, read_history, save_report
+from vmr_common.report import Curve, Draw, Report, choose_queries, read_history, save_report
 from vmr_common.report.data import Frames
 from vmr_common.training import Checkpoint
 
@@ -56,6 +56,7 @@ def publish(
     facts: RunFacts,
     curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
     data_root: Path,
+    draw: Callable[[Sequence[Query]], Draw] | None = None,
 ) -> None:
     """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a run folder.
 
@@ -65,6 +66,7 @@ def publish(
         facts: About the run.
         curves: Weights over time for the queries that the report draws, or None.
         data_root: Where Shapes can be rendered for film strips.
+        draw: Prepares what is drawn on the frames of those queries, or None.
 
     Raises:
         UserError: if a file cannot be written.
@@ -87,6 +89,7 @@ def publish(
         bias=results.bias_predictions,
         curves={} if curves is None else curves(shown),
         frames=_frames(results.split.name, data_root),
+        draw=None if draw is None else draw(shown),
         shown=SHOWN,
     )
     save_report(folder, report)

@@ -15,12 +15,13 @@ from typing import Any
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_text, write_text
 from vmr_common.records import read_predictions
-from vmr_common.report.data import Curve, Report, Shown, choose_queries
+from vmr_common.report.data import Curve, Draw, Report, Shown, choose_queries
 from vmr_common.report.page import render
 from vmr_common.report.strips import film_strips
 
 __all__ = [
     "Curve",
+    "Draw",
     "Report",
     "Shown",
     "choose_queries",
@@ -52,7 +53,7 @@ def save_report(folder: str | Path, report: Report) -> None:
         UserError: if a file cannot be written.
     """
     shown = choose_queries(report.queries, report.predictions, report.shown, report.seed)
-    report = dataclasses.replace(report, strips=film_strips(report, shown), frames=None)
+    report = dataclasses.replace(report, strips=film_strips(report, shown), frames=None, draw=None)
     text = json.dumps(report.to_json(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     write_text(Path(folder) / REPORT, text + "\n")
     write_report(Path(folder) / PAGE, report)

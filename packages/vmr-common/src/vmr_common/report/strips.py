@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,16 +39,26 @@ def _strip(report: Report, item: Shown) -> list[str]:
     if report.frames is None:
         return list(report.strips.get(item.query.id, ()))
     found = report.frames(item.query.video)
-    return [] if found is None else thumbnails(*found, end=time_end(item.query))
+    if found is None:
+        return []
+    draw = None if report.draw is None else functools.partial(report.draw, item.query)
+    return thumbnails(*found, end=time_end(item.query), draw=draw)
 
 
-def thumbnails(frames: NDArray[np.uint8], times: FloatArray, *, end: float) -> list[str]:
+def thumbnails(
+    frames: NDArray[np.uint8],
+    times: FloatArray,
+    *,
+    end: float,
+    draw: Callable[[NDArray[np.uint8], FloatArray], NDArray[np.uint8]] | None = None,
+) -> list[str]:
     """Eight (wide pictures) to twelve frames, the i-th of n being the one nearest to ``(i + 0.5) / n * end``.
 
     Args:
         frames: ``(F, H, W, 3)`` uint8.
         times: ``(F,)`` seconds.
         end: End of the time axis, seconds.
+        draw: Draws on the chosen frames, given them and their times.
 
     Returns:
         PNG data URIs, at most 48 pixels high; none where there are no frames.
@@ -73,9 +84,9 @@ def thumbnails(frames: NDArray[np.uint8], times: FloatArray, *, end: float) -> l
     count = int(np.clip(round(STRIP_WIDTH * frames.shape[1] / (HEIGHT * frames.shape[2])), 8, 12))
     centres = (np.arange(count) + 0.5) / count * end
     nearest = np.abs(times[None] - centres[:, None]).argmin(axis=1)
+    chosen = frames[nearest] if draw is None else draw(frames[nearest], times[nearest])
     return [
-        "data:image/png;base64," + base64.b64encode(png_bytes(shrink(frames[row]))).decode()
-        for row in nearest
+        "data:image/png;base64," + base64.b64encode(png_bytes(shrink(frame))).decode() for frame in chosen
     ]
 
 

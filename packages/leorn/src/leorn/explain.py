@@ -1,0 +1,214 @@
+"""What the model looked at: the objects of the frames that it attended to, drawn on the frames.
+
+A frame is a mean of its slots, weighted by their likeness to the query (the paper's attentive object fusion). Those
+weights are drawn; what the objects leave is the sentinel's, whose share says that no object of the frame mattered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leorn.config import Config
+from leorn.data import Sources, make_examples
+from leorn.task import LEORNTask
+from vmr_common.errors import UserError
+from vmr_common.experiment import SHAPES_OBJECTS
+from vmr_common.files import atomic_path
+from vmr_common.records import Prediction, Query
+from vmr_common.report import Draw
+from vmr_common.report.boxes import box_strip, draw_boxes
+from vmr_common.report.strips import HEIGHT, shrink
+
+FRAMES = 8
+"""Most frames that are drawn of a moment."""
+SUFFIXES = (".png", ".jpg", ".jpeg")
+Pictures = NDArray[np.uint8]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the model attended to in a video, for one query.
+
+    Attributes:
+        weights: ``(F, O)`` weight of each object of a frame.
+        sentinel: ``(F,)`` weight of what is no object; zeros where the model has no sentinel.
+        boxes: ``(F, O, 4)`` x1 y1 x2 y2 as stored.
+        duration: Of the video, seconds.
+        pixels: Whether the boxes are in pixels, not in fractions of the frame.
+    """
+
+    weights: NDArray[np.float32]
+    sentinel: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    duration: float
+    pixels: bool = False
+
+    def at(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The model's frame at each time, seconds."""
+        count = len(self.weights)
+        return np.clip(np.asarray(times) / self.duration * count, 0, count - 1).astype(np.int64)
+
+    def boxes_at(self, rows: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float32]:
+        """The boxes of some of the model's frames as fractions of the pictures that show them."""
+        height, width = pictures.shape[1:3] if self.pixels else (1, 1)
+        scale = np.array([width, height, width, height])
+        boxes: NDArray[np.float32] = (self.boxes[rows] / scale).astype(np.float32)
+        return boxes
+
+
+def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> dict[str, View]:
+    """What the model attends to for some queries, by query id."""
+    examples = make_examples(config, task.learned, sources, queries)
+    task.model.eval().cpu()
+    manifest = sources.store.manifest
+    pixels = manifest is not None and manifest.box_units == "pixels"
+    found: dict[str, View] = {}
+    for start in range(0, len(examples), config.train.eval_batch):
+        batch = examples.batch(range(start, min(start + config.train.eval_batch, len(examples))), None)
+        with torch.no_grad():
+            attention = task.attention(batch)  # (B, F, S)
+        for query, weights in zip(batch.queries, attention, strict=True):
+            boxes = sources.objects[query.video].boxes
+            first = weights.shape[1] - boxes.shape[1]  # 1 with a sentinel in front
+            sentinel = weights[:, :first].sum(axis=1)
+            found[query.id] = View(weights[:, first:], sentinel, boxes, query.duration, pixels)
+    return found
+
+
+def draw_attention(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> Draw:
+    """How the report draws the objects that mattered on the film strips of some queries."""
+    known = views(config, task, sources, queries)
+
+    def draw(query: Query, pictures: Pictures, times: NDArray[np.float64]) -> Pictures:
+        view = known.get(query.id)
+        if view is None:
+            return pictures
+        rows = view.at(times)
+        strength = view.weights[rows] / max(float(view.weights.max()), 1e-12)
+        small = np.stack([shrink(picture, HEIGHT) for picture in pictures])
+        boxes = view.boxes_at(rows, pictures)
+        return np.stack([draw_boxes(*each) for each in zip(small, boxes, strength, strict=True)])
+
+    return draw
+
+
+def moment_picture(
+    view: View, moment: NDArray[np.float64], pictures: Pictures, times: NDArray[np.float64]
+) -> tuple[bytes, str]:
+    """The frames of a moment that hold the most attended objects, as a PNG file, and a line about them.
+
+    Args:
+        view: What the model attended to.
+        moment: Start and end, seconds.
+        pictures: ``(n, H, W, 3)`` frames of the video.
+        times: ``(n,)`` their times, seconds.
+    """
+    count = len(view.weights)
+    centres = (np.arange(count) + 0.5) / count * view.duration
+    inside = np.flatnonzero((centres >= moment[0]) & (centres <= moment[1]))
+    if not len(inside):  # shorter than a frame of the model
+        inside = view.at(np.array([moment.mean()]))
+    best = np.argsort(-view.weights[inside].max(axis=1, initial=0.0), kind="stable")[:FRAMES]
+    rows = inside[np.sort(best)]
+    shown = pictures[np.abs(times[None] - centres[rows, None]).argmin(axis=1)]
+    weights = view.weights[rows]
+    strength = weights / max(float(weights.max(initial=0.0)), 1e-12)
+    objects, sentinel = view.weights[inside].sum(axis=1).mean(), view.sentinel[inside].mean()
+    line = (
+        f"{len(rows)} of {len(inside)} frames of {moment[0]:.1f} to {moment[1]:.1f} s; of the attention in the moment "
+        f"{objects:.0%} is on objects, {sentinel:.0%} on the sentinel"
+    )
+    return box_strip(shown, view.boxes_at(rows, shown), strength), line
+
+
+def explain(
+    config: Config,
+    task: LEORNTask,
+    sources: Sources,
+    asked: Sequence[tuple[Query, Prediction]],
+    options: Any,
+    data_root: Path,
+) -> list[str]:
+    """Writes ``--explain OUT.png`` for the best moment of the first query; lines to say about it.
+
+    Raises:
+        UserError: if more than one query is asked, or the video's frames are not at hand.
+    """
+    if options.explain is None:
+        if options.frames is not None:
+            raise UserError("--frames says where the frames for --explain are: give --explain OUT.png too")
+        return []
+    if len(asked) != 1:
+        raise UserError(f"--explain draws one query, found {len(asked)}: give --video and --query")
+    query, prediction = asked[0]
+    shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
+    if options.frames is not None:
+        pictures, times = read_frames(Path(options.frames), query)
+    elif shapes:
+        from vmr_common.shapes import frames
+
+        pictures, times = frames(data_root / SHAPES_OBJECTS.parent, query.video)
+    else:
+        raise UserError("--explain needs the frames of the video: give their folder with --frames")
+    view = views(config, task, sources, [query])[query.id]
+    png, line = moment_picture(view, prediction.moments[0], pictures, times)
+    with atomic_path(options.explain) as temporary:
+        temporary.write_bytes(png)
+    return [f"{options.explain}: {line}"]
+
+
+def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float64]]:
+    """The frames of a query's video and their times, taken to be evenly spread over the video.
+
+    Args:
+        folder: Holds ``VIDEO.npy``, ``(n, H, W, 3)`` uint8, or a folder ``VIDEO`` of pictures in the order of their
+            names, which needs the package Pillow.
+        query: Names the video and its duration.
+
+    Raises:
+        UserError: if there are no such frames or they cannot be read.
+    """
+    array, pictures = folder / f"{query.video}.npy", folder / query.video
+    if array.is_file():
+        try:
+            found = np.load(array, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{array}: not an array of frames ({error})") from None
+        if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or not len(found):
+            raise UserError(f"{array}: expected frames (n, H, W, 3) uint8, found {found.shape} {found.dtype}")
+    elif pictures.is_dir():
+        found = _read_pictures(pictures)
+    else:
+        raise UserError(
+            f"{folder}: no frames of video {query.video!r} (neither {array.name} nor a folder of pictures)"
+        )
+    return found, (np.arange(len(found)) + 0.5) / len(found) * query.duration
+
+
+def _read_pictures(folder: Path) -> Pictures:
+    names = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not names:
+        raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
+    try:
+        reader: Callable[[Path], Any] = importlib.import_module("PIL.Image").open
+    except ImportError:
+        raise UserError(
+            f"{folder}: pictures are read by the package Pillow (pip install pillow), .npy without"
+        ) from None
+    try:
+        found = [np.asarray(reader(name).convert("RGB")) for name in names]
+    except OSError as error:
+        raise UserError(f"{folder}: a picture cannot be read ({error})") from None
+    if len({picture.shape for picture in found}) > 1:
+        raise UserError(f"{folder}: the pictures differ in size")
+    return np.stack(found)

@@ -1,0 +1,80 @@
+"""What is drawn of the attention over objects."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+from leorn.explain import View, moment_picture, read_frames
+from vmr_common.errors import UserError
+from vmr_common.records import Query
+
+QUERY = Query(id="0", video="v", text="", duration=8.0)
+TIMES = (np.arange(16) + 0.5) / 2
+
+
+def view(*, pixels: bool = False) -> View:
+    """Eight frames of one second; the second object of frame 5 matters most."""
+    weights = np.full((8, 2), 0.1, np.float32)
+    weights[5, 1] = 0.9
+    boxes = np.zeros((8, 2, 4), np.float32)
+    boxes[:, 0], boxes[:, 1] = (0.0, 0.0, 0.25, 0.25), (0.5, 0.5, 1.0, 1.0)
+    scale = 20 if pixels else 1
+    return View(weights, 1 - weights.sum(axis=1), boxes * scale, 8.0, pixels)
+
+
+def rgb(png: bytes) -> np.ndarray:
+    """The pixels of a PNG file of ours, without any filter."""
+    width, height = (int.from_bytes(png[16 + 4 * n : 20 + 4 * n], "big") for n in (0, 1))
+    rows = np.frombuffer(zlib.decompress(png[png.index(b"IDAT") + 4 :]), np.uint8).reshape(height, -1)
+    return rows[:, 1:].reshape(height, width, 3)
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_the_frames_of_the_moment_show_the_most_attended_object_clearest(pixels):
+    black = np.zeros((16, 20, 20, 3), np.uint8)
+    png, line = moment_picture(view(pixels=pixels), np.array([4.0, 7.0]), black, TIMES)
+    assert "3 of 3 frames of 4.0 to 7.0 s" in line
+    assert "47% is on objects, 53% on the sentinel" in line
+    picture = rgb(png)
+    wide = picture.shape[0] + 4  # square frames with a white gap between them
+    frames = [picture[:, n * wide : n * wide + picture.shape[0]] for n in range(3)]
+    brightness = [int(frame.max()) for frame in frames]
+    assert brightness[1] == 255
+    assert max(brightness[0], brightness[2]) < 128
+    middle = frames[1].shape[0] // 2
+    assert frames[1][:middle, : frames[1].shape[1] // 2].max() < 128  # the other object of the same frame
+    assert frames[1][middle:].max() == 255
+
+
+def test_a_moment_shorter_than_a_frame_shows_the_frame_it_lies_in():
+    black = np.zeros((16, 20, 20, 3), np.uint8)
+    _, line = moment_picture(view(), np.array([5.1, 5.2]), black, TIMES)
+    assert line.startswith("1 of 1 frames")
+
+
+def test_frames_are_spread_evenly_over_the_video(tmp_path):
+    np.save(tmp_path / "v.npy", np.zeros((4, 2, 2, 3), np.uint8))
+    pictures, times = read_frames(tmp_path, QUERY)
+    assert pictures.shape == (4, 2, 2, 3)
+    assert times.tolist() == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("w.npy", np.zeros((4, 2, 2, 3), np.uint8), "no frames of video 'v'"),
+        ("v.npy", np.zeros((4, 2, 2, 3), np.float32), "uint8"),
+        ("v.npy", np.array([None]), "not an array of frames"),
+    ],
+)
+def test_frames_that_are_not_there_or_none_are_refused(tmp_path, name, array, message):
+    np.save(tmp_path / name, array)
+    with pytest.raises(UserError, match=message):
+        read_frames(tmp_path, QUERY)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "v").mkdir()
+    with pytest.raises(UserError, match="holds no picture"):
+        read_frames(tmp_path, QUERY)
