@@ -23,6 +23,14 @@ FLOPS = """GFLOP, two per multiplication and addition, of matrix products, convo
 layers. The authors' column is what their released program runs at the same sizes, counted on it or by the formula
 of what it runs; the numbers that come out are the same ([results.md](results.md), parity)."""
 
+PLOTS = {  # of docs/images/: what they show
+    "rgn": "RGN: operations beside the authors', and milliseconds per query",
+    "cfmr": "CFMR: operations beside the authors'",
+    "cdn": "CDN: operations beside the authors'",
+    "leorn": "LEORN: operations beside the authors', and milliseconds to load objects",
+    "rgnet": "RGNet: operations beside the authors', and seconds per query over long videos",
+}
+
 
 @dataclass(frozen=True)
 class Section:
@@ -33,43 +41,40 @@ class Section:
         title: Heading.
         about: Text below it.
         script: What writes the csv.
-        plot: Name of an svg in docs/images/.
+        plots: Names of svg files in docs/images/.
     """
 
     kind: str
     title: str
     about: str
     script: str
-    plot: str = ""
+    plots: tuple[str, ...] = ()
 
 
 SECTIONS = (
-    Section("flops", "Operations per query, beside the authors'", FLOPS, "flops.py"),
-    Section(
-        "rgn", "RGN: a training step, inference, the loader", "Sizes of Charades-STA.", "rgn_speed.py", "rgn"
-    ),
+    Section("flops", "Operations per query, beside the authors'", FLOPS, "flops.py", tuple(PLOTS)),
+    Section("rgn", "RGN: a training step, inference, the loader", "Sizes of Charades-STA.", "rgn_speed.py"),
     Section(
         "cfmr-latency",
         "CFMR: one query",
         "Sizes of Charades-STA, a query of 7 words; warm: the video's vectors are at hand.",
         "cfmr_speed.py latency",
-        "cfmr",
     ),
     Section(
         "cfmr-corpus",
         "CFMR: searching a whole collection",
         "Every proposal of every video is scored; the result is exact.",
         "cfmr_speed.py corpus",
-        "cfmr-corpus",
+        ("cfmr-corpus",),
     ),
-    Section("cdn", "CDN: a training step and inference", "", "cdn_speed.py", "cdn"),
+    Section("cdn", "CDN: a training step and inference", "", "cdn_speed.py"),
     Section(
         "cdn-memory",
         "CDN: memory of a training step",
         "Sizes of TACoS; the plain form keeps full maps and gives the same losses.",
         "cdn_memory.py",
     ),
-    Section("leorn", "LEORN: a training step and inference", "", "leorn_speed.py", "leorn"),
+    Section("leorn", "LEORN: a training step and inference", "", "leorn_speed.py"),
     Section(
         "object-loading",
         "LEORN: loading objects",
@@ -82,7 +87,6 @@ SECTIONS = (
         "RGNet: a query over long videos",
         "Sizes of MAD, five rows per second. The plain form computes and decodes every window for every query.",
         "rgnet_speed.py",
-        "rgnet",
     ),
     Section(
         "features",
@@ -132,8 +136,8 @@ def measured(path: Path) -> str:
 
 def part(section: Section, paths: list[Path], images: Path) -> str:
     lines = [f"## {section.title}", section.about]
-    if section.plot and (images / f"{section.plot}.svg").is_file():
-        lines.append(f"![{section.title}](images/{section.plot}.svg)")
+    drawn = [name for name in section.plots if (images / f"{name}.svg").is_file()]
+    lines += [f"![{PLOTS.get(name, section.title)}](images/{name}.svg)" for name in drawn]
     lines += [measured(path) for path in paths]
     if section.script:
         lines.append(f"`uv run python benchmarks/{section.script}`")

@@ -52,7 +52,7 @@ def test_what_no_section_knows_is_shown_at_the_end(folders):
 
 def test_a_plot_is_shown_where_it_is_drawn(folders):
     results, images = folders
-    (results / "rgn-cpu.csv").write_text("case,ms\na,1\nb,2\n")
+    (results / "flops.csv").write_text("package,gflop\nrgn,1\ncdn,2\n")
     assert "](images/" not in render(results, images)
     (images / "rgn.svg").write_text("<svg/>")
     assert "](images/rgn.svg)" in render(results, images)
