@@ -148,9 +148,9 @@ class ObjectReasoning(nn.Module):
 
     def forward(self, videos: SeenVideos, relational: Tensor) -> Pooled:
         """Frames ``(B, F, H)`` for attentive query features ``(B, H)``, a video per query."""
-        slots = self._block(0, videos.seen, relational, videos.mask)
+        slots = recomputed(self._first, *videos.seen, relational, videos.mask, wanted=self.recompute)
         for number in range(1, len(self.blocks)):
-            slots = recomputed(self._step, number, slots, relational, videos.mask, wanted=self.recompute)
+            slots = recomputed(self._further, number, slots, relational, videos.mask, wanted=self.recompute)
         return self.pool(slots, relational, videos.mask)
 
     def _see(self, number: int, slots: Tensor) -> Seen:
@@ -158,8 +158,8 @@ class ObjectReasoning(nn.Module):
         assert isinstance(block, ReasoningBlock)
         return block.see(slots)
 
-    def _block(self, number: int, seen: Seen, relational: Tensor, mask: Tensor) -> Tensor:
-        return recomputed(self.blocks[number], seen, relational, mask, wanted=self.recompute)
+    def _first(self, slots: Tensor, gate: Tensor | None, relational: Tensor, mask: Tensor) -> Tensor:
+        return self.blocks[0](Seen(slots, gate), relational, mask)
 
-    def _step(self, number: int, slots: Tensor, relational: Tensor, mask: Tensor) -> Tensor:
+    def _further(self, number: int, slots: Tensor, relational: Tensor, mask: Tensor) -> Tensor:
         return self.blocks[number](self._see(number, slots), relational, mask)

@@ -1,0 +1,161 @@
+"""Memory of one training step of LEORN at the sizes of the papers' configurations, with and without re-computation.
+
+    uv run python benchmarks/leorn_memory.py [--cfg charades] [--step]
+
+"kept" are the tensors that autograd keeps for the backward pass of one query and its video (each storage once, without
+weights and constants); the pass runs on tensors without memory, so this takes seconds. With ``--step`` a real step
+is taken in processes of their own, each of one thread, and the peak of their resident memory over what Python and
+torch take is given as well, of which weights, gradients and Adam's moments are "state".
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+from metrics import RESULTS, processor
+
+from leorn import losses
+from leorn.config import Config
+from leorn.model import LEORN, Videos
+from leorn.objects import Objects
+from leorn.text import QueryFeatures
+from vmr_common.cli.config import make_parser, parse
+from vmr_common.files import atomic_path
+from vmr_common.training import OptimConfig, build_optimizer
+from vmr_common.training.map_supervised import QueryWords
+
+WORDS, WORD_DIM, MEGA = 10, 300, 1e6
+
+
+def config_of(name):
+    return parse(make_parser("x", ""), Config, ["--cfg", name], package="leorn", base=None).config
+
+
+class Text(torch.nn.Module):
+    """In place of the text encoder, whose packing needs numbers; it keeps next to nothing."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.features = torch.nn.Parameter(torch.randn(2, 1, hidden))
+
+    def forward(self, words):
+        return QueryFeatures(*self.features)
+
+
+def make(config, recompute):
+    sizes = dataclasses.replace(config.model, recompute=recompute)
+    clip_dim = config.data.features and config.data.features.dim
+    model = LEORN(sizes, object_dim=config.data.objects.dim, word_dim=WORD_DIM, clip_dim=clip_dim)
+    model.text = Text(sizes.hidden)
+    frames, slots = config.data.frames, config.data.objects.objects
+    objects = Objects(
+        torch.rand(1, frames, slots, config.data.objects.dim),
+        torch.ones(1, frames, slots, dtype=torch.bool),
+        torch.rand(1, frames, slots, 4),
+    )
+    videos = Videos(objects, None if clip_dim is None else torch.rand(1, frames, clip_dim))
+    return model.train(), videos
+
+
+def forward(model, videos, device):
+    """The loss, and the bytes that autograd keeps for its backward pass."""
+    words = QueryWords(torch.zeros(1, WORDS, WORD_DIM), torch.tensor([WORDS]))
+    own = {id(tensor.untyped_storage()): tensor for tensor in (*model.parameters(), *model.buffers())}
+    own = {tensor.untyped_storage()._cdata for tensor in own.values()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = (
+                storage.nbytes(),
+                tensor,
+            )  # the tensor lives on, so no number is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(videos, torch.zeros(1, dtype=torch.int64, device=device), words)
+        target = torch.full_like(output.logits, 0.7)
+        loss = losses.total(output.logits, target, config_of("charades").loss)["total"]
+    return loss, sum(size for size, _ in kept.values())
+
+
+def kept_megabytes(config, recompute):
+    with torch.device("meta"):
+        model, videos = make(config, recompute)
+    return round(forward(model.to("meta"), videos, "meta")[1] / MEGA)
+
+
+def resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def step(config, recompute):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    before = resident()
+    model, videos = make(config, recompute)
+    optimizer = build_optimizer(model, OptimConfig())
+    for parameter in model.parameters():  # what every step after the first finds
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    begin = time.process_time()
+    loss, _ = forward(model, videos, "cpu")
+    loss.backward()
+    optimizer.step()
+    weights = sum(parameter.numel() for parameter in model.parameters()) * 4
+    return {
+        "peak_mb": round((resident() - before) / MEGA),
+        "state_mb": round(4 * weights / MEGA),
+        "cpu_seconds": round(time.process_time() - begin, 1),
+    }
+
+
+def measured_step(name, recompute):
+    command = [sys.executable, __file__, "--cfg", name, "--of", str(int(recompute))]
+    # what is freed goes back at once, so that the peak is what was in use
+    place = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=place)
+    return json.loads(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cfg", nargs="+", default=["charades", "charades-fusion", "tacos", "tacos-fusion"])
+    parser.add_argument("--step", action="store_true", help="also take a real step (minutes)")
+    parser.add_argument("--of", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.of is not None:
+        print(json.dumps(step(config_of(options.cfg[0]), bool(options.of))))
+        return
+    rows = []
+    for name in options.cfg:
+        for recompute in (False, True):
+            row = {
+                "config": name,
+                "recompute": recompute,
+                "kept_mb": kept_megabytes(config_of(name), recompute),
+            }
+            row |= measured_step(name, recompute) if options.step else {}
+            rows.append(row)
+            print(row, flush=True)
+    kind = "step" if options.step else "kept"
+    with (
+        atomic_path(RESULTS / f"leorn-memory-{kind}-{processor()}.csv") as path,
+        path.open("w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
