@@ -8,6 +8,7 @@ import pytest
 from leorn.explain import View, moment_picture, read_frames
 from vmr_common.errors import UserError
 from vmr_common.records import Query
+from vmr_common.report.strips import thumbnails
 
 QUERY = Query(id="0", video="v", text="", duration=8.0)
 TIMES = (np.arange(16) + 0.5) / 2
@@ -45,6 +46,21 @@ def test_the_frames_of_the_moment_show_the_most_attended_object_clearest(pixels)
     middle = frames[1].shape[0] // 2
     assert frames[1][:middle, : frames[1].shape[1] // 2].max() < 128  # the other object of the same frame
     assert frames[1][middle:].max() == 255
+
+
+def test_the_report_draws_on_the_film_strip_of_a_query():
+    black = np.zeros((16, 20, 20, 3), np.uint8)
+    plain = thumbnails(black, TIMES, end=8.0)
+    seen: list[float] = []
+
+    def draw(frames: np.ndarray, times: np.ndarray) -> np.ndarray:
+        seen.extend(times.tolist())
+        return frames + np.uint8(255)
+
+    drawn = thumbnails(black, TIMES, end=8.0, draw=draw)
+    assert len(drawn) == len(plain) == len(seen)
+    assert seen == sorted(seen)
+    assert not set(drawn) & set(plain)
 
 
 def test_a_moment_shorter_than_a_frame_shows_the_frame_it_lies_in():
