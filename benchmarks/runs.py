@@ -1,6 +1,7 @@
 """Finished runs as the results page takes them: read from run folders, kept as JSON lines, grouped over seeds."""
 
 import dataclasses
+import importlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from vmr_common.cli.config import make_parser, parse, to_dict
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
 
@@ -89,12 +91,22 @@ def read_run(folder: Path, section: str) -> Run:
     return Run(
         section=section,
         figures=figures,
-        config=portable(yaml.safe_load(read_text(folder / "config.yaml"))),
+        config=portable(completed(figures["package"], yaml.safe_load(read_text(folder / "config.yaml")))),
         split=model["split"],
         queries=model["num_queries"],
         missing=model["num_missing"],
         scores={"model" if row is model else row["name"]: row["values"] for row in rows},
     )
+
+
+def completed(package: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the defaults of fields that came later than the run, so that old and new runs are alike.
+
+    Raises:
+        UserError: if today's schema does not know it.
+    """
+    schema = importlib.import_module(f"{package}.cli").PACKAGE.schema
+    return to_dict(parse(make_parser("x", ""), schema, [], package=package, base=config).config)
 
 
 def portable(value: Any) -> Any:

@@ -1,12 +1,17 @@
 """The results page from made-up run folders: every figure is where it belongs, and nothing else is there."""
 
 import csv
+import functools
+import importlib
 import json
+from types import MappingProxyType
 
 import pytest
 import results_page
 import yaml
 from results_page import METRICS, main
+
+from vmr_common.cli.config import make_parser, parse, to_dict
 
 CHANCE = [0.22, 0.07, 0.01, 0.16, 0.67, 0.31, 0.08]
 BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]
@@ -16,6 +21,14 @@ BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]
 def no_parity(tmp_path, monkeypatch):
     """The page reads what stands beside it; here that is nothing but what a test puts there."""
     monkeypatch.setattr(results_page, "RESULTS", tmp_path)
+
+
+def default_config(package):
+    described = importlib.import_module(f"{package}.cli").PACKAGE
+    parser = make_parser("x", "")
+    return to_dict(
+        parse(parser, described.schema, [], package=package, base=None, default=described.default).config
+    )
 
 
 @pytest.fixture
@@ -34,12 +47,15 @@ def make(tmp_path):
         bias=BIAS,
         chance=CHANCE,
         figures=None,
-        **settings,
+        settings=MappingProxyType({}),
     ):
         folder = tmp_path / "runs" / package / name
         folder.mkdir(parents=True)
-        train = {"seed": seed, "epochs": 8, "device": "auto", **settings.pop("train", {})}
-        config = {"name": name, "quirks": quirks, "train": train, **settings}
+        config = default_config(package) | {"name": name, "quirks": quirks}
+        for key, value in {"train.seed": seed, **settings}.items():
+            *parts, last = key.split(".")
+            inner = functools.reduce(lambda values, part: values[part], parts, config)
+            inner[last] = value
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         rows = [
             {"name": who, "protocol": rules, "split": split, "num_queries": queries, "num_missing": 0}
@@ -140,8 +156,8 @@ def test_what_was_not_run_is_absent(make, write):
 
 
 def test_rows_of_one_package_name_what_tells_them_apart(make, write):
-    short = make("short", [0.5] * 7, optim={"lr": 0.1})
-    long = make("long", [0.6] * 7, optim={"lr": 0.2}, train={"epochs": 30})
+    short = make("short", [0.5] * 7, settings={"optim.lr": 0.1})
+    long = make("long", [0.6] * 7, settings={"optim.lr": 0.2, "train.epochs": 30})
     page, _ = write("--clip", short, long)
     assert cells(page, "`rgn` (1 seed)")[1] == "50.00"
     assert cells(page, "`rgn`, `optim.lr 0.2`, `train.epochs 30` (1 seed)")[1] == "60.00"
@@ -157,10 +173,20 @@ def test_each_test_split_has_a_table_of_its_own(make, write):
     assert cells(page, "`rgnet` | RGNet")[3] == "30.00 / 30.00 (shapes-long)"
 
 
+def test_a_run_from_before_a_field_existed_is_like_one_with_its_default(make, write, tmp_path):
+    old, new = make("old", [0.5] * 7), make("new", [0.6] * 7, seed=1)
+    path = tmp_path / "runs/rgn/old/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["train"]["tf32"]
+    path.write_text(yaml.safe_dump(config))
+    page, _ = write("--shapes", old, new)
+    assert cells(page, "`rgn` (2 seeds)")[1] == "55.0 ± 7.1"
+
+
 def test_quirks_are_compared_where_nothing_else_differs(make, write):
     released = make("r", [0.60] * 7, quirks="released", package="cdn")
     fixed = make("f", [0.61] * 7, package="cdn")
-    alone = make("x", [0.62] * 7, quirks="released", package="cdn", optim={"lr": 0.3})
+    alone = make("x", [0.62] * 7, quirks="released", package="cdn", settings={"optim.lr": 0.3})
     page, _ = write("--shapes", released, fixed, alone)
     part = page.partition("## What the released quirks are worth")[2]
     assert cells(part, "`cdn`, shapes/test | released")[2:5] == ["0", "60.00", "60.00"]
@@ -190,7 +216,7 @@ def test_sections_that_are_not_given_stay(make, write):
 
 
 def test_no_folder_of_the_machine_is_kept(make, write, tmp_path):
-    write("--long", make("one", [0.5] * 7, data={"features": {"path": "/home/me/clip.h5"}}))
+    write("--long", make("one", [0.5] * 7, settings={"data.features.path": "/home/me/clip.h5"}))
     assert "clip.h5" in (tmp_path / "runs.jsonl").read_text()
     assert "/home" not in (tmp_path / "runs.jsonl").read_text()
 
