@@ -7,6 +7,7 @@ cell is looked up by copying one block. Shapes: N clips, P valid cells, B videos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -181,7 +182,7 @@ class ProposalConvolutions(nn.Module):
         state = clips.permute(1, 2, 0)  # (B, C, N)
         found = []
         for scale in self.scales:
-            for convolution in scale:  # type: ignore[union-attr]
+            for convolution in cast(nn.ModuleList, scale):
                 state = convolution(state)  # (B, C, positions)
                 found.append(state)
         return torch.cat(found, dim=2).permute(2, 0, 1).index_select(0, self.order)
