@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rgnet import attention
+from rgnet.cli import PACKAGE
 from rgnet.config import Config, ModelConfig, SearchConfig
 from rgnet.cost import released_flops
 from rgnet.inference import LongVideoSearch, PreparedVideo
@@ -158,3 +159,9 @@ def test_the_published_sizes_have_the_published_number_of_weights(name, paramete
     # what the released model holds beside and never uses: text positions, a saliency head, the last refinement
     unused = config.data.max_tokens * d + 2 * d + (d + 1) + (2 * d * (d + 1) + 2 * (d + 1))
     assert sum(parameter.numel() for parameter in model.parameters()) + unused == parameters
+
+
+def test_long_shapes_are_what_is_taken_without_a_configuration():
+    found = parse(make_parser("x", ""), Config, [], package="rgnet", base=None, default="shapes-long").config
+    assert found.name == "shapes-long"
+    assert PACKAGE.default == "shapes-long"
