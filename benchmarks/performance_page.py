@@ -16,7 +16,7 @@ from pages import ABSENT, RESULTS, ROOT, page, table
 from vmr_common.files import write_text
 
 COMMAND = "uv run python benchmarks/performance_page.py"
-NOT_OURS = ("parity",)  # on the results page
+NOT_OURS = ("parity", "leorn-ablation")  # these belong to other pages
 ABOUT = """Operations are counts and asserted by tests (`tests/<package>/test_cost.py`); seconds are measured by
 `benchmarks/` on the machine that the heading of a table names, and never asserted. What was not measured is absent."""
 FLOPS = """GFLOP, two per multiplication and addition, of matrix products, convolutions, attention and recurrent
@@ -26,7 +26,7 @@ of what it runs; the numbers that come out are the same ([results.md](results.md
 PLOTS = {  # of docs/images/: what they show
     "rgn": "RGN: operations beside the authors', and milliseconds per query",
     "cfmr": "CFMR: operations beside the authors'",
-    "cdn": "CDN: operations beside the authors'",
+    "cdn": "CDN: operations beside the authors', and memory kept for the backward pass",
     "leorn": "LEORN: operations beside the authors', and milliseconds to load objects",
     "rgnet": "RGNet: operations beside the authors', and seconds per query over long videos",
 }
@@ -75,6 +75,18 @@ SECTIONS = (
         "cdn_memory.py",
     ),
     Section("leorn", "LEORN: a training step and inference", "", "leorn_speed.py"),
+    Section(
+        "leorn-memory-kept",
+        "LEORN: what a training step keeps for the backward pass",
+        "One query and its video at the sizes of the papers, with and without computing again.",
+        "leorn_memory.py",
+    ),
+    Section(
+        "leorn-memory-step",
+        "LEORN: memory of a training step",
+        "A real step in a process of its own; peak over what Python and torch take.",
+        "leorn_memory.py --step",
+    ),
     Section(
         "object-loading",
         "LEORN: loading objects",

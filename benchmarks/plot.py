@@ -100,6 +100,18 @@ def object_seconds(axes: Axes) -> None:
     bars(axes, labels, values, f"loading objects ({table[0]['machine']})", "milliseconds per query")
 
 
+def map_memory(axes: Axes) -> None:
+    """What autograd keeps of a training step of CDN."""
+    table = rows("cdn-memory")
+    bars(
+        axes,
+        [row["form"] for row in table],
+        [float(row["kept_mb"]) for row in table],
+        f"a training step at the size of TACoS ({table[0]['machine']})",
+        "MB kept for the backward pass, batch of 1",
+    )
+
+
 def rgnet_seconds(axes: Axes) -> None:
     """Seconds per query over long videos, with the plain form where it was run."""
     table = rows("rgnet")
@@ -136,7 +148,7 @@ PLOTS: dict[str, Callable[[], Figure | None]] = {
     "cfmr-corpus": cfmr_corpus,
     "rgn": lambda: of_package("rgn", "rgn", rgn_seconds),
     "cfmr": lambda: of_package("cfmr"),
-    "cdn": lambda: of_package("cdn"),
+    "cdn": lambda: of_package("cdn", "cdn-memory", map_memory),
     "leorn": lambda: of_package("leorn", "object-loading", object_seconds),
     "rgnet": lambda: of_package("rgnet", "rgnet", rgnet_seconds),
 }
