@@ -47,7 +47,7 @@ class Inputs(KeptFeatures):
         """
         found = open_query_features(self._queries, self._root, [query.text for query in queries])
         if self._queries.path is not None:
-            require_queries(found, {"the request": queries})
+            require_queries(found, {"this split or request": queries})
         return found
 
 
