@@ -1,5 +1,6 @@
 """The search of long videos against its plain form, and what it must not depend on."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -170,3 +171,25 @@ def test_the_kept_state_is_bounded_by_the_best_windows_not_by_the_video(monkeypa
     search.search([(search.prepare(features, features), query)])
     assert len(kept) > 100
     assert max(kept) == 3
+
+
+MEMORY = """
+import resource, numpy as np, torch
+from rgnet.config import ModelConfig, SearchConfig
+from rgnet.inference import LongVideoSearch, TextVectors
+from rgnet.model import RGNet
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+model = RGNet(ModelConfig(position_temperature=100.0), frame_dim=512, token_dim=512).eval()
+features = torch.from_numpy(np.random.default_rng(0).normal(size=(36_000, 512)).astype(np.float32))
+search = LongVideoSearch(model, SearchConfig(windows=30), window=900, seconds_per_row=0.2)
+before = peak()
+found = search.search([(search.prepare(features, features), TextVectors(torch.ones(25, 512), torch.ones(512)))])
+assert len(found[0].order) == 81
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_two_hours_at_full_size_take_less_than_two_gigabytes_above_the_features():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2.0
