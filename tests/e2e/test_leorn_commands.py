@@ -31,7 +31,14 @@ model: {hidden: 16, text_layers: 1, blocks: 2, feed_forward: 16, clips: 8, scale
 optim: {lr: 0.001}
 train: {epochs: 1, global_batch: 8, device: cpu}
 """
-TWO_STREAMS = ["--data.features.path", "shapes/features.h5", "--data.features.dim", "16"]
+TWO_STREAMS = [
+    "--data.features.path",
+    "shapes/features.h5",
+    "--data.features.dim",
+    "16",
+    "--data.standardise",
+    "true",
+]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,7 @@ def test_predict_answers_and_explains_with_the_frames_of_the_video(asked, data, 
     assert not (tmp_path / "no.png").exists()
 
 
-def test_the_second_stage_begins_with_the_objects_of_the_first(arguments, run, capsys, caplog):
+def test_the_second_stage_begins_with_the_objects_of_the_first(arguments, run, tmp_path, capsys, caplog):
     second = [*arguments, *TWO_STREAMS, "--name", "two-streams", "--init.objects", str(run)]
     frozen = json.dumps({"objects.": 0.0})
     with caplog.at_level("INFO"):
@@ -118,6 +125,9 @@ def test_the_second_stage_begins_with_the_objects_of_the_first(arguments, run, c
             assert torch.equal(one[name], two[name]), name
     assert not torch.equal(one["text.sentence.weight"], two["text.sentence.weight"])
     assert two["clips.clip_projection.weight"].shape == (16, 16)
+    again = ["--checkpoint", str(run.parent / "two-streams"), "--data-root", arguments[3]]
+    assert cli.evaluate([*again, "--out", str(tmp_path / "mine.jsonl")]) == 0
+    assert (tmp_path / "mine.jsonl").read_text() == (run.parent / "two-streams/predictions.jsonl").read_text()
     capsys.readouterr()
     assert cli.train([*second, "--overwrite", "--model.blocks", "1"]) == 2
     assert "do not fit" in capsys.readouterr().err

@@ -78,6 +78,17 @@ def test_clip_features_are_unit_rows_pooled_to_the_same_frames(root):
     np.testing.assert_allclose(sources["a"].clips, pool(unit_rows(rows), 8), rtol=1e-6)
 
 
+def test_clip_features_are_standardised_on_request_with_what_training_measured(root):
+    config = config_of(clips=True, standardise=True)
+    sources, queries = Sources.open(config, root), [query(0, "a")]
+    learned = MapInputs.learn("LEORN", queries, root / "glove.txt", config.words_of, features=sources.clips)
+    clips = make_examples(config, learned, sources, queries).batch([0], 1).features.clips
+    np.testing.assert_allclose(clips.mean(dim=(0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(clips.std(dim=(0, 1), correction=0), 1, atol=1e-4)
+    with pytest.raises(UserError, match=r"data\.standardise"):
+        config_of(standardise=True)
+
+
 def test_a_video_must_be_in_both_files(root):
     alone, both = (Sources.open(config_of(clips=clips), root).store for clips in (False, True))
     require_videos(alone, {"train": [query(0, "a"), query(1, "b")]})

@@ -19,7 +19,7 @@ from leorn.official import from_official
 from leorn.task import LEORNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
 from vmr_common.records import Query
 from vmr_common.text import WordVectors
 from vmr_common.training import Checkpoint, load_weights
@@ -33,7 +33,13 @@ def create(config: Config, queries: Sequence[Query], sources: Sources, data_root
         UserError: if the word vectors cannot be read or know no word of the queries, a query has no moment, or
             the weights to begin with do not fit.
     """
-    learned = MapInputs.learn("LEORN", queries, data_root / config.data.word_vectors, config.words_of)
+    learned = MapInputs.learn(
+        "LEORN",
+        queries,
+        data_root / config.data.word_vectors,
+        config.words_of,
+        features=sources.clips if config.data.standardise else None,
+    )
     task = _task(config, learned)
     take_over(task.model, config.init)
     return task
@@ -51,7 +57,7 @@ def _task(config: Config, learned: MapInputs) -> LEORNTask:
 
 def restore(config: Config, checkpoint: Checkpoint) -> LEORNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    return _task(config, MapInputs.restore(checkpoint, standardised=False))
+    return _task(config, MapInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
 def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
@@ -85,6 +91,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     Raises:
         UserError: if the weights do not fit the configuration.
     """
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     first = renamed.get("text.gru.weight_ih_l0")
     if first is None:

@@ -102,6 +102,10 @@ class DataConfig:
     """Object features of the videos."""
     features: FeaturesConfig | None = None
     """Clip features of the videos, which make it the two-stream model (`fusion`); null: objects alone."""
+    standardise: bool = False
+    """Whether every column of the clip features is, behind norm and pooling, shifted and scaled to mean 0 and deviation
+    1 over the training videos (helps with features whose rows are nearly alike); the constants are kept in the
+    checkpoint."""
     frames: int = 256
     """Frames F to which objects are sampled and clip features pooled."""
     cache_gb: float = 2.0
@@ -117,6 +121,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.frames >= 1, "data.frames", self.frames, "at least 1")
         require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 or more")
+        if self.standardise:
+            require(self.features is not None, "data.standardise", True, "false without data.features")
 
 
 @dataclass(frozen=True, kw_only=True)

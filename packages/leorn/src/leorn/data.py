@@ -18,7 +18,7 @@ from leorn.config import Config
 from leorn.model import Videos
 from leorn.objects import Objects
 from vmr_common.experiment import open_features, open_objects
-from vmr_common.features import FeatureStore, PooledFeatures
+from vmr_common.features import FeaturesByVideo, FeatureStore, PooledFeatures
 from vmr_common.objects import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
 from vmr_common.records import Query
 from vmr_common.text import WordLookup
@@ -108,6 +108,22 @@ class Sources:
         """What the network reads of one video."""
         return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])
 
+    def scaled(self, learned: MapInputs) -> Scaled:
+        """The same with the clip features as the model reads them."""
+        return Scaled(self.objects, None if self.clips is None else learned.apply_scale(self.clips))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Objects, and clip features that are standardised where training measured their columns."""
+
+    objects: PreparedObjects
+    clips: FeaturesByVideo | None
+
+    def __getitem__(self, video: str) -> VideoArrays:
+        """What the network reads of one video."""
+        return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])
+
 
 def stack(videos: Sequence[VideoArrays]) -> Videos:
     """The arrays of V videos as tensors."""
@@ -129,7 +145,7 @@ def make_examples(
     """Queries as batches; the vectors of words that training did not meet are read now."""
     return QueryExamples(
         queries,
-        sources,
+        sources.scaled(learned),
         WordLookup(learned.words, sources.word_vectors),
         config.words_of,
         clips=config.model.clips,

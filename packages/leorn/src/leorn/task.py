@@ -29,7 +29,7 @@ class LEORNTask:
         model: The network.
         loss: The objective.
         decode: From a score map to moments.
-        learned: Words.
+        learned: Words, and the scale of the clip features.
     """
 
     def __init__(self, model: LEORN, loss: LossConfig, decode: DecodeConfig, learned: MapInputs) -> None:
@@ -90,5 +90,5 @@ class LEORNTask:
         return self.learned.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The word vectors."""
+        """The word vectors and, where clip features are standardised, their constants."""
         return self.learned.state_tensors()
