@@ -16,6 +16,7 @@ from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by
+NAMED = 4  # settings that tell rows apart are named up to this number
 SECTIONS = ("shapes", "clip", "long")
 SEEDLESS = (  # what may differ between the runs of one row
     ("name",),
@@ -169,7 +170,8 @@ def differences(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         mine, other = row.first.settings, first.setdefault(row.first.package, row).first.settings
         changed = [key for key in sorted({*mine, *other}) if mine.get(key) != other.get(key)]
-        notes.append(", ".join(f"`{key} {mine.get(key)}`" for key in changed))
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        notes.append(", ".join(f"`{key} {mine.get(key)}`" for key in changed[:NAMED]) + more)
     return notes
 
 

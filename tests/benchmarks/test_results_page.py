@@ -163,6 +163,14 @@ def test_rows_of_one_package_name_what_tells_them_apart(make, write):
     assert cells(page, "`rgn`, `optim.lr 0.2`, `train.epochs 30` (1 seed)")[1] == "60.00"
 
 
+def test_a_row_that_differs_in_many_settings_names_the_first_of_them(make, write):
+    values = {"candidates": 1, "gamma": 0.25, "heads": 2, "hidden": 16, "sigma": 5.0}
+    other = make("other", [0.6] * 7, settings={f"model.{name}": value for name, value in values.items()})
+    page, _ = write("--clip", make("one", [0.5] * 7), other)
+    named = "`model.candidates 1`, `model.gamma 0.25`, `model.heads 2`, `model.hidden 16` and 1 more"
+    assert cells(page, f"`rgn`, {named} (1 seed)")[1] == "60.00"
+
+
 def test_each_test_split_has_a_table_of_its_own(make, write):
     shapes = make("shapes", [0.5] * 7)
     long = make("long", [0.3] * 7, package="rgnet", split="shapes-long/test", queries=633, chance=[0.01] * 7)
