@@ -11,7 +11,7 @@ import results_page
 import yaml
 from results_page import METRICS, main
 
-from vmr_common.cli.config import make_parser, parse, to_dict
+from vmr_common.cli.config import make_parser, parse, to_yaml
 
 CHANCE = [0.22, 0.07, 0.01, 0.16, 0.67, 0.31, 0.08]
 BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]
@@ -23,12 +23,12 @@ def no_parity(tmp_path, monkeypatch):
     monkeypatch.setattr(results_page, "RESULTS", tmp_path)
 
 
-def default_config(package):
+@functools.cache
+def default_text(package):
     described = importlib.import_module(f"{package}.cli").PACKAGE
     parser = make_parser("x", "")
-    return to_dict(
-        parse(parser, described.schema, [], package=package, base=None, default=described.default).config
-    )
+    parsed = parse(parser, described.schema, [], package=package, base=None, default=described.default)
+    return to_yaml(parsed.config)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def make(tmp_path):
     ):
         folder = tmp_path / "runs" / package / name
         folder.mkdir(parents=True)
-        config = default_config(package) | {"name": name, "quirks": quirks}
+        config = yaml.safe_load(default_text(package)) | {"name": name, "quirks": quirks}
         for key, value in {"train.seed": seed, **settings}.items():
             *parts, last = key.split(".")
             inner = functools.reduce(lambda values, part: values[part], parts, config)
