@@ -20,6 +20,7 @@ from rgnet import ranking
 from rgnet.config import SearchConfig
 from rgnet.encoder import Encoded, Texts, Windows
 from rgnet.matching import matching_scores, top_sum, unit_frames
+from rgnet.mates import Mates
 from rgnet.model import RGNet, Tokens
 from rgnet.windows import video_windows
 
@@ -112,21 +113,6 @@ class _Kept:
     lowered: Tensor
 
 
-@dataclass(frozen=True)
-class _Mates:
-    """All pairs of a batch in the released order, for the padding that a pair reads of another one.
-
-    Attributes:
-        frames: ``(N,)`` frames of each pair's window.
-        words: ``(N,)`` words of each pair's text.
-        first: Number of the first pair of each query.
-    """
-
-    frames: Tensor
-    words: Tensor
-    first: list[int]
-
-
 class LongVideoSearch:
     """Searches prepared videos with a model in evaluation mode; make a new one when the weights change.
 
@@ -175,7 +161,7 @@ class LongVideoSearch:
 
         With the released mask a result depends on all requests and their order, else on its own request alone.
         """
-        mates = self._mates(requests) if self.model.released_mask else None
+        mates = self._mates(requests)
         found: dict[int, Found] = {}
         for numbers in self._groups(requests):
             video = requests[numbers[0]][0]
@@ -184,6 +170,13 @@ class LongVideoSearch:
             results = self._search_video(video, texts, mates, first)
             found |= dict(zip(numbers, results, strict=True))
         return [found[number] for number in range(len(requests))]
+
+    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Mates | None:
+        if not self.model.released_mask:
+            return None
+        windows = [video.windows for video, _ in requests]
+        words = [len(text.tokens) for _, text in requests]
+        return Mates(windows, words, self.model.config.heads, self.device)
 
     def _groups(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Iterator[list[int]]:
         """Queries that are handled together: of one video, and few enough."""
@@ -198,7 +191,7 @@ class LongVideoSearch:
                 yield numbers[start : start + size]
 
     def _search_video(
-        self, video: PreparedVideo, texts: Sequence[TextVectors], mates: _Mates | None, first: int | None
+        self, video: PreparedVideo, texts: Sequence[TextVectors], mates: Mates | None, first: int | None
     ) -> list[Found]:
         looked_at, rest = self._choose(video, texts)
         tokens = stack_tokens([text.tokens for text in texts])
@@ -207,7 +200,7 @@ class LongVideoSearch:
         logits = np.full((len(texts), len(video.windows)), np.nan)
         at_once = max(1, self.config.pairs_at_once // len(texts))
         for numbers in by_length(video.windows, looked_at, at_once):
-            words = None if mates is None or first is None else self._words(video, mates, first, numbers)
+            words = None if mates is None or first is None else mates.words_of(first, numbers, video.windows)
             encoded = self.encode(video, read, numbers, words)
             tokens_of = self.model.encoder.summarise(encoded)  # (G * M, D)
             scores = self.model.retrieval_head(tokens_of)[:, 0].float().view(len(texts), -1).cpu().double()
@@ -369,29 +362,6 @@ class LongVideoSearch:
         )
         row_windows = np.repeat(best, candidates.shape[1])
         return Found(order, retrieval, rows, row_windows, matched=video.unit is not None)
-
-    # --- the released mask ---------------------------------------------------------------------------------
-
-    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> _Mates:
-        counts = [len(video.windows) for video, _ in requests]
-        frames = np.concatenate([video.windows[:, 1] for video, _ in requests])
-        words = np.repeat([len(text.tokens) for _, text in requests], counts)
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        return _Mates(
-            torch.from_numpy(frames).to(self.device), torch.from_numpy(words).to(self.device), first.tolist()
-        )
-
-    def _words(self, video: PreparedVideo, mates: _Mates, first: int, numbers: Integers) -> Tensor:
-        """`released_words` for some windows of one query of a batch, ``(1, M, V, H, T)``."""
-        heads = self.model.config.heads
-        pair = first + torch.from_numpy(numbers).to(self.device)
-        head = torch.arange(heads, device=self.device)
-        mate = (pair[:, None] * heads + head) % len(mates.frames)  # (M, H)
-        frame = torch.arange(int(video.windows[numbers[0], 1]), device=self.device)
-        word = torch.arange(int(mates.words[first]), device=self.device)
-        padded_frame = frame[:, None] >= mates.frames[mate][:, None]  # (M, V, H)
-        padded_word = word >= mates.words[mate][..., None]  # (M, H, T)
-        return ~(padded_frame[..., None] & padded_word[:, None])[None]
 
 
 def stack_tokens(tokens: Sequence[Tensor]) -> Tokens:
