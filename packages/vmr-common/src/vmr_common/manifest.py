@@ -38,10 +38,9 @@ class Facts:
         Raises:
             UserError: naming the field, what the file says and what the configuration expects.
         """
-        if not isinstance(expected, type(self)):
-            expected = self.from_mapping(expected, "expected manifest")
+        facts = expected if isinstance(expected, Facts) else self.from_mapping(expected, "expected manifest")
         for field in dataclasses.fields(self):
-            found, wanted = getattr(self, field.name), getattr(expected, field.name)
+            found, wanted = getattr(self, field.name), getattr(facts, field.name)
             if found is not None and wanted is not None and found != wanted:
                 raise UserError(
                     f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"

@@ -88,7 +88,7 @@ def _draw(canvas: Frames, side: int, pad: int, thing: Thing, path: Track) -> Non
     """Blends one thing into the canvas ``(F * side * side, 3)``."""
     reach = math.ceil(thing.radius * CORNER * float(path.scale.max())) + 1
     shown = np.nonzero(path.visible)[0]
-    path = Track(*(v[shown] for v in (path.x, path.y, path.scale, path.angle, path.visible)))
+    path = Track(path.x[shown], path.y[shown], path.scale[shown], path.angle[shown], path.visible[shown])
     left = np.floor(path.x).astype(np.int64) - reach
     top = np.floor(path.y).astype(np.int64) - reach
     offsets = np.arange(2 * reach + 2)
