@@ -107,6 +107,11 @@ def _counts(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
     return np.bincount(_bins(values, edges), minlength=len(edges) - 1).astype(np.int64)
 
 
+def _short(share: float) -> str:
+    """A share in percent, of two digits below 10 % so that the labels of narrow bins do not touch."""
+    return f"{share * 100:.{2 if share < 0.1 else 3}g}"
+
+
 def _breakdown(values: FloatArray, edges: FloatArray, ious: FloatArray, bias: FloatArray | None) -> Breakdown:
     bins, counts = _bins(values, edges), _counts(values, edges)
 
@@ -115,7 +120,7 @@ def _breakdown(values: FloatArray, edges: FloatArray, ious: FloatArray, bias: Fl
         return np.where(counts > 0, found / np.maximum(counts, 1), math.nan)
 
     return Breakdown(
-        labels=[f"{low * 100:.3g}{DASH}{high * 100:.3g} %" for low, high in itertools.pairwise(edges)],
+        labels=[f"{_short(low)}{DASH}{_short(high)} %" for low, high in itertools.pairwise(edges)],
         counts=counts,
         model={threshold: recall(ious >= threshold) for threshold in THRESHOLDS},
         bias=None if bias is None else {threshold: recall(bias >= threshold) for threshold in THRESHOLDS},
