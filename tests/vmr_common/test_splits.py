@@ -83,7 +83,9 @@ def test_a_registered_split_has_the_published_counts_and_irregularities(shared_d
 
 
 def test_every_available_split_is_in_the_table_above(shared_data):
-    absent = {name for name in ENTRIES if name not in PUBLISHED and not name.startswith(("shapes/", "shapes-long/"))}
+    absent = {
+        name for name in ENTRIES if name not in PUBLISHED and not name.startswith(("shapes/", "shapes-long/"))
+    }
     for name in absent:
         with pytest.raises(
             UserError, match=rf"no such file \(nor with \.gz\), needed for split {re.escape(name)}: "
@@ -150,8 +152,14 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_it_is(tmp_path):
 
 
 def test_an_unknown_split_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"split 'charades' is unknown, expected one of charades-sta/train"):
+    with pytest.raises(
+        UserError, match=r"split 'charades' is unknown, expected one of charades-sta/\{train,test\}, "
+    ):
         load_split("charades", "data")
+    with pytest.raises(
+        UserError, match=r"'mad/dev' is unknown, expected one of mad/train, mad/val, mad/test$"
+    ):
+        load_split("mad/dev", "data")
 
 
 def test_a_custom_split_restricts_without_renaming(root):

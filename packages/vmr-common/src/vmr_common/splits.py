@@ -123,6 +123,18 @@ def load(config: SplitConfig, data_root: str | Path) -> Split:
     )
 
 
+def _like(name: str) -> str:
+    """The names of the same data set, or of all in short, one word each: ``shapes/{train,val,test}``."""
+    parts: dict[str, list[str]] = {}
+    for known in ENTRIES:
+        data_set, _, part = known.rpartition("/")
+        parts.setdefault(data_set, []).append(part)
+    same = name.rpartition("/")[0]
+    if same in parts:
+        return ", ".join(f"{same}/{part}" for part in parts[same])
+    return ", ".join(f"{data_set}/{{{','.join(names)}}}" for data_set, names in parts.items())
+
+
 def load_split(name: str, data_root: str | Path) -> Split:
     """Loads a registered split from its files under `data_root` (see `registry`).
 
@@ -134,7 +146,7 @@ def load_split(name: str, data_root: str | Path) -> Split:
     """
     entry = ENTRIES.get(name)
     if entry is None:
-        raise UserError(f"split {name!r} is unknown, expected one of {', '.join(ENTRIES)}")
+        raise UserError(f"split {name!r} is unknown, expected one of {_like(name)}")
     root = Path(data_root)
     embedded = name.partition("/")[0]
     if embedded in (SHAPES, SHAPES_LONG):
