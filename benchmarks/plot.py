@@ -37,7 +37,8 @@ def cfmr_corpus() -> Figure | None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     lines = sorted({(row["dtype"], row["batch"], row["threads"]) for row in table})
-    for number, (dtype, batch, threads) in enumerate(lines):
+    kinds = sorted({(batch, threads) for _, batch, threads in lines})
+    for dtype, batch, threads in lines:
         mine = [
             row for row in table if (row["dtype"], row["batch"], row["threads"]) == (dtype, batch, threads)
         ]
@@ -47,7 +48,7 @@ def cfmr_corpus() -> Figure | None:
             [1e3 * float(row["s_per_query"]) for row in mine],
             marker="o" if batch == "1" else "s",
             linestyle="-" if dtype == "float16" else "--",
-            color=COLOURS[number % len(COLOURS)],
+            color=COLOURS[kinds.index((batch, threads)) % len(COLOURS)],
             label=f"{dtype}, {batch} at once, {threads} thread{'s' * (threads != '1')}",
         )
     axes.set(xscale="log", yscale="log", xlabel="videos in the index", ylabel="milliseconds per query")
