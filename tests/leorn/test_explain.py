@@ -1,5 +1,6 @@
 """What is drawn of the attention over objects."""
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -21,7 +22,7 @@ def view(*, pixels: bool = False) -> View:
     boxes = np.zeros((8, 2, 4), np.float32)
     boxes[:, 0], boxes[:, 1] = (0.0, 0.0, 0.25, 0.25), (0.5, 0.5, 1.0, 1.0)
     scale = 20 if pixels else 1
-    return View(weights, 1 - weights.sum(axis=1), boxes * scale, 8.0, pixels)
+    return View(weights, 1 - weights.sum(axis=1), boxes * scale, np.arange(8) + 0.5, pixels)
 
 
 def rgb(png: bytes) -> np.ndarray:
@@ -61,6 +62,15 @@ def test_the_report_draws_on_the_film_strip_of_a_query():
     assert len(drawn) == len(plain) == len(seen)
     assert seen == sorted(seen)
     assert not set(drawn) & set(plain)
+
+
+def test_a_frame_is_drawn_at_the_time_its_objects_were_seen():
+    late = dataclasses.replace(view(), times=np.arange(8) + 0.8)
+    pictures = np.repeat(np.arange(16, dtype=np.uint8) * 10, 20 * 20 * 3).reshape(16, 20, 20, 3)
+    png, _ = moment_picture(late, np.array([5.5, 6.0]), pictures, TIMES)
+    picture = rgb(png)
+    assert (picture[-10, 10] == 110).all()  # the picture of 5.75 s, not that of 5.25 s
+    assert late.at(np.array([5.2, 5.4])).tolist() == [4, 5]
 
 
 def test_a_moment_shorter_than_a_frame_shows_the_frame_it_lies_in():

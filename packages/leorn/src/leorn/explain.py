@@ -23,6 +23,7 @@ from leorn.task import LEORNTask
 from vmr_common.errors import UserError
 from vmr_common.experiment import SHAPES_OBJECTS
 from vmr_common.files import atomic_path
+from vmr_common.objects import sampled_frames
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Draw
 from vmr_common.report.boxes import box_strip, draw_boxes
@@ -43,20 +44,20 @@ class View:
         weights: ``(F, O)`` weight of each object of a frame.
         sentinel: ``(F,)`` weight of what is no object; zeros where the model has no sentinel.
         boxes: ``(F, O, 4)`` x1 y1 x2 y2 as stored.
-        duration: Of the video, seconds.
+        times: ``(F,)`` when the stored frames were seen that the model's frames were taken from, seconds.
         pixels: Whether the boxes are in pixels, not in fractions of the frame.
     """
 
     weights: NDArray[np.float32]
     sentinel: NDArray[np.float32]
     boxes: NDArray[np.float32]
-    duration: float
+    times: NDArray[np.float64]
     pixels: bool = False
 
     def at(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The model's frame at each time, seconds."""
-        count = len(self.weights)
-        return np.clip(np.asarray(times) / self.duration * count, 0, count - 1).astype(np.int64)
+        """The model's frame nearest to each time, seconds."""
+        rows: NDArray[np.int64] = np.abs(self.times - np.asarray(times)[:, None]).argmin(axis=1)
+        return rows
 
     def boxes_at(self, rows: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float32]:
         """The boxes of some of the model's frames as fractions of the pictures that show them."""
@@ -81,7 +82,9 @@ def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Q
             boxes = sources.objects[query.video].boxes
             first = weights.shape[1] - boxes.shape[1]  # 1 with a sentinel in front
             sentinel = weights[:, :first].sum(axis=1)
-            found[query.id] = View(weights[:, first:], sentinel, boxes, query.duration, pixels)
+            stored = sources.objects.store.length(query.video)
+            times = (sampled_frames(stored, len(weights)) + 0.5) / stored * query.duration
+            found[query.id] = View(weights[:, first:], sentinel, boxes, times, pixels)
     return found
 
 
@@ -113,14 +116,12 @@ def moment_picture(
         pictures: ``(n, H, W, 3)`` frames of the video.
         times: ``(n,)`` their times, seconds.
     """
-    count = len(view.weights)
-    centres = (np.arange(count) + 0.5) / count * view.duration
-    inside = np.flatnonzero((centres >= moment[0]) & (centres <= moment[1]))
+    inside = np.flatnonzero((view.times >= moment[0]) & (view.times <= moment[1]))
     if not len(inside):  # shorter than a frame of the model
         inside = view.at(np.array([moment.mean()]))
     best = np.argsort(-view.weights[inside].max(axis=1, initial=0.0), kind="stable")[:FRAMES]
     rows = inside[np.sort(best)]
-    shown = pictures[np.abs(times[None] - centres[rows, None]).argmin(axis=1)]
+    shown = pictures[np.abs(times[None] - view.times[rows, None]).argmin(axis=1)]
     weights = view.weights[rows]
     strength = weights / max(float(weights.max(initial=0.0)), 1e-12)
     objects, sentinel = view.weights[inside].sum(axis=1).mean(), view.sentinel[inside].mean()
