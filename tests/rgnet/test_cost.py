@@ -136,7 +136,14 @@ def test_following_queries_do_not_pay_for_the_video():
 
 def test_every_shipped_configuration_is_understood():
     names = sorted(bundled_configs("rgnet"))
-    assert names == ["charades-long", "ego4d-nlq", "ego4d-nlq-finetune", "ego4d-nlq-pretrain", "mad", "shapes-long"]
+    assert names == [
+        "charades-long",
+        "ego4d-nlq",
+        "ego4d-nlq-finetune",
+        "ego4d-nlq-pretrain",
+        "mad",
+        "shapes-long",
+    ]
     for name in names:
         config = parse(make_parser("x", ""), Config, ["--cfg", name], package="rgnet", base=None).config
         assert config.name == name
