@@ -5,6 +5,7 @@ A package describes itself with a `ModelPackage`; everything that does not depen
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -114,9 +115,10 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         run.write_config(to_yaml(config))
         best = load_checkpoint(result.best_checkpoint, package=package.name)
         load_weights(task.model, best.weights, best.path)
-        with count_flops() as counted:
+        # what runs in compiled graphs cannot be counted
+        with contextlib.nullcontext() if config.train.compile else count_flops() as counted:
             results = _evaluate(package, config, task, reported, splits.test, splits.train.queries)
-        flops = counted()
+        flops = None if counted is None else counted()
         remarks = _remarks(package, config, task, splits.test)
         if distributed.rank() == 0:
             facts = RunFacts(
@@ -125,7 +127,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
                 checkpoint=best,
                 seconds=result.seconds,
                 parameters=sum(parameter.numel() for parameter in task.model.parameters()),
-                flops=None if config.train.compile else flops,  # compiled graphs are not counted
+                flops=flops,
             )
             curves = (
                 None if package.curves is None else functools.partial(package.curves, config, task, inputs)

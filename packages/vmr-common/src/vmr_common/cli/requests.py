@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import SplitsConfig, VideoStore, load_splits, require_videos
+from vmr_common.experiment import Splits, SplitsConfig, VideoStore, load_splits, require_videos
 from vmr_common.records import Query
 from vmr_common.splits import Split, SplitConfig, custom_split, load, load_split
 
@@ -41,9 +41,10 @@ def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[
     """
     if options.annotations is not None:
         return custom_split(options.annotations), load(config.data.splits.train, root).queries
-    return named_split(options.split, config.data.splits, root), load_splits(
-        config.data.splits, root
-    ).train.queries
+    if options.split in PARTS:
+        splits = load_splits(config.data.splits, root)
+        return _part(splits, options.split), splits.train.queries
+    return load_split(options.split, root), load(config.data.splits.train, root).queries
 
 
 def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
@@ -52,9 +53,11 @@ def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
     Raises:
         UserError: if the split does not exist or cannot be read.
     """
-    if name not in PARTS:
-        return load_split(name, root)
-    found: Split | None = getattr(load_splits(config, root), name)
+    return _part(load_splits(config, root), name) if name in PARTS else load_split(name, root)
+
+
+def _part(splits: Splits, name: str) -> Split:
+    found: Split | None = getattr(splits, name)
     if found is None:
         raise UserError("--split validation: this configuration holds no validation videos out")
     return found
