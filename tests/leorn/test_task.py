@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from leorn import task as task_module
 from leorn.config import LossConfig, ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN
@@ -109,16 +108,6 @@ def test_each_video_is_encoded_once(monkeypatch):
     for start in range(0, 9, 2):
         logits(task, examples, list(range(start, min(start + 2, 9))))
     assert sum(seen) == 4
-
-
-def test_old_videos_make_room_for_new_ones(monkeypatch):
-    examples, task = make_examples(), make_task()
-    wanted = logits(task, examples, list(range(9)))
-    size = next(iter(task._encoded.values())).nbytes
-    monkeypatch.setattr(task_module, "KEPT_BYTES", 2 * size)
-    task = make_task()
-    torch.testing.assert_close(logits(task, examples, list(range(9))), wanted)
-    assert list(task._encoded) == ["v2", "v3"]
 
 
 @pytest.mark.parametrize("change", ["train", "load"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from cdn.config import Config
@@ -17,7 +16,7 @@ from cdn.official import from_official
 from cdn.task import CDNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError
 from vmr_common.records import Query
 from vmr_common.text import WordVectors
 from vmr_common.training import Checkpoint, load_weights
@@ -55,17 +54,12 @@ def examples(config: Config, task: CDNTask, sources: Sources, queries: Sequence[
     return make_examples(config, task.learned, sources, queries)
 
 
-def import_options(parser: ArgumentParser) -> None:
-    """None: released weights hold all that is needed but the word vectors."""
-
-
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNTask:
     """A task with the authors' weights under our names; words are looked up in the vector file when needed.
 
     Raises:
         UserError: if the weights do not fit the configuration.
     """
-    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     first = renamed.get("text.lstm.weight_ih_l0")
     if first is None:
@@ -85,7 +79,6 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
-    import_options=import_options,
 )
 
 train = PACKAGE.command(model.train)

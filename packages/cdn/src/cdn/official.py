@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vmr_common.errors import UserError
 from vmr_common.nn.map_convolution import kernel_rows
-from vmr_common.training.official import ReleasedNames
+from vmr_common.training.official import ReleasedNames, unwrapped
 
 _RENAMES = (
     (r"^textual_encoding\.textual_encoder\.", "text.lstm."),
@@ -52,10 +52,10 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ordered by place here, ``(k * k, in, out)``.
 
     Raises:
-        UserError: if a name is not one of the released model (a ``module.`` prefix is accepted), or a kernel
-            bank has a shape that does not fit its biases.
+        UserError: if a name is not one of the released model, or a kernel bank has a shape that does not fit
+            its biases.
     """
-    plain = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    plain = {unwrapped(name): tensor for name, tensor in weights.items()}
     converted: dict[str, Tensor] = {}
     for name, tensor in plain.items():
         ours = _NAMES.ours(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -11,11 +13,9 @@ from cdn.data import Batch
 from cdn.model import CDN
 from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
 from vmr_common.records import Prediction
+from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.map_supervised import MapInputs
 from vmr_common.training.task import Progress
-
-KEPT_BYTES = 2 << 30
-"""Encoded videos are kept up to this size: those of the published test splits fit."""
 
 
 class CDNTask:
@@ -41,9 +41,8 @@ class CDNTask:
         self.model = model
         self.learned = learned
         self._loss, self._decode, self._over_steps = loss, decode, over_steps
-        self._encoded: dict[str, Tensor] = {}
+        self._encoded: EncodedVideos[Tensor] = EncodedVideos(model)
         self._windows = cell_windows(model.map.cells.cpu().numpy())
-        model.register_load_state_dict_post_hook(lambda *_: self._encoded.clear())
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
@@ -64,7 +63,7 @@ class CDNTask:
     def predict(self, batch: Batch) -> list[Prediction]:
         """The best moments per query after suppression, seconds; the score is a probability.
 
-        Each video is encoded once, until a training step is taken or other weights are loaded.
+        Each video is encoded once, see `EncodedVideos`.
         """
         proposals = self.encode_videos(batch.videos, batch.features).index_select(1, batch.video_of)
         scores = self.model.score(proposals, batch.words).float().sigmoid().T  # (B, P)
@@ -73,16 +72,12 @@ class CDNTask:
 
     def encode_videos(self, videos: tuple[str, ...], features: Tensor) -> Tensor:
         """Projected proposals ``(P, V, H)`` of videos by id; only those not met before are encoded."""
-        new = [row for row, video in enumerate(videos) if video not in self._encoded]
-        if new:
+
+        def encode(new: list[int]) -> Iterable[Tensor]:
             found = self.model.encode_videos(features[torch.tensor(new, device=features.device)])
-            encoded = found.proposals.detach().unbind(1)
-            self._encoded |= dict(zip((videos[row] for row in new), encoded, strict=True))
-        result = torch.stack([self._encoded[video] for video in videos], dim=1)
-        most = max(KEPT_BYTES // (result[:, 0].numel() * result.element_size()), 1)
-        for video in list(self._encoded)[:-most]:  # the first ones encoded
-            del self._encoded[video]
-        return result
+            return found.proposals.detach().unbind(1)
+
+        return torch.stack(self._encoded.of(videos, encode), dim=1)
 
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""

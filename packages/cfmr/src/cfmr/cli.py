@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from cfmr.config import Config
@@ -15,8 +14,8 @@ from cfmr.model import CFMR
 from cfmr.official import from_official
 from cfmr.task import CFMRTask
 from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError, require
+from vmr_common.cli.package import ModelPackage, add_word_list
+from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
 from vmr_common.records import Query
 from vmr_common.training import Checkpoint, load_weights
@@ -70,16 +69,6 @@ def examples(config: Config, task: CFMRTask, inputs: KeptClips, queries: Sequenc
     return found
 
 
-def import_options(parser: ArgumentParser) -> None:
-    """What a released checkpoint lacks: its word list."""
-    parser.add_argument(
-        "--words",
-        type=str,
-        required=True,
-        help="the model's words in class order, one per line (class 1 first; a tab ends the word)",
-    )
-
-
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CFMRTask:
     """A task with the authors' weights under our names.
 
@@ -89,7 +78,6 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     """
     if config.quirks != "released":
         raise UserError("quirks: found fixed, but the authors' weights need released (--quirks released)")
-    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
     learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
@@ -107,7 +95,7 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
-    import_options=import_options,
+    import_options=add_word_list,
 )
 
 train = PACKAGE.command(model.train)

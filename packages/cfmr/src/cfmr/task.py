@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from vmr_common.nn.gaussian import negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll
 from vmr_common.records import Prediction
 from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.task import Progress
 
@@ -65,8 +67,7 @@ class CFMRTask:
         self.learned = learned
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
-        self._encoded: dict[str, Tensor] = {}
-        model.register_load_state_dict_post_hook(lambda *_: self._encoded.clear())
+        self._encoded: EncodedVideos[Tensor] = EncodedVideos(model)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
@@ -105,7 +106,7 @@ class CFMRTask:
     def predict(self, batch: Batch) -> list[Prediction]:
         """P ranked moments per query, seconds; the score is the sum of K cosines.
 
-        Each video is encoded once, until a training step is taken or other weights are loaded.
+        Each video is encoded once, see `EncodedVideos`.
         """
         videos = self.encode_videos(batch.videos, batch.frames)[batch.video_of]  # (B, P, K * D)
         queries = flat_concepts(self.model.encode_text(batch.words))  # (B, K * D)
@@ -123,12 +124,13 @@ class CFMRTask:
 
     def encode_videos(self, videos: tuple[str, ...], frames: Frames) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 of videos by id; only those not met before are encoded."""
-        new = [row for row, video in enumerate(videos) if video not in self._encoded]
-        if new:
+
+        def encode(new: list[int]) -> Iterable[Tensor]:
             rows = torch.tensor(new, device=frames.mask.device)
-            found = flat_concepts(self.model.encode_video(Frames(frames.features[rows], frames.mask[rows])))
-            self._encoded |= dict(zip((videos[row] for row in new), found.detach(), strict=True))
-        return torch.stack([self._encoded[video] for video in videos])
+            found = self.model.encode_video(Frames(frames.features[rows], frames.mask[rows]))
+            return flat_concepts(found).detach().unbind()
+
+        return torch.stack(self._encoded.of(videos, encode))
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""

@@ -19,7 +19,7 @@ from leorn.official import from_official
 from leorn.task import LEORNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError
 from vmr_common.records import Query
 from vmr_common.text import WordVectors
 from vmr_common.training import Checkpoint, load_weights
@@ -65,10 +65,6 @@ def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequenc
     return make_examples(config, task.learned, sources, queries)
 
 
-def import_options(parser: ArgumentParser) -> None:
-    """None: released weights hold all that is needed but the word vectors."""
-
-
 def predict_options(parser: ArgumentParser) -> None:
     """What the predict command can draw."""
     parser.add_argument(
@@ -91,7 +87,6 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     Raises:
         UserError: if the weights do not fit the configuration.
     """
-    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     first = renamed.get("text.gru.weight_ih_l0")
     if first is None:
@@ -111,7 +106,6 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
-    import_options=import_options,
     predict_options=predict_options,
     explain=explain,
     draw=draw_attention,

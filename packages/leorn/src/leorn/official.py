@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_common.nn.map_convolution import kernel_rows
-from vmr_common.training.official import ReleasedNames
+from vmr_common.training.official import ReleasedNames, unwrapped
 
 _BLOCK = r"^object_interaction_layer\.interaction_layers\.(\d+)\."
 _RENAMES = (
@@ -70,11 +70,11 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released state dict, or gradients, under our names and in our shapes; constants are left out.
 
     Raises:
-        UserError: if a name is not one of the released model (a ``module.`` prefix is accepted).
+        UserError: if a name is not one of the released model.
     """
     converted: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        plain = name.removeprefix("module.")
+        plain = unwrapped(name)
         ours = _NAMES.ours(plain)
         if ours is None:
             continue
@@ -88,4 +88,4 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of the released model."""
-    return any(_KNOWN.match(name.removeprefix("module.")) for name in weights)
+    return any(_KNOWN.match(unwrapped(name)) for name in weights)

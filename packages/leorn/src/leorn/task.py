@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from leorn.data import Batch
 from leorn.model import LEORN, Encoded, Output, Videos, joined
 from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
 from vmr_common.records import Prediction
+from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.map_supervised import MapInputs
 from vmr_common.training.task import Progress
-
-KEPT_BYTES = 2 << 30
-"""Encoded videos are kept up to this size: those of TACoS fit, of others the ones used last."""
 
 
 class LEORNTask:
@@ -36,9 +34,8 @@ class LEORNTask:
         self.model = model
         self.learned = learned
         self._loss, self._decode = loss, decode
-        self._encoded: OrderedDict[str, Encoded] = OrderedDict()
+        self._encoded: EncodedVideos[Encoded] = EncodedVideos(model)
         self._windows = cell_windows(model.map.cells.numpy())
-        model.register_load_state_dict_post_hook(lambda *_: self._encoded.clear())
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The loss of a batch, its mean over queries and cells, as `overlap` and `total`."""
@@ -51,7 +48,7 @@ class LEORNTask:
         return maps.flatten(1).T.index_select(0, self.model.map.index)
 
     def output(self, batch: Batch) -> Output:
-        """Scores and attention of a batch; every video is encoded once while it is kept."""
+        """Scores and attention of a batch; every video is encoded once, see `EncodedVideos`."""
         encoded = self.encode_videos(batch.videos, batch.features)
         if len(batch.videos) < len(batch.queries):
             encoded = encoded.rows(batch.video_of)
@@ -63,23 +60,14 @@ class LEORNTask:
         return decode(scores, self._windows, self.model.map.clips, batch.queries, self._decode)
 
     def encode_videos(self, videos: tuple[str, ...], features: Videos) -> Encoded:
-        """Videos by id up to where the query comes in; only those not met before are encoded.
+        """Videos by id up to where the query comes in; only those not met before are encoded."""
 
-        They are kept until a training step is taken, other weights are loaded, or newer ones need the room.
-        """
-        new = [row for row, video in enumerate(videos) if video not in self._encoded]
-        if new:
+        def encode(new: list[int]) -> Iterable[Encoded]:
             rows = torch.tensor(new, device=features.objects.mask.device)
             found = self.model.see(features.rows(rows))
-            for place, row in enumerate(new):
-                self._encoded[videos[row]] = found.rows(rows.new_tensor([place]))
-        for video in videos:
-            self._encoded.move_to_end(video)
-        result = joined([self._encoded[video] for video in videos])
-        size = next(iter(self._encoded.values())).nbytes
-        while len(self._encoded) * size > KEPT_BYTES:
-            self._encoded.popitem(last=False)
-        return result
+            return [found.rows(rows.new_tensor([place])) for place in range(len(new))]
+
+        return joined(self._encoded.of(videos, encode))
 
     def attention(self, batch: Batch) -> NDArray[np.float32]:
         """How much each slot of a frame counts, ``(B, F, S)``; slot 0 is the sentinel where there is one."""

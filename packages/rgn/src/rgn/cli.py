@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from rgn.config import Config
@@ -15,8 +14,7 @@ from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import require
+from vmr_common.cli.package import ModelPackage, add_word_list
 from vmr_common.experiment import open_features
 from vmr_common.features import PooledFeatures
 from vmr_common.records import Query
@@ -87,16 +85,6 @@ def reglance_curves(
     return curves
 
 
-def import_options(parser: ArgumentParser) -> None:
-    """What a released checkpoint lacks: its word list."""
-    parser.add_argument(
-        "--words",
-        type=str,
-        required=True,
-        help="the model's words in class order, one per line (class 1 first; a tab ends the word)",
-    )
-
-
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNTask:
     """A task with the authors' weights under our names.
 
@@ -104,7 +92,6 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the word list does not have as many words as the classifier has classes, a word has no
             vector, or the weights do not fit the configuration.
     """
-    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     renamed = from_official(weights)
     classes = renamed["classifier.bias"].numel() if "classifier.bias" in renamed else 0
     learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
@@ -122,7 +109,7 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
-    import_options=import_options,
+    import_options=add_word_list,
     curves=reglance_curves,
 )
 

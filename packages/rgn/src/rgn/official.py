@@ -52,6 +52,6 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released state dict under our names; unused tensors are left out.
 
     Raises:
-        UserError: if a name is not one of the released model (a ``module.`` prefix is accepted).
+        UserError: if a name is not one of the released model.
     """
-    return _NAMES.convert({name.removeprefix("module."): tensor for name, tensor in weights.items()})
+    return _NAMES.convert(weights)

@@ -21,13 +21,15 @@ from vmr_common import metrics
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
 from vmr_common.cli.requests import requested_queries
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError
 from vmr_common.experiment import open_features, open_query_features, require_queries
-from vmr_common.features import ColumnScale, FeatureStore
+from vmr_common.features import FeatureStore
 from vmr_common.query_features import QueryFeatures
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve
+from vmr_common.timeline import format_hours
 from vmr_common.training import Checkpoint, distributed, load_checkpoint, load_weights, to_device
+from vmr_common.training.feature_scale import measured_scale, stored_scale
 
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 
@@ -57,9 +59,7 @@ def create(config: Config, queries: Sequence[Query], inputs: Inputs, data_root: 
     Raises:
         UserError: if the weights to start from cannot be read or do not fit.
     """
-    scale = None
-    if config.data.standardise:
-        scale = ColumnScale.measure(inputs, dict.fromkeys(query.video for query in queries))
+    scale = measured_scale(inputs, queries) if config.data.standardise else None
     task = RGNetTask(_network(config), config, scale)
     if config.init is not None:
         start = load_checkpoint(config.init, package="rgnet")
@@ -83,14 +83,7 @@ def restore(config: Config, checkpoint: Checkpoint) -> RGNetTask:
     Raises:
         UserError: if features are standardised and the checkpoint holds no constants for it.
     """
-    scale = None
-    if config.data.standardise:
-        mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
-        if mean is None or std is None:
-            raise UserError(
-                f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
-            )
-        scale = ColumnScale(mean.numpy(), std.numpy())
+    scale = stored_scale(checkpoint) if config.data.standardise else None
     return RGNetTask(_network(config), config, scale)
 
 
@@ -123,14 +116,9 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     Raises:
         UserError: if the weights do not fit the configuration.
     """
-    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     task = RGNetTask(_network(config), config, None)
     load_weights(task.model, from_official(weights), options.weights)
     return task
-
-
-def import_options(parser: ArgumentParser) -> None:
-    """A released checkpoint needs nothing more."""
 
 
 def predict_options(parser: ArgumentParser) -> None:
@@ -185,8 +173,8 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
         row, window = known.moments[place], int(known.moment_windows[place])
         cells = [
             str(place + 1),
-            _clock(start),
-            _clock(end),
+            format_hours(start),
+            format_hours(end),
             f"{prediction.scores[place]:.3f}",
             f"{rank_of[window]}/{len(known.order)}",
             f"{known.retrieval[window]:.3f}",
@@ -195,12 +183,6 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
         ]
         lines.append("  ".join(f"{cell:>9}" for cell in cells))
     return "\n".join(lines)
-
-
-def _clock(seconds: float) -> str:
-    """``h:mm:ss`` in a long video; moments that begin before it are shown from its start."""
-    whole = max(round(seconds), 0)
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
 
 
 def window_curves(
@@ -266,7 +248,6 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
-    import_options=import_options,
     curves=window_curves,
     default="shapes-long",
     predict_options=predict_options,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from rgnet.model import Frames, Tokens
 from rgnet.windows import Draw, draw, moment_rows
 from vmr_common.errors import UserError
 from vmr_common.features import ColumnScale, FeatureStore
+from vmr_common.last_used import LastUsed
 from vmr_common.query_features import QueryFeatures, QueryVectors, normalise
 from vmr_common.records import Query
 
@@ -39,9 +39,8 @@ class KeptFeatures:
     """
 
     def __init__(self, store: FeatureStore, limit: float) -> None:
-        self.store, self.limit = store, limit
-        self._kept: OrderedDict[str, Array] = OrderedDict()
-        self._size = 0
+        self.store = store
+        self._kept: LastUsed[str, Array] = LastUsed(limit, operator.attrgetter("nbytes"))
 
     def __getitem__(self, video: str) -> Array:
         """The features of a video.
@@ -52,15 +51,7 @@ class KeptFeatures:
         found = self._kept.get(video)
         if found is None:
             found = self._kept[video] = self.store[video]
-            self._size += found.nbytes
-            while self._size > self.limit and len(self._kept) > 1:
-                self._size -= self._kept.popitem(last=False)[1].nbytes
-        else:
-            self._kept.move_to_end(video)
         return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": OrderedDict(), "_size": 0}
 
 
 @dataclass(frozen=True)

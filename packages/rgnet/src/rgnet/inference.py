@@ -7,7 +7,6 @@ best K are completed and decoded. Windows of one length go together, so nothing 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from rgnet.matching import matching_scores, top_sum, unit_frames
 from rgnet.mates import Mates
 from rgnet.model import RGNet, Tokens
 from rgnet.windows import video_windows
+from vmr_common.last_used import LastUsed
 
 _ROWS_AT_ONCE = 8192
 _TABLES = 16
@@ -126,7 +126,7 @@ class LongVideoSearch:
     def __init__(self, model: RGNet, config: SearchConfig, *, window: int, seconds_per_row: float) -> None:
         self.model, self.config = model, config
         self.window, self.seconds_per_row = window, seconds_per_row
-        self._lengths: OrderedDict[int, _Length] = OrderedDict()
+        self._lengths: LastUsed[int, _Length] = LastUsed(_TABLES)
 
     @property
     def device(self) -> torch.device:
@@ -255,10 +255,6 @@ class LongVideoSearch:
             query = self.model.encoder.first_query(positions, bias=True)
             found = _Length(positions, query, self.model.decoder.position_keys(positions[0]))
             self._lengths[length] = found
-            if len(self._lengths) > _TABLES:
-                self._lengths.popitem(last=False)
-        else:
-            self._lengths.move_to_end(length)
         return found
 
     def _keep(

@@ -11,7 +11,6 @@ from vmr_common.errors import UserError
 from vmr_common.training.official import ReleasedNames
 
 _RENAMES = (
-    (r"^module\.", ""),
     (r"^global_rep_token$", "encoder.token"),
     (r"^global_rep_pos$", "encoder.token_position"),
     (r"^query_embed\.weight$", "decoder.anchors"),
@@ -52,7 +51,7 @@ _RENAMES = (
     (r"^adapter_layer\.", "adapter."),
 )
 
-_UNUSED = re.compile(r"^(module\.)?(saliency_proj\.|txt_position_embed\.)")
+_UNUSED = re.compile(r"^(saliency_proj\.|txt_position_embed\.)")
 """A table of text positions and an earlier saliency head that no forward pass reads."""
 
 _WB = r"\.(weight|bias)"
@@ -62,7 +61,7 @@ _DECODER_LAYER = (
     rf"|linear[12]{_WB}|norm[123]{_WB})"
 )
 _KNOWN = re.compile(
-    r"^(module\.)?(global_rep_(token|pos)|query_embed\.weight"
+    r"^(global_rep_(token|pos)|query_embed\.weight"
     rf"|input_(vid|txt)_proj\.[01]\.(LayerNorm|net\.1){_WB}"
     rf"|transformer\.prop_instance{_WB}"
     rf"|transformer\.(t2v_encoder|encoder)\.layers\.\d+\.({_ATTENTION}|linear[12]{_WB}|norm[12]{_WB})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,9 @@ from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from vmr_common.features import ColumnScale
+from vmr_common.last_used import LastUsed
 from vmr_common.records import Prediction, Query
+from vmr_common.training.feature_scale import scale_tensors
 from vmr_common.training.task import Progress
 
 
@@ -55,7 +56,7 @@ class RGNetTask:
         self.model, self.config, self.scale = model, config, scale
         self.windows: dict[str, WindowScores] = {}  # of every query predicted since the weights changed
         self._searcher: LongVideoSearch | None = None
-        self._prepared: OrderedDict[str, PreparedVideo] = OrderedDict()
+        self._prepared: LastUsed[str, PreparedVideo] = LastUsed(config.search.cached_videos)
         self._device: torch.device | None = None
         model.register_load_state_dict_post_hook(lambda *_: self.forget())
 
@@ -131,10 +132,6 @@ class RGNetTask:
         found = self._prepared.get(video.id)
         if found is None:
             found = self._prepared[video.id] = searcher.prepare(video.features, video.frames)
-            if len(self._prepared) > self.config.search.cached_videos:
-                self._prepared.popitem(last=False)
-        else:
-            self._prepared.move_to_end(video.id)
         return found
 
     def _prediction(self, query: Query, found: Found) -> Prediction:
@@ -159,9 +156,4 @@ class RGNetTask:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Where features are standardised, their constants."""
-        if self.scale is None:
-            return {}
-        return {
-            "feature_mean": torch.from_numpy(self.scale.mean),
-            "feature_std": torch.from_numpy(self.scale.std),
-        }
+        return scale_tensors(self.scale)

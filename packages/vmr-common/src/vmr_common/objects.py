@@ -7,7 +7,6 @@ the first O slots of the wanted frames.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
+from vmr_common.last_used import LastUsed
 from vmr_common.object_files import ASSUMED, Floats, ObjectFrames, ObjectManifest
 from vmr_common.object_store import ObjectStore, check_objects, write_objects
 from vmr_common.timeline import pooling_bounds
@@ -34,6 +34,7 @@ __all__ = [
 
 EPS = 1e-12  # least norm that a feature is divided by
 BUDGET = 2 << 30  # bytes
+Arrays = tuple[NDArray[Any], NDArray[np.bool_], Floats]
 
 
 def sampled_frames(stored_frames: int, frames: int) -> NDArray[np.int64]:
@@ -118,10 +119,8 @@ class PreparedObjects:
         self.frames = frames
         self.objects = objects
         self.threshold = threshold
-        self.budget = budget
         self.memory = memory
-        self.held = 0  # bytes
-        self._held: OrderedDict[str, tuple[NDArray[Any], NDArray[np.bool_], Floats]] = OrderedDict()
+        self._held: LastUsed[str, Arrays] = LastUsed(budget, _nbytes)
 
     def __getitem__(self, video: str) -> ObjectInputs:
         """The objects of a video.
@@ -133,9 +132,8 @@ class PreparedObjects:
         if found is None:
             features, mask, boxes = self._read(video)
             found = (features.astype(self.memory, copy=False), mask, boxes)
-            self._keep(video, found)
-        else:
-            self._held.move_to_end(video)
+            if _nbytes(found) <= self._held.limit:
+                self._held[video] = found
         return ObjectInputs(found[0].astype(np.float32, copy=False), found[1], found[2])
 
     def _read(self, video: str) -> ObjectInputs:
@@ -155,15 +153,10 @@ class PreparedObjects:
             objects = ObjectFrames(*(part[:, : self.objects] for part in parts))
         return prepare(objects, self.threshold)
 
-    def _keep(self, video: str, arrays: tuple[NDArray[Any], NDArray[np.bool_], Floats]) -> None:
-        size = sum(array.nbytes for array in arrays)
-        if size > self.budget:
-            return
-        while self.held + size > self.budget:
-            _, old = self._held.popitem(last=False)
-            self.held -= sum(array.nbytes for array in old)
-        self._held[video] = arrays
-        self.held += size
+    @property
+    def held(self) -> int:
+        """Bytes in memory now."""
+        return int(self._held.size)
 
     def __contains__(self, video: str) -> bool:
         return video in self._held or video in self.store
@@ -173,5 +166,6 @@ class PreparedObjects:
         for video in videos:
             self[video]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": OrderedDict(), "held": 0}
+
+def _nbytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays)

@@ -25,7 +25,7 @@ from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
 from vmr_common.cli.requests import PARTS, option, requested_split, resumed_config
 from vmr_common.cli.results import Results, score_all
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
 from vmr_common.experiment import (
     Splits,
     features_hash,
@@ -230,8 +230,10 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     )
     parser.add_argument("--weights", type=str, required=True, help="PyTorch, safetensors or npz file")
     parser.add_argument("--out", type=str, required=True, help="the checkpoint to write")
-    package.import_options(parser)
+    if package.import_options is not None:
+        package.import_options(parser)
     config, options = _parse(package, parser, argv)
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
     weights = read_weights(options.weights)
     task = package.convert(config, weights, options, data_root(options.data_root))
     describe = {

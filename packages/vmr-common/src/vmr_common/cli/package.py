@@ -28,6 +28,10 @@ class DataConfig(Protocol):
     def splits(self) -> SplitsConfig:
         """The queries."""
 
+    @property
+    def standardise(self) -> bool:
+        """Whether feature columns are standardised."""
+
 
 class RunConfig(Protocol):
     """What every model's configuration has."""
@@ -88,7 +92,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         examples: Queries with features as batches for a task.
         convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
             that the package's import command adds (see `import_options`), data root.
-        import_options: Adds the options that `convert` needs.
+        import_options: Adds options to the import command that `convert` reads.
         curves: Weights over time that the report draws for some queries, by query id; or None.
         default: The bundled configuration that is taken without ``--cfg``.
         predict_options: Adds options to the predict command that `requested` reads.
@@ -109,7 +113,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     restore: Callable[[Config, Checkpoint], Model]
     examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
-    import_options: Callable[[ArgumentParser], None]
+    import_options: Callable[[ArgumentParser], None] | None = None
     curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
     default: str = DEFAULT
     predict_options: Callable[[ArgumentParser], None] | None = None
@@ -143,3 +147,13 @@ class ModelPackage(Generic[Config, Model, Inputs]):
             help="folder of all relative data paths (default $VMR_DATA, else data)",
         )
         return parser
+
+
+def add_word_list(parser: ArgumentParser) -> None:
+    """The option of import commands whose released checkpoints lack their words (see `LearnedInputs.read`)."""
+    parser.add_argument(
+        "--words",
+        type=str,
+        required=True,
+        help="the model's words in class order, one per line (class 1 first; a tab ends the word)",
+    )

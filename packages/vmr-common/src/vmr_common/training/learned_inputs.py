@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.features import ColumnScale, FeaturesByVideo
 from vmr_common.files import read_text
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, WordVectors, tokenize
 from vmr_common.training.checkpoint import Checkpoint
+from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,7 @@ class LearnedInputs:
             word_vectors, keep={token.lower() for sentence in tokens for token in sentence}
         )
         vocabulary = Vocabulary.build(tokens, vectors, size)
-        videos = dict.fromkeys(query.video for query in queries)
-        scale = None if features is None else ColumnScale.measure(features, videos)
+        scale = None if features is None else measured_scale(features, queries)
         return cls(vocabulary, vectors.table(vocabulary.words), scale)
 
     @classmethod
@@ -117,7 +117,7 @@ class LearnedInputs:
 
     def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them."""
-        return features if self.scale is None else Standardised(features, self.scale)
+        return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
         """The words by class, for a checkpoint."""
@@ -125,22 +125,4 @@ class LearnedInputs:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
-        tensors = {"word_vectors": torch.from_numpy(self.word_vectors)}
-        if self.scale is not None:
-            tensors["feature_mean"] = torch.from_numpy(self.scale.mean)
-            tensors["feature_std"] = torch.from_numpy(self.scale.std)
-        return tensors
-
-
-def stored_scale(checkpoint: Checkpoint) -> ColumnScale:
-    """The scale of the feature columns that a checkpoint holds.
-
-    Raises:
-        UserError: if it holds none.
-    """
-    mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
-    if mean is None or std is None:
-        raise UserError(
-            f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
-        )
-    return ColumnScale(mean.numpy(), std.numpy())
+        return {"word_vectors": torch.from_numpy(self.word_vectors), **scale_tensors(self.scale)}

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.features import ColumnScale, FeaturesByVideo
 from vmr_common.metrics import map_overlaps
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training.checkpoint import Checkpoint
-from vmr_common.training.learned_inputs import stored_scale
+from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
 
 logger = logging.getLogger(__name__)
 Features = TypeVar("Features")
@@ -73,8 +73,7 @@ class MapInputs:
                 f"for example {without[0]!r}"
             )
         words = {word for query in queries for word in words_of(query.text)}
-        videos = dict.fromkeys(query.video for query in queries)
-        scale = None if features is None else ColumnScale.measure(features, videos)
+        scale = None if features is None else measured_scale(features, queries)
         return cls(WordVectors.read(word_vectors, keep=words), scale)
 
     @classmethod
@@ -94,7 +93,7 @@ class MapInputs:
 
     def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them."""
-        return features if self.scale is None else Standardised(features, self.scale)
+        return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
         """The words, for a checkpoint."""
@@ -102,11 +101,7 @@ class MapInputs:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
-        tensors = {"word_vectors": torch.from_numpy(self.words.vectors)}
-        if self.scale is not None:
-            tensors["feature_mean"] = torch.from_numpy(self.scale.mean)
-            tensors["feature_std"] = torch.from_numpy(self.scale.std)
-        return tensors
+        return {"word_vectors": torch.from_numpy(self.words.vectors), **scale_tensors(self.scale)}
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,12 @@ class ReleasedNames:
     def ours(self, name: str) -> str | None:
         """Our name of a released tensor, or None for one that the method never uses.
 
+        A ``module.`` before it, which data-parallel training leaves there, is passed over.
+
         Raises:
             UserError: if `name` is not a name of the released model.
         """
+        name = unwrapped(name)
         if not self.known.match(name):
             raise UserError(f"{name!r} is not a tensor of a released {self.method} checkpoint")
         if self.unused.match(name):
@@ -68,6 +71,11 @@ class ReleasedNames:
         """
         named = {self.ours(name): tensor for name, tensor in weights.items()}
         return {name: tensor for name, tensor in named.items() if name is not None}
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without the ``module.`` that data-parallel training puts before it."""
+    return name.removeprefix("module.")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
