@@ -10,18 +10,14 @@ resident memory over what Python and torch take, and both extrapolated to a batc
 """
 
 import argparse
-import csv
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from memory import alone, kept_for_backward, most_resident, optimizer_after_a_step, state_bytes
+from recording import measured_here, write_rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,14 +25,12 @@ from cdn.config import LossConfig, ModelConfig
 from cdn.map_network import DynamicConvolution
 from cdn.model import CDN
 from cdn.task import CDNTask
-from vmr_common.files import atomic_path
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors
-from vmr_common.training import OptimConfig, Progress, build_optimizer
+from vmr_common.training import Progress
 from vmr_common.training.map_supervised import MapExamples, MapInputs
 
-RESULTS = Path(__file__).parent / "results"
 TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
 SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}
 MEGA = 1e6
@@ -123,48 +117,30 @@ def use_plain(model):
     model.plain = plain  # its weights are trained too
 
 
-def resident():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def step(form, batch, recompute, quick):
     sizes, frame_dim = (SMALL, 64) if quick else (TACOS, 4096)
-    before = resident()
+    before = most_resident()
     task, given = make(sizes, batch, frame_dim, recompute)
     if form == "plain":
         use_plain(task.model)
     task.model.train()
-    optimizer = build_optimizer(task.model, OptimConfig())
-    for parameter in task.model.parameters():  # what every step after the first finds
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    own = {tensor.untyped_storage().data_ptr() for tensor in task.model.state_dict().values()}
-    own |= {buffer.untyped_storage().data_ptr() for buffer in task.model.buffers()}
-    kept = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    optimizer = optimizer_after_a_step(task.model)
     begin, worked = time.perf_counter(), time.process_time()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = task.loss(given, Progress(update=0, epoch=1, epochs=1))["total"]
+    progress = Progress(update=0, epoch=1, epochs=1)
+    loss, kept = kept_for_backward(task.model, lambda: task.loss(given, progress)["total"])
     forward = time.process_time() - worked
     loss.backward()
     optimizer.step()
-    weights = sum(parameter.numel() for parameter in task.model.parameters()) * 4
-    peak = resident() - before
+    state = state_bytes(task.model)
+    peak = most_resident() - before
     return {
         "form": form if not recompute else f"{form}, recompute {recompute}",
         "batch": batch,
-        "kept_mb": round(sum(kept.values()) / MEGA),
-        "state_mb": round(4 * weights / MEGA),
+        "kept_mb": round(kept / MEGA),
+        "state_mb": round(state / MEGA),
         "peak_mb": round(peak / MEGA),
-        "batch8_kept_mb": round((4 * weights + 8 * sum(kept.values()) / batch) / MEGA),
-        "batch8_peak_mb": round((peak + (8 - batch) * sum(kept.values()) / batch) / MEGA),
+        "batch8_kept_mb": round((state + 8 * kept / batch) / MEGA),
+        "batch8_peak_mb": round((peak + (8 - batch) * kept / batch) / MEGA),
         "seconds": round(time.perf_counter() - begin, 1),
         "cpu_seconds": round(time.process_time() - worked, 1),
         "cpu_seconds_forward": round(forward, 1),
@@ -178,7 +154,7 @@ def main():
     parser.add_argument("--recompute", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a small map, to see that it runs")
-    parser.add_argument("--out", type=Path, default=RESULTS / f"cdn-memory-{platform.machine()}.csv")
+    parser.add_argument("--out", type=Path, default=measured_here("cdn-memory"))
     parser.add_argument("--form", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -187,23 +163,15 @@ def main():
         return
     rows = []
     for form, recompute in (("plain", 0), ("ours", 0), ("ours", options.recompute)):
-        command = [sys.executable, __file__, "--form", form, "--recompute", str(recompute)]
-        command += ["--batch", str(options.batch), "--threads", str(options.threads)]
-        # what is freed goes back at once, so that the peak is what was in use
-        place = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
-        done = subprocess.run(
-            [*command, *["--quick"] * options.quick], stdout=subprocess.PIPE, text=True, check=True, env=place
-        )
-        rows.append(json.loads(done.stdout))
+        arguments = ["--form", form, "--recompute", str(recompute), "--batch", str(options.batch)]
+        arguments += ["--threads", str(options.threads), *["--quick"] * options.quick]
+        rows.append(alone(__file__, *arguments))
         print(rows[-1], flush=True)
         assert abs(rows[-1]["loss"] - rows[0]["loss"]) < 1e-4 * abs(rows[0]["loss"]), "the forms must agree"
     for measure in ("kept_mb", "peak_mb", "batch8_kept_mb", "batch8_peak_mb"):
         shares = [f"{row['form']} {row[measure] / rows[0][measure]:.0%}" for row in rows[1:]]
         print(f"{measure}: {', '.join(shares)} of the plain form")
-    with atomic_path(options.out) as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, rows)
 
 
 if __name__ == "__main__":

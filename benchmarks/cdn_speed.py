@@ -8,23 +8,18 @@ kernel 5), forward; "plain" is ``conv2d`` over the full map.
 """
 
 import argparse
-import csv
 import os
-import platform
-import re
-import statistics
-import time
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
+from recording import machine, measured_here, write_rows
+from timing import median, repeated
 from torch.nn import functional as F
 
 from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
 from cdn.task import CDNTask
-from vmr_common.files import atomic_path
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_convolution import CellPlan, convolve_rows, kernel_rows, map_weights, needed_cells
 from vmr_common.nn.proposal_map import valid_cells
@@ -33,23 +28,12 @@ from vmr_common.text import WordLookup, WordVectors
 from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
 from vmr_common.training.map_supervised import MapExamples, MapInputs
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("case", "device", "threads", "precision", "batch", "ms", "cpu_ms", "torch")
 WORDS = WordVectors(tuple("abcdefgh"), np.random.default_rng(0).normal(size=(8, 300)).astype(np.float32))
 
 
 def measured(run, device, repeats):
-    def once():
-        begin, worked = time.perf_counter(), time.process_time()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begin, time.process_time() - worked
-
-    once()
-    clock, processor = (
-        statistics.median(column) for column in zip(*(once() for _ in range(repeats)), strict=True)
-    )
+    clock, processor = median(repeated(run, repeats, device))
     return {"ms": f"{1000 * clock:.4g}", "cpu_ms": f"{1000 * processor:.4g}"}
 
 
@@ -129,18 +113,6 @@ def model_cases(device, precision, batch_size, repeats, quick):
     }
 
 
-def machine(device):
-    """Processor and accelerator, fit for a file name."""
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1]
-            break
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
@@ -170,12 +142,7 @@ def main():
                     )
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     if not options.quick:
-        path = RESULTS / f"cdn-{machine(device)}.csv"
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"written: {path}")
+        write_rows(measured_here("cdn", device), rows, COLUMNS)
 
 
 if __name__ == "__main__":

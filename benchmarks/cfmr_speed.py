@@ -8,8 +8,6 @@ configuration and random weights (time does not depend on them); the collections
 """
 
 import argparse
-import csv
-import platform
 import resource
 import shutil
 import statistics
@@ -19,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from recording import measured_here, write_rows
+from timing import repeated
 
 from cfmr.config import Config
 from cfmr.data import stack_frames
@@ -27,7 +27,6 @@ from cfmr.model import CFMR, Words, flat_concepts
 from cfmr.task import moments_of
 from vmr_common.cli.config import make_parser, parse
 
-RESULTS = Path(__file__).parent / "results"
 WORDS = 7
 PER_SHARD = 2000
 
@@ -41,31 +40,8 @@ def charades() -> tuple[Config, CFMR]:
     return config, model.eval()
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip().lower().replace(" ", "-")
-    return platform.machine()
-
-
 def times(function, repeats: int) -> list[float]:
-    function()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def write(name: str, rows: list[dict]) -> None:
-    path = RESULTS / f"cfmr-{name}-{processor()}.csv"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    print(path)
+    return [run.clock for run in repeated(function, repeats)]
 
 
 @torch.no_grad()
@@ -97,7 +73,7 @@ def latency(repeats: int) -> None:
             }
             print(row)
             rows.append(row)
-    write("latency", rows)
+    write_rows(measured_here("cfmr-latency"), rows)
 
 
 def bandwidth() -> float:
@@ -125,7 +101,7 @@ def corpus(counts: list[int], dtypes: list[str], folder: Path | None, repeats: i
             for count in counts:
                 fill(index, count, rng)
                 rows += measure(index, dtype, rng, sizes, memory, repeats)
-                write("corpus", rows)
+                write_rows(measured_here("cfmr-corpus"), rows)
             shutil.rmtree(base / dtype)
     finally:
         shutil.rmtree(base)

@@ -11,20 +11,19 @@ are processor time of one thread, best of several rounds taken in turns; set OMP
 """
 
 import argparse
-import csv
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
-from metrics import RESULTS, processor
+from recording import measured_here, write_rows
+from timing import best_in_turns
 
 from vmr_common.features import FeatureStore, Manifest, pool, write_features
-from vmr_common.files import atomic_path
 from vmr_common.timeline import pooling_bounds
 
+ROUNDS = 15
 HEADER = ["case", "rows", "columns", "videos", "plain_ms", "reopened_ms", "first_ms", "ours_ms", "ratio"]
 READING = [  # name, rows, columns, videos, type
     ("read, float32", 30, 512, 1000, "float32"),
@@ -42,18 +41,6 @@ POOLING = [
     (3000, 4096, 128),
     (26000, 512, 900),
 ]
-
-
-def seconds(function):
-    begin = time.process_time()
-    function()
-    return time.process_time() - begin
-
-
-def in_turns(functions, rounds=15):
-    """The best time of each function; taking turns spreads a busy moment of the machine over all."""
-    times = [[seconds(function) for function in functions] for _ in range(rounds)]
-    return np.min(times, axis=0)
 
 
 def write(path, rows, columns, videos, kind):
@@ -93,7 +80,7 @@ def reading(folder, name, rows, columns, videos, kind):
             return [store[video] for video in ids]
 
         assert all(np.array_equal(a, b) for a, b in zip(plain(), ours(), strict=True))
-        return name, rows, columns, videos, in_turns([plain, reopened, first, ours])
+        return name, rows, columns, videos, best_in_turns([plain, reopened, first, ours], ROUNDS)
 
 
 def pooling(rows, columns, length):
@@ -104,7 +91,7 @@ def pooling(rows, columns, length):
         return np.stack([features[a] if a == b else features[a:b].mean(axis=0) for a, b in ranges])
 
     np.testing.assert_allclose(pool(features, length), plain(), atol=1e-6)
-    slow, fast = in_turns([plain, lambda: pool(features, length)])
+    slow, fast = best_in_turns([plain, lambda: pool(features, length)], ROUNDS)
     return f"pool to {length}", rows, columns, 1, (slow, None, None, fast)
 
 
@@ -122,14 +109,10 @@ def main():
     print("".join(name.rjust(30 if name == "case" else 12) for name in HEADER))
     for name, length, columns, videos, (slow, *others, fast) in measured():
         times = ["" if value is None else f"{1000 * value / videos:.4f}" for value in (slow, *others, fast)]
-        rows.append([name, length, columns, videos, *times, f"{slow / fast:.2f}"])
-        print(rows[-1][0].rjust(30) + "".join(str(cell).rjust(12) for cell in rows[-1][1:]), flush=True)
-    path = RESULTS / f"features-{processor()}.csv"
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows(rows)
-    print(f"written: {path} (milliseconds per video)")
+        row = [name, length, columns, videos, *times, f"{slow / fast:.2f}"]
+        print(name.rjust(30) + "".join(str(cell).rjust(12) for cell in row[1:]), flush=True)
+        rows.append(dict(zip(HEADER, row, strict=True)))
+    write_rows(measured_here("features"), rows)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ number here can drift from the tests. The authors' figures were counted on their
 what it runs; two FLOPs per multiplication and addition. No time is measured.
 """
 
-import csv
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import torch
-
-from vmr_common.files import atomic_path
+from recording import RESULTS, write_rows
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("package", "setting", "what", "ours_gflop", "authors_gflop", "ours_over_authors")
@@ -130,13 +128,10 @@ def main() -> None:
     rows = []
     for model in (rgn, cfmr, cdn, leorn, rgnet):
         for setting, what, ours, authors in model():
-            rows.append(
-                (model.__name__, setting, what, f"{ours:.4g}", f"{authors:.4g}", f"{ours / authors:.2f}")
-            )
-            print(*rows[-1], sep="  ", flush=True)
-    path = ROOT / "benchmarks/results/flops.csv"
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+            row = (model.__name__, setting, what, f"{ours:.4g}", f"{authors:.4g}", f"{ours / authors:.2f}")
+            print(*row, sep="  ", flush=True)
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
+    write_rows(RESULTS / "flops.csv", rows)
 
 
 if __name__ == "__main__":

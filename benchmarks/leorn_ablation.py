@@ -8,16 +8,14 @@ interrupted and repeated. The table, means over the seeds, goes to the terminal 
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
 from pathlib import Path
 
-from metrics import RESULTS
+from recording import RESULTS, write_rows
 
 from leorn import cli
-from vmr_common.files import atomic_path
 
 PARTS = {
     "all": [],
@@ -81,10 +79,7 @@ def main():
             }
         )
         print(rows[-1], flush=True)
-    with atomic_path(RESULTS / "leorn-ablation.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(RESULTS / "leorn-ablation.csv", rows)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,13 @@ torch take is given as well, of which weights, gradients and Adam's moments are 
 """
 
 import argparse
-import csv
 import dataclasses
 import json
-import os
-import resource
-import subprocess
-import sys
 import time
 
 import torch
-from metrics import RESULTS, processor
+from memory import alone, kept_for_backward, most_resident, optimizer_after_a_step, state_bytes
+from recording import measured_here, write_rows
 
 from leorn import losses
 from leorn.config import Config
@@ -27,8 +23,6 @@ from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryFeatures
 from vmr_common.cli.config import make_parser, parse
-from vmr_common.files import atomic_path
-from vmr_common.training import OptimConfig, build_optimizer
 from vmr_common.training.map_supervised import QueryWords
 
 WORDS, WORD_DIM, MEGA = 10, 300, 1e6
@@ -67,24 +61,13 @@ def make(config, recompute):
 def forward(model, videos, device):
     """The loss, and the bytes that autograd keeps for its backward pass."""
     words = QueryWords(torch.zeros(1, WORDS, WORD_DIM), torch.tensor([WORDS]))
-    own = {id(tensor.untyped_storage()): tensor for tensor in (*model.parameters(), *model.buffers())}
-    own = {tensor.untyped_storage()._cdata for tensor in own.values()}
-    kept = {}
 
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = (
-                storage.nbytes(),
-                tensor,
-            )  # the tensor lives on, so no number is used twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    def loss():
         output = model(videos, torch.zeros(1, dtype=torch.int64, device=device), words)
         target = torch.full_like(output.logits, 0.7)
-        loss = losses.total(output.logits, target, config_of("charades").loss)["total"]
-    return loss, sum(size for size, _ in kept.values())
+        return losses.total(output.logits, target, config_of("charades").loss)["total"]
+
+    return kept_for_backward(model, loss)
 
 
 def kept_megabytes(config, recompute):
@@ -93,38 +76,21 @@ def kept_megabytes(config, recompute):
     return round(forward(model.to("meta"), videos, "meta")[1] / MEGA)
 
 
-def resident():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def step(config, recompute):
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    before = resident()
+    before = most_resident()
     model, videos = make(config, recompute)
-    optimizer = build_optimizer(model, OptimConfig())
-    for parameter in model.parameters():  # what every step after the first finds
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer = optimizer_after_a_step(model)
     begin = time.process_time()
     loss, _ = forward(model, videos, "cpu")
     loss.backward()
     optimizer.step()
-    weights = sum(parameter.numel() for parameter in model.parameters()) * 4
     return {
-        "peak_mb": round((resident() - before) / MEGA),
-        "state_mb": round(4 * weights / MEGA),
+        "peak_mb": round((most_resident() - before) / MEGA),
+        "state_mb": round(state_bytes(model) / MEGA),
         "cpu_seconds": round(time.process_time() - begin, 1),
     }
-
-
-def measured_step(name, recompute):
-    command = [sys.executable, __file__, "--cfg", name, "--of", str(int(recompute))]
-    # what is freed goes back at once, so that the peak is what was in use
-    place = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=place)
-    return json.loads(done.stdout)
 
 
 def main():
@@ -144,17 +110,10 @@ def main():
                 "recompute": recompute,
                 "kept_mb": kept_megabytes(config_of(name), recompute),
             }
-            row |= measured_step(name, recompute) if options.step else {}
+            row |= alone(__file__, "--cfg", name, "--of", str(int(recompute))) if options.step else {}
             rows.append(row)
             print(row, flush=True)
-    kind = "step" if options.step else "kept"
-    with (
-        atomic_path(RESULTS / f"leorn-memory-{kind}-{processor()}.csv") as path,
-        path.open("w", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(measured_here("leorn-memory-step" if options.step else "leorn-memory-kept"), rows)
 
 
 if __name__ == "__main__":

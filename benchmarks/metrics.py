@@ -11,23 +11,20 @@ does not matter; set OMP_NUM_THREADS=1. Ours starts from the same arrays; the ro
 """
 
 import argparse
-import csv
-import platform
-import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from recording import measured_here, write_rows
+from timing import timed
 
 from vmr_common import metrics, protocols
-from vmr_common.files import atomic_path
 from vmr_common.records import Prediction, Query
 
-RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("case", "queries", "windows", "loop_s", "ours_s", "ratio", "peak_mb")
 
 
 def packed(rng, queries, windows, targets=1, duration=150.0):
@@ -155,13 +152,10 @@ def loop_map(scores, cells, windows, limit, threshold):
     return np.array(kept)
 
 
-def best_of(function, repeats=3):
-    seconds = []
-    for _ in range(repeats):
-        begin = time.process_time()
-        result = function()
-        seconds.append(time.process_time() - begin)
-    return statistics.median(seconds), result
+def measured(function, repeats=3):
+    """The median of its seconds, and what it gives."""
+    results, runs = zip(*(timed(function) for _ in range(repeats)), strict=True)
+    return statistics.median(run.processor for run in runs), results[-1]
 
 
 def same(ours, theirs):
@@ -171,11 +165,11 @@ def same(ours, theirs):
 
 def recall_case(name, protocol, queries, windows, dtype=np.float64):
     arrays = packed(np.random.default_rng(0), queries, windows)
-    loop, expected = best_of(lambda: loop_recall(arrays, protocol, dtype), 1)
-    ours, found = best_of(lambda: protocol.score_packed(arrays))
+    loop, expected = measured(lambda: loop_recall(arrays, protocol, dtype), 1)
+    ours, found = measured(lambda: protocol.score_packed(arrays))
     same(found.values, expected)
     lists = records(arrays)
-    from_records, _ = best_of(lambda: protocol.score(*lists))
+    from_records, _ = measured(lambda: protocol.score(*lists))
     yield name, queries, windows, loop, ours
     yield f"{name}, from records", queries, windows, loop, from_records
 
@@ -188,8 +182,8 @@ def qvhighlights_case(queries):
     def loops():
         return {name: loop_qvhighlights(arrays, protocol.thresholds, *span) for name, span in spans.items()}
 
-    loop, expected = best_of(loops, 1)
-    ours, found = best_of(lambda: protocol.per_query_packed(arrays))
+    loop, expected = measured(loops, 1)
+    ours, found = measured(lambda: protocol.per_query_packed(arrays))
     for name, (recalls, precisions) in expected.items():
         for column, threshold in enumerate(protocol.thresholds):
             assert abs(np.nanmean(found[f"{name}R@1,IoU@{threshold:g}"]) - recalls[column]) < 1e-9
@@ -197,8 +191,8 @@ def qvhighlights_case(queries):
     yield "QVHighlights moments, four lengths", queries, 10, loop, ours
     rng = np.random.default_rng(2)
     scores, labels = rng.random((queries, 75)), rng.random((queries, 9, 75)) < 0.3
-    loop, expected = best_of(lambda: loop_highlights(scores, labels), 1)
-    ours, found = best_of(lambda: metrics.step_precision(scores, labels))
+    loop, expected = measured(lambda: loop_highlights(scores, labels), 1)
+    ours, found = measured(lambda: metrics.step_precision(scores, labels))
     np.testing.assert_allclose(found, expected)
     yield "QVHighlights highlights, 3 annotators x 3", queries, 75, loop, ours
 
@@ -213,12 +207,12 @@ def map_case(queries, size=128, limit=5):
         near = (place[:, None] - peak[:, :1, None]) ** 2 + (place - peak[:, 1:, None]) ** 2
         base += np.exp(-near / rng.uniform(20, 400)) * rng.random((64, 1, 1))
     scores = base[rng.integers(64, size=queries)] + rng.random((queries, size, size), dtype=np.float32) * 1e-3
-    loop, expected = best_of(lambda: loop_map(scores, cells, windows, limit, 0.5), 1)
+    loop, expected = measured(lambda: loop_map(scores, cells, windows, limit, 0.5), 1)
 
     def ours():
         return metrics.top_proposals(scores, windows, 0.5, limit=limit, cells=cells)[0]
 
-    seconds, found = best_of(ours)
+    seconds, found = measured(ours)
     np.testing.assert_array_equal(found, expected)
     yield f"{size} x {size} map, {limit} kept", queries, len(cells), loop, seconds
 
@@ -241,8 +235,8 @@ def window_case(queries):
     def ours():
         return metrics.window_recall(ranked, metrics.positive_windows(moments, **options), ranks)
 
-    slow, expected = best_of(loop, 1)
-    fast, found = best_of(ours)
+    slow, expected = measured(loop, 1)
+    fast, found = measured(ours)
     np.testing.assert_allclose(found, expected)
     yield "window recall", queries, 75, slow, fast
 
@@ -257,16 +251,6 @@ def whole_mad(queries=72_044, windows=100):
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{seconds:.3f} {peak:.0f}")
-
-
-def processor():
-    """The processor's name, fit for a file name."""
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1]
-            break
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def cases(scale):
@@ -296,12 +280,7 @@ def main():
     rows.append(["mad, whole test split, from records", 72_044, 100, "", seconds, "", peak])
     print(f"mad, 72,044 queries of 100 windows, from records: {seconds} s, peak {peak} MB")
     if not options.quick:
-        path = RESULTS / f"metrics-{processor()}.csv"
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["case", "queries", "windows", "loop_s", "ours_s", "ratio", "peak_mb"])
-            writer.writerows(rows)
-        print(f"written: {path}")
+        write_rows(measured_here("metrics"), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
 
 if __name__ == "__main__":

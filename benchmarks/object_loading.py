@@ -12,16 +12,14 @@ processor time of one thread, best of several rounds taken in turns; set OMP_NUM
 """
 
 import argparse
-import csv
 import tempfile
 from pathlib import Path
 
 import h5py
 import numpy as np
-from features import in_turns
-from metrics import RESULTS, processor
+from recording import measured_here, write_rows
+from timing import best_in_turns
 
-from vmr_common.files import atomic_path
 from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, PreparedObjects, write_objects
 
 FRAMES, STORED, DIM, VIDEOS = 256, 36, 2048, 3
@@ -91,12 +89,12 @@ def measured(folder, case, objects, threshold):
     functions["released"]()
     for array, expected in zip(out, reference, strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-6)
-    times = in_turns(list(functions.values()), rounds=7) / VIDEOS
+    times = best_in_turns(list(functions.values()), rounds=7)
     for name, time in zip(functions, times, strict=True):
         held = warm[name].held / VIDEOS / 1e6 if name in warm else None
         size = files[name].stat().st_size / VIDEOS / 1e6 if name in files else held
         size = released.stat().st_size / VIDEOS / 1e6 if size is None else size
-        yield case, objects, name, f"{1000 * time:.1f}", f"{1 / time:.1f}", f"{size:.1f}"
+        yield case, objects, name, f"{1000 * time / VIDEOS:.1f}", f"{VIDEOS / time:.1f}", f"{size:.1f}"
     for loader in loaders.values():
         loader.store.close()
 
@@ -108,14 +106,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
             for row in measured(Path(folder), *case):
-                rows.append(row)
+                rows.append(dict(zip(HEADER, row, strict=True)))
                 print("".join(str(cell).rjust(20) for cell in row), flush=True)
-    path = RESULTS / f"object-loading-{processor()}.csv"
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows(rows)
-    print(f"written: {path}")
+    write_rows(measured_here("object-loading"), rows)
 
 
 if __name__ == "__main__":

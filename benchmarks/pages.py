@@ -6,7 +6,6 @@ from pathlib import Path
 from vmr_common.files import read_text, write_text
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 ABSENT = "-"  # not run, or not applicable: never an estimate
 
 

@@ -7,11 +7,11 @@ above the table. Plots (benchmarks/plot.py) are shown where they are drawn.
 """
 
 import argparse
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import ABSENT, RESULTS, ROOT, page, table
+from pages import ABSENT, ROOT, page, table
+from recording import RESULTS, read_rows
 
 from vmr_common.files import write_text
 
@@ -123,18 +123,13 @@ def kind_of(path: Path) -> tuple[str, str]:
     return kind, path.stem.removeprefix(kind).strip("-")
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
 def measured(path: Path) -> str:
     """One csv: what all rows share, then the table of the rest."""
-    rows = read(path)
+    rows = read_rows(path)
     machine = kind_of(path)[1]
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
     shared = [name for name in columns if len(rows) > 1 and len({row[name] for row in rows}) == 1]

@@ -5,7 +5,6 @@
 One SVG per name in docs/images/; without names, all whose results are there.
 """
 
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from recording import RESULTS, read_rows
 
-RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parents[1] / "docs/images"
 COLOURS = ("#1f6f8b", "#c8553d", "#5a8f29", "#7a4f9e", "#8a8a8a")
 
@@ -24,8 +23,7 @@ def rows(pattern: str, *, anywhere: bool = False) -> list[dict[str, str]]:
     found = []
     for path in sorted(RESULTS.glob(f"{pattern}.csv" if anywhere else f"{pattern}-*.csv")):
         machine = path.stem.removeprefix(f"{pattern}-")
-        with path.open(newline="") as file:
-            found += [{**row, "machine": machine} for row in csv.DictReader(file)]
+        found += [{**row, "machine": machine} for row in read_rows(path)]
     return found
 
 

@@ -10,12 +10,12 @@ again. Parity comes from benchmarks/results/parity.csv, which the parity tests w
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pages import ABSENT, RESULTS, ROOT, giga, page, replace_between, table
+from pages import ABSENT, ROOT, giga, page, replace_between, table
+from recording import RESULTS, read_rows
 from runs import PROTOCOL, Row, Run, differences, quirk_pairs, rows_of, spread, update
 
 from vmr_common.errors import UserError
@@ -184,10 +184,7 @@ def quirks(runs: Sequence[Run]) -> str | None:
 
 def read_parity() -> list[dict[str, str]]:
     path = RESULTS / "parity.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path) if path.is_file() else []
 
 
 def parity(rows: Sequence[dict[str, str]]) -> str | None:

@@ -7,17 +7,14 @@ threads, the machine had something else to do.
 """
 
 import argparse
-import csv
 import os
-import platform
-import re
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from recording import machine, measured_here, write_rows
+from timing import median, repeated
 from torch.utils.flop_counter import FlopCounterMode
 
 from rgn.config import LossConfig, ModelConfig
@@ -25,13 +22,11 @@ from rgn.data import QueryExamples
 from rgn.model import RGN
 from rgn.task import RGNTask
 from vmr_common.features import FeatureStore, Manifest, PooledFeatures, write_features
-from vmr_common.files import atomic_path
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
 from vmr_common.training.learned_inputs import LearnedInputs
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     "case", "device", "threads", "precision", "batch", "clips", "frame_dim", "ms_per_query", "cpu_ms_per_query",
     "queries_per_s", "gflop_per_query", "peak_mb_per_query", "torch",
@@ -84,18 +79,7 @@ def make_task(device, frame_dim, vectors):
 
 def measured(run, device, repeats, queries):
     """Milliseconds per query, by the clock and of processor time, and queries per second."""
-
-    def once():
-        begin, worked = time.perf_counter(), time.process_time()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begin, time.process_time() - worked
-
-    once()
-    clock, processor = (
-        statistics.median(column) for column in zip(*(once() for _ in range(repeats)), strict=True)
-    )
+    clock, processor = median(repeated(run, repeats, device))
     return {
         "ms_per_query": f"{1000 * clock / queries:.4g}",
         "cpu_ms_per_query": f"{1000 * processor / queries:.4g}",
@@ -170,18 +154,6 @@ def loader_cases(folder, repeats, quick):
         }
 
 
-def machine(device):
-    """Processor and accelerator, fit for a file name."""
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1]
-            break
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def cases(folder, device, batch_size, repeats, options):
     torch.set_num_threads(1)
     yield from loader_cases(folder, repeats, options.quick)
@@ -214,12 +186,7 @@ def main():
             print("  ".join(f"{key} {rows[-1][key]}" for key in COLUMNS if rows[-1].get(key)), flush=True)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     if not options.quick and not options.loader_only:
-        path = RESULTS / f"rgn-{machine(device)}.csv"
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"written: {path}")
+        write_rows(measured_here("rgn", device), rows, COLUMNS)
 
 
 if __name__ == "__main__":

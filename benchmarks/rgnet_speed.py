@@ -10,41 +10,24 @@ they differ by more than the threads, the machine had something else to do.
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from recording import measured_here, write_rows
+from timing import median, timed
 
 from rgnet.config import Config
 from rgnet.inference import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.model import Frames, RGNet
 from rgnet.windows import video_windows
 from vmr_common.cli.config import make_parser, parse
-from vmr_common.files import atomic_path
 
-RESULTS = Path(__file__).parent / "results"
 TOKENS, FOLLOWING = 12, 3
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip().lower().replace(" ", "-")
-    return platform.machine()
-
-
-def timed(function) -> tuple[object, float, float]:
-    clock, used = time.perf_counter(), time.process_time()
-    result = function()
-    return result, time.perf_counter() - clock, time.process_time() - used
 
 
 def peak_mb() -> float:
@@ -99,11 +82,11 @@ def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
         [(search.prepare(features[:2000], features[:2000]), query(config, 0))]
     )  # torch's own first use
     before = peak_mb()
-    video, preparing, _ = timed(lambda: search.prepare(features, features))
-    _, first, _ = timed(lambda: search.search([(video, query(config, 1))]))
-    following = [
-        timed(lambda n=n: search.search([(video, query(config, n))])) for n in range(2, 2 + FOLLOWING)
-    ]
+    video, preparing = timed(lambda: search.prepare(features, features))
+    _, first = timed(lambda: search.search([(video, query(config, 1))]))
+    following = median(
+        [timed(lambda n=n: search.search([(video, query(config, n))]))[1] for n in range(2, 2 + FOLLOWING)]
+    )
     row = {
         "hours": hours,
         "rows": rows,
@@ -111,10 +94,10 @@ def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
         "looked_at": coarse or len(video.windows),
         "decoded": config.search.windows,
         "threads": threads,
-        "prepare_s": round(preparing, 2),
-        "first_query_s": round(preparing + first, 2),
-        "following_s": round(float(np.median([clock for _, clock, _ in following])), 2),
-        "following_cpu_s": round(float(np.median([cpu for _, _, cpu in following])), 2),
+        "prepare_s": round(preparing.clock, 2),
+        "first_query_s": round(preparing.clock + first.clock, 2),
+        "following_s": round(following.clock, 2),
+        "following_cpu_s": round(following.processor, 2),
         "peak_mb_over_features": round(peak_mb() - before),
         "plain_s": "",
         "plain_cpu_s": "",
@@ -122,11 +105,11 @@ def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
         "torch": torch.__version__,
     }
     if with_plain:
-        _, clock, cpu = timed(lambda: plain(model, config, features, query(config, 1)))
+        _, whole = timed(lambda: plain(model, config, features, query(config, 1)))
         row |= {
-            "plain_s": round(clock, 2),
-            "plain_cpu_s": round(cpu, 2),
-            "plain_cpu_over_following": round(cpu / row["following_cpu_s"], 2),
+            "plain_s": round(whole.clock, 2),
+            "plain_cpu_s": round(whole.processor, 2),
+            "plain_cpu_over_following": round(whole.processor / row["following_cpu_s"], 2),
         }
     return row
 
@@ -156,12 +139,7 @@ def main() -> None:
                 )
                 rows.append(json.loads(done.stdout))
                 print(rows[-1])
-    path = RESULTS / f"rgnet-{processor()}.csv"
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_rows(measured_here("rgnet"), rows)
 
 
 if __name__ == "__main__":

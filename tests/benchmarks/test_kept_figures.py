@@ -1,6 +1,5 @@
 """Figures that are kept in benchmarks/results/ are those of today's code, where a test can tell in seconds."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -8,20 +7,15 @@ from pathlib import Path
 
 import flops
 import pytest
-from pages import RESULTS
+from recording import RESULTS, read_rows
 from results_page import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("package", ["rgn", "rgnet"])
 def test_operations_are_those_that_are_counted_now(package):
-    kept = [row for row in rows(RESULTS / "flops.csv") if row["package"] == package]
+    kept = [row for row in read_rows(RESULTS / "flops.csv") if row["package"] == package]
     counted = [
         (setting, what, f"{ours:.4g}", f"{authors:.4g}")
         for setting, what, ours, authors in getattr(flops, package)()
@@ -31,7 +25,7 @@ def test_operations_are_those_that_are_counted_now(package):
 
 @pytest.mark.parametrize("name", ["flops", "parity"])
 def test_every_model_is_there(name):
-    assert {row["package"] for row in rows(RESULTS / f"{name}.csv")} == {*MODELS}
+    assert {row["package"] for row in read_rows(RESULTS / f"{name}.csv")} == {*MODELS}
 
 
 def test_the_parity_tests_write_how_far_they_were_off(tmp_path):
@@ -50,7 +44,7 @@ def test_the_parity_tests_write_how_far_they_were_off(tmp_path):
     environment = {**os.environ, "VMR_PARITY_ERRORS": str(path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    (row,) = rows(path)
+    (row,) = read_rows(path)
     assert (row["package"], row["stage"]) == ("cfmr", "losses agree")
     assert int(row["arrays"]) >= 10
     assert 0 < float(row["worst_absolute"]) < 1e-3
