@@ -17,7 +17,7 @@ from rgnet.data import Cut, KeptFeatures, QueryExamples
 from rgnet.model import RGNet
 from rgnet.official import from_official
 from rgnet.task import RGNetTask
-from vmr_common import metrics
+from rgnet.window_recall import window_recall
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
 from vmr_common.cli.requests import requested_queries
@@ -208,35 +208,18 @@ def window_curves(
 def remarks(config: Config, task: RGNetTask, queries: Sequence[Query]) -> list[str]:
     """Window recall: how often a window that holds part of the moment is among the first ones."""
     orders = {name: order for part in distributed.gather(_orders(task)) for name, order in part.items()}
-    known = [query for query in queries if query.id in orders and len(query.moments)]
-    if not known:
+    recall = window_recall(orders, queries, config.data, WINDOW_RANKS)
+    if recall is None:
         return []
-    width = max(len(orders[query.id]) for query in known)
-    ranked = np.full((len(known), width), -1)
-    for row, query in enumerate(known):
-        ranked[row, : len(orders[query.id])] = orders[query.id]
-    positive = metrics.positive_windows(
-        np.stack([query.moments[0] for query in known]),
-        clip_length=config.data.seconds_per_row,
-        window_clips=config.data.window,
-    )
-    ranks = [rank for rank in WINDOW_RANKS if rank < width]
-    found = metrics.window_recall(ranked, positive, ranks)
-    chance = np.mean([_chance(p, len(orders[q.id])) for p, q in zip(positive, known, strict=True)])
-    shown = "  ".join(f"R@{rank} {100 * value:.1f}" for rank, value in zip(ranks, found, strict=True))
-    mean = np.mean([len(orders[query.id]) for query in known])
+    shown = "  ".join(f"R@{rank} {100 * value:.1f}" for rank, value in recall.found.items())
     return [
-        f"windows   {shown}  (share of {len(known):,} queries with a window of the moment among the first n of "
-        f"{mean:.0f} on average; chance R@1 {100 * chance:.1f})"
+        f"windows   {shown}  (share of {recall.queries:,} queries with a window of the moment among the first n of "
+        f"{recall.windows:.0f} on average; chance R@1 {100 * recall.chance:.1f})"
     ]
 
 
 def _orders(task: RGNetTask) -> dict[str, Any]:
     return {name: scores.order for name, scores in task.windows.items()}
-
-
-def _chance(positive: np.ndarray[Any, Any], windows: int) -> float:
-    return float(min(positive[1], windows - 1) - positive[0] + 1) / windows
 
 
 PACKAGE = ModelPackage(
