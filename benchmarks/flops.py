@@ -8,6 +8,7 @@ what it runs; two FLOPs per multiplication and addition. No time is measured.
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import torch
 from recording import RESULTS, write_rows
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # helpers of the cost tests
 COLUMNS = ("package", "setting", "what", "ours_gflop", "authors_gflop", "ours_over_authors")
 Case = tuple[str, str, float, float]  # setting, what, GFLOP here, GFLOP of the authors' program
 

@@ -1,12 +1,15 @@
 """Fixtures that all tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 # tests run side by side, and small tensors gain nothing from more threads; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# helpers of several packages' tests (made_up.py) are imported by file name
+sys.path.insert(0, str(Path(__file__).parent))
 
 ROOT = Path(__file__).resolve().parents[1]
 

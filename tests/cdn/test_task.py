@@ -12,18 +12,16 @@ from cdn.data import QueryExamples
 from cdn.losses import attention_distance
 from cdn.model import CDN
 from cdn.task import CDNTask
+from made_up import WORDS, features_of, shake
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou
 from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors
+from vmr_common.text import WordLookup
 from vmr_common.training import Progress
 from vmr_common.training.map_supervised import MapInputs
 
-WORDS = WordVectors(
-    tuple(f"word{n}" for n in range(30)), np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
-)
-FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(32, 5)).astype(np.float32) for n in range(4)}
+FEATURES = features_of(4, rows=32)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
 SIZES = ModelConfig(
     hidden=12,
@@ -60,9 +58,8 @@ def make_examples(queries: list[Query] | None = None) -> QueryExamples:
 def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNTask:
     torch.manual_seed(seed)
     model = CDN(dataclasses.replace(SIZES, **sizes), frame_dim=5, word_dim=6)
+    shake(model, 0.1)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
         for name, buffer in model.named_buffers():
             if name.endswith("running_var"):
                 buffer.uniform_(0.01, 0.3)

@@ -11,16 +11,14 @@ from cfmr.config import Config, DataConfig, LossConfig, ModelConfig
 from cfmr.encoder import Encoder
 from cfmr.model import CFMR
 from cfmr.task import CFMRTask
+from made_up import CLASS_VECTORS, VOCABULARY, shake
 from vmr_common.cli.config import to_dict
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.features import ColumnScale, FeatureStore, Manifest, write_features
 from vmr_common.splits import SplitConfig
-from vmr_common.text import Vocabulary
 from vmr_common.training import save_checkpoint
 from vmr_common.training.learned_inputs import LearnedInputs
 
-WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
-VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
 SIZES = ModelConfig(
     hidden=16,
     heads=2,
@@ -34,15 +32,11 @@ SIZES = ModelConfig(
 )
 
 
-def make_task(
-    seed: int = 0, *, learned_summary: bool = True, sizes: ModelConfig = SIZES, loss=None
-) -> CFMRTask:
+def make_task(seed: int) -> CFMRTask:
     torch.manual_seed(seed)
-    model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(WORDS, VECTORS))
+    model = CFMR(SIZES, frame_dim=5, word_dim=6, classes=31, learned_summary=True)
+    shake(model, 0.3)
+    return CFMRTask(model.eval(), LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS))
 
 
 def make_checkpoint(path: Path, seed: int, scale: ColumnScale | None = None) -> Path:

@@ -11,46 +11,27 @@ from cfmr.config import LossConfig, ModelConfig
 from cfmr.data import KeptClips, QueryExamples, kept_clips
 from cfmr.model import CFMR
 from cfmr.task import CFMRTask
+from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, pool, write_features
 from vmr_common.records import Query
-from vmr_common.text import Vocabulary
 from vmr_common.training import Progress
 from vmr_common.training.learned_inputs import LearnedInputs
 
-WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
-VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
-FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(18, 5)).astype(np.float32) for n in range(4)}
+FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
 
 
-def make_queries(count: int = 9) -> list[Query]:
-    rng = np.random.default_rng(3)
-    return [
-        Query(
-            id=str(n),
-            video=f"v{n % 4}",
-            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
-            duration=20.0,
-            moments=[[2, 8]],
-            glance=float(rng.uniform(2, 8)),
-        )
-        for n in range(count)
-    ]
-
-
 def make_examples(queries: list[Query], max_words: int = 20) -> QueryExamples:
-    return QueryExamples(queries, FEATURES, WORDS, VECTORS, max_words=max_words, seed=0)
+    return QueryExamples(queries, FEATURES, VOCABULARY, CLASS_VECTORS, max_words=max_words, seed=0)
 
 
 def make_task(*, learned_summary: bool = True, loss: LossConfig | None = None, chunk: int = 0) -> CFMRTask:
     torch.manual_seed(0)
     sizes = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
     model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(WORDS, VECTORS), chunk)
+    shake(model, 0.3)
+    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS), chunk)
 
 
 def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
@@ -60,7 +41,7 @@ def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.nd
 
 @pytest.mark.parametrize("learned_summary", [False, True])
 def test_scores_do_not_depend_on_batch_mates(learned_summary):
-    examples, task = make_examples(make_queries()), make_task(learned_summary=learned_summary)
+    examples, task = make_examples(glanced_queries()), make_task(learned_summary=learned_summary)
     together = scores(task, examples, list(range(9)))
     fresh = make_task(learned_summary=learned_summary)
     alone = np.concatenate([scores(fresh, examples, [n]) for n in range(9)])
@@ -68,7 +49,7 @@ def test_scores_do_not_depend_on_batch_mates(learned_summary):
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_queries():
-    examples, task = make_examples(make_queries()), make_task()
+    examples, task = make_examples(glanced_queries()), make_task()
     with torch.no_grad():
         together = task.loss(examples.batch(list(range(9)), 1), PROGRESS)
         alone = [task.loss(examples.batch([n], 1), PROGRESS) for n in range(9)]
@@ -77,7 +58,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_queries():
 
 
 def test_each_video_is_encoded_once(monkeypatch):
-    examples, task = make_examples(make_queries()), make_task()
+    examples, task = make_examples(glanced_queries()), make_task()
     encoded: list[int] = []
     original = task.model.encode_video
     monkeypatch.setattr(task.model, "encode_video", lambda f: encoded.append(len(f.mask)) or original(f))
@@ -88,7 +69,7 @@ def test_each_video_is_encoded_once(monkeypatch):
 
 @pytest.mark.parametrize("change", ["train", "load"])
 def test_new_weights_encode_videos_anew(change):
-    examples, task = make_examples(make_queries()), make_task()
+    examples, task = make_examples(glanced_queries()), make_task()
     before = scores(task, examples, [0, 1])
     weights = {name: value + 0.2 for name, value in task.model.state_dict().items()}
     if change == "load":
@@ -107,7 +88,7 @@ def test_new_weights_encode_videos_anew(change):
 
 def test_predictions_are_ranked_moments_inside_the_video():
     task = make_task()
-    for prediction in task.predict(make_examples(make_queries()).batch(list(range(9)), None)):
+    for prediction in task.predict(make_examples(glanced_queries()).batch(list(range(9)), None)):
         assert prediction.moments.shape == (24, 2)
         assert (np.diff(prediction.scores) <= 0).all()
         assert np.abs(prediction.scores).max() <= 3 + 1e-5
@@ -118,13 +99,13 @@ def test_predictions_are_ranked_moments_inside_the_video():
 @pytest.mark.parametrize("learned_summary", [False, True])
 def test_every_parameter_takes_part_in_the_loss(learned_summary):
     task = make_task(learned_summary=learned_summary)
-    task.loss(make_examples(make_queries()).batch(list(range(9)), 1), PROGRESS)["total"].backward()
+    task.loss(make_examples(glanced_queries()).batch(list(range(9)), 1), PROGRESS)["total"].backward()
     assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
 
 
 def test_alignment_trains_the_text_branch_alone():
     task = make_task()
-    terms = task.loss(make_examples(make_queries()).batch(list(range(9)), 1), PROGRESS)
+    terms = task.loss(make_examples(glanced_queries()).batch(list(range(9)), 1), PROGRESS)
     (terms["alignment_distance"] + terms["alignment_left"] + terms["alignment_right"]).backward()
     moved = {
         name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None and p.grad.any()
@@ -133,7 +114,7 @@ def test_alignment_trains_the_text_branch_alone():
 
 
 def test_classifying_in_chunks_gives_the_same_loss_and_gradients():
-    batch = make_examples(make_queries()).batch(list(range(9)), 1)
+    batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
     found = []
     for chunk in (0, 2):
         task = make_task(chunk=chunk)
@@ -145,7 +126,7 @@ def test_classifying_in_chunks_gives_the_same_loss_and_gradients():
 
 
 def test_a_glance_past_the_end_trains():
-    queries = [dataclasses.replace(query, glance=21.4) for query in make_queries()]
+    queries = [dataclasses.replace(query, glance=21.4) for query in glanced_queries()]
     task = make_task(loss=LossConfig(reference_contrast=True, reference_alignment=True))
     terms = task.loss(make_examples(queries).batch(list(range(9)), 1), PROGRESS)
     assert all(term.isfinite() for term in terms.values())
@@ -154,13 +135,13 @@ def test_a_glance_past_the_end_trains():
 
 
 def test_the_longest_allowed_query_has_no_end_token():
-    queries = [dataclasses.replace(query, text="word1 word2 word3") for query in make_queries(2)]
+    queries = [dataclasses.replace(query, text="word1 word2 word3") for query in glanced_queries(2)]
     assert make_examples(queries).batch([0, 1], 1).targets.shape == (2, 4)
     assert make_examples(queries, max_words=3).batch([0, 1], 1).targets.shape == (2, 3)
 
 
 def test_a_batch_holds_every_video_once():
-    batch = make_examples(make_queries()).batch([0, 4, 8, 1], None)
+    batch = make_examples(glanced_queries()).batch([0, 4, 8, 1], None)
     assert batch.videos == ("v0", "v1")
     assert batch.video_of.tolist() == [0, 0, 0, 1]
 

@@ -11,19 +11,17 @@ from leorn.data import VideoArrays, stack
 from leorn.model import LEORN
 from leorn.reasoning import shift_in_time
 from leorn.task import LEORNTask
+from made_up import WORDS, shake
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.objects import ObjectInputs
 from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors
+from vmr_common.text import WordLookup
 from vmr_common.training import Progress
 from vmr_common.training.map_supervised import MapExamples, MapInputs
 
 FRAMES, OBJECTS, DIM, CLIP_DIM = 16, 3, 7, 5
 PROGRESS = Progress(update=0, epoch=1, epochs=2)
-WORDS = WordVectors(
-    tuple(f"word{n}" for n in range(30)), np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
-)
 SIZES = ModelConfig(
     hidden=16,
     heads=2,
@@ -73,9 +71,7 @@ def make_examples(count: int = 9, *, clips: bool = False) -> MapExamples:
 def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNTask:
     torch.manual_seed(0)
     model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    shake(model, 0.3)
     return LEORNTask(model.eval(), LossConfig(), DecodeConfig(), MapInputs(WORDS))
 
 

@@ -6,38 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
 from rgn.model import RGN
 from rgn.task import RGNTask
 from vmr_common.nn.gaussian import gaussian_window, unit_grid
 from vmr_common.records import Query
-from vmr_common.text import Vocabulary
 from vmr_common.training import Progress
 from vmr_common.training.learned_inputs import LearnedInputs
 
-WORDS = Vocabulary(tuple(f"word{n}" for n in range(30)))
-VECTORS = np.concatenate([np.zeros((1, 6)), np.random.default_rng(0).normal(size=(30, 6))]).astype(np.float32)
-FEATURES = {f"v{n}": np.random.default_rng(n).normal(size=(16, 5)).astype(np.float32) for n in range(4)}
-
-
-def make_queries(count: int = 9) -> list[Query]:
-    rng = np.random.default_rng(3)
-    return [
-        Query(
-            id=str(n),
-            video=f"v{n % 4}",
-            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
-            duration=20.0,
-            moments=[[2, 8]],
-            glance=float(rng.uniform(2, 8)),
-        )
-        for n in range(count)
-    ]
+FEATURES = features_of(4, rows=16)
 
 
 def make_examples(queries: list[Query], *, end_token: bool = True) -> QueryExamples:
-    return QueryExamples(queries, FEATURES, WORDS, VECTORS, max_words=20, end_token=end_token, seed=0)
+    return QueryExamples(
+        queries, FEATURES, VOCABULARY, CLASS_VECTORS, max_words=20, end_token=end_token, seed=0
+    )
 
 
 @pytest.fixture
@@ -45,10 +30,8 @@ def task() -> RGNTask:
     torch.manual_seed(0)
     config = ModelConfig(hidden=16, heads=2, video_layers=2, text_layers=2, candidates=3)
     model = RGN(config, frame_dim=5, word_dim=6, classes=31)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return RGNTask(model.eval(), LossConfig(), LearnedInputs(WORDS, VECTORS))
+    shake(model, 0.3)
+    return RGNTask(model.eval(), LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS))
 
 
 def nll(task: RGNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
@@ -57,21 +40,21 @@ def nll(task: RGNTask, examples: QueryExamples, indices: list[int]) -> np.ndarra
 
 
 def test_fixed_scores_do_not_depend_on_batch_mates(task):
-    examples = make_examples(make_queries())
+    examples = make_examples(glanced_queries())
     together = nll(task, examples, list(range(9)))
     alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_released_scores_do_depend_on_batch_mates(task):
-    examples = make_examples(make_queries(), end_token=False)
+    examples = make_examples(glanced_queries(), end_token=False)
     together = nll(task, examples, list(range(9)))
     alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
     assert np.abs(together - alone).max() > 1e-2
 
 
 def test_predictions_are_ranked_moments_inside_the_video(task):
-    examples = make_examples(make_queries())
+    examples = make_examples(glanced_queries())
     for prediction in task.predict(examples.batch(list(range(9)), None)):
         assert prediction.moments.shape == (3, 2)
         assert (np.diff(prediction.scores) <= 0).all()
@@ -81,14 +64,14 @@ def test_predictions_are_ranked_moments_inside_the_video(task):
 
 
 def test_every_parameter_takes_part_in_the_loss(task):
-    batch = make_examples(make_queries()).batch(list(range(9)), 1)
+    batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
     task.loss(batch, Progress(update=0, epoch=1, epochs=3))["total"].backward()
     assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
 
 
 def test_classifying_in_chunks_gives_the_same_loss_and_gradients(task):
-    batch = make_examples(make_queries()).batch(list(range(9)), 1)
-    chunked = RGNTask(task.model, LossConfig(), LearnedInputs(WORDS, VECTORS), passes_per_chunk=2)
+    batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
+    chunked = RGNTask(task.model, LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2)
     found = []
     for one in (task, chunked):
         one.model.zero_grad()
@@ -106,7 +89,7 @@ def test_a_narrow_window_past_the_end_of_the_video_is_finite():
 
 
 def test_a_glance_past_the_end_trains(task):
-    queries = [dataclasses.replace(query, glance=21.4) for query in make_queries()]
+    queries = [dataclasses.replace(query, glance=21.4) for query in glanced_queries()]
     batch = make_examples(queries).batch(list(range(9)), 1)
     terms = task.loss(batch, Progress(update=0, epoch=1, epochs=3))
     assert all(term.isfinite() for term in terms.values())
@@ -115,7 +98,7 @@ def test_a_glance_past_the_end_trains(task):
 
 
 def test_the_half_precision_forward_pass_ranks_almost_alike(task):
-    examples = make_examples(make_queries())
+    examples = make_examples(glanced_queries())
     exact = nll(task, examples, list(range(9)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = nll(task, examples, list(range(9)))
@@ -123,7 +106,7 @@ def test_the_half_precision_forward_pass_ranks_almost_alike(task):
 
 
 def test_the_reglance_curve_peaks_at_the_glance(task):
-    queries = make_queries()
+    queries = glanced_queries()
     batch = make_examples(queries).batch(list(range(9)), None)
     for query, curve in zip(queries, task.reglances(batch), strict=True):
         assert curve.times[-1] == pytest.approx(query.duration)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from made_up import shake
 from rgnet.config import ModelConfig
 from rgnet.inference import LongVideoSearch, TextVectors
 from rgnet.model import RGNet
@@ -20,9 +21,7 @@ def network(config: ModelConfig = SMALL, *, released: bool = False, seed: int = 
     model = RGNet(
         config, frame_dim=FRAME_DIM, token_dim=TOKEN_DIM, sentence_dim=FRAME_DIM, released_mask=released
     )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+    shake(model, 0.2)
     return model.eval()
 
 

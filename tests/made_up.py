@@ -1,0 +1,45 @@
+"""Words, queries and features that nobody recorded, and models with weights worth testing, for several packages."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from vmr_common.records import Query
+from vmr_common.text import Vocabulary, WordVectors
+
+NAMES = tuple(f"word{n}" for n in range(30))
+VECTORS = np.random.default_rng(0).normal(size=(len(NAMES), 6)).astype(np.float32)
+WORDS = WordVectors(NAMES, VECTORS)
+VOCABULARY = Vocabulary(NAMES)
+CLASS_VECTORS = np.concatenate([np.zeros((1, 6), np.float32), VECTORS])  # class 0 is no word
+
+
+def features_of(videos: int, rows: int, columns: int = 5) -> dict[str, np.ndarray]:
+    """Features ``(rows, columns)`` of the videos v0, v1, ..."""
+    return {
+        f"v{n}": np.random.default_rng(n).normal(size=(rows, columns)).astype(np.float32)
+        for n in range(videos)
+    }
+
+
+def glanced_queries(count: int = 9) -> list[Query]:
+    """Queries with a glance, in turns about the videos v0 to v3."""
+    rng = np.random.default_rng(3)
+    return [
+        Query(
+            id=str(n),
+            video=f"v{n % 4}",
+            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
+            duration=20.0,
+            moments=[[2, 8]],
+            glance=float(rng.uniform(2, 8)),
+        )
+        for n in range(count)
+    ]
+
+
+def shake(model: nn.Module, by: float) -> None:
+    """Moves all weights, so that none is zero or one as it was initialised."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(by * torch.randn_like(parameter))
