@@ -7,15 +7,22 @@ import csv
 import functools
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+
+# helpers of these tests (judging.py) are imported by file name
+sys.path.insert(0, str(Path(__file__).parent))
 
 HERE = Path(__file__).parent / "golden"
 ERRORS = os.environ.get("VMR_PARITY_ERRORS", "")
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 COLUMNS = ("package", "stage", "arrays", "worst_absolute", "worst_relative")
 measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
@@ -31,6 +38,23 @@ class Golden:
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays below `prefix`, by the rest of their name."""
         return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Likewise, as tensors."""
+        return {name: torch.from_numpy(value) for name, value in self.group(prefix).items()}
+
+    def compare(self, prefix: str, ours: dict[str, Tensor | np.ndarray | float], **tolerance: float) -> None:
+        """Every array below `prefix` with ours of that name, as many numbers in whatever shape."""
+        recorded = self.group(prefix)
+        assert recorded, f"the case holds nothing under {prefix}"
+        assert not set(recorded) - set(ours), f"recorded but not compared: {set(recorded) - set(ours)}"
+        for name, wanted in recorded.items():
+            found = ours[name]
+            found = found.detach().numpy() if isinstance(found, Tensor) else np.asarray(found)
+            assert found.size == wanted.size, prefix + name
+            np.testing.assert_allclose(
+                found.reshape(wanted.shape), wanted, **(tolerance or TOLERANCE), err_msg=prefix + name
+            )
 
 
 def golden_paths(package: str, pattern: str = "case_*.npz") -> list[Path]:

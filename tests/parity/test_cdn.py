@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from judging import map_batch, map_scores, ranked
 from torch import Tensor, nn
 
 from cdn import losses
@@ -17,12 +18,11 @@ from cdn.official import from_official
 from cdn.task import CDNTask
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.features import pool, unit_rows
-from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
+from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import map_overlaps
 from vmr_common.nn.map_convolution import CellPlan
 from vmr_common.nn.map_loss import scaled_iou
-from vmr_common.protocols import proposal_map
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training import OptimConfig, build_optimizer
 from vmr_common.training.map_supervised import MapExamples, MapInputs, QueryWords
@@ -63,7 +63,7 @@ def build(golden, **options) -> CDN:
         **options,
     )
     model = CDN(config, frame_dim=given["VI"], word_dim=given["TI"])
-    released = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    released = golden.tensors("param/")
     model.load_state_dict(from_official(released), strict=True)
     return model
 
@@ -107,25 +107,13 @@ def full_map(model: CDN, logits: Tensor) -> Tensor:
     return model.map.scatter(logits[..., None])
 
 
-def compare(golden, prefix: str, ours: dict[str, Tensor | np.ndarray | float], **tolerance: float) -> None:
-    recorded = golden.group(prefix)
-    assert recorded, f"the case holds nothing under {prefix}"
-    assert not set(recorded) - set(ours), f"recorded but not compared: {set(recorded) - set(ours)}"
-    for name, wanted in recorded.items():
-        found = ours[name]
-        found = found.detach().numpy() if isinstance(found, Tensor) else np.asarray(found)
-        np.testing.assert_allclose(
-            found.reshape(wanted.shape), wanted, **(tolerance or TOLERANCE), err_msg=prefix + name
-        )
-
-
 def test_every_group_of_recorded_numbers_is_known(golden):
     assert not [name for name in golden.arrays if not name.startswith((*GROUPS, "data_text"))]
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
     build(golden)
-    prefixed = {f"module.{name}": torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    prefixed = {f"module.{name}": value for name, value in golden.tensors("param/").items()}
     assert set(from_official(prefixed)) == set(build(golden).state_dict())
 
 
@@ -163,7 +151,7 @@ def stages(golden, model: CDN) -> dict[str, Tensor]:
 
 def test_every_intermediate_stage_agrees(golden):
     with torch.no_grad():
-        compare(golden, "mid/", stages(golden, build(golden).eval()))
+        golden.compare("mid/", stages(golden, build(golden).eval()))
 
 
 def test_inference_outputs_and_the_loss_agree(golden):
@@ -179,14 +167,14 @@ def test_inference_outputs_and_the_loss_agree(golden):
         "joint_prob": prediction.sigmoid() * cells,
         "target_masked": target * cells,
     }
-    compare(golden, "out/", ours)
+    golden.compare("out/", ours)
     terms = losses.total(
         output.logits,
         task_of(golden, model).cell_rows(torch.from_numpy(golden.arrays["in/map_gt"])[:, 0]),
         output.attention,
         config,
     )
-    compare(golden, "loss_eval/", {"bce": terms["overlap"]})
+    golden.compare("loss_eval/", {"bce": terms["overlap"]})
 
 
 @pytest.mark.parametrize("recompute", [0, 1, 3])
@@ -194,15 +182,15 @@ def test_training_outputs_losses_gradients_and_statistics_agree(golden, recomput
     model = build(golden, recompute=recompute).train()
     run = train_pass(golden, model)
     terms = {"bce": run.terms["overlap"], "total": run.terms["total"], "att_dis": run.terms.get("attention")}
-    compare(golden, "loss/", terms)
+    golden.compare("loss/", terms)
     run.terms["total"].backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert all(gradient is not None for gradient in gradients.values()), "a parameter takes part in nothing"
-    compare(golden, "grad/", released(golden, gradients))
+    golden.compare("grad/", released(golden, gradients))
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     ours = {"prediction": full_map(model, run.output.logits), "grad_norm": norm}
     ours |= released(golden, dict(model.named_buffers()))
-    compare(golden, "train/", ours)
+    golden.compare("train/", ours)
 
 
 def released(golden, ours: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -224,7 +212,7 @@ def in_released_order(owner: str, tensor: Tensor) -> Tensor:
 
 
 def _our_names(golden) -> dict[str, str]:
-    weights = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    weights = golden.tensors("param/")
     return dict(zip(weights, from_official(weights), strict=True))
 
 
@@ -234,7 +222,7 @@ def test_one_update_agrees(golden):
     train_pass(golden, model).terms["total"].backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
     optimizer.step()
-    compare(golden, "step/", released(golden, dict(model.named_parameters())), rtol=1e-5, atol=1e-6)
+    golden.compare("step/", released(golden, dict(model.named_parameters())), rtol=1e-5, atol=1e-6)
 
 
 def test_training_with_the_recorded_dropout_agrees(golden):
@@ -253,7 +241,7 @@ def test_training_with_the_recorded_dropout_agrees(golden):
         model.map_network.convolutions[layer].dropout = Recorded(keep)
     ours = {"prediction": full_map(model, model(*inputs_of(golden)).logits)}
     ours |= {name: value for name, value in golden.group("drop/").items() if name.startswith("in/")}
-    compare(golden, "drop/", ours)
+    golden.compare("drop/", ours)
 
 
 def made_up_files(golden, tmp_path):
@@ -318,31 +306,13 @@ def test_the_recorded_targets_are_the_overlaps_of_the_recorded_moments(golden):
         np.testing.assert_allclose(map_overlaps(moment, duration, wanted.shape[-1]), wanted[0], atol=1e-6)
 
 
-def ranked(golden, scores: np.ndarray, durations: np.ndarray, limit: int, nms: float) -> list[np.ndarray]:
-    """The best moments of score maps ``(Q, N, N)``, seconds."""
-    cells = build(golden).map.cells.numpy()
-    queries = [
-        Query(id=str(row), video="v", text="", duration=float(duration))
-        for row, duration in enumerate(durations)
-    ]
-    config = DecodeConfig(nms=nms, moments=limit)
-    found = decode(scores[:, cells], cell_windows(cells), len(cells), queries, config)
-    return [prediction.moments for prediction in found]
-
-
 def metrics(
     golden, moments: list[np.ndarray], truth: np.ndarray, durations: np.ndarray
 ) -> dict[str, np.ndarray]:
-    queries, predictions = [], []
-    for row, (found, moment, duration) in enumerate(zip(moments, truth, durations, strict=True)):
-        queries.append(Query(id=str(row), video="v", text="", duration=float(duration), moments=[moment]))
-        scores = -np.arange(len(found), dtype=float)
-        predictions.append(Prediction(query=str(row), video="v", moments=found, scores=scores))
-    thresholds = tuple(float(value) for value in golden.about["config"]["tiou"].split(","))
-    rules = dataclasses.replace(proposal_map(golden.about["config"]["nms"]), thresholds=thresholds)
-    values = rules.score(queries, predictions).values
-    recalls = [[values[f"R@{n},IoU@{m}"] for n in (1, 5)] for m in thresholds]
-    return {"rank_at": np.array(recalls), "miou": np.array(values["R@1,mIoU"])}
+    given = golden.about["config"]
+    thresholds = tuple(float(value) for value in given["tiou"].split(","))
+    recall, mean = map_scores(moments, truth, durations, thresholds, given["nms"])
+    return {"rank_at": recall, "miou": mean}
 
 
 def test_ranking_suppression_and_metrics_agree(golden):
@@ -352,19 +322,20 @@ def test_ranking_suppression_and_metrics_agree(golden):
         recorded.pop("duration"),
         recorded.pop("gt_times"),
     )
-    every = ranked(golden, scores, durations, limit=20, nms=1.0)
+    valid = build(golden).map.cells.numpy()
+    every = ranked(valid, scores, durations, limit=20, nms=1.0)
     np.testing.assert_allclose(np.stack(every), recorded.pop("top20"), rtol=1e-6, atol=1e-5)
-    kept = ranked(golden, scores, durations, limit=5, nms=nms)
+    kept = ranked(valid, scores, durations, limit=5, nms=nms)
     np.testing.assert_allclose(np.stack(kept), recorded.pop("nms_top5"), rtol=1e-6, atol=1e-5)
     ours = metrics(golden, kept, truth, durations)
 
     durations, truth = golden.arrays["in/duration"], golden.arrays["in/gt_times"]
     model = golden.arrays["out/joint_prob"][:, 0]
     cells = int(golden.arrays["out/map_mask"][0].sum())
-    order = np.stack(ranked(golden, model, durations, limit=cells, nms=1.0))
+    order = np.stack(ranked(valid, model, durations, limit=cells, nms=1.0))
     # what comes after the valid cells has score zero and no defined order
     np.testing.assert_allclose(order, recorded.pop("sorted_times")[:, :cells], rtol=1e-6, atol=1e-5)
-    of_model = metrics(golden, ranked(golden, model, durations, limit=5, nms=nms), truth, durations)
+    of_model = metrics(golden, ranked(valid, model, durations, limit=5, nms=nms), truth, durations)
     ours |= {f"model_{name}": value for name, value in of_model.items()}
     assert set(recorded) == set(ours), "recorded but not compared"
     for name, wanted in recorded.items():
@@ -373,22 +344,9 @@ def test_ranking_suppression_and_metrics_agree(golden):
 
 def test_the_task_predicts_what_was_recorded(golden):
     model, arrays = build(golden).eval(), golden.arrays
-    task, (frames, video_of, words) = task_of(golden, model), inputs_of(golden)
-    queries = tuple(
-        Query(id=str(n), video=str(n), text="", duration=float(duration))
-        for n, duration in enumerate(arrays["in/duration"])
-    )
-    batch = SimpleNamespace(
-        queries=queries,
-        videos=tuple(query.video for query in queries),
-        features=frames,
-        video_of=video_of,
-        words=words,
-    )
+    durations, nms = arrays["in/duration"], golden.about["config"]["nms"]
     with torch.no_grad():
-        found = task.predict(batch)
-    wanted = ranked(
-        golden, arrays["out/joint_prob"][:, 0], arrays["in/duration"], 5, golden.about["config"]["nms"]
-    )
+        found = task_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
+    wanted = ranked(model.map.cells.numpy(), arrays["out/joint_prob"][:, 0], durations, 5, nms)
     for prediction, moments in zip(found, wanted, strict=True):
         np.testing.assert_allclose(prediction.moments, moments, rtol=1e-6, atol=1e-5)

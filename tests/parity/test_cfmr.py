@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from judging import point_scores
 from torch import Tensor
 
 from cfmr import losses
@@ -20,13 +21,10 @@ from vmr_common.metrics import best_at, hits, iou
 from vmr_common.nn.attention import key_bias
 from vmr_common.nn.gaussian import attention_log_weight, negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll
-from vmr_common.protocols import protocol
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Query
 from vmr_common.text import Vocabulary, tag_score
-from vmr_common.timeline import to_seconds
 
 PACKAGE = "cfmr"
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def build(golden) -> CFMR:
@@ -56,7 +54,7 @@ def build(golden) -> CFMR:
         classes=sizes["vocab_size"],
         learned_summary=False,
     )
-    released = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    released = golden.tensors("param/")
     model.load_state_dict(from_official(released), strict=True)
     return model
 
@@ -70,7 +68,7 @@ def loss_config(golden, *, reference: bool = True) -> LossConfig:
 
 
 def inputs_of(golden) -> tuple[Frames, Words]:
-    given = {name: torch.from_numpy(value) for name, value in golden.group("in/").items()}
+    given = golden.tensors("in/")
     rows = torch.from_numpy(kept_clips(given["frames_feat"].shape[1]))
     # the released mask counts one clip more than there are
     mask = rows < given["frames_len"][:, None] + 1
@@ -80,7 +78,7 @@ def inputs_of(golden) -> tuple[Frames, Words]:
 def train_pass(golden, model: CFMR, *, reference: bool = True) -> SimpleNamespace:
     """One training pass as the task runs it."""
     frames, words = inputs_of(golden)
-    arrays = {name: torch.from_numpy(value) for name, value in golden.group("in/").items()}
+    arrays = golden.tensors("in/")
     epochs = golden.about["config"]["cfg"]["max_epoch"]
     progress = negative_progress(golden.about["config"]["epoch"], epochs, model.config.gamma)
     config = loss_config(golden, reference=reference)
@@ -108,18 +106,6 @@ def train_pass(golden, model: CFMR, *, reference: bool = True) -> SimpleNamespac
     )
     terms = losses.total(output.concepts, nll, config)
     return SimpleNamespace(output=output, nll=nll, terms=terms, mask=mask, targets=targets, config=config)
-
-
-def compare(golden, prefix: str, ours: dict[str, Tensor], **tolerance: float) -> None:
-    recorded = golden.group(prefix)
-    assert recorded, f"the case holds nothing under {prefix}"
-    assert not set(recorded) - set(ours), "recorded but not compared"
-    for name, wanted in recorded.items():
-        found = ours[name].detach().numpy()
-        assert found.size == wanted.size, name
-        np.testing.assert_allclose(
-            found.reshape(wanted.shape), wanted, **(tolerance or TOLERANCE), err_msg=prefix + name
-        )
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -155,7 +141,7 @@ def test_every_stage_of_inference_agrees(golden):
     seen["txt_layer0"] = states[0]
     for hook in hooks:
         hook.remove()
-    compare(golden, "mid/eval/", seen)
+    golden.compare("mid/eval/", seen)
 
 
 def test_inference_outputs_and_ranking_agree(golden):
@@ -175,7 +161,7 @@ def test_inference_outputs_and_ranking_agree(golden):
         "score": scores,
         "ranked_segments": torch.from_numpy(ranked.moments),
     }
-    compare(golden, "out/eval/", ours)
+    golden.compare("out/eval/", ours)
 
 
 def test_padding_of_queries_changes_nothing(golden):
@@ -200,7 +186,7 @@ def test_training_windows_and_masked_words_agree(golden):
         "neg_weight_left": run.output.left,
         "neg_weight_right": run.output.right,
     }
-    compare(golden, "mid/train/", ours)
+    golden.compare("mid/train/", ours)
 
 
 def test_training_outputs_agree(golden):
@@ -222,7 +208,7 @@ def test_training_outputs_agree(golden):
         "neg_words_logit_2": model.classifier(states.right),
         "ref_words_logit": model.classifier(states.reference),
     }
-    compare(golden, "out/train/", ours)
+    golden.compare("out/train/", ours)
 
 
 def word_accuracy(model: CFMR, states: Tensor, run: SimpleNamespace) -> Tensor:
@@ -260,13 +246,13 @@ def test_losses_agree(golden):
         "txt_word_acc": word_accuracy(model, states.text[:, 0], run),
         "vid_word_acc": word_accuracy(model, states.positive[torch.arange(len(best)), best], run),
     }
-    compare(golden, "loss/", ours)
+    golden.compare("loss/", ours)
 
 
 def test_the_loss_without_reference_passes_agrees(golden):
     run = train_pass(golden, build(golden).train(), reference=False)
     assert run.output.concepts.reference is None
-    compare(golden, "loss_noref/", {"total": run.terms["total"]})
+    golden.compare("loss_noref/", {"total": run.terms["total"]})
 
 
 def test_gradients_agree(golden):
@@ -287,20 +273,9 @@ def test_gradients_agree(golden):
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max(), err_msg=name)
 
 
-def score(spans: np.ndarray, truth: np.ndarray, durations: np.ndarray) -> dict[str, float]:
-    """Metrics of the `point` protocol for normalised spans and a truth in the durations' unit."""
-    queries, predictions = [], []
-    for row, (moments, moment, duration) in enumerate(zip(spans, truth, durations, strict=True)):
-        queries.append(Query(id=str(row), video="v", text="", duration=float(duration), moments=[moment]))
-        seconds = to_seconds(moments, float(duration))
-        scores = -np.arange(len(moments), dtype=float)
-        predictions.append(Prediction(query=str(row), video="v", moments=seconds, scores=scores))
-    return protocol("point").score(queries, predictions).values
-
-
 def test_metrics_of_the_released_evaluation_loop_agree(golden):
     arrays = golden.arrays
-    ours = score(
+    ours = point_scores(
         arrays["out/eval/ranked_segments"],
         arrays["eval/gt_seconds"].astype(np.float64),
         arrays["eval/durations"],

@@ -1,12 +1,12 @@
 """LEORN against numbers measured on the released code: every recorded stage, loss, gradient, batch and metric."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from judging import map_batch, map_scores, ranked
 from torch import Tensor
 
 from leorn import losses
@@ -18,12 +18,11 @@ from leorn.official import from_official
 from leorn.task import LEORNTask
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.features import pool, unit_rows
-from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
+from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou, map_overlaps, nms
 from vmr_common.nn.map_loss import scaled_iou
 from vmr_common.objects import ObjectStore, PreparedObjects
-from vmr_common.protocols import proposal_map
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training import OptimConfig, build_optimizer
 from vmr_common.training.map_supervised import MapExamples, MapInputs, QueryWords
@@ -56,7 +55,7 @@ def build(golden, **options) -> LEORN:
         word_dim=given["word_dim"],
         clip_dim=given["clip_dim"] if given["two_stream"] else None,
     )
-    released = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    released = golden.tensors("param/")
     model.load_state_dict(from_official(released), strict=True)
     return model
 
@@ -67,7 +66,7 @@ def loss_config(golden) -> LossConfig:
 
 
 def inputs_of(golden) -> tuple[Videos, Tensor, QueryWords]:
-    given = {name: torch.from_numpy(value) for name, value in golden.group("in/").items()}
+    given = golden.tensors("in/")
     lengths = given["text_mask"].sum(dim=(1, 2)).long()
     assert lengths.tolist() == golden.about["config"]["text_lengths"]
     objects = Objects(given["object"], given["object_mask"], given["object_box"])
@@ -86,21 +85,9 @@ def train_pass(golden, model: LEORN) -> SimpleNamespace:
     return SimpleNamespace(output=output, terms=losses.total(output.logits, overlaps, loss_config(golden)))
 
 
-def compare(golden, prefix: str, ours: dict[str, Tensor | np.ndarray | float], **tolerance: float) -> None:
-    recorded = golden.group(prefix)
-    assert recorded, f"the case holds nothing under {prefix}"
-    assert not set(recorded) - set(ours), f"recorded but not compared: {set(recorded) - set(ours)}"
-    for name, wanted in recorded.items():
-        found = ours[name]
-        found = found.detach().numpy() if isinstance(found, Tensor) else np.asarray(found)
-        np.testing.assert_allclose(
-            found.reshape(wanted.shape), wanted, **(tolerance or TOLERANCE), err_msg=prefix + name
-        )
-
-
 def ours_of(golden, prefix: str, ours: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Recorded tensors below `prefix` in our names and shapes, each beside ours."""
-    recorded = from_official({name: torch.from_numpy(value) for name, value in golden.group(prefix).items()})
+    recorded = from_official(golden.tensors(prefix))
     assert recorded
     assert len(recorded) == len(golden.group(prefix)), "recorded but not compared"
     return {name: (ours[name].detach(), wanted) for name, wanted in recorded.items()}
@@ -112,7 +99,7 @@ def test_every_group_of_recorded_numbers_is_known(golden):
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
     model = build(golden)
-    prefixed = {f"module.{name}": torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    prefixed = {f"module.{name}": value for name, value in golden.tensors("param/").items()}
     assert set(from_official(prefixed)) == set(model.state_dict())
 
 
@@ -157,7 +144,7 @@ def test_every_intermediate_stage_agrees(golden):
     with torch.no_grad():
         seen = stages(golden, build(golden).eval())
     attention = seen.pop("pooled")
-    compare(golden, "mid/", seen)
+    golden.compare("mid/", seen)
     if "out/object_attention" in golden.arrays:
         np.testing.assert_allclose(attention, golden.arrays["out/object_attention"], **TOLERANCE)
 
@@ -188,8 +175,8 @@ def test_inference_outputs_and_losses_agree(golden):
         "object_attention": arrays.get("out/object_attention"),  # compared among the stages
         "top_times": ranked(cells.numpy(), (prediction.sigmoid() * cells).numpy(), durations, 10, 1.0),
     }
-    compare(golden, "out/", ours)
-    compare(golden, "loss/", {"eval_mode": run.terms["total"], "total": trained.terms["total"]})
+    golden.compare("out/", ours)
+    golden.compare("loss/", {"eval_mode": run.terms["total"], "total": trained.terms["total"]})
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -220,28 +207,9 @@ def test_gradients_statistics_and_one_update_agree(golden, recompute):
     assert compared == len(golden.group("opt/")), "recorded but not compared"
 
 
-def ranked(
-    cells: np.ndarray, scores: np.ndarray, durations: np.ndarray, limit: int, threshold: float
-) -> np.ndarray:
-    """The best moments of score maps ``(B, N, N)`` with these valid cells ``(N, N)``, seconds."""
-    queries = [Query(id=str(n), video="v", text="", duration=float(d)) for n, d in enumerate(durations)]
-    config = DecodeConfig(nms=threshold, moments=limit)
-    found = decode(scores[:, cells], cell_windows(cells), len(cells), queries, config)
-    return np.stack([prediction.moments for prediction in found])
-
-
 def metrics(moments: np.ndarray, truth: np.ndarray, durations: np.ndarray) -> dict[str, np.ndarray]:
-    queries, predictions = [], []
-    for row, (found, moment, duration) in enumerate(zip(moments, truth, durations, strict=True)):
-        queries.append(Query(id=str(row), video="v", text="", duration=float(duration), moments=[moment]))
-        scores = -np.arange(len(found), dtype=float)
-        predictions.append(Prediction(query=str(row), video="v", moments=found, scores=scores))
-    thresholds = (0.1, 0.3, 0.5, 0.7)
-    values = dataclasses.replace(proposal_map(), thresholds=thresholds).score(queries, predictions).values
-    return {
-        "recall": np.array([[values[f"R@{n},IoU@{m}"] for n in (1, 5)] for m in thresholds]),
-        "miou": np.array(values["R@1,mIoU"]),
-    }
+    recall, mean = map_scores(moments, truth, durations, thresholds=(0.1, 0.3, 0.5, 0.7), nms=0.5)
+    return {"recall": recall, "miou": mean}
 
 
 def test_ranking_suppression_and_metrics_agree(golden):
@@ -277,21 +245,10 @@ def test_ranking_suppression_and_metrics_agree(golden):
 
 def test_the_task_predicts_what_was_recorded(golden):
     model, arrays = build(golden).eval(), golden.arrays
-    task, (videos, video_of, words) = task_of(golden, model), inputs_of(golden)
-    queries = tuple(
-        Query(id=str(n), video=str(n), text="", duration=float(d))
-        for n, d in enumerate(arrays["in/duration"])
-    )
-    batch = SimpleNamespace(
-        queries=queries,
-        videos=tuple(query.video for query in queries),
-        features=videos,
-        video_of=video_of,
-        words=words,
-    )
+    durations = arrays["in/duration"]
     with torch.no_grad():
-        found = task.predict(batch)
-    wanted = ranked(model.map.cells.numpy(), arrays["out/score"][:, 0], arrays["in/duration"], 5, 0.5)
+        found = task_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
+    wanted = ranked(model.map.cells.numpy(), arrays["out/score"][:, 0], durations, 5, 0.5)
     for prediction, moments in zip(found, wanted, strict=True):
         np.testing.assert_allclose(prediction.moments, moments, rtol=1e-6, atol=1e-5)
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from judging import point_scores
 from torch import Tensor
 
 from rgn import losses
@@ -20,14 +21,11 @@ from vmr_common.metrics import iou
 from vmr_common.nn.attention import key_bias
 from vmr_common.nn.gaussian import attention_log_weight, negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll, sinusoidal_positions
-from vmr_common.protocols import protocol
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Query
 from vmr_common.text import Vocabulary, tag_score
-from vmr_common.timeline import to_seconds
 from vmr_common.training import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
 
 PACKAGE = "rgn"
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def build(golden) -> RGN:
@@ -50,7 +48,7 @@ def build(golden) -> RGN:
         word_dim=sizes["words_input_size"],
         classes=sizes["vocab_size"],
     )
-    released = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    released = golden.tensors("param/")
     model.load_state_dict(from_official(released), strict=True)
     return model
 
@@ -61,7 +59,7 @@ def loss_config(golden) -> LossConfig:
 
 
 def inputs_of(golden) -> Inputs:
-    given = {name: torch.from_numpy(value) for name, value in golden.group("in/").items()}
+    given = golden.tensors("in/")
     return Inputs(
         frames=given["frames_feat"],
         frames_len=given["frames_len"],
@@ -104,18 +102,6 @@ def train_pass(golden, model: RGN) -> SimpleNamespace:
         progress=progress,
         config=config,
     )
-
-
-def compare(golden, prefix: str, ours: dict[str, Tensor], **tolerance: float) -> None:
-    recorded = golden.group(prefix)
-    assert recorded, f"the case holds nothing under {prefix}"
-    assert not set(recorded) - set(ours), "recorded but not compared"
-    for name, wanted in recorded.items():
-        found = ours[name].detach().numpy()
-        assert found.size == wanted.size, name
-        np.testing.assert_allclose(
-            found.reshape(wanted.shape), wanted, **(tolerance or TOLERANCE), err_msg=prefix + name
-        )
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -168,7 +154,7 @@ def test_every_intermediate_stage_agrees(golden):
     hook.remove()
     seen["cand_attn"] = weights[0].mean(dim=2)  # (B, K, L, P)
     assert arrays["mid/keep_idx"].tolist() == seen["keep_idx"].tolist()
-    compare(golden, "mid/", seen)
+    golden.compare("mid/", seen)
 
 
 def outputs(model: RGN, proposals, states: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -193,7 +179,7 @@ def test_training_outputs_agree(golden):
         "pseudo_width": run.told.reglance_width,
         "pseudo_gauss_weight": run.told.reglance_window,
     }
-    compare(golden, "out/train/", ours)
+    golden.compare("out/train/", ours)
 
 
 def test_losses_agree(golden):
@@ -223,7 +209,7 @@ def test_losses_agree(golden):
         "hinge_reglance": terms["hinge_reglance"],
         "div": terms["diversity"],
     }
-    compare(golden, "loss/", ours)
+    golden.compare("loss/", ours)
 
 
 def test_gradients_agree(golden):
@@ -256,7 +242,7 @@ def test_inference_outputs_and_candidate_order_agree(golden, in_chunks):
         "order": ranked.order,
         "spans": torch.from_numpy(ranked.moments),
     }
-    compare(golden, "out/eval/", ours)
+    golden.compare("out/eval/", ours)
     assert ranked.order.tolist() == golden.arrays["out/eval/order"].tolist()
 
 
@@ -352,17 +338,6 @@ def test_queries_become_the_recorded_batch(golden):
     np.testing.assert_allclose(weights, collated["weights"], rtol=1e-5)
 
 
-def score(spans: np.ndarray, truth: np.ndarray, durations: np.ndarray) -> dict[str, float]:
-    """Metrics of the `point` protocol for normalised spans and a truth in the durations' unit."""
-    queries, predictions = [], []
-    for row, (moments, moment, duration) in enumerate(zip(spans, truth, durations, strict=True)):
-        queries.append(Query(id=str(row), video="v", text="", duration=float(duration), moments=[moment]))
-        seconds = to_seconds(moments, float(duration))
-        scores = -np.arange(len(moments), dtype=float)
-        predictions.append(Prediction(query=str(row), video="v", moments=seconds, scores=scores))
-    return protocol("point").score(queries, predictions).values
-
-
 @pytest.mark.parametrize("group", ["model", "made_up"])
 def test_metrics_of_the_released_runner_agree(golden, group):
     recorded = golden.group(f"eval/{group}/")
@@ -374,7 +349,7 @@ def test_metrics_of_the_released_runner_agree(golden, group):
         durations = np.ones(len(spans))
         overlaps = iou(spans, truth[:, None], union="hull", eps=1e-10)
         np.testing.assert_allclose(np.maximum(overlaps, 0), recorded.pop("iou"), atol=1e-6)
-    ours = score(spans, truth, durations)
+    ours = point_scores(spans, truth, durations)
     assert recorded
     for name, wanted in recorded.items():
         np.testing.assert_allclose(ours[name], wanted, atol=1e-5, err_msg=name)

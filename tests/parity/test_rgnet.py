@@ -30,7 +30,7 @@ def sizes(golden) -> dict:
 
 def build(golden, *, released_mask: bool = True) -> RGNet:
     given = sizes(golden)
-    released = {name: torch.from_numpy(value) for name, value in golden.group("param/").items()}
+    released = golden.tensors("param/")
     crossing = {name.split(".")[3] for name in released if name.startswith("transformer.t2v_encoder.layers.")}
     assert given["n_input_proj"] == 2
     config = ModelConfig(
@@ -78,10 +78,6 @@ def loss_config(golden, **changes) -> LossConfig:
         values["label"],
     )
     return LossConfig(**{**values, **changes})
-
-
-def tensors(golden, prefix: str) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value) for name, value in golden.group(prefix).items()}
 
 
 def texts_of(given: dict[str, Tensor]) -> Tokens:
@@ -137,7 +133,7 @@ def named(output: Output) -> dict[str, Tensor]:
 @pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize(("prefix", "released"), [("out/eval/", True), ("out/eval_fixmask/", False)])
 def test_outputs_agree_in_both_mask_modes(golden, prefix, released, gradients):
-    given = tensors(golden, "in/fwd/")
+    given = golden.tensors("in/fwd/")
     with torch.set_grad_enabled(gradients):
         output = build(golden, released_mask=released)(texts_of(given), windows_of(given))
     ours = {**named(output), **matchings(golden, given)}
@@ -158,7 +154,7 @@ def matchings(golden, given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_every_stage_of_the_forward_pass_agrees(golden):
-    model, given = build(golden), tensors(golden, "in/fwd/")
+    model, given = build(golden), golden.tensors("in/fwd/")
     texts, frames = texts_of(given), windows_of(given)
     batch, places = texts.mask.shape
     windows = model.read_windows(frames, shared=False)
@@ -246,7 +242,7 @@ def layer_terms(
 
 
 def winret(golden) -> SimpleNamespace:
-    model, given = build(golden).train(), tensors(golden, "in/winret/")
+    model, given = build(golden).train(), golden.tensors("in/winret/")
     targets, config = targets_of(given), loss_config(golden, retrieval=sizes(golden)["retrieval_loss_coef"])
     output = model(
         texts_of(given), windows_of(given), contrast=True, uniform=gate_draws(given["gumbel_uniform"])
@@ -256,7 +252,7 @@ def winret(golden) -> SimpleNamespace:
 
 
 def negative_window(golden, *, scratch: bool) -> SimpleNamespace:
-    model, given = build(golden).train(), tensors(golden, "in/negwin/")
+    model, given = build(golden).train(), golden.tensors("in/negwin/")
     targets, texts, frames = targets_of(given), texts_of(given), windows_of(given)
     extra = sizes(golden)["scratch_weights"]
     config = loss_config(
