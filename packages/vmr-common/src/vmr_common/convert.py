@@ -72,14 +72,10 @@ def convert_features(
     Raises:
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
-    wanted = list(dict.fromkeys(store.videos() if videos is None else videos))
-    if not wanted:
-        raise UserError(f"{store.name}: no video to convert")
-    plan = json.dumps([_sources(store.paths), store.keys, *_about(wanted, manifest, dtype), PART_SIZE])
-    _refuse_own_source(store.paths, Path(out))
     write = functools.partial(write_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion(Path(out), step or (lambda count: None), write, FeatureStore)
-    return conversion.run(store, wanted, PART_SIZE, plan)
+    conversion = _Conversion("video", Path(out), manifest, dtype, write, FeatureStore, PART_SIZE, step)
+    chosen = store.videos() if videos is None else videos
+    return conversion.run(store, store.paths, chosen, [_sources(store.paths), store.keys])
 
 
 def convert_query_features(
@@ -107,14 +103,12 @@ def convert_query_features(
     Raises:
         UserError: if there is no query, one cannot be read, or the file cannot be written.
     """
-    wanted = list(dict.fromkeys(store.queries() if queries is None else queries))
-    if not wanted:
-        raise UserError(f"{store.name}: no query to convert")
-    plan = json.dumps(["queries", _sources(store.paths), *_about(wanted, manifest, dtype), QUERIES_PART_SIZE])
-    _refuse_own_source(store.paths, Path(out))
     write = functools.partial(write_query_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion(Path(out), step or (lambda count: None), write, QueryFeatureStore)
-    return conversion.run(store, wanted, QUERIES_PART_SIZE, plan)
+    conversion = _Conversion(
+        "query", Path(out), manifest, dtype, write, QueryFeatureStore, QUERIES_PART_SIZE, step
+    )
+    chosen = store.queries() if queries is None else queries
+    return conversion.run(store, store.paths, chosen, ["queries", _sources(store.paths)])
 
 
 class ObjectSource(Protocol):
@@ -174,18 +168,13 @@ def convert_objects(
     Raises:
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
-    wanted = list(dict.fromkeys(source.videos() if videos is None else videos))
-    if not wanted:
-        raise UserError(f"{source.name}: no video to convert")
     options = [repr(value) for name, value in sorted(vars(source).items()) if not name.startswith("_")]
     options += [repr(value) for value in (source.objects, frames, boxes)]
-    plan = json.dumps(
-        ["objects", _sources(source.paths), options, *_about(wanted, manifest, dtype), PART_SIZE]
-    )
-    _refuse_own_source(source.paths, Path(out))
     write = functools.partial(write_objects, manifest=manifest, dtype=dtype)
-    conversion = _Conversion(Path(out), step or (lambda count: None), write, ObjectStore)
-    return conversion.run(_Sampled(source, frames, boxes), wanted, PART_SIZE, plan)
+    conversion = _Conversion("video", Path(out), manifest, dtype, write, ObjectStore, PART_SIZE, step)
+    chosen = source.videos() if videos is None else videos
+    plan = ["objects", _sources(source.paths), options]
+    return conversion.run(_Sampled(source, frames, boxes), source.paths, chosen, plan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,38 +208,75 @@ class _Conversion(Generic[Value]):
     """Writes values part by part, then joins the parts.
 
     Attributes:
+        noun: What a value is of, for messages.
         out: The file.
-        step: Called with the number of values that were just finished.
-        write: Writes a file of such values.
+        manifest: What made the values.
+        dtype: ``float32`` or ``float16``.
+        write: Writes a file of such values, with the manifest and as the dtype.
         reopen: Opens a file that `write` wrote.
+        part_size: Values per part.
+        step: Called with the number of values that were just finished.
     """
 
+    noun: str
     out: Path
-    step: Callable[[int], object]
+    manifest: Facts
+    dtype: str
     write: _Write[Value]
     reopen: Callable[[Path], _Store[Value]]
+    part_size: int
+    step: Callable[[int], object] | None
 
-    def run(self, store: _Store[Value], wanted: Sequence[str], part_size: int, plan: str) -> int:
-        """Converts the values of these ids; parts of the same plan that are there are not made again."""
-        if len(wanted) <= part_size:
+    def run(
+        self, store: _Store[Value], sources: Iterable[Path], ids: Iterable[str], plan: Sequence[object]
+    ) -> int:
+        """Converts the values of these ids; parts of the same plan that are there are not made again.
+
+        Args:
+            store: Gives the values.
+            sources: The files and folders that they come from.
+            ids: Of the values; one that comes again is left out.
+            plan: What decides about a part, beside the ids and what the conversion itself holds.
+
+        Returns:
+            The number of values written.
+
+        Raises:
+            UserError: if there is no value, or the file is one of the sources.
+        """
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            raise UserError(f"{store.name}: no {self.noun} to convert")
+        if any(path.resolve() == self.out.resolve() for path in sources):
+            raise UserError(f"{self.out}: the conversion would overwrite its own source")
+        if len(wanted) <= self.part_size:
             return self.write(self.out, self._counted(store, wanted))
-        folder = _parts_folder(self.out, plan)
+        folder = _parts_folder(self.out, json.dumps([*plan, *self._about(wanted), self.part_size]))
         parts = []
-        for start in range(0, len(wanted), part_size):
-            chosen = wanted[start : start + part_size]
-            parts.append((folder / f"{start // part_size:06d}.h5", chosen))
+        for start in range(0, len(wanted), self.part_size):
+            chosen = wanted[start : start + self.part_size]
+            parts.append((folder / f"{start // self.part_size:06d}.h5", chosen))
             if parts[-1][0].exists():
-                self.step(len(chosen))
+                self._finished(len(chosen))
             else:
                 self.write(parts[-1][0], self._counted(store, chosen))
         count = self.write(self.out, self._joined(parts))
         shutil.rmtree(folder)
         return count
 
+    def _about(self, wanted: Sequence[str]) -> list[object]:
+        """What a conversion consists of beside its sources: parts of another one are of no use."""
+        digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+        return [digest, dataclasses.asdict(self.manifest), self.dtype]
+
+    def _finished(self, count: int) -> None:
+        if self.step is not None:
+            self.step(count)
+
     def _counted(self, store: _Store[Value], wanted: Iterable[str]) -> Iterator[tuple[str, Value]]:
         for key in wanted:
             yield key, store[key]
-            self.step(1)
+            self._finished(1)
 
     def _joined(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> Iterator[tuple[str, Value]]:
         for path, keys in parts:
@@ -259,19 +285,8 @@ class _Conversion(Generic[Value]):
                     yield key, part[key]
 
 
-def _refuse_own_source(sources: Iterable[Path], out: Path) -> None:
-    if any(path.resolve() == out.resolve() for path in sources):
-        raise UserError(f"{out}: the conversion would overwrite its own source")
-
-
 def _sources(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(path.resolve()), *_state(path)) for path in paths]
-
-
-def _about(wanted: Sequence[str], manifest: Facts, dtype: str) -> list[object]:
-    """What a conversion consists of beside its sources: parts of another one are of no use."""
-    digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
-    return [digest, dataclasses.asdict(manifest), dtype]
 
 
 def _state(path: Path) -> tuple[int, int]:
