@@ -1,4 +1,4 @@
-"""A Shapes data set small enough to train on in a second, and a run on it."""
+"""A Shapes data set small enough to train on in a second, a run on it, and what commands are typed with."""
 
 import os
 import shutil
@@ -35,9 +35,10 @@ PATIENCE_S = 300
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test works: a data root, a configuration for it, and the folder of run folders."""
+    """Where a test works: a data root, a package's configuration for it, and the folder of run folders."""
 
     data: Path
+    package: str
     config: Path
     runs: Path
 
@@ -47,13 +48,64 @@ class Place:
 
     @property
     def run(self) -> Path:
-        return self.runs / "rgn" / "tiny"
+        return self.run_named("tiny")
+
+    def run_named(self, name: str) -> Path:
+        return self.runs / self.package / name
 
 
-def make_place(folder: Path, data: Path) -> Place:
-    config = folder / "tiny.yaml"
-    config.write_text(CONFIG)
-    return Place(data, config, folder / "runs")
+def make_place(folder: Path, data: Path, package: str = "rgn", config: str = CONFIG) -> Place:
+    path = folder / "tiny.yaml"
+    path.write_text(config)
+    return Place(data, package, path, folder / "runs")
+
+
+@pytest.fixture(scope="session")
+def place_of(tmp_path_factory) -> Callable[[str, str, Path], Place]:
+    """Makes a place of its own for the tests of a package, from its configuration and the data root."""
+
+    def make(package: str, config: str, data: Path) -> Place:
+        return make_place(tmp_path_factory.mktemp(package), data, package, config)
+
+    return make
+
+
+@pytest.fixture
+def done(capsys) -> Callable[..., str]:
+    """Runs a command in this process; it must succeed; gives what it says."""
+
+    def run(command, *arguments) -> str:
+        capsys.readouterr()
+        status = command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert status == 0, captured.err
+        return captured.out
+
+    return run
+
+
+class Refused:
+    """Runs a command in this process and gives the one line that it must end with."""
+
+    def __init__(self, capsys):
+        self.capsys = capsys
+
+    def __call__(self, command, *arguments) -> str:
+        self.capsys.readouterr()
+        status = command([str(argument) for argument in arguments])
+        captured = self.capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert status == 2, captured.err
+        assert len(lines) == 1, captured.err
+        assert captured.err.endswith(lines[0] + "\n"), "the error is the last thing said"
+        assert "Traceback" not in captured.err
+        assert len(lines[0]) < 1000
+        return lines[0]
+
+
+@pytest.fixture
+def refused(capsys) -> Refused:
+    return Refused(capsys)
 
 
 def run_to_end(command: list[str | Path]) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ import pytest
 from cfmr import cli
 from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
+from recorded import released_weights
 from vmr_common.annotations import read_annotations
 from vmr_common.metrics import iou
 from vmr_common.records import read_predictions
@@ -37,30 +38,18 @@ SENTENCE = "the red circle spins"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_data) -> Path:
+def run(place_of, tiny_data) -> Path:
     """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("cfmr")
-    config = folder / "tiny.yaml"
-    config.write_text(CONFIG)
-    arguments = ["--cfg", config, "--data-root", tiny_data, "--runs", folder / "runs"]
-    assert cli.train([str(argument) for argument in arguments]) == 0
-    return folder / "runs" / "cfmr" / "tiny"
+    tiny = place_of("cfmr", CONFIG, tiny_data)
+    assert cli.train(tiny.train_arguments()) == 0
+    return tiny.run
 
 
 @pytest.fixture
-def built(tmp_path, run, tiny_data) -> Path:
+def built(tmp_path, run, tiny_data, done) -> Path:
     folder = tmp_path / "index"
-    status = index(["--checkpoint", str(run), "--out", str(folder), "--data-root", str(tiny_data)])
-    assert status == 0
+    done(index, "--checkpoint", run, "--out", folder, "--data-root", tiny_data)
     return folder
-
-
-def error_of(capsys, command, *arguments) -> str:
-    capsys.readouterr()
-    assert command([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert "Traceback" not in "".join(lines)
-    return lines[-1]
 
 
 def test_a_run_leaves_its_scores_predictions_and_report(run):
@@ -70,75 +59,64 @@ def test_a_run_leaves_its_scores_predictions_and_report(run):
     assert all(prediction.moments.shape == (8, 2) for prediction in predictions)
 
 
-def test_eval_scores_the_stored_weights_beside_chance_and_bias(run, tiny_data, capsys):
-    capsys.readouterr()
-    assert cli.evaluate(["--checkpoint", str(run), "--data-root", str(tiny_data)]) == 0
-    out = capsys.readouterr().out
+def test_eval_scores_the_stored_weights_beside_chance_and_bias(run, tiny_data, done):
+    out = done(cli.evaluate, "--checkpoint", run, "--data-root", tiny_data)
     assert all(f"\n{row} " in out for row in ("cfmr", "chance", "bias"))
 
 
-def test_predict_and_search_in_one_video_agree(run, built, tiny_data, capsys):
+def test_predict_and_search_in_one_video_agree(run, built, tiny_data, done):
     video = VideoIndex.open(built).videos()[0]
-    capsys.readouterr()
-    wanted = ["--checkpoint", str(run), "--data-root", str(tiny_data), "--video", video, "--query", SENTENCE]
-    assert cli.predict([*wanted, "-k", "1", "--json"]) == 0
-    best = json.loads(capsys.readouterr().out)["pred_relevant_windows"][0]
-    assert search([str(built), SENTENCE, "-k", "1", "--video", video, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["moments"][0]
+    wanted = ["--checkpoint", run, "--data-root", tiny_data, "--video", video, "--query", SENTENCE]
+    best = json.loads(done(cli.predict, *wanted, "-k", 1, "--json"))["pred_relevant_windows"][0]
+    found = json.loads(done(search, built, SENTENCE, "-k", 1, "--video", video, "--json"))["moments"][0]
     assert found["score"] == pytest.approx(best[2], abs=2e-3)
 
 
-def test_search_prints_a_table_and_answers_a_file_of_questions(built, tmp_path, capsys):
-    capsys.readouterr()
-    assert search([str(built), SENTENCE, "-k", "3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_search_prints_a_table_and_answers_a_file_of_questions(built, tmp_path, done):
+    lines = done(search, built, SENTENCE, "-k", 3).splitlines()
     assert lines[0] == SENTENCE
     assert len(lines) == 5
     questions = tmp_path / "questions.jsonl"
     questions.write_text(
         '{"qid": 7, "query": "the red circle spins"}\n{"qid": "b", "query": "a star grows"}\n'
     )
-    assert search([str(built), "--queries", str(questions), "--json", "-k", "2"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out = done(search, built, "--queries", questions, "--json", "-k", 2)
+    rows = [json.loads(line) for line in out.splitlines()]
     assert [row["qid"] for row in rows] == [7, "b"]
     assert all(len(row["moments"]) == 2 for row in rows)
 
 
-def test_the_index_command_adds_removes_compacts_and_verifies(run, built, tiny_data, capsys):
+def test_the_index_command_adds_removes_compacts_and_verifies(built, tiny_data, done):
     first = VideoIndex.open(built).videos()[0]
-    assert index(["--out", str(built), "--remove", first, "--compact", "--verify"]) == 0
+    out = done(index, "--out", built, "--remove", first, "--compact", "--verify")
     assert first not in VideoIndex.open(built)
-    assert "every byte is as it was written" in capsys.readouterr().out
-    assert index(["--out", str(built), "--add", "--data-root", str(tiny_data)]) == 0
+    assert "every byte is as it was written" in out
+    done(index, "--out", built, "--add", "--data-root", tiny_data)
     assert first in VideoIndex.open(built)
 
 
-def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, capsys):
-    assert "--checkpoint is needed" in error_of(capsys, index, "--out", tmp_path / "new")
-    assert "no index to add to" in error_of(
-        capsys, index, "--out", tmp_path / "new", "--checkpoint", run, "--add", "--data-root", tiny_data
+def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, refused):
+    assert "--checkpoint is needed" in refused(index, "--out", tmp_path / "new")
+    assert "no index to add to" in refused(
+        index, "--out", tmp_path / "new", "--checkpoint", run, "--add", "--data-root", tiny_data
     )
-    assert "not an index" in error_of(capsys, search, tmp_path, SENTENCE)
-    assert "knows no word" in error_of(capsys, search, built, "qwertz")
-    assert "the query is empty" in error_of(capsys, search, built, " ")
-    assert "give one sentence" in error_of(capsys, search, built)
-    assert "holds no video 'x'" in error_of(capsys, search, built, SENTENCE, "--video", "x")
-    assert "must be at least 1" in error_of(capsys, search, built, SENTENCE, "-k", "0")
-    assert "no such feature file" in error_of(
-        capsys, index, "--out", built, "--add", "--features", tmp_path / "no.h5"
-    )
+    assert "not an index" in refused(search, tmp_path, SENTENCE)
+    assert "knows no word" in refused(search, built, "qwertz")
+    assert "the query is empty" in refused(search, built, " ")
+    assert "give one sentence" in refused(search, built)
+    assert "holds no video 'x'" in refused(search, built, SENTENCE, "--video", "x")
+    assert "must be at least 1" in refused(search, built, SENTENCE, "-k", "0")
+    assert "no such feature file" in refused(index, "--out", built, "--add", "--features", tmp_path / "no.h5")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"qid": 7}\n')
-    assert "key 'query' must hold a sentence" in error_of(capsys, search, built, "--queries", questions)
+    assert "key 'query' must hold a sentence" in refused(search, built, "--queries", questions)
 
 
-def test_recall_over_a_collection_is_counted_from_its_search(tmp_path, run, tiny_data, capsys):
+def test_recall_over_a_collection_is_counted_from_its_search(tmp_path, run, tiny_data, done):
     folder = tmp_path / "test-videos"
-    common = ["--data-root", str(tiny_data)]
-    assert index(["--checkpoint", str(run), "--out", str(folder), "--split", "test", *common]) == 0
-    capsys.readouterr()
-    assert search([str(folder), "--measure", "test", "--json", *common]) == 0
-    found = json.loads(capsys.readouterr().out)
+    common = ["--data-root", tiny_data]
+    done(index, "--checkpoint", run, "--out", folder, "--split", "test", *common)
+    found = json.loads(done(search, folder, "--measure", "test", "--json", *common))
     queries = read_annotations(tiny_data / "shapes/test.jsonl").queries
     videos = sorted({query.video for query in queries})
     assert (found["queries"], found["videos"]) == (len(queries), len(videos))
@@ -155,7 +133,7 @@ def test_recall_over_a_collection_is_counted_from_its_search(tmp_path, run, tiny
     assert 0 < found["moment_chance"]["1"] < found["video_chance"]["1"]
 
 
-def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_data, built):
+def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_data, built, done):
     folder = tmp_path / "killed"
     arguments = ["--checkpoint", run, "--out", folder, "--data-root", tiny_data, "--shard-videos", "3"]
     command = [sys.executable, "-m", "cfmr", "index", *map(str, arguments)]
@@ -167,19 +145,14 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_da
     before = VideoIndex.open(folder)
     before.verify()
     assert len(before) >= int(reported.split()[0])
-    assert index([str(argument) for argument in arguments]) == 0
+    done(index, *arguments)
     after = VideoIndex.open(folder)
     assert after.videos() == VideoIndex.open(built).videos()
     assert after.videos()[: len(before)] == before.videos()
 
 
-def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys):
-    golden = Path(__file__).parents[1] / "parity/golden/cfmr/case_a.npz"
-    with np.load(golden, allow_pickle=False) as arrays:
-        weights = {
-            name.removeprefix("param/"): arrays[name] for name in arrays.files if name.startswith("param/")
-        }
-    np.savez(tmp_path / "weights.npz", **weights)
+def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys, refused):
+    np.savez(tmp_path / "weights.npz", **released_weights("cfmr"))
     words = [f"w{n}" for n in range(39)]
     (tmp_path / "words.txt").write_text("\n".join(words))
     rows = [" ".join([word, *["0.5"] * 20]) for word in words]
@@ -193,10 +166,10 @@ def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys):
     assert cli.import_official(arguments) == 0
     assert (tmp_path / "C.safetensors").exists()
     assert "needs released" not in capsys.readouterr().err
-    assert "need released" in error_of(capsys, cli.import_official, *arguments, "--quirks", "fixed")
+    assert "need released" in refused(cli.import_official, *arguments, "--quirks", "fixed")
 
 
-def test_an_index_of_another_model_is_refused(run, built, tmp_path, capsys):
+def test_an_index_of_another_model_is_refused(run, built, tmp_path, refused):
     from vmr_common.training import load_checkpoint, save_checkpoint
 
     stored = load_checkpoint(run)
@@ -204,6 +177,6 @@ def test_an_index_of_another_model_is_refused(run, built, tmp_path, capsys):
     save_checkpoint(
         tmp_path / "other.safetensors", {"model": changed, "state": stored.state_tensors}, stored.meta
     )
-    message = error_of(capsys, search, built, SENTENCE, "--checkpoint", tmp_path / "other.safetensors")
+    message = refused(search, built, SENTENCE, "--checkpoint", tmp_path / "other.safetensors")
     assert "built by model" in message
     shutil.rmtree(built)

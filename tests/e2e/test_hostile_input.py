@@ -19,29 +19,6 @@ from rgn import cli
 from vmr_common.files import read_json_lines
 
 
-class Refused:
-    """Runs a command in this process and gives the one line that it must end with."""
-
-    def __init__(self, capsys):
-        self.capsys = capsys
-
-    def __call__(self, command, *arguments) -> str:
-        status = command([str(argument) for argument in arguments])
-        captured = self.capsys.readouterr()
-        lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-        assert status == 2, captured.err
-        assert len(lines) == 1, captured.err
-        assert captured.err.endswith(lines[0] + "\n"), "the error is the last thing said"
-        assert "Traceback" not in captured.err
-        assert len(lines[0]) < 1000
-        return lines[0]
-
-
-@pytest.fixture
-def refused(capsys) -> Refused:
-    return Refused(capsys)
-
-
 @pytest.fixture
 def refused_training(refused, place):
     """What training answers after nothing or something has been changed at `place`; no run may be left."""

@@ -1,5 +1,6 @@
 """LEORN's commands as a user types them: train in two stages, evaluate, predict and explain, import."""
 
+import itertools
 import json
 import shutil
 import sys
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 from leorn import cli
+from recorded import released_sizes, released_weights
 from vmr_common.records import read_predictions
 from vmr_common.shapes import ensure_objects, frames, read_spec
 from vmr_common.training import load_checkpoint
 
-CASE = Path(__file__).parents[1] / "parity/golden/leorn/case_a.npz"
 CONFIG = """
 name: tiny
 protocols: [proposal-map, strict]
@@ -51,23 +52,20 @@ def data(tmp_path_factory, tiny_data) -> Path:
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory, data) -> list[str]:
-    folder = tmp_path_factory.mktemp("leorn")
-    (folder / "tiny.yaml").write_text(CONFIG)
-    given = ["--cfg", folder / "tiny.yaml", "--data-root", data, "--runs", folder / "runs"]
-    return [str(argument) for argument in given]
+def tiny(place_of, data):
+    return place_of("leorn", CONFIG, data)
 
 
 @pytest.fixture(scope="module")
-def run(arguments) -> Path:
+def run(tiny) -> Path:
     """The folder of a finished run."""
-    assert cli.train(arguments) == 0
-    return Path(arguments[-1]) / "leorn" / "tiny"
+    assert cli.train(tiny.train_arguments()) == 0
+    return tiny.run
 
 
 @pytest.fixture
 def asked(run, data):
-    return ["--checkpoint", str(run), "--data-root", str(data)]
+    return ["--checkpoint", run, "--data-root", data]
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -86,56 +84,53 @@ def test_a_run_leaves_scores_predictions_and_a_report(run):
     assert meta["describe"]["features"]["manifest"]["box_units"] == "normalised"
 
 
-def test_eval_of_the_restored_checkpoint_repeats_the_predictions_of_the_training(
-    run, asked, tmp_path, capsys
-):
-    capsys.readouterr()
-    assert cli.evaluate([*asked, "--out", str(tmp_path / "mine.jsonl")]) == 0
-    out = capsys.readouterr().out
+def test_eval_of_the_restored_checkpoint_repeats_the_predictions_of_the_training(run, asked, tmp_path, done):
+    out = done(cli.evaluate, *asked, "--out", tmp_path / "mine.jsonl")
     assert all(f"\n{row} " in out for row in ("leorn", "chance", "bias"))
     assert (tmp_path / "mine.jsonl").read_text() == (run / "predictions.jsonl").read_text()
 
 
-def test_predict_answers_and_explains_with_the_frames_of_the_video(asked, data, tmp_path, capsys, caplog):
+def test_predict_answers_and_explains_with_the_frames_of_the_video(
+    asked, data, tmp_path, done, refused, caplog
+):
     pictures, _ = frames(data / "shapes", "test-0001")
     np.save(tmp_path / "test-0001.npy", pictures)
     request = [*asked, "--video", "test-0001", "--query", "the red circle qwertz", "--explain"]
     out = tmp_path / "red.png"
-    capsys.readouterr()
     with caplog.at_level("INFO"):
-        assert cli.predict([*request, str(out), "--frames", str(tmp_path), "--json", "-k", "2"]) == 0
-    windows = json.loads(capsys.readouterr().out)["pred_relevant_windows"]
+        said = done(cli.predict, *request, out, "--frames", tmp_path, "--json", "-k", 2)
+    windows = json.loads(said)["pred_relevant_windows"]
     assert len(windows) == 2
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "on the sentinel" in caplog.text
-    assert cli.predict([*request, str(tmp_path / "no.png")]) == 2
-    assert "--frames" in capsys.readouterr().err
+    assert "--frames" in refused(cli.predict, *request, tmp_path / "no.png")
     assert not (tmp_path / "no.png").exists()
 
 
-def test_the_second_stage_begins_with_the_objects_of_the_first(arguments, run, tmp_path, capsys, caplog):
-    second = [*arguments, *TWO_STREAMS, "--name", "two-streams", "--init.objects", str(run)]
+def test_the_second_stage_begins_with_the_objects_of_the_first(
+    tiny, run, data, tmp_path, done, refused, caplog
+):
+    second = tiny.train_arguments(*TWO_STREAMS, "--name", "two-streams", "--init.objects", str(run))
     frozen = json.dumps({"objects.": 0.0})
     with caplog.at_level("INFO"):
-        assert cli.train([*second, "--optim.group_lr", frozen]) == 0
+        done(cli.train, *second, "--optim.group_lr", frozen)
     assert "of objects taken over" in caplog.text
-    one, two = weights_of(run), weights_of(run.parent / "two-streams")
+    one, two = weights_of(run), weights_of(tiny.run_named("two-streams"))
     for name in one:
         if name.startswith("objects.") and "running" not in name and "num_batches" not in name:
             assert torch.equal(one[name], two[name]), name
     assert not torch.equal(one["text.sentence.weight"], two["text.sentence.weight"])
     assert two["clips.clip_projection.weight"].shape == (16, 16)
-    again = ["--checkpoint", str(run.parent / "two-streams"), "--data-root", arguments[3]]
-    assert cli.evaluate([*again, "--out", str(tmp_path / "mine.jsonl")]) == 0
-    assert (tmp_path / "mine.jsonl").read_text() == (run.parent / "two-streams/predictions.jsonl").read_text()
-    capsys.readouterr()
-    assert cli.train([*second, "--overwrite", "--model.blocks", "1"]) == 2
-    assert "do not fit" in capsys.readouterr().err
+    again = ["--checkpoint", tiny.run_named("two-streams"), "--data-root", data]
+    done(cli.evaluate, *again, "--out", tmp_path / "mine.jsonl")
+    written = tiny.run_named("two-streams") / "predictions.jsonl"
+    assert (tmp_path / "mine.jsonl").read_text() == written.read_text()
+    assert "do not fit" in refused(cli.train, *second, "--overwrite", "--model.blocks", 1)
 
 
-def test_two_processes_under_torchrun_train_as_one(arguments, run, start):
+def test_two_processes_under_torchrun_train_as_one(tiny, run, start):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    both = start([*launcher, "-m", "leorn", "train", *arguments, "--name", "two"])
+    both = start([*launcher, "-m", "leorn", "train", *tiny.train_arguments("--name", "two")])
     assert both.returncode == 0, both.stderr
     one, two = weights_of(run), weights_of(run.parent / "two")
     assert sum("running_var" in name for name in one) > 5
@@ -146,15 +141,10 @@ def test_two_processes_under_torchrun_train_as_one(arguments, run, start):
             torch.testing.assert_close(two[name].float(), weight.float(), rtol=2e-3, atol=2e-4, msg=name)
 
 
-def test_released_weights_are_imported_and_serve_as_the_first_stage(arguments, data, tmp_path, capsys):
-    with np.load(CASE, allow_pickle=False) as arrays:
-        weights = {
-            f"module.{name[6:]}": torch.from_numpy(arrays[name])
-            for name in arrays.files
-            if name.startswith("param/")
-        }
+def test_released_weights_are_imported_and_serve_as_the_first_stage(data, tmp_path, done, refused):
+    weights = {f"module.{name}": value for name, value in released_weights("leorn").items()}
     torch.save({"model": weights, "optimizer": {}, "step": 7}, tmp_path / "released.pt")
-    given = json.loads(CASE.with_suffix(".json").read_text())["config"]
+    given = released_sizes("leorn")
     words = tmp_path / "words.txt"
     words.write_text(
         "".join(f"{word} {' '.join(['0.5'] * given['word_dim'])}\n" for word in ("red", "circle"))
@@ -175,12 +165,10 @@ def test_released_weights_are_imported_and_serve_as_the_first_stage(arguments, d
         "--model.layers": given["map_layers"],
         "--model.kernel": given["map_kernel"],
     }
-    assert cli.import_official([str(part) for pair in options.items() for part in pair]) == 0
-    assert "parameters" in capsys.readouterr().out
+    assert "parameters" in done(cli.import_official, *itertools.chain(*options.items()))
     imported = weights_of(tmp_path / "ours.safetensors")
     assert torch.equal(
         imported["objects.sentinel"], weights["module.object_interaction_layer.sentinel_vector"]
     )
     options["--model.blocks"] = given["corm_layers"] + 1
-    assert cli.import_official([str(part) for pair in options.items() for part in pair]) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    assert refused(cli.import_official, *itertools.chain(*options.items()))

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from recorded import GOLDEN, released_sizes, released_weights
 from rgn import cli
 from rgn.config import Config
 from vmr_common.cli.config import bundled_configs, make_parser, parse, to_dict
@@ -25,21 +26,7 @@ from vmr_common.records import read_predictions
 from vmr_common.splits import custom_split
 
 BIN = Path(sys.executable).parent
-CASE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "rgn" / "case_a.npz"
 PATIENCE_S = 300
-
-
-@pytest.fixture
-def done(capsys):
-    """Runs a command in this process; it must succeed; gives what it says."""
-
-    def run(command, *arguments) -> str:
-        status = command([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert status == 0, captured.err
-        return captured.out
-
-    return run
 
 
 @pytest.fixture
@@ -284,9 +271,8 @@ def word_of(number: int) -> str:
 @pytest.fixture
 def released(tmp_path):
     """The recorded case as a user would have it: a checkpoint, a word list, word vectors, features, queries."""
-    arrays = np.load(CASE, allow_pickle=False)
-    about = json.loads(CASE.with_suffix(".json").read_text())["config"]
-    weights = {name[6:]: torch.from_numpy(arrays[name]) for name in arrays.files if name.startswith("param/")}
+    about, weights = released_sizes("rgn"), released_weights("rgn")
+    arrays = np.load(GOLDEN / "rgn/case_a.npz", allow_pickle=False)
     torch.save({"num_updates": 7, "model_parameters": weights}, tmp_path / "released.pt")
     sizes = about["config"]
     words = [word_of(number) for number in range(1, sizes["vocab_size"])]

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from recorded import released_sizes, released_weights
 from rgnet import cli
-from vmr_common.features import FeatureStore
+from vmr_common.features import FeatureStore, Manifest
 from vmr_common.query_features import QueryVectors, write_query_features
 from vmr_common.records import read_predictions
 from vmr_common.splits import custom_split
+from vmr_common.training import load_checkpoint
 
 CONFIG = """
 name: tiny
@@ -36,31 +38,16 @@ train: {epochs: 1, global_batch: 8, device: cpu}
 SENTENCE = "the red circle spins"
 
 
-def command(function, *arguments) -> int:
-    return function([str(argument) for argument in arguments])
-
-
-def error_of(capsys, function, *arguments) -> str:
-    capsys.readouterr()
-    assert command(function, *arguments) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert "Traceback" not in "".join(lines)
-    return lines[-1]
+@pytest.fixture(scope="module")
+def tiny(place_of, tiny_data):
+    return place_of("rgnet", CONFIG, tiny_data)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("rgnet") / "tiny.yaml"
-    path.write_text(CONFIG)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(config, tiny_data) -> Path:
+def run(tiny) -> Path:
     """The folder of a finished run."""
-    runs = config.parent / "runs"
-    assert command(cli.train, "--cfg", config, "--data-root", tiny_data, "--runs", runs) == 0
-    return runs / "rgnet" / "tiny"
+    assert cli.train(tiny.train_arguments()) == 0
+    return tiny.run
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +63,6 @@ def stored_queries(tiny_data, tmp_path_factory) -> Path:
         for queries in parts
         for query in queries
     }
-    from vmr_common.features import Manifest
-
     write_query_features(path, items.items(), Manifest())
     return path
 
@@ -91,49 +76,42 @@ def test_a_run_leaves_its_scores_predictions_and_a_report_with_window_scores(run
     assert all(len(prediction.moments) for prediction in predictions)
 
 
-def test_eval_shows_chance_bias_and_window_recall(run, tiny_data, capsys):
-    capsys.readouterr()
-    assert command(cli.evaluate, "--checkpoint", run, "--data-root", tiny_data) == 0
-    out = capsys.readouterr().out
+def test_eval_shows_chance_bias_and_window_recall(run, tiny_data, done):
+    out = done(cli.evaluate, "--checkpoint", run, "--data-root", tiny_data)
     assert all(f"\n{row} " in out for row in ("rgnet", "chance", "bias"))
     assert "\nwindows   R@1 " in out
-    assert command(cli.evaluate, "--checkpoint", run, "--data-root", tiny_data, "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["name"] == "rgnet"
+    rows = json.loads(done(cli.evaluate, "--checkpoint", run, "--data-root", tiny_data, "--json"))
+    assert rows[0]["name"] == "rgnet"
 
 
-def test_predict_prints_moments_with_clock_window_rank_and_scores(run, tiny_data, capsys):
+def test_predict_prints_moments_with_clock_window_rank_and_scores(run, tiny_data, done):
     video = FeatureStore(tiny_data / "shapes/features.h5").videos()[0]
     wanted = ["--checkpoint", run, "--data-root", tiny_data, "--video", video, "--query", SENTENCE, "-k", 3]
-    capsys.readouterr()
-    assert command(cli.predict, *wanted) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = done(cli.predict, *wanted).splitlines()
     assert lines[0] == f"{video}  {SENTENCE}"
     assert lines[1].split() == ["rank", "start", "end", "score", "window", "retrieval", "proposal"]
     assert len(lines) == 5
     rank, start, _, score, window, *_ = lines[2].split()
     assert (rank, start.count(":")) == ("1", 2)
     assert window.split("/")[0] in "123"
-    assert command(cli.predict, *wanted, "--json") == 0
-    best = json.loads(capsys.readouterr().out)["pred_relevant_windows"][0]
+    best = json.loads(done(cli.predict, *wanted, "--json"))["pred_relevant_windows"][0]
     assert best[2] == pytest.approx(float(score), abs=1e-3)
 
 
-def test_wrong_use_ends_in_one_line(run, config, tiny_data, capsys):
+def test_wrong_use_ends_in_one_line(run, tiny, tiny_data, refused):
     where = ["--checkpoint", run, "--data-root", tiny_data]
     video = FeatureStore(tiny_data / "shapes/features.h5").videos()[0]
-    assert "vectors for any of" in error_of(
-        capsys, cli.predict, *where, "--video", video, "--query", "qwertz asdf"
+    assert "vectors for any of" in refused(cli.predict, *where, "--video", video, "--query", "qwertz asdf")
+    assert "--query is empty" in refused(cli.predict, *where, "--video", video, "--query", " ")
+    assert "give --query" in refused(cli.predict, *where, "--video", video, "--query-id", "x")
+    assert "needs sentence vectors" in refused(
+        cli.train, "--cfg", tiny.config, "--data-root", tiny_data, "--search.coarse_windows", 3
     )
-    assert "--query is empty" in error_of(capsys, cli.predict, *where, "--video", video, "--query", " ")
-    assert "give --query" in error_of(capsys, cli.predict, *where, "--video", video, "--query-id", "x")
-    assert "needs sentence vectors" in error_of(
-        capsys, cli.train, "--cfg", config, "--data-root", tiny_data, "--search.coarse_windows", 3
-    )
-    assert "data.window" in error_of(capsys, cli.train, "--cfg", config, "--data.window", 1)
+    assert "data.window" in refused(cli.train, "--cfg", tiny.config, "--data.window", 1)
 
 
-def test_training_starts_from_the_weights_it_is_given(run, config, tiny_data, tmp_path):
-    arguments = ["--cfg", config, "--data-root", tiny_data, "--runs", tmp_path, "--init", run]
+def test_training_starts_from_the_weights_it_is_given(run, tiny, tiny_data, tmp_path, done):
+    arguments = ["--cfg", tiny.config, "--data-root", tiny_data, "--runs", tmp_path, "--init", run]
     changes = [
         "--optim.lr",
         1e-9,
@@ -142,40 +120,29 @@ def test_training_starts_from_the_weights_it_is_given(run, config, tiny_data, tm
         "--data.splits.train.annotations",
         "shapes/val.jsonl",
     ]
-    assert command(cli.train, *arguments, *changes) == 0
-    from vmr_common.training import load_checkpoint
-
+    done(cli.train, *arguments, *changes)
     before, after = (load_checkpoint(path).weights for path in (run, tmp_path / "rgnet/tiny"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
 def test_a_model_that_reads_query_files_takes_entries_of_the_file(
-    config, tiny_data, stored_queries, tmp_path, capsys
+    tiny, tiny_data, stored_queries, tmp_path, done, refused
 ):
     features = [
         "--data.queries.word_vectors", "null", "--data.queries.path", stored_queries.absolute(),
         "--data.queries.sentence_dim", 16, "--search.coarse_windows", 2, "--model.adapter", "true",
     ]  # fmt: skip
-    common = ["--cfg", config, "--data-root", tiny_data, "--runs", tmp_path]
-    assert command(cli.train, *common, *features) == 0
+    common = ["--cfg", tiny.config, "--data-root", tiny_data, "--runs", tmp_path]
+    done(cli.train, *common, *features)
     query = custom_split(tiny_data / "shapes/test.jsonl").queries[0]
     where = ["--checkpoint", tmp_path / "rgnet/tiny", "--data-root", tiny_data, "--video", query.video]
-    assert "so a new sentence has none" in error_of(capsys, cli.predict, *where, "--query", SENTENCE)
-    assert "no features for 1 queries" in error_of(capsys, cli.predict, *where, "--query-id", "nobody")
-    capsys.readouterr()
-    assert command(cli.predict, *where, "--query-id", query.id) == 0
-    assert "matching" in capsys.readouterr().out.splitlines()[1]
+    assert "so a new sentence has none" in refused(cli.predict, *where, "--query", SENTENCE)
+    assert "no features for 1 queries" in refused(cli.predict, *where, "--query-id", "nobody")
+    assert "matching" in done(cli.predict, *where, "--query-id", query.id).splitlines()[1]
 
 
-def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys):
-    golden = Path(__file__).parents[1] / "parity/golden/rgnet/case_a.npz"
-    given = json.loads(golden.with_suffix(".json").read_text())["config"]
-    with np.load(golden, allow_pickle=False) as arrays:
-        weights = {
-            name.removeprefix("param/"): torch.from_numpy(arrays[name])
-            for name in arrays.files
-            if name.startswith("param/")
-        }
+def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, done, refused):
+    given, weights = released_sizes("rgnet"), released_weights("rgnet")
     torch.save({"model": weights, "opt": argparse.Namespace(lr=1e-4)}, tmp_path / "best.ckpt")
     sizes = [
         "--data.features.dim", given["v_motion_feat_dim"], "--data.queries.token_dim", given["t_feat_dim"],
@@ -185,8 +152,7 @@ def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys):
     ]  # fmt: skip
     out = tmp_path / "R.safetensors"
     arguments = ["--cfg", "ego4d-nlq", "--weights", tmp_path / "best.ckpt", "--out", out, *sizes]
-    assert command(cli.import_official, *arguments) == 0
+    done(cli.import_official, *arguments)
     assert out.exists()
-    capsys.readouterr()
-    message = error_of(capsys, cli.import_official, *arguments, "--model.adapter", "false")
+    message = refused(cli.import_official, *arguments, "--model.adapter", "false")
     assert "adapter" in message

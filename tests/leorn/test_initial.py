@@ -1,7 +1,6 @@
 """The first stage's weights in the second stage's model."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import torch
 from leorn.config import InitConfig, ModelConfig
 from leorn.initial import take_over
 from leorn.model import LEORN
+from recorded import released_sizes, released_weights
 from vmr_common.errors import UserError
 
-CASE = Path(__file__).parents[1] / "parity/golden/leorn/case_a.npz"
-GIVEN = json.loads(CASE.with_suffix(".json").read_text())["config"]
+GIVEN = released_sizes("leorn")
 SIZES = ModelConfig(
     hidden=GIVEN["hidden"],
     text_layers=GIVEN["gru_layers"],
@@ -34,12 +33,9 @@ def second_stage(sizes: ModelConfig = SIZES) -> LEORN:
 
 @pytest.fixture(params=["", "module."])
 def released(request, tmp_path) -> Path:
-    with np.load(CASE, allow_pickle=False) as arrays:
-        named = {
-            name[6:]: torch.from_numpy(arrays[name]) for name in arrays.files if name.startswith("param/")
-        }
     path = tmp_path / "released.pt"
-    torch.save({"model": {request.param + name: value for name, value in named.items()}}, path)
+    weights = {request.param + name: value for name, value in released_weights("leorn").items()}
+    torch.save({"model": weights}, path)
     return path
 
 
@@ -53,8 +49,7 @@ def test_the_authors_weights_give_the_objects_alone(released):
     model = second_stage()
     take_over(model, InitConfig(objects=str(released)))
     assert changed(model) == {"objects"}
-    with np.load(CASE, allow_pickle=False) as arrays:
-        wanted = arrays["param/object_interaction_layer.rcnn_linear.weight"]
+    wanted = released_weights("leorn")["object_interaction_layer.rcnn_linear.weight"]
     np.testing.assert_array_equal(model.objects.projection.weight.detach(), wanted)
 
 

@@ -1,27 +1,19 @@
 """Released checkpoints: their names, and the option namespace that lies beside their weights."""
 
 import argparse
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from recorded import released_weights
 from rgnet.official import from_official
 from vmr_common.errors import UserError
 from vmr_common.training.official import read_weights
 
-GOLDEN = Path(__file__).parents[1] / "parity/golden/rgnet/case_a.npz"
-
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN, allow_pickle=False) as arrays:
-        return {
-            name.removeprefix("param/"): torch.from_numpy(arrays[name])
-            for name in arrays.files
-            if name.startswith("param/")
-        }
+    return released_weights("rgnet")
 
 
 def test_weights_are_read_from_a_file_with_optimiser_and_options(tmp_path, released):
