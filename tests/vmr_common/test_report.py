@@ -592,12 +592,18 @@ def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "metrics.jsonl").write_text('{"kind": "interval"}\nnonsense\n')
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "metrics.jsonl").write_text('{"update": ' + 5000 * "9" + "}\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "metrics.jsonl").write_text('{"update": ' + 100_000 * "[" + "\n")
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "report.json").write_text("[]")
     for name, message in (
         ("absent", "no such run folder"),
         ("empty", "not a run folder"),
         ("broken", "metrics.jsonl:2: not a JSON object"),
+        ("digits", "metrics.jsonl:1: not usable JSON"),
+        ("deep", "metrics.jsonl:1: not usable JSON (nested too deeply)"),
         ("list", "expected a report of format 1, found 'list'"),
     ):
         done = run_command(tmp_path / name)

@@ -127,19 +127,28 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not usable JSON (nested too deeply)") from None
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: str | Path, *, unfinished_last: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number from 1, object) for every non-blank line of a JSON-lines file.
+
+    Args:
+        path: The file.
+        unfinished_last: Leave out a last line that is still being written: one without a newline that is not JSON.
 
     Raises:
         UserError: if the file cannot be read or a line is not a JSON object; names the line.
     """
     # split("\n"), not splitlines(): sentences may hold U+2028 and other line separators unescaped
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    lines = read_text(path).split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
+            if unfinished_last and number == len(lines):
+                return
             raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from None
         except ValueError as error:  # a number of thousands of digits
             raise UserError(f"{path}:{number}: not usable JSON ({error})") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, read_text, write_text
+from vmr_common.files import read_json, read_json_lines, write_text
 from vmr_common.records import read_predictions
 from vmr_common.report.data import Curve, Draw, Report, Shown, choose_queries
 from vmr_common.report.page import render
@@ -90,18 +90,4 @@ def read_history(path: str | Path) -> list[Mapping[str, Any]]:
     Raises:
         UserError: if the file cannot be read or an earlier line is not a JSON object; names the line.
     """
-    rows: list[Mapping[str, Any]] = []
-    lines = read_text(path).split("\n")
-    for place, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if place == len(lines):  # no newline after it: a run in progress is writing it
-                break
-            raise UserError(f"{path}:{place}: not a JSON object ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{place}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows
+    return [row for _, row in read_json_lines(path, unfinished_last=True)]
