@@ -144,3 +144,9 @@ def test_the_bundled_configurations_are_found_by_name():
     assert list(found) == sorted(found)
     assert {"shapes", "charades", "activitynet", "tacos"} <= set(found)
     assert all(yaml.safe_load(text)["name"] == name for name, text in found.items())
+
+
+@pytest.mark.parametrize("words", [("--inner.siz", "7"), ("--verb",), ("--cf", "charades")])
+def test_options_are_not_abbreviated(words, cfg):
+    with pytest.raises(UserError, match=f"unrecognized arguments: {words[0]}"):
+        read("--cfg", cfg(name="mine"), *words)

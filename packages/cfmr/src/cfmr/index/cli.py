@@ -46,6 +46,7 @@ def index(argv: Sequence[str] | None = None) -> None:
     """Builds an index of videos, adds to it, or takes videos out of it."""
     parser = _Parser(
         prog="cfmr-index",
+        allow_abbrev=False,
         description="Encode every video of a collection once, so that cfmr-search finds moments in all of them. "
         "A build that was killed goes on where it stopped when the same command is given again.",
     )
@@ -193,6 +194,7 @@ def search(argv: Sequence[str] | None = None) -> None:
     """Finds the moments of a sentence in all videos of an index."""
     parser = _Parser(
         prog="cfmr-search",
+        allow_abbrev=False,
         description="Find moments in a whole collection by a sentence. Scores of different videos were never "
         "trained against each other; inside one video (--video) this is the method of the paper.",
     )

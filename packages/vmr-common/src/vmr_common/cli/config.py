@@ -38,8 +38,12 @@ class Parsed(Generic[Schema]):
 
 
 def make_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser whose options come from dataclass fields, each explained by the text under the field."""
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    """A parser whose options come from dataclass fields, each explained by the text under the field.
+
+    Options are not abbreviated: what reads an option before anything is parsed would not see it, and a misspelt key
+    would set its neighbour.
+    """
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
 
 def bundled_configs(package: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from vmr_common.report import PAGE, load_report, write_report
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vmr-report",
+        allow_abbrev=False,
         description="Make report.html of a run again from report.json, metrics.jsonl and predictions.jsonl.",
     )
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="such as runs/rgn/shapes")
