@@ -74,7 +74,6 @@ SECTIONS = (
         "Sizes of TACoS; the plain form keeps full maps and gives the same losses.",
         "cdn_memory.py",
     ),
-    Section("leorn", "LEORN: a training step and inference", "", "leorn_speed.py"),
     Section(
         "leorn-memory-kept",
         "LEORN: what a training step keeps for the backward pass",
@@ -99,6 +98,15 @@ SECTIONS = (
         "RGNet: a query over long videos",
         "Sizes of MAD, five rows per second. The plain form computes and decodes every window for every query.",
         "rgnet_speed.py",
+    ),
+    Section(
+        "coarse-windows",
+        "RGNet: looking only at the windows most like the sentence",
+        "`kept`: how often a window of the moment is among those looked at, percent; `matching`: whether moments are "
+        "also ranked by their likeness. Sentence vectors: a linear map of mean word vectors, learnt on the training "
+        "queries. Queries of one video go together only where all windows are looked at.",
+        "rgnet_coarse.py",
+        ("coarse-windows",),
     ),
     Section(
         "features",

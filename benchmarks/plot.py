@@ -111,6 +111,33 @@ def map_memory(axes: Axes) -> None:
     )
 
 
+def coarse_windows() -> Figure | None:
+    """RGNet: what is found over the time of the search, for several numbers of windows that are looked at."""
+    table = [row for row in rows("coarse-windows") if row["matching"] == "yes"]
+    if not table:
+        return None
+    splits = sorted({row["split"] for row in table}, reverse=True)
+    figure = Figure(figsize=(4.8 * len(splits), 3.4), layout="constrained")
+    for axes, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
+        mine = sorted(
+            (row for row in table if row["split"] == split),
+            key=lambda row: (row["looked_at"] == "all", row["looked_at"].zfill(4)),
+        )
+        times = [float(row["cpu_ms_per_query"]) for row in mine]
+        kinds = {"kept": "window kept", "window_R@1": "window R@1", "R@1_0.3": "R@1, IoU 0.3"}
+        for (kind, name), colour in zip(kinds.items(), COLOURS, strict=False):
+            axes.plot(times, [float(row[kind]) for row in mine], "o-", color=colour, label=name, markersize=4)
+        for time, row in zip(times, mine, strict=True):
+            axes.annotate(
+                row["looked_at"], (time, float(row["kept"])), (0, 5), textcoords="offset points", fontsize=7
+            )
+        axes.set(xlabel="milliseconds of processor time per query", ylabel="percent", ylim=(0, 110))
+        axes.set_title(f"{split}, {mine[0]['windows']} windows", fontsize=9, loc="left")
+        axes.grid(linewidth=0.4)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def rgnet_seconds(axes: Axes) -> None:
     """Seconds per query over long videos, with the plain form where it was run."""
     table = rows("rgnet")
@@ -145,6 +172,7 @@ def of_package(package: str, kind: str = "", measured: Callable[[Axes], None] | 
 
 PLOTS: dict[str, Callable[[], Figure | None]] = {
     "cfmr-corpus": cfmr_corpus,
+    "coarse-windows": coarse_windows,
     "rgn": lambda: of_package("rgn", "rgn", rgn_seconds),
     "cfmr": lambda: of_package("cfmr"),
     "cdn": lambda: of_package("cdn", "cdn-memory", map_memory),

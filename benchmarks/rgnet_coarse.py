@@ -1,12 +1,12 @@
 """RGNet with a coarse pre-selection of windows: window recall and R@1 against seconds per query.
 
-    uv run python benchmarks/rgnet_coarse.py --run runs/rgnet/shapes-long [--data-root data] [--looked-at 1 2 4 8 12 16]
+    uv run python benchmarks/rgnet_coarse.py --run runs/rgnet/shapes-long [runs/rgnet/other-seed ...] [--data-root data]
 
 Looks at the n windows whose frames are most like the sentence, for several n, and at all windows. The data at hand
 has no sentence vectors in the space of the frames, so they are made here: a linear map (ridge regression, its strength
 by leave-one-out error) from the mean of a query's word vectors to the mean of its moment's frames, learnt on the
-training queries of the run. An encoder trained on pairs of pictures and texts will do better. Adds the rows of this
-run's test split to benchmarks/results/rgnet-coarse-<processor>.csv.
+training queries of the run. An encoder trained on pairs of pictures and texts will do better. Figures are means over
+the runs; they replace the rows of this test split in benchmarks/results/coarse-windows-<processor>.csv.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def looking_at(config, windows):
 
 
 def measured(checkpoint, config, root, queries):
-    """One row: what is found, and how long the search took."""
+    """What is found, and the processor time of the search."""
     inputs = cli.Inputs(config, root)
     task = cli.restore(config, checkpoint)
     load_weights(task.model, checkpoint.weights, checkpoint.path)
@@ -101,58 +101,69 @@ def measured(checkpoint, config, root, queries):
     recall = window_recall(orders, queries, config.data, RANKS)
     looked_at = config.search.coarse_windows
     return {
-        "looked_at": looked_at or "all",
-        "windows": f"{recall.windows:.1f}",
-        "matching": config.data.queries.sentence_dim is not None,
-        "ms_per_query": f"{1e3 * seconds.clock / len(queries):.1f}",
-        "cpu_ms_per_query": f"{1e3 * seconds.processor / len(queries):.1f}",
-        "kept_by_similarity": f"{100 * recall.found[looked_at]:.1f}" if looked_at else "100.0",
-        **{f"window_R@{rank}": f"{100 * recall.found[rank]:.1f}" for rank in (1, 5)},
-        **{
-            f"R@{n}_{level}": f"{100 * scores[f'R@{n},IoU@{level}']:.2f}"
-            for n in (1, 5)
-            for level in (0.3, 0.5)
-        },
+        "windows": recall.windows,
+        "cpu_ms_per_query": 1e3 * seconds.processor / len(queries),
+        "kept": 100 * recall.found[looked_at] if looked_at else 100.0,
+        **{f"window_R@{rank}": 100 * recall.found[rank] for rank in (1, 5)},
+        **{f"R@{n}_{level}": 100 * scores[f"R@{n},IoU@{level}"] for n in (1, 5) for level in (0.3, 0.5)},
     }
+
+
+def of_run(run, root, looked_at):
+    """The test split's name, and the figures of a run by windows looked at and whether moments are matched."""
+    checkpoint = load_checkpoint(run, package="rgnet")
+    stored = checkpoint.meta["describe"]["config"]
+    config = parse(
+        make_parser("rgnet-coarse", ""), Config, [], package="rgnet", base=stored, base_name=run
+    ).config
+    splits = load_splits(config.data.splits, root)
+    queries, figures = splits.test.queries, {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "queries.h5"
+        vectors = sentence_vectors(config, cli.Inputs(config, root), splits.train.queries, queries)
+        write_query_features(file, vectors, Manifest(extractor="ridge of mean word vectors"))
+        stored = dataclasses.replace(
+            config.data.queries, path=str(file), word_vectors=None, sentence_dim=config.data.features.dim
+        )
+        matched = dataclasses.replace(config, data=dataclasses.replace(config.data, queries=stored))
+        for name, case in {
+            ("all", "no"): config,
+            ("all", "yes"): matched,
+            **{(str(n), "yes"): looking_at(matched, n) for n in looked_at},
+        }.items():
+            figures[name] = measured(checkpoint, case, root, queries)
+            print(run, *name, {key: round(value, 2) for key, value in figures[name].items()}, flush=True)
+    return splits.test.name, figures
+
+
+def means(split, runs):
+    """The rows of a split: every figure's mean over the runs."""
+    for looked_at, matching in runs[0]:
+        found = [figures[looked_at, matching] for figures in runs]
+        yield {
+            "split": split,
+            "looked_at": looked_at,
+            "matching": matching,
+            "runs": len(runs),
+            **{key: f"{np.mean([one[key] for one in found]):.1f}" for key in found[0]},
+        }
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="a finished run of rgnet-train")
+    parser.add_argument(
+        "--run", required=True, nargs="+", help="finished runs of rgnet-train that differ by seed"
+    )
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--looked-at", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
     options = parser.parse_args()
-    threads = torch.get_num_threads()
-    checkpoint = load_checkpoint(options.run, package="rgnet")
-    parser = make_parser("rgnet-coarse", "")
-    config = parse(
-        parser, Config, [], package="rgnet", base=checkpoint.meta["describe"]["config"], base_name=options.run
-    ).config
-    splits = load_splits(config.data.splits, options.data_root)
-    queries = splits.test.queries
-    inputs = cli.Inputs(config, options.data_root)
-    seed = config.train.seed
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "queries.h5"
-        found = sentence_vectors(config, inputs, splits.train.queries, queries)
-        write_query_features(file, found, Manifest(extractor="ridge of mean word vectors"))
-        stored = dataclasses.replace(
-            config.data.queries, path=str(file), word_vectors=None, sentence_dim=config.data.features.dim
-        )
-        with_sentences = dataclasses.replace(config, data=dataclasses.replace(config.data, queries=stored))
-        cases = [config, with_sentences, *(looking_at(with_sentences, n) for n in options.looked_at)]
-        rows = []
-        for case in cases:
-            row = measured(checkpoint, case, options.data_root, queries)
-            rows.append({"split": splits.test.name, "seed": seed, "threads": threads, **row})
-            print(rows[-1], flush=True)
-    path = measured_here("rgnet-coarse")
-    kept = read_rows(path) if path.exists() else []
-    own = (splits.test.name, str(seed), str(threads))
-    kept = [row for row in kept if (row["split"], row["seed"], row["threads"]) != own]
-    write_rows(path, [*kept, *rows])
+    found = [of_run(run, options.data_root, options.looked_at) for run in options.run]
+    split = found[0][0]
+    path = measured_here("coarse-windows")
+    others = [row for row in (read_rows(path) if path.exists() else []) if row["split"] != split]
+    write_rows(path, [*others, *means(split, [figures for _, figures in found])])
 
 
 if __name__ == "__main__":
