@@ -100,6 +100,17 @@ def test_frames_that_are_not_there_or_none_are_refused(tmp_path, name, array, me
         read_frames(tmp_path, QUERY)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x80\x04N.", b"\x93NUMPY", b"PK\x05\x06" + bytes(18)],
+    ids=["empty", "pickle", "cut", "zip"],
+)
+def test_a_file_that_is_no_array_of_frames_is_one_error(tmp_path, data):
+    (tmp_path / "v.npy").write_bytes(data)
+    with pytest.raises(UserError, match=r"v\.npy: not an array of frames"):
+        read_frames(tmp_path, QUERY)
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "v").mkdir()
     with pytest.raises(UserError, match="holds no picture"):

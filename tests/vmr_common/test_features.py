@@ -264,8 +264,10 @@ def test_broken_npy_and_npz_files_are_named(tmp_path):
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[: len(data) - 40])
     (tmp_path / "c.npy").write_bytes(b"")
+    np.savez(tmp_path / "d.npz", features=np.ones((5, 3)))
+    (tmp_path / "d.npz").rename(tmp_path / "d.npy")
     store = FeatureStore(tmp_path)
-    for video in "abc":
+    for video in "abcd":
         with pytest.raises(UserError, match=rf"{video}\.np[yz]: not a readable npy or npz file"):
             store[video]
 

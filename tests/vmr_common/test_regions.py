@@ -167,6 +167,13 @@ def test_a_pickled_npy_file_is_never_loaded(tmp_path):
         RegionFolder(tmp_path).read("v")
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]"])
+def test_a_manifest_that_is_none_is_named(tmp_path, data):
+    (tmp_path / "manifest.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        _ = RegionFolder(tmp_path).manifest
+
+
 # --- the commands ---
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from leorn.config import Config
 from leorn.data import Sources, make_examples
 from leorn.task import LEORNTask
+from vmr_common import npz
 from vmr_common.errors import UserError
 from vmr_common.experiment import SHAPES_OBJECTS
 from vmr_common.files import atomic_path
@@ -181,10 +182,8 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
     """
     array, pictures = folder / f"{query.video}.npy", folder / query.video
     if array.is_file():
-        try:
-            found = np.load(array, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{array}: not an array of frames ({error})") from None
+        with npz.readable(f"{array}: not an array of frames", array):
+            found = npz.read_file(array, mmap_mode="r")
         if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or not len(found):
             raise UserError(f"{array}: expected frames (n, H, W, 3) uint8, found {found.shape} {found.dtype}")
     elif pictures.is_dir():

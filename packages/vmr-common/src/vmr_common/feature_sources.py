@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,6 @@ from vmr_common.lmdb_source import LmdbSource, is_lmdb
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
-_PICKLE_START = b"\x80"
 
 
 class Source(Protocol):
@@ -65,7 +63,7 @@ def open_source(path: Path, key: str | None) -> Source:
     # HDF5 allows a user block before the signature, so the name may vouch for it too
     if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
         return Hdf5Source(path, key)
-    found = "a pickle, which is never loaded" if start.startswith(_PICKLE_START) else "something else"
+    found = "a pickle, which is never loaded" if start.startswith(npz.PICKLE_START) else "something else"
     raise UserError(
         f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
     )
@@ -243,7 +241,7 @@ class FolderSource:
             if path.suffix == ".npz":
                 array, name = npz.read_array(str(path), self.key, str(path))
                 return checked(array, f"{path}: array {name!r}")
-            return checked(np.load(path, allow_pickle=False), f"{path}: the array")
+            return checked(npz.read_file(path), f"{path}: the array")
 
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone."""
@@ -253,7 +251,7 @@ class FolderSource:
                 shape, dtype, name = npz.read_layout(str(path), self.key, str(path))
                 check_layout(shape, dtype, f"{path}: array {name!r}")
             else:
-                array = np.load(path, allow_pickle=False, mmap_mode="r")
+                array = npz.read_file(path, mmap_mode="r")
                 shape, dtype = array.shape, array.dtype
                 check_layout(shape, dtype, f"{path}: the array")
         return shape[0], shape[1]
@@ -278,20 +276,5 @@ class FolderSource:
         """Nothing stays open between reads."""
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what numpy and zipfile raise for a broken file into one error of the user."""
-    try:
-        yield
-    except UserError:
-        raise
-    except npz.UNREADABLE as error:
-        raise UserError(f"{path}: not a readable npy or npz file{_pickle_hint(path, error)}") from None
-
-
-def _pickle_hint(path: Path, error: BaseException) -> str:
-    with path.open("rb") as file:
-        start = file.read(1)
-    if start == _PICKLE_START or "allow_pickle" in str(error):
-        return ": it holds pickled objects, which are never loaded"
-    return f" ({reason(error)})"
+def _readable(path: Path) -> contextlib.AbstractContextManager[None]:
+    return npz.readable(f"{path}: not a readable npy or npz file", path)

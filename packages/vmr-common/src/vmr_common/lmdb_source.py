@@ -5,11 +5,9 @@ Needs the package ``lmdb`` (``pip install 'vmr-common[lmdb]'``), which is import
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +86,6 @@ class _Environment:
 _ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
 
 
-@contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turns what a broken archive raises into one error of the user."""
-    try:
-        yield
-    except UserError:
-        raise
-    except npz.UNREADABLE as error:
-        raise UserError(f"{where} is not a readable npz archive ({reason(error)})") from None
-
-
 class LmdbSource:
     """An LMDB environment whose values are npz archives, one per video or query."""
 
@@ -143,14 +130,14 @@ class LmdbSource:
     def read(self, video: str) -> Features:
         """The features of a video (or query)."""
         value, where = self._value(video)
-        with _readable(where):
+        with npz.readable(f"{where} is not a readable npz archive"):
             array, name = npz.read_array(value, self.key, where)
         return checked(array, f"{where}, array {name!r}")
 
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone."""
         value, where = self._value(video)
-        with _readable(where):
+        with npz.readable(f"{where} is not a readable npz archive"):
             shape, dtype, name = npz.read_layout(value, self.key, where)
         check_layout(shape, dtype, f"{where}, array {name!r}")
         return shape[0], shape[1]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common import npz
@@ -112,14 +109,10 @@ class FolderArrays(_Wrapped):
         path = self.source.file(query)
         if path is None:
             raise UserError(f"{where} is missing (no {query}.npz there)")
-        try:
+        with npz.readable(f"{path}: not a readable npy or npz file", path):
             if path.suffix == ".npy":
-                return {TOKENS: np.load(path, allow_pickle=False)}
-            return _archive_arrays(str(path), NAMES)
-        except npz.UNREADABLE as error:
-            raise UserError(
-                f"{path}: not a readable npz file without pickled objects ({reason(error)})"
-            ) from None
+                return {TOKENS: npz.read_file(path)}
+            return npz.read_arrays(str(path), NAMES)
 
 
 class LmdbArrays(_Wrapped):
@@ -130,10 +123,8 @@ class LmdbArrays(_Wrapped):
         value = self.source.entry(query)
         if value is None:
             raise self._missing(query, where)
-        try:
-            return _archive_arrays(io.BytesIO(value), NAMES)
-        except npz.UNREADABLE as error:
-            raise UserError(f"{where} is not a readable npz archive ({reason(error)})") from None
+        with npz.readable(f"{where} is not a readable npz archive"):
+            return npz.read_arrays(io.BytesIO(value), NAMES)
 
 
 class NpzArrays:
@@ -146,11 +137,8 @@ class NpzArrays:
     def _members(self) -> dict[str, dict[str, str]]:
         """Query -> array name -> name in the archive."""
         if self._index is None:
-            try:
-                with zipfile.ZipFile(self.path) as archive:
-                    entries = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
-            except npz.UNREADABLE as error:
-                raise UserError(f"{self.path}: not a readable npz file ({reason(error)})") from None
+            with npz.readable(f"{self.path}: not a readable npz file", self.path):
+                entries = npz.array_names(str(self.path))
             self._index = {}
             for entry in entries:
                 query, _, name = entry.rpartition("/")
@@ -165,10 +153,8 @@ class NpzArrays:
         members = self._members().get(query)
         if members is None:
             raise UserError(f"{where} is missing (there are {len(self._members())} others)")
-        try:
-            found = _archive_arrays(str(self.path), members.values())
-        except npz.UNREADABLE as error:
-            raise UserError(f"{where} cannot be read ({reason(error)})") from None
+        with npz.readable(f"{where} cannot be read", self.path):
+            found = npz.read_arrays(str(self.path), members.values())
         return {name: found[member] for name, member in members.items()}
 
     def has(self, query: str) -> bool:
@@ -185,15 +171,3 @@ class NpzArrays:
 
     def close(self) -> None:
         """Nothing stays open between reads."""
-
-
-def _archive_arrays(file: str | IO[bytes], names: Iterable[str]) -> Arrays:
-    """The arrays of these names that an archive has; never a pickle."""
-    with zipfile.ZipFile(file) as archive:
-        there = set(archive.namelist())
-        found: Arrays = {}
-        for name in names:
-            if f"{name}.npy" in there:
-                with archive.open(f"{name}.npy") as member:
-                    found[name] = np.lib.format.read_array(member, allow_pickle=False)
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from vmr_common import npz
 from vmr_common.errors import UserError, require
-from vmr_common.feature_checks import as_float32, reason
+from vmr_common.feature_checks import as_float32, manifest_beside
 from vmr_common.manifest import MANIFEST, parse_facts
 from vmr_common.object_files import ASSUMED, BOX, Floats, ObjectFrames, ObjectManifest
 from vmr_common.object_store import SLACK
@@ -151,10 +150,9 @@ class RegionFolder:
     @property
     def manifest(self) -> ObjectManifest:
         """What ``manifest.json`` in the folder says, as far as it still holds; boxes are ours once they are read."""
-        path = self.path / f"{MANIFEST}.json"
-        known = ObjectManifest()
-        if path.is_file():
-            known = parse_facts(path.read_text(encoding="utf-8"), str(path), ObjectManifest)
+        known, text = ObjectManifest(), manifest_beside(self.path)
+        if text is not None:
+            known = parse_facts(text, str(self.path / f"{MANIFEST}.json"), ObjectManifest)
         return ObjectManifest(
             detector=known.detector,
             weights_hash=known.weights_hash,
@@ -300,7 +298,7 @@ class RegionFolder:
         if self.missing == "fill":
             return None
         pickled = [name for name, array in arrays.items() if array.dtype.hasobject]
-        hint = f"; array {pickled[0]!r} holds pickled objects, which are never loaded" if pickled else ""
+        hint = f"; array {pickled[0]!r} {npz.PICKLED}" if pickled else ""
         raise UserError(
             f"{path}: no array of {names[0]} (looked for {', '.join(names)}){hint}; --missing fill goes without, and "
             "--dim says how wide features are where an npy file has confidence and box as its last five columns"
@@ -324,23 +322,13 @@ def _load(path: Path) -> Arrays:
     Raises:
         UserError: if the file is not readable, or an npy file holds pickled objects.
     """
-    try:
+    with npz.readable(f"{path}: not a readable npy or npz file", path):
         if path.suffix == ".npy":
-            return {FEATURE_NAMES[0]: np.load(path, allow_pickle=False)}
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        arrays: dict[str, NDArray[Any]] = {}
-        for name in names:
-            _, dtype, _ = npz.read_layout(str(path), name, str(path))
-            pickled = dtype.hasobject
-            arrays[name] = np.empty(0, object) if pickled else npz.read_array(str(path), name, str(path))[0]
-    except npz.UNREADABLE as error:
-        if isinstance(error, UserError):
-            raise
-        pickle = "allow_pickle" in str(error)
-        why = ": it holds pickled objects, which are never loaded" if pickle else f" ({reason(error)})"
-        raise UserError(f"{path}: not a readable npy or npz file{why}") from None
-    return arrays
+            return {FEATURE_NAMES[0]: npz.read_file(path)}
+        layouts = npz.read_layouts(str(path))
+        plain = [name for name, (_, dtype) in layouts.items() if not dtype.hasobject]
+        arrays = npz.read_arrays(str(path), plain)
+    return {name: arrays.get(name, np.empty(0, object)) for name in layouts}
 
 
 def _first(arrays: Arrays, names: Sequence[str]) -> NDArray[Any] | None:
