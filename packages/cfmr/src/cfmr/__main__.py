@@ -4,6 +4,7 @@ import sys
 
 from cfmr import cli
 from cfmr.index.cli import index, search
+from vmr_common.cli.run import dispatch
 
 COMMANDS = {
     "train": cli.train,
@@ -14,14 +15,5 @@ COMMANDS = {
     "search": search,
 }
 
-
-def main() -> int:
-    """Runs the command named first; 2 if there is none of that name."""
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        sys.stderr.write(f"usage: python -m cfmr {{{','.join(COMMANDS)}}} ...\n")
-        return 2
-    return COMMANDS[sys.argv[1]](sys.argv[2:])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dispatch("python -m cfmr", COMMANDS))

@@ -3,17 +3,9 @@
 import sys
 
 from rgnet import cli
+from vmr_common.cli.run import dispatch
 
 COMMANDS = {"train": cli.train, "eval": cli.evaluate, "predict": cli.predict, "import": cli.import_official}
 
-
-def main() -> int:
-    """Runs the command named first; 2 if there is none of that name."""
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        sys.stderr.write(f"usage: python -m rgnet {{{','.join(COMMANDS)}}} ...\n")
-        return 2
-    return COMMANDS[sys.argv[1]](sys.argv[2:])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(dispatch("python -m rgnet", COMMANDS))

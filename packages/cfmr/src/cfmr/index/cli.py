@@ -6,17 +6,16 @@ import argparse
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cfmr.encoder import Encoder
 from cfmr.index.corpus import measure
 from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
 from vmr_common.annotations import read_durations
 from vmr_common.cli.requests import named_split
-from vmr_common.cli.run import command
+from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, open_features
 from vmr_common.features import FeatureStore
@@ -29,11 +28,6 @@ from vmr_common.training import distributed, session
 logger = logging.getLogger(__name__)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
-
-
 def _whole(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -44,9 +38,8 @@ def _whole(text: str) -> int:
 @command
 def index(argv: Sequence[str] | None = None) -> None:
     """Builds an index of videos, adds to it, or takes videos out of it."""
-    parser = _Parser(
+    parser = Parser(
         prog="cfmr-index",
-        allow_abbrev=False,
         description="Encode every video of a collection once, so that cfmr-search finds moments in all of them. "
         "A build that was killed goes on where it stopped when the same command is given again.",
     )
@@ -84,13 +77,13 @@ def index(argv: Sequence[str] | None = None) -> None:
 def _maintain(options: argparse.Namespace) -> None:
     opened = VideoIndex.open(options.out)
     if options.remove:
-        _say(f"{opened.remove(options.remove)} videos removed")
+        say(f"{opened.remove(options.remove)} videos removed")
     if options.compact:
         opened.compact(options.shard_videos)
     if options.verify:
         opened.verify()
-        _say("every byte is as it was written")
-    _say(_summary(opened))
+        say("every byte is as it was written")
+    say(_summary(opened))
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -129,7 +122,7 @@ def _build(options: argparse.Namespace) -> None:
             report=report,
         )
     if distributed.rank() == 0:
-        _say(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
+        say(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
 
 
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
@@ -192,9 +185,8 @@ def _summary(found: VideoIndex) -> str:
 @command
 def search(argv: Sequence[str] | None = None) -> None:
     """Finds the moments of a sentence in all videos of an index."""
-    parser = _Parser(
+    parser = Parser(
         prog="cfmr-search",
-        allow_abbrev=False,
         description="Find moments in a whole collection by a sentence. Scores of different videos were never "
         "trained against each other; inside one video (--video) this is the method of the paper.",
     )
@@ -221,7 +213,7 @@ def search(argv: Sequence[str] | None = None) -> None:
         if options.measure is not None:
             queries = _queries_of(options.measure, opened.encoder, data_root(options.data_root))
             scores = measure(opened, queries, nms=options.nms)
-            _say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
+            say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
             return
         rows = _rows(options)
         found = opened.search(
@@ -234,7 +226,7 @@ def search(argv: Sequence[str] | None = None) -> None:
         )
         if distributed.rank() == 0:
             write = _as_json if options.json else _as_table
-            _say("\n".join(write(row, moments) for row, moments in zip(rows, found, strict=True)))
+            say("\n".join(write(row, moments) for row, moments in zip(rows, found, strict=True)))
 
 
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -264,7 +256,3 @@ def _as_table(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
         for rank, hit in enumerate(found, 1)
     ]
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from vmr_common.annotations import FORMATS, POLICIES, write_canonical
 from vmr_common.cli import concat_data, object_data, query_data
-from vmr_common.cli.run import command
+from vmr_common.cli.run import Parser, command, say
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
@@ -27,19 +26,12 @@ Looks into annotations and features of video moment retrieval. Paths of what is 
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option as the other errors of the user."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="vmr-data", description=_DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="vmr-data", description=_DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def sub(name: str, run: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        made = commands.add_parser(name, help=about, description=about)
         made.set_defaults(run=run)
         made.add_argument("--data-root", help="folder of the data sets (default: $VMR_DATA or data)")
         return made
@@ -119,11 +111,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.run(arguments)
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        sys.stdout.write(line + "\n")
-
-
 def _load(arguments: argparse.Namespace, name: str | None) -> Split | None:
     """The split that the options name, or None where they name none."""
     if name is None and arguments.annotations is None:
@@ -164,11 +151,11 @@ def _info(arguments: argparse.Namespace) -> None:
     if arguments.features:
         _describe_features(_store(arguments))
     if arguments.objects:
-        _say(*object_data.describe(arguments))
+        say(*object_data.describe(arguments))
     name, root = arguments.name, arguments.data_root
     if name is None and arguments.annotations is None:
         if not (arguments.features or arguments.objects):
-            _say(*registered_lines())
+            say(*registered_lines())
         return
     missing: list[str] = []
     if name is None or name in ENTRIES:
@@ -177,7 +164,7 @@ def _info(arguments: argparse.Namespace) -> None:
         splits = [split]
     else:
         splits, missing = find_parts(name, root)
-    _say(*split_lines(splits, root), *missing)
+    say(*split_lines(splits, root), *missing)
 
 
 def _describe_features(store: FeatureStore) -> None:
@@ -188,11 +175,11 @@ def _describe_features(store: FeatureStore) -> None:
         rows = (
             f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
         )
-        _say(f"{store.name}: {len(videos):,} videos, {columns} columns, {rows} rows")
+        say(f"{store.name}: {len(videos):,} videos, {columns} columns, {rows} rows")
         manifest = store.manifest
     known = {} if manifest is None else dataclasses.asdict(manifest)
     facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
-    _say(*(facts or ["  no manifest: what made these features is not recorded"]))
+    say(*(facts or ["  no manifest: what made these features is not recorded"]))
 
 
 # --- check -------------------------------------------------------------------------------------------------
@@ -206,7 +193,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "nothing to check: give --split or --annotations, --features, --objects or --query-features, or several"
         )
     if split is not None:
-        _say(*split.report.lines())
+        say(*split.report.lines())
     found = _check_videos(arguments, split) if arguments.features else []
     if arguments.objects:
         found += _check_objects(arguments, split)
@@ -216,7 +203,7 @@ def _check(arguments: argparse.Namespace) -> None:
         found.append((name, number, f"{count:,} queries"))
     for name, number, what in found:
         if not number:
-            _say(f"{name}: {what}, all well")
+            say(f"{name}: {what}, all well")
     if bad := [f"{name}: {number} problems with {what}" for name, number, what in found if number]:
         raise UserError(f"{'; '.join(bad)}, listed above")
 
@@ -224,7 +211,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say_each(problems: Iterable[str]) -> int:
     count = 0
     for problem in problems:
-        _say(problem)
+        say(problem)
         count += 1
     return count
 
@@ -268,9 +255,9 @@ def _shapes(arguments: argparse.Namespace) -> None:
 
     name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
     folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
-    _say(f"Shapes is in {ensure(folder, spec)}")
+    say(f"Shapes is in {ensure(folder, spec)}")
     if arguments.objects:
-        _say(f"its objects are in {ensure_objects(folder, spec)}")
+        say(f"its objects are in {ensure_objects(folder, spec)}")
 
 
 # --- concat ------------------------------------------------------------------------------------------------
@@ -285,7 +272,7 @@ def _concat(arguments: argparse.Namespace) -> None:
         chosen.videos_key = videos_key or arguments.videos_key
         return _load(chosen, split)
 
-    _say(*concat_data.run(arguments, _store(arguments), load_part))
+    say(*concat_data.run(arguments, _store(arguments), load_part))
 
 
 # --- convert -----------------------------------------------------------------------------------------------
@@ -306,7 +293,7 @@ def _convert(arguments: argparse.Namespace) -> None:
             "nothing to convert: give --split or --annotations, --features, --objects or --query-features"
         )
     write_canonical(out, split.queries)
-    _say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
+    say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
 
 
 def _bar(total: int, unit: str) -> tqdm[NoReturn]:
@@ -318,7 +305,7 @@ def _convert_objects(arguments: argparse.Namespace, split: Split | None, out: Pa
         videos = _videos(source, split)
         with _bar(len(videos), "video") as done:
             count = object_data.convert(arguments, source, videos, done.update)
-        _say(f"{out}: {count:,} videos of {source.objects} objects per frame written")
+        say(f"{out}: {count:,} videos of {source.objects} objects per frame written")
 
 
 def _convert_features(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
@@ -344,4 +331,4 @@ def _convert_features(arguments: argparse.Namespace, split: Split | None, out: P
                 count = convert_query_features(
                     texts, out, made, dtype=dtype, queries=queries, step=done.update
                 )
-    _say(f"{out}: {count:,} {what} written as {dtype}")
+    say(f"{out}: {count:,} {what} written as {dtype}")

@@ -11,7 +11,6 @@ import functools
 import json
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
 from vmr_common.cli.requests import PARTS, option, requested_split, resumed_config
 from vmr_common.cli.results import Results, score_all
+from vmr_common.cli.run import say
 from vmr_common.errors import UserError, require
 from vmr_common.experiment import (
     Splits,
@@ -134,10 +134,10 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             )
             draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
             publish(run.path, results, facts, curves, root, draw)
-            _say("\n\n".join([results.text(), *remarks]))
+            say("\n\n".join([results.text(), *remarks]))
             where = _again(run.path, options)
             example = splits.test.queries[0]
-            _say(
+            say(
                 f"\nreport      {run.path / 'report.html'}\n"
                 f"next        {package.name}-eval {where}\n"
                 f"            {package.name}-predict {where} "
@@ -171,9 +171,9 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         if distributed.rank() != 0:
             return
         if options.json:
-            _say(json.dumps(results.to_dict(), indent=1))
+            say(json.dumps(results.to_dict(), indent=1))
         else:
-            _say("\n\n".join([results.text(), *remarks]))
+            say("\n\n".join([results.text(), *remarks]))
         if options.out:
             write_predictions(options.out, results.predictions)
 
@@ -207,7 +207,7 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         )
     predictions = [_first(prediction, options.k) for prediction in _predict(config, task, examples)]
     if options.json:
-        _say(
+        say(
             "\n".join(
                 json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions
             )
@@ -216,7 +216,7 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         show = (
             _moment_table if package.moment_table is None else functools.partial(package.moment_table, task)
         )
-        _say("\n\n".join(show(prediction) for prediction in predictions))
+        say("\n\n".join(show(prediction) for prediction in predictions))
     if package.explain is not None:
         asked = list(zip(queries, predictions, strict=True))
         for line in package.explain(config, task, inputs, asked, options, root):
@@ -252,7 +252,7 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     }
     save_checkpoint(options.out, {"model": task.model.state_dict(), "state": task.state_tensors()}, meta)
     count = sum(parameter.numel() for parameter in task.model.parameters())
-    _say(
+    say(
         f"{options.out}: {len(weights)} tensors read, {count:,} parameters\n"
         f"next  {package.name}-eval {_again(options.out, options)}"
     )
@@ -426,7 +426,3 @@ def _moment_table(prediction: Prediction) -> str:
         )
     ]
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr_common.cli.run import command
+from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.report import PAGE, load_report, write_report
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vmr-report",
-        allow_abbrev=False,
         description="Make report.html of a run again from report.json, metrics.jsonl and predictions.jsonl.",
     )
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="such as runs/rgn/shapes")
@@ -41,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = dataclasses.replace(report, shown=options.queries)
     path = options.out or options.run / PAGE
     write_report(path, report)
-    sys.stdout.write(f"{path}\n")
+    say(str(path))

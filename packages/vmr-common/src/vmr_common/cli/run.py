@@ -1,12 +1,14 @@
-"""How every command ends: one clear line and the right exit status."""
+"""What every command has: how it reads its options, speaks, and ends (one clear line, the right exit status)."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from vmr_common.errors import UserError
 
@@ -14,6 +16,27 @@ EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 Main = Callable[[Sequence[str] | None], None]
 logger = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong option as the other errors of the user, and takes no option that is abbreviated."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what `command` turns into a line and a status.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def say(*lines: str) -> None:
+    """Writes what was asked for to stdout."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
 
 
 def command(main: Main) -> Callable[..., int]:
@@ -52,6 +75,21 @@ def command(main: Main) -> Callable[..., int]:
         return EXIT_DONE
 
     return run
+
+
+def dispatch(prog: str, commands: Mapping[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
+    """Runs the command that is named first, and returns its exit status; 2 with a line on the usage if there is none.
+
+    Args:
+        prog: What was typed before the name, such as ``python -m rgn``.
+        commands: Entry points by name, as `command` makes them.
+        argv: The name and the command's arguments (None means the process's own).
+    """
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if name not in commands:
+        sys.stderr.write(f"usage: {prog} {{{','.join(commands)}}} ...\n")
+        return EXIT_USER
+    return commands[name](rest)
 
 
 def _fault() -> int:

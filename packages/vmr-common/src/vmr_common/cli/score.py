@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from vmr_common import protocols, submissions
 from vmr_common.baselines import Bias, chance
-from vmr_common.cli.run import command
+from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.protocols.paired import format_differences, paired_differences
 from vmr_common.records import Prediction, Query
@@ -36,15 +36,8 @@ class _Truth:
     train_name: str
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option as the other errors of the user."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="vmr-score", description=_DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="vmr-score", description=_DESCRIPTION)
     add = parser.add_argument
     add("predictions", help="prediction file")
     add("--split", help="registered split, such as charades-sta/test")
@@ -109,11 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if options.json:
         report = {"split": truth.name, "notes": notes, "results": [result.to_dict() for result in results]}
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        say(json.dumps(report, indent=2))
     else:
-        sys.stdout.write("\n\n".join(result.to_text() for result in results) + "\n")
-        for note in notes:
-            sys.stdout.write(f"{note}\n")
+        say("\n\n".join(result.to_text() for result in results), *notes)
 
 
 @dataclass(frozen=True)
