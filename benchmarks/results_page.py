@@ -35,7 +35,8 @@ MODELS = {  # package: paper, what it learns from
 ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ±
 standard deviation over seeds. Figures that were not run are absent ({ABSENT}), never estimated. GFLOP per query:
 counted while the test split was evaluated, divided by its queries, so what queries of one video share counts once.
-Training time is by the clock, with the evaluations in between."""
+Training time is by the clock, with the evaluations in between, on a machine that often had other work at the same
+time; the pages of the models say what it takes with nothing beside it."""
 SHAPES = """The embedded data set ([shapes.md](shapes.md)): rendered videos, features from pixels, held-out
 combinations in the test split. It shows that a method learns; it does not rank methods for real video. `rgnet` is
 made for long videos and has a test split of its own, so its figures are not comparable with the others."""
