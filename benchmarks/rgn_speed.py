@@ -21,7 +21,8 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
 from rgn.model import RGN
 from rgn.task import RGNTask
-from vmr_common.features import FeatureStore, Manifest, PooledFeatures, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.pooling import pooled_features
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
@@ -61,7 +62,7 @@ def make_examples(folder, *, clips, frame_dim, queries, videos):
     )
     examples = QueryExamples(
         make_queries(queries, videos),
-        PooledFeatures(FeatureStore(path), clips),
+        pooled_features(FeatureStore(path), clips),
         Vocabulary(tuple(NAMES)),
         vectors,
         max_words=20,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, PooledFeatures, pool, unit_rows, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou, map_overlaps
+from vmr_common.pooling import pool, pooled_features, unit_rows
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors
 from vmr_common.training.map_supervised import MapExamples, MapInputs
@@ -81,6 +82,6 @@ def test_unit_rows_are_pooled_after_they_were_divided(tmp_path):
     rows = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32) * 7
     write_features(tmp_path / "f.h5", [("a", rows)], Manifest())
     store = FeatureStore(tmp_path / "f.h5")
-    found = PooledFeatures(store, 4, unit=True)["a"]
+    found = pooled_features(store, 4, unit=True)["a"]
     np.testing.assert_allclose(found, pool(rows / np.linalg.norm(rows, axis=1, keepdims=True), 4), rtol=1e-5)
     assert (unit_rows(np.zeros((2, 3))) == 0).all()

@@ -14,7 +14,8 @@ from cfmr.task import CFMRTask
 from made_up import CLASS_VECTORS, VOCABULARY, shake
 from vmr_common.cli.config import to_dict
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.features import ColumnScale, FeatureStore, Manifest, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.pooling import ColumnScale
 from vmr_common.splits import SplitConfig
 from vmr_common.training import save_checkpoint
 from vmr_common.training.learned_inputs import LearnedInputs

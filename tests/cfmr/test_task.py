@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from cfmr.config import LossConfig, ModelConfig
-from cfmr.data import KeptClips, QueryExamples, kept_clips
+from cfmr.data import QueryExamples, kept_clip_features, kept_clips
 from cfmr.model import CFMR
 from cfmr.task import CFMRTask
 from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, pool, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.training import Progress
 from vmr_common.training.learned_inputs import LearnedInputs
@@ -150,7 +151,7 @@ def test_kept_clips_are_those_of_the_pooled_video_and_travel_without_the_cache(t
     path = tmp_path / "features.h5"
     rows = np.random.default_rng(1).normal(size=(37, 3)).astype(np.float32)
     write_features(path, [("v", rows)], Manifest())
-    kept = KeptClips(FeatureStore(path), 40)
+    kept = kept_clip_features(FeatureStore(path), 40)
     np.testing.assert_array_equal(kept["v"], pool(rows, 40)[kept_clips(40)])
     assert kept["v"] is kept["v"]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(kept))["v"], kept["v"])

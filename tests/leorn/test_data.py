@@ -9,8 +9,9 @@ from leorn.config import Config, DataConfig, ModelConfig
 from leorn.data import Sources, make_examples
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig, require_videos
-from vmr_common.features import Manifest, pool, unit_rows, write_features
+from vmr_common.features import Manifest, write_features
 from vmr_common.objects import ObjectFrames, ObjectManifest, sampled_frames, write_objects
+from vmr_common.pooling import pool, unit_rows
 from vmr_common.records import Query
 from vmr_common.splits import SplitConfig
 from vmr_common.text import WordVectors

@@ -15,12 +15,12 @@ from cfmr.losses import Nll
 from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
 from cfmr.official import from_official, our_name
 from cfmr.task import rank
-from vmr_common.features import pool
 from vmr_common.masked_queries import known_words
 from vmr_common.metrics import best_at, hits, iou
 from vmr_common.nn.attention import key_bias
 from vmr_common.nn.gaussian import attention_log_weight, negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll
+from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, tag_score
 

@@ -17,11 +17,11 @@ from leorn.objects import Objects
 from leorn.official import from_official
 from leorn.task import LEORNTask
 from vmr_common.annotations import read_annotations, read_durations
-from vmr_common.features import pool, unit_rows
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou, map_overlaps, nms
 from vmr_common.nn.map_loss import scaled_iou
 from vmr_common.objects import ObjectStore, PreparedObjects
+from vmr_common.pooling import pool, unit_rows
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training import OptimConfig, build_optimizer

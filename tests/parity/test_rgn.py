@@ -15,12 +15,12 @@ from rgn.losses import Nll
 from rgn.model import RGN, Inputs, Supervision, grid_indices
 from rgn.official import from_official, our_name
 from rgn.task import rank
-from vmr_common.features import pool
 from vmr_common.masked_queries import known_words
 from vmr_common.metrics import iou
 from vmr_common.nn.attention import key_bias
 from vmr_common.nn.gaussian import attention_log_weight, negative_progress
 from vmr_common.nn.reconstruction import reconstruction_nll, sinusoidal_positions
+from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, tag_score
 from vmr_common.training import OptimConfig, ScheduleConfig, build_optimizer, learning_rate

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rgn.data import QueryExamples
-from vmr_common.features import FeatureStore, Manifest, PooledFeatures, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.pooling import PreparedFeatures, pooled_features
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 
@@ -22,13 +23,13 @@ def make_queries() -> list[Query]:
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory) -> PooledFeatures:
+def pooled(tmp_path_factory) -> PreparedFeatures:
     path = tmp_path_factory.mktemp("features") / "features.h5"
     rng = np.random.default_rng(1)
     write_features(
         path, [(f"v{n}", rng.normal(size=(9, 7)).astype(np.float32)) for n in range(2)], Manifest()
     )
-    return PooledFeatures(FeatureStore(path), 8)
+    return pooled_features(FeatureStore(path), 8)
 
 
 def make(pooled, *, end_token=True, seed=0) -> QueryExamples:

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
-from rgnet.data import Cut, KeptFeatures, QueryExamples
+from rgnet.data import Cut, QueryExamples
 from rgnet.task import RGNetTask
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
-from vmr_common.features import ColumnScale, FeatureStore, Manifest, write_features
+from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.pooling import ColumnScale, PreparedFeatures
 from vmr_common.query_features import QueryFeatureStore, QueryVectors, WordVectorQueries, write_query_features
 from vmr_common.records import Query
 from vmr_common.splits import SplitConfig
@@ -30,13 +31,13 @@ NOW = Progress(update=0, epoch=1, epochs=2)
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory) -> KeptFeatures:
+def features(tmp_path_factory) -> PreparedFeatures:
     path = tmp_path_factory.mktemp("features") / "features.h5"
     rng = np.random.default_rng(1)
     write_features(
         path, [(v, rng.normal(size=(n, FRAME_DIM)).astype(np.float32)) for v, n in ROWS.items()], Manifest()
     )
-    return KeptFeatures(FeatureStore(path), 1e6)
+    return PreparedFeatures(FeatureStore(path))
 
 
 def query(name: str, video: str = "a", text: str = "the red star spins", moment=(8.0, 11.0)) -> Query:
@@ -156,7 +157,7 @@ def test_a_batch_brings_each_video_once(features):
 
 
 def test_features_in_memory_stay_under_their_limit(features):
-    kept = KeptFeatures(features.store, limit=features["a"].nbytes + 1)
+    kept = PreparedFeatures(features.store, limit=features["a"].nbytes + 1)
     for video in ("a", "b", "a", "short"):
         np.testing.assert_array_equal(kept[video], features[video])
     held = set(kept._kept)

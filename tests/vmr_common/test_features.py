@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, PooledFeatures, check_store, pool, write_features
+from vmr_common.features import FeatureStore, Manifest, check_store, write_features
+from vmr_common.pooling import PreparedFeatures, pool, pooled_features, unit_rows
 
 RNG = np.random.default_rng(7)
 
@@ -145,7 +146,7 @@ def test_an_open_store_pickles_small_and_reads_again(file):
     path, data = file
     store = FeatureStore(path)
     store["v0"]
-    pooled = PooledFeatures(store, 4)
+    pooled = pooled_features(store, 4)
     pooled["v0"]
     copy = pickle.loads(pickle.dumps(pooled))
     assert len(pickle.dumps(pooled)) < 2000
@@ -374,16 +375,25 @@ def test_pooling_refuses_what_it_cannot_pool():
 def test_pooled_features_read_each_video_once(file):
     path, data = file
     store = FeatureStore(path)
-    pooled = PooledFeatures(store, 4)
+    pooled = pooled_features(store, 4)
     first = pooled["v2"]
-    assert pooled("v2") is first
+    assert pooled["v2"] is first
     assert np.array_equal(first, pool(data["v2"], 4))
-    assert "v1" in pooled
-    assert "v9" not in pooled
-    pooled.preload(["v0", "v1"])
     path.unlink()
     store.close()
-    assert pooled["v0"].shape == (4, 4)
+    assert pooled["v2"] is first
+    with pytest.raises(ValueError, match="positive, found 0"):
+        pooled_features(store, 0)
+
+
+def test_prepared_features_stay_under_their_limit(file):
+    path, data = file
+    prepared = PreparedFeatures(FeatureStore(path), unit_rows, limit=data["v2"].nbytes)
+    longest, shorter = prepared["v2"], prepared["v1"]
+    assert prepared["v1"] is shorter
+    assert prepared["v2"] is not longest  # it had to make room
+    np.testing.assert_array_equal(prepared["v2"], unit_rows(data["v2"]))
+    np.testing.assert_array_equal(PreparedFeatures(FeatureStore(path))["v2"], data["v2"])
 
 
 # --- real files --------------------------------------------------------------------------------------------

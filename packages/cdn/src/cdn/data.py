@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cdn.config import Config
 from vmr_common.experiment import open_features
-from vmr_common.features import FeatureStore, PooledFeatures
+from vmr_common.features import FeatureStore
+from vmr_common.pooling import PreparedFeatures, pooled_features
 from vmr_common.records import Query
 from vmr_common.text import WordLookup
 from vmr_common.training.map_supervised import MapBatch, MapExamples, MapInputs
@@ -33,7 +34,7 @@ class Sources:
         word_vectors: GloVe text file.
     """
 
-    frames: PooledFeatures
+    frames: PreparedFeatures
     word_vectors: Path
 
     @classmethod
@@ -45,7 +46,7 @@ class Sources:
         """
         data = config.data
         store = open_features(data.features, data_root)
-        frames = PooledFeatures(store, data.frames, unit=data.unit)
+        frames = pooled_features(store, data.frames, unit=data.unit)
         return cls(frames, data_root / data.word_vectors)
 
     @property

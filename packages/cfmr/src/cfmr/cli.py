@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cfmr.config import Config
-from cfmr.data import KeptClips, QueryExamples
+from cfmr.data import QueryExamples, kept_clip_features
 from cfmr.model import CFMR
 from cfmr.official import from_official
 from cfmr.task import CFMRTask
@@ -17,17 +17,18 @@ from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage, add_word_list
 from vmr_common.errors import UserError
 from vmr_common.experiment import open_features
+from vmr_common.pooling import PreparedFeatures
 from vmr_common.records import Query
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.learned_inputs import LearnedInputs
 
 
-def open_inputs(config: Config, data_root: Path) -> KeptClips:
+def open_inputs(config: Config, data_root: Path) -> PreparedFeatures:
     """The clip features of a run, pooled and thinned out to what the model reads, kept in memory."""
-    return KeptClips(open_features(config.data.features, data_root), config.data.clips)
+    return kept_clip_features(open_features(config.data.features, data_root), config.data.clips)
 
 
-def create(config: Config, queries: Sequence[Query], inputs: KeptClips, data_root: Path) -> CFMRTask:
+def create(config: Config, queries: Sequence[Query], inputs: PreparedFeatures, data_root: Path) -> CFMRTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:
@@ -55,7 +56,9 @@ def restore(config: Config, checkpoint: Checkpoint) -> CFMRTask:
     return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
-def examples(config: Config, task: CFMRTask, inputs: KeptClips, queries: Sequence[Query]) -> QueryExamples:
+def examples(
+    config: Config, task: CFMRTask, inputs: PreparedFeatures, queries: Sequence[Query]
+) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
         queries,

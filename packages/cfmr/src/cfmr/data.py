@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfmr.model import Frames, Words
-from vmr_common.features import FeatureStore, pool
+from vmr_common.features import FeatureStore
 from vmr_common.masked_queries import KnownWords
+from vmr_common.pooling import FeaturesByVideo, PreparedFeatures, pool
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
@@ -33,47 +34,19 @@ def kept_clips(clips: int) -> NDArray[np.int64]:
     return np.arange(kept, dtype=np.int64) * (clips - 1) // max(kept - 1, 1)
 
 
-class KeptClips:
+def kept_clip_features(store: FeatureStore, clips: int) -> PreparedFeatures:
     """Features pooled to T clips, of which the kept ones stay in memory: ``kept[video] -> (L, F) float32``.
-
-    The arrays are shared between callers, who must not write into them. A pickled copy starts with an empty
-    memory.
 
     Args:
         store: Where the features come from.
         clips: Clips T.
     """
-
-    def __init__(self, store: FeatureStore, clips: int) -> None:
-        self.store = store
-        self.clips = clips
-        self._kept: dict[str, NDArray[np.float32]] = {}
-
-    def __getitem__(self, video: str) -> NDArray[np.float32]:
-        """The kept clips of a video.
-
-        Raises:
-            UserError: as ``FeatureStore[video]``.
-        """
-        found = self._kept.get(video)
-        if found is None:
-            found = self._kept[video] = keep(self.store[video], self.clips)
-        return found
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"store": self.store, "clips": self.clips, "_kept": {}}
+    return PreparedFeatures(store, functools.partial(keep, clips=clips))
 
 
 def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
     """The kept clips ``(L, F)`` of a video's raw features ``(n, F)`` pooled to `clips`."""
     return pool(features, clips)[kept_clips(clips)]
-
-
-class Features(Protocol):
-    """Kept clips ``(L, F)`` float32 by video."""
-
-    def __getitem__(self, video: str, /) -> NDArray[np.float32]:
-        """Of one video."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +91,7 @@ class QueryExamples(PointExamples[Batch]):
     def __init__(
         self,
         queries: Sequence[Query],
-        features: Features,
+        features: FeaturesByVideo,
         vocabulary: Vocabulary,
         word_vectors: NDArray[np.float32],
         *,
@@ -140,7 +113,7 @@ def collate(
     queries: Sequence[Query],
     words: Sequence[KnownWords],
     masks: Sequence[NDArray[np.bool_]],
-    features: Features,
+    features: FeaturesByVideo,
     word_vectors: NDArray[np.float32],
     max_words: int,
 ) -> Batch:

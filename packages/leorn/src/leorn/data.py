@@ -18,8 +18,9 @@ from leorn.config import Config
 from leorn.model import Videos
 from leorn.objects import Objects
 from vmr_common.experiment import open_features, open_objects
-from vmr_common.features import FeaturesByVideo, FeatureStore, PooledFeatures
+from vmr_common.features import FeatureStore
 from vmr_common.objects import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
+from vmr_common.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
 from vmr_common.records import Query
 from vmr_common.text import WordLookup
 from vmr_common.training.map_supervised import MapBatch, MapExamples, MapInputs
@@ -76,7 +77,7 @@ class Sources:
     """
 
     objects: PreparedObjects
-    clips: PooledFeatures | None
+    clips: PreparedFeatures | None
     word_vectors: Path
 
     @classmethod
@@ -96,7 +97,7 @@ class Sources:
         )
         clips = None
         if data.features is not None:
-            clips = PooledFeatures(open_features(data.features, data_root), data.frames, unit=True)
+            clips = pooled_features(open_features(data.features, data_root), data.frames, unit=True)
         return cls(objects, clips, data_root / data.word_vectors)
 
     @property

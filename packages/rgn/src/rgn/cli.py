@@ -16,19 +16,19 @@ from rgn.task import RGNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage, add_word_list
 from vmr_common.experiment import open_features
-from vmr_common.features import PooledFeatures
+from vmr_common.pooling import PreparedFeatures, pooled_features
 from vmr_common.records import Query
 from vmr_common.report import Curve
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.learned_inputs import LearnedInputs
 
 
-def open_inputs(config: Config, data_root: Path) -> PooledFeatures:
+def open_inputs(config: Config, data_root: Path) -> PreparedFeatures:
     """The clip features of a run, pooled to N clips and kept in memory."""
-    return PooledFeatures(open_features(config.data.features, data_root), config.data.clips)
+    return pooled_features(open_features(config.data.features, data_root), config.data.clips)
 
 
-def create(config: Config, queries: Sequence[Query], inputs: PooledFeatures, data_root: Path) -> RGNTask:
+def create(config: Config, queries: Sequence[Query], inputs: PreparedFeatures, data_root: Path) -> RGNTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:
@@ -56,7 +56,7 @@ def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
 
 
 def examples(
-    config: Config, task: RGNTask, inputs: PooledFeatures, queries: Sequence[Query]
+    config: Config, task: RGNTask, inputs: PreparedFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
@@ -73,7 +73,7 @@ def examples(
 
 
 def reglance_curves(
-    config: Config, task: RGNTask, inputs: PooledFeatures, queries: Sequence[Query]
+    config: Config, task: RGNTask, inputs: PreparedFeatures, queries: Sequence[Query]
 ) -> Mapping[str, list[Curve]]:
     """The re-glance Gaussian of every query with a glance, by query id."""
     shown = examples(config, task, inputs, [query for query in queries if query.glance is not None])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgn.model import Inputs
-from vmr_common.features import FeaturesByVideo
 from vmr_common.masked_queries import KnownWords
+from vmr_common.pooling import FeaturesByVideo
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rgnet import ranking
 from rgnet.config import Config
-from rgnet.data import Cut, KeptFeatures, QueryExamples
+from rgnet.data import Cut, QueryExamples
 from rgnet.model import RGNet
 from rgnet.official import from_official
 from rgnet.task import RGNetTask
@@ -24,6 +24,7 @@ from vmr_common.cli.requests import requested_queries
 from vmr_common.errors import UserError
 from vmr_common.experiment import open_features, open_query_features, require_queries
 from vmr_common.features import FeatureStore
+from vmr_common.pooling import PreparedFeatures
 from vmr_common.query_features import QueryFeatures
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve
@@ -34,11 +35,12 @@ from vmr_common.training.feature_scale import measured_scale, stored_scale
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 
 
-class Inputs(KeptFeatures):
+class Inputs(PreparedFeatures):
     """The features of a run's videos, and where those of its queries are."""
 
     def __init__(self, config: Config, data_root: Path) -> None:
-        super().__init__(open_features(config.data.features, data_root), config.data.kept_gb * 1e9)
+        store = open_features(config.data.features, data_root)
+        super().__init__(store, limit=config.data.kept_gb * 1e9)
         self._queries, self._root = config.data.queries, data_root
 
     def vectors(self, queries: Sequence[Query]) -> QueryFeatures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,40 +17,13 @@ from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.windows import Draw, draw, moment_rows
 from vmr_common.errors import UserError
-from vmr_common.features import ColumnScale, FeatureStore
-from vmr_common.last_used import LastUsed
+from vmr_common.pooling import ColumnScale, FeaturesByVideo
 from vmr_common.query_features import QueryFeatures, QueryVectors, normalise
 from vmr_common.records import Query
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
-
-
-class KeptFeatures:
-    """Features of whole videos, of which the last used ones stay in memory: ``kept[video] -> (L, F) float32``.
-
-    The arrays are shared between callers, who must not write into them. A pickled copy starts with an empty memory.
-
-    Args:
-        store: Where the features come from.
-        limit: Bytes that are kept at most (one video always is).
-    """
-
-    def __init__(self, store: FeatureStore, limit: float) -> None:
-        self.store = store
-        self._kept: LastUsed[str, Array] = LastUsed(limit, operator.attrgetter("nbytes"))
-
-    def __getitem__(self, video: str) -> Array:
-        """The features of a video.
-
-        Raises:
-            UserError: as ``FeatureStore[video]``.
-        """
-        found = self._kept.get(video)
-        if found is None:
-            found = self._kept[video] = self.store[video]
-        return found
 
 
 @dataclass(frozen=True)
@@ -139,7 +111,7 @@ class QueryExamples:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: KeptFeatures,
+        features: FeaturesByVideo,
         vectors: QueryFeatures,
         cut: Cut,
         *,

@@ -17,8 +17,8 @@ from rgnet.inference import Found, LongVideoSearch, PreparedVideo, TextVectors
 from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
-from vmr_common.features import ColumnScale
 from vmr_common.last_used import LastUsed
+from vmr_common.pooling import ColumnScale
 from vmr_common.records import Prediction, Query
 from vmr_common.training.feature_scale import scale_tensors
 from vmr_common.training.task import Progress

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.pooling import ColumnScale, FeaturesByVideo, Standardised
 from vmr_common.records import Query
 from vmr_common.training.checkpoint import Checkpoint
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features import ColumnScale, FeaturesByVideo
 from vmr_common.metrics import map_overlaps
+from vmr_common.pooling import ColumnScale, FeaturesByVideo
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training.checkpoint import Checkpoint
