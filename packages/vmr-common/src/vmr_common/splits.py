@@ -25,6 +25,7 @@ __all__ = [
     "SplitConfig",
     "custom_split",
     "data_root",
+    "found_path",
     "given_path",
     "load",
     "load_split",
@@ -99,6 +100,11 @@ def given_path(path: str, root: str | Path) -> str:
     if not (Path(root) / path).exists() and Path(path).exists():
         return str(Path(path).absolute())
     return path
+
+
+def found_path(path: str, root: str | Path) -> Path:
+    """A path from the command line for reading: under the data root, else in the current folder."""
+    return Path(root) / given_path(path, root)
 
 
 def load(config: SplitConfig, data_root: str | Path) -> Split:

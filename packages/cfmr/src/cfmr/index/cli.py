@@ -14,6 +14,7 @@ from cfmr.encoder import Encoder
 from cfmr.index.corpus import measure
 from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
 from vmr_common.annotations import read_durations
+from vmr_common.cli.query_options import add_data_root
 from vmr_common.cli.requests import named_split
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
@@ -65,7 +66,7 @@ def index(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the vectors")
     parser.add_argument("--shard-videos", type=_whole, default=SHARD_VIDEOS, help="videos per shard")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... for the model")
-    parser.add_argument("--data-root", help="folder of relative data paths (default $VMR_DATA, else data)")
+    add_data_root(parser)
     options = parser.parse_args(argv)
     with session(options.device):
         if options.remove or options.compact or options.verify:
@@ -202,7 +203,7 @@ def search(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.add_argument("--checkpoint", help="make sure that the index was built by this model")
     parser.add_argument("--device", default="cpu", help="where to multiply: cpu, cuda, ...")
-    parser.add_argument("--data-root", help="folder of the splits (default $VMR_DATA, else data)")
+    add_data_root(parser)
     options = parser.parse_args(argv)
     given = [value for value in (options.query, options.queries, options.measure) if value is not None]
     if len(given) != 1:

@@ -11,14 +11,15 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from vmr_common.annotations import FORMATS, POLICIES, write_canonical
-from vmr_common.cli import concat_data, object_data, query_data
+from vmr_common.annotations import write_canonical
+from vmr_common.cli import concat_data, object_data, query_data, query_options
+from vmr_common.cli.query_options import chosen_split
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
-from vmr_common.splits import Split, SplitConfig, data_root, given_path, load
+from vmr_common.splits import Split, data_root, found_path
 
 _DESCRIPTION = """
 Looks into annotations and features of video moment retrieval. Paths of what is read are looked for under
@@ -33,17 +34,17 @@ def _parser() -> argparse.ArgumentParser:
     def sub(name: str, run: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=about, description=about)
         made.set_defaults(run=run)
-        made.add_argument("--data-root", help="folder of the data sets (default: $VMR_DATA or data)")
+        query_options.add_data_root(made)
         return made
 
     info = sub("info", _info, "Describe data sets, splits, annotation files and feature files.")
     info.add_argument("name", nargs="?", help="data set or split; without any: list the registered ones")
-    _queries_options(info, split=False)
+    query_options.add_options(info, split=False)
     _features_options(info)
     object_data.add_options(info)
 
     check = sub("check", _check, "List every problem of a split and its features; status 2 if there is one.")
-    _queries_options(check)
+    query_options.add_options(check)
     _features_options(check)
     query_data.add_options(check, word_vectors=True)
     object_data.add_options(check)
@@ -59,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     shapes.add_argument("--folder", help="where (default: shapes or shapes-long under the data root)")
 
     concat = sub("concat", _concat, concat_data.ABOUT)
-    _queries_options(concat)
+    query_options.add_options(concat)
     _features_options(concat)
     concat_data.add_options(concat)
 
     convert = sub("convert", _convert, "Write canonical annotations, or features as one HDF5 file.")
-    _queries_options(convert)
+    query_options.add_options(convert)
     _features_options(convert)
     query_data.add_options(convert, word_vectors=False)
     object_data.add_options(convert)
@@ -84,18 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _queries_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
-    add = parser.add_argument
-    if split:
-        add("--split", help="registered split, such as charades-sta/test")
-    add("--annotations", help="annotation file instead of a split")
-    add("--format", default="auto", help=f"format of --annotations: auto (default), {', '.join(FORMATS)}")
-    add("--durations", help="durations for --annotations where its format has none: CSV (id, length) or JSON")
-    add("--policy", default="checked", help=f"irregular records of --annotations: {', '.join(POLICIES)}")
-    add("--videos", help="JSON file with the ids of the videos to keep")
-    add("--videos-key", help="which list of --videos")
-
-
 def _features_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--features", nargs="+", help="HDF5 files or folders of npy or npz files; several are joined")
@@ -111,27 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.run(arguments)
 
 
-def _load(arguments: argparse.Namespace, name: str | None) -> Split | None:
-    """The split that the options name, or None where they name none."""
-    if name is None and arguments.annotations is None:
-        if arguments.videos is not None:
-            raise UserError("--videos needs a split or --annotations")
-        return None
-    root = arguments.data_root
-    files = {key: getattr(arguments, key) for key in ("annotations", "videos", "durations")}
-    config = SplitConfig(
-        split=name,
-        **{key: None if path is None else given_path(path, root) for key, path in files.items()},
-        format=arguments.format,
-        videos_key=arguments.videos_key,
-        policy=arguments.policy,
-    )
-    return load(config, root)
-
-
 def _store(arguments: argparse.Namespace, dim: int | None = None) -> FeatureStore:
-    root = arguments.data_root
-    paths = [root / given_path(path, root) for path in arguments.features]
+    paths = [found_path(path, arguments.data_root) for path in arguments.features]
     keys = arguments.key
     key = keys[0] if keys and len(keys) == 1 else keys
     return FeatureStore(paths, key=key, dim=dim, tolerance=arguments.tolerance)
@@ -159,7 +129,7 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     missing: list[str] = []
     if name is None or name in ENTRIES:
-        split = _load(arguments, name)
+        split = chosen_split(arguments, name)
         assert split is not None
         splits = [split]
     else:
@@ -186,7 +156,7 @@ def _describe_features(store: FeatureStore) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    split = _load(arguments, arguments.split)
+    split = chosen_split(arguments, arguments.split)
     of_queries = arguments.query_features or arguments.word_vectors
     if split is None and not (arguments.features or arguments.objects or of_queries):
         raise UserError(
@@ -270,7 +240,7 @@ def _concat(arguments: argparse.Namespace) -> None:
     def load_part(split: str | None, videos_key: str | None) -> Split | None:
         chosen = argparse.Namespace(**vars(arguments))
         chosen.videos_key = videos_key or arguments.videos_key
-        return _load(chosen, split)
+        return chosen_split(chosen, split)
 
     say(*concat_data.run(arguments, _store(arguments), load_part))
 
@@ -279,7 +249,7 @@ def _concat(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    split = _load(arguments, arguments.split)
+    split = chosen_split(arguments, arguments.split)
     out = Path(arguments.out)
     kinds = ("features", "objects", "query_features")
     given = [f"--{kind.replace('_', '-')}" for kind in kinds if getattr(arguments, kind)]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from vmr_common.convert import convert_objects
 from vmr_common.errors import UserError
 from vmr_common.manifest import creator
 from vmr_common.objects import ASSUMED, ObjectManifest, ObjectStore, check_objects
 from vmr_common.regions import ORDERS, SLOTS, UNITS, BoxForm, RegionFolder
-from vmr_common.splits import given_path
+from vmr_common.splits import found_path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +56,7 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
 
 def open_store(arguments: argparse.Namespace, **expected: int | None) -> ObjectStore:
     """The HDF5 file of ``--objects``."""
-    root: Path = arguments.data_root
-    return ObjectStore(root / given_path(arguments.objects, root), **expected)
+    return ObjectStore(found_path(arguments.objects, arguments.data_root), **expected)
 
 
 def describe(arguments: argparse.Namespace) -> list[str]:
@@ -87,8 +85,7 @@ def problems(store: ObjectStore, videos: Iterable[str], arguments: argparse.Name
 
 def open_source(arguments: argparse.Namespace) -> ObjectStore | RegionFolder:
     """What ``--objects`` of a conversion names: a folder of detections, or an HDF5 file."""
-    root: Path = arguments.data_root
-    path = root / given_path(arguments.objects, root)
+    path = found_path(arguments.objects, arguments.data_root)
     if not path.is_dir():
         if arguments.missing != "error":
             raise UserError(f"--missing {arguments.missing} is for folders, {path} is none")

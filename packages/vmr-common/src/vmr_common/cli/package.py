@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from vmr_common.cli.config import DEFAULT, make_parser
+from vmr_common.cli.query_options import add_data_root
 from vmr_common.cli.requests import requested_queries
 from vmr_common.cli.run import command
 from vmr_common.experiment import SplitsConfig, VideoStore
@@ -140,12 +141,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     def parser(self, verb: str, description: str) -> ArgumentParser:
         """The parser of a command, with the options that all of them have."""
         parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
-        parser.add_argument(
-            "--data-root",
-            type=str,
-            default=None,
-            help="folder of all relative data paths (default $VMR_DATA, else data)",
-        )
+        add_data_root(parser)
         return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vmr_common.errors import UserError
 from vmr_common.experiment import QueryFeaturesConfig, open_query_features
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries, check_queries
-from vmr_common.splits import Split, given_path
+from vmr_common.splits import Split, found_path, given_path
 from vmr_common.text import WordVectors
 
 
@@ -28,8 +28,7 @@ def add_options(parser: argparse.ArgumentParser, *, word_vectors: bool) -> None:
 
 def open_store(arguments: argparse.Namespace, **dims: int | None) -> QueryFeatureStore:
     """The file of ``--query-features``."""
-    root: Path = arguments.data_root
-    return QueryFeatureStore(root / given_path(arguments.query_features, root), **dims)
+    return QueryFeatureStore(found_path(arguments.query_features, arguments.data_root), **dims)
 
 
 def check(arguments: argparse.Namespace, split: Split | None) -> tuple[str, int, Iterator[str]]:
@@ -57,11 +56,12 @@ def check(arguments: argparse.Namespace, split: Split | None) -> tuple[str, int,
 
 def _word_vectors(arguments: argparse.Namespace, split: Split) -> QueryFeatures:
     root: Path = arguments.data_root
-    path = given_path(arguments.word_vectors, root)
     if arguments.token_dim is None:
-        return WordVectorQueries(WordVectors.read(root / path))
+        return WordVectorQueries(WordVectors.read(found_path(arguments.word_vectors, root)))
     config = QueryFeaturesConfig(
-        word_vectors=path, token_dim=arguments.token_dim, sentence_dim=arguments.sentence_dim
+        word_vectors=given_path(arguments.word_vectors, root),
+        token_dim=arguments.token_dim,
+        sentence_dim=arguments.sentence_dim,
     )
     return open_query_features(config, root, (query.text for query in split.queries))
 

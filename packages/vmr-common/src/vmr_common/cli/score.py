@@ -12,10 +12,12 @@ from typing import Any
 
 from vmr_common import protocols, submissions
 from vmr_common.baselines import Bias, chance
+from vmr_common.cli import query_options
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.protocols.paired import format_differences, paired_differences
 from vmr_common.records import Prediction, Query
+from vmr_common.splits import custom_split, data_root, found_path, load_split
 
 _DESCRIPTION = """
 Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.
@@ -40,14 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="vmr-score", description=_DESCRIPTION)
     add = parser.add_argument
     add("predictions", help="prediction file")
-    add("--split", help="registered split, such as charades-sta/test")
-    add("--annotations", help="annotation file instead of a split")
-    add("--format", default="auto", help="format of --annotations (default: recognised)")
-    add("--durations", help="durations for --annotations where its format has none")
-    add("--policy", default="checked", help="what to do with irregular records of --annotations")
-    add("--videos", help="JSON file with the ids of the videos to keep")
-    add("--videos-key", help="which list of --videos")
-    add("--data-root", help="folder of the data sets (default: $VMR_DATA or data)")
+    query_options.add_options(parser)
+    query_options.add_data_root(parser)
     add("--protocol", action="append", help=f"one of {', '.join(protocols.names())}; may be repeated")
     add("--thresholds", type=_floats, help="overlaps, such as 0.3,0.5 (default: the protocol's)")
     add("--ranks", type=_integers, help="n of R@n, such as 1,5,10 (default: the protocol's)")
@@ -78,6 +74,7 @@ _floats, _integers = _numbers(float), _numbers(int)
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.run`)."""
     options = _parser().parse_args(argv)
+    options.data_root = data_root(options.data_root)
     truth = _load_truth(options)
     systems = [_read(options.predictions, truth, options)]
     if options.compare:
@@ -175,24 +172,9 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
 def _load_truth(options: argparse.Namespace) -> _Truth:
     if (options.split is None) == (options.annotations is None):
         raise UserError("give either --split NAME or --annotations FILE")
-    # here, because --help needs no reader
-    from vmr_common import splits
-
-    root = splits.data_root(options.data_root)
-    files = {
-        key: path and splits.given_path(path, root)
-        for key, path in vars(options).items()
-        if key in ("annotations", "videos", "durations")
-    }
-    config = splits.SplitConfig(
-        split=options.split,
-        **files,
-        format=options.format,
-        videos_key=options.videos_key,
-        policy=options.policy,
-    )
-    split = splits.load(config, root)
-    train, train_name = ([], "") if options.no_baselines else _load_train(options, root)
+    split = query_options.chosen_split(options, options.split)
+    assert split is not None
+    train, train_name = ([], "") if options.no_baselines else _load_train(options)
     return _Truth(
         name=split.name,
         queries=split.queries,
@@ -202,16 +184,14 @@ def _load_truth(options: argparse.Namespace) -> _Truth:
     )
 
 
-def _load_train(options: argparse.Namespace, root: Path) -> tuple[list[Query], str]:
+def _load_train(options: argparse.Namespace) -> tuple[list[Query], str]:
     """Training queries and where they come from; none for an annotation file without a companion."""
-    from vmr_common import splits
-
+    root = options.data_root
     if options.train_annotations:
-        durations = options.durations and root / splits.given_path(options.durations, root)
-        split = splits.custom_split(
-            root / splits.given_path(options.train_annotations, root),
+        split = custom_split(
+            found_path(options.train_annotations, root),
             format=options.format,
-            durations=durations,
+            durations=options.durations and found_path(options.durations, root),
             policy=options.policy,
         )
         return split.queries, split.name
@@ -223,10 +203,8 @@ def _load_train(options: argparse.Namespace, root: Path) -> tuple[list[Query], s
 
 def _registered(name: str, root: Path) -> list[Query]:
     """Training queries of a registered data set, or none where it or its files are not there."""
-    from vmr_common import splits
-
     try:
-        return splits.load_split(name, root).queries
+        return load_split(name, root).queries
     except UserError:
         return []
 
