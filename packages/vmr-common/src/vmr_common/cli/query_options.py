@@ -1,0 +1,59 @@
+"""The options that say which queries a command is about, and where the data sets are."""
+
+from __future__ import annotations
+
+import argparse
+
+from vmr_common.annotations import FORMATS, POLICIES
+from vmr_common.errors import UserError
+from vmr_common.splits import Split, SplitConfig, given_path, load
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """The option that says where the data sets are (see `splits.data_root`)."""
+    parser.add_argument(
+        "--data-root",
+        type=str,
+        default=None,
+        help="folder of the data sets, from which relative data paths start (default: $VMR_DATA, else data)",
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
+    """The options that `chosen_split` reads; without ``--split`` where the command names splits in another way."""
+    add = parser.add_argument
+    if split:
+        add("--split", help="registered split, such as charades-sta/test")
+    add("--annotations", help="annotation file instead of a split")
+    add("--format", default="auto", help=f"format of --annotations: auto (default), {', '.join(FORMATS)}")
+    add("--durations", help="durations for --annotations where its format has none: CSV (id, length) or JSON")
+    add("--policy", default="checked", help=f"irregular records of --annotations: {', '.join(POLICIES)}")
+    add("--videos", help="JSON file with the ids of the videos to keep")
+    add("--videos-key", help="which list of --videos")
+
+
+def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
+    """The split that a command's user means, or None where the options name none.
+
+    Args:
+        options: Those of `add_options`, and the folder `data_root`. Files are looked for there, then in the current
+            folder.
+        name: A registered split, or None for the file of ``--annotations``.
+
+    Raises:
+        UserError: if the options contradict each other, or as `splits.load`.
+    """
+    if name is None and options.annotations is None:
+        if options.videos is not None:
+            raise UserError("--videos needs a split or --annotations")
+        return None
+    root = options.data_root
+    files = {key: getattr(options, key) for key in ("annotations", "videos", "durations")}
+    config = SplitConfig(
+        split=name,
+        **{key: None if path is None else given_path(path, root) for key, path in files.items()},
+        format=options.format,
+        videos_key=options.videos_key,
+        policy=options.policy,
+    )
+    return load(config, root)
