@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from vmr_common.annotations import write_canonical
-from vmr_common.cli.requests import named_split, requested_split
+from vmr_common.cli.requests import known_durations, named_split, requested_split
 from vmr_common.errors import UserError
 from vmr_common.experiment import SplitsConfig
 from vmr_common.records import Query
@@ -56,3 +56,24 @@ def test_a_run_that_held_nothing_out_has_no_validation_part(root):
     config = splits(test="train.jsonl", held_out=0.0)
     with pytest.raises(UserError, match="holds no validation videos out"):
         named_split("validation", config, root)
+
+
+class Rows:
+    """Features of two rows per video, with or without a stride."""
+
+    def __init__(self, stride_s: float | None):
+        self.manifest = None if stride_s is None else SimpleNamespace(stride_s=stride_s)
+
+    def length(self, video: str) -> int:
+        return 2
+
+
+def test_the_length_of_a_video_is_the_annotated_one_else_that_of_its_features(root):
+    config = splits(held_out=0.0)  # the file of its test part is not there
+    assert known_durations(config, Rows(1.5), root, ["v3", "new"]) == {"v3": 9.0, "new": 3.0}
+    assert known_durations(config, Rows(None), root, ["v3", "new"]) == {"v3": 9.0}
+
+
+def test_the_test_part_has_the_last_word_on_the_length_of_a_video(root):
+    write_canonical(root / "none.jsonl", [Query(id="0", video="v3", text="it spins", duration=8.0)])
+    assert known_durations(splits(), Rows(None), root, ["v3", "v4"]) == {"v3": 8.0, "v4": 9.0}

@@ -15,14 +15,14 @@ from cfmr.index.corpus import measure
 from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
 from vmr_common.annotations import read_durations
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.cli.requests import named_split
+from vmr_common.cli.requests import known_durations, named_split
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, open_features
 from vmr_common.features import FeatureStore
 from vmr_common.files import read_json_lines
 from vmr_common.records import Query
-from vmr_common.splits import data_root, load
+from vmr_common.splits import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import distributed, session
 
@@ -98,8 +98,12 @@ def _build(options: argparse.Namespace) -> None:
         raise UserError("--checkpoint is needed to build an index")
     root = data_root(options.data_root)
     store = _open_features(options, encoder, root)
-    durations = _durations(options.durations, encoder, store, root)
     videos = None if options.split is None else _videos_of(options.split, encoder, root)
+    if options.durations is not None:
+        durations = read_durations(options.durations)
+    else:
+        wanted = store.videos() if videos is None else videos
+        durations = known_durations(encoder.config.data.splits, store, root, wanted)
     if exists and not options.add:
         _require_resumable(VideoIndex.open(folder, encoder), store)
     elif options.add and not exists:
@@ -146,24 +150,6 @@ def _open_features(options: argparse.Namespace, encoder: Encoder, root: Path) ->
         made_for=wanted.made_for,
     )
     return open_features(given, root)
-
-
-def _durations(given: str | None, encoder: Encoder, store: FeatureStore, root: Path) -> Mapping[str, float]:
-    """Seconds by video: from the file; else as annotated in the model's splits, else from the features' stride."""
-    if given is not None:
-        return read_durations(given)
-    found: dict[str, float] = {}
-    manifest = store.manifest
-    if manifest is not None and manifest.stride_s:
-        found = {video: store.length(video) * manifest.stride_s for video in store.videos()}
-    splits = encoder.config.data.splits
-    for chosen in (splits.train, splits.validation, splits.test):
-        try:
-            queries = [] if chosen is None else load(chosen, root).queries
-        except UserError:  # the annotations need not be at hand to index other videos
-            continue
-        found |= {query.video: query.duration for query in queries}
-    return found
 
 
 def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +80,36 @@ def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) 
     require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
     duration = options.duration
     if duration is None:
-        duration = _duration(options.video, config, store, root)
+        duration = known_durations(config.data.splits, store, root, [options.video]).get(options.video)
+        if duration is None:
+            raise UserError(f"the length of video {options.video!r} is not known: give --duration in seconds")
     elif not 0 < duration < math.inf:
         raise UserError(f"--duration must be positive seconds, found {duration:g}")
     return [Query(id="0", video=options.video, text=options.query, duration=duration)]
 
 
-def _duration(video: str, config: Any, store: VideoStore, root: Path) -> float:
-    """Seconds of a video: as annotated in the run's splits, else from the features' stride."""
+def known_durations(
+    splits: SplitsConfig, store: VideoStore, root: Path, videos: Iterable[str]
+) -> dict[str, float]:
+    """Seconds of those videos whose length is known: as annotated in a run's splits, else from the features' stride.
+
+    Raises:
+        UserError: if the features lack a video that is not annotated.
+    """
+    wanted = set(videos)
+    found: dict[str, float] = {}
     for part in PARTS[::-1]:
-        chosen = getattr(config.data.splits, part)
+        chosen = getattr(splits, part)
+        if chosen is None or wanted <= found.keys():
+            continue
         try:
-            queries = [] if chosen is None else load(chosen, root).queries
-        except UserError:  # the annotations need not be at hand to search a video
+            queries = load(chosen, root).queries
+        except UserError:  # the annotations need not be at hand to search other videos
             continue
         for query in queries:
-            if query.video == video:
-                return query.duration
+            found.setdefault(query.video, query.duration)
+    found = {video: found[video] for video in wanted & found.keys()}
     stride = getattr(store.manifest, "stride_s", None)  # object features have no stride of their own
     if stride:
-        return store.length(video) * float(stride)
-    raise UserError(f"the length of video {video!r} is not known: give --duration in seconds")
+        found |= {video: store.length(video) * float(stride) for video in wanted - found.keys()}
+    return found
