@@ -18,7 +18,7 @@ from rgnet.model import RGNet
 from rgnet.official import from_official
 from rgnet.task import RGNetTask
 from rgnet.window_recall import window_recall
-from vmr_common.cli import model
+from vmr_common.cli import model, results
 from vmr_common.cli.package import ModelPackage
 from vmr_common.cli.requests import requested_queries
 from vmr_common.errors import UserError
@@ -160,17 +160,7 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
     known = task.windows[prediction.query]
     rank_of = {int(number): rank for rank, number in enumerate(known.order, 1)}
     matched = task.config.data.queries.sentence_dim is not None
-    titles = [
-        "rank",
-        "start",
-        "end",
-        "score",
-        "window",
-        "retrieval",
-        "proposal",
-        *(["matching"] if matched else []),
-    ]
-    lines = [f"{prediction.video}  {prediction.text}", "  ".join(f"{title:>9}" for title in titles)]
+    rows = []
     for place, (start, end) in enumerate(prediction.moments.tolist()):
         row, window = known.moments[place], int(known.moment_windows[place])
         cells = [
@@ -183,8 +173,10 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
             f"{row[ranking.PROPOSAL]:.3f}",
             *([f"{row[ranking.MATCHING]:.3f}"] if matched else []),
         ]
-        lines.append("  ".join(f"{cell:>9}" for cell in cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    titles = ["rank", "start", "end", "score", "window", "retrieval", "proposal"]
+    columns = dict.fromkeys([*titles, "matching"] if matched else titles, ">9")
+    return results.moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
 
 
 def window_curves(

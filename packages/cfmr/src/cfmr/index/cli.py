@@ -16,6 +16,7 @@ from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
 from vmr_common.annotations import read_durations
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.cli.requests import known_durations, named_split
+from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, open_features
@@ -237,9 +238,9 @@ def _as_json(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
 
 def _as_table(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
     width = max([len("video"), *(len(hit.video) for hit in found)])
-    lines = [row["query"], f"{'rank':>4}  {'video':<{width}}  {'start':>8}  {'end':>8}  {'score':>8}"]
-    lines += [
-        f"{rank:>4}  {hit.video:<{width}}  {format_clock(hit.start):>8}  {format_clock(hit.end):>8}  {hit.score:>8.3f}"
+    columns = {"rank": ">4", "video": f"<{width}", "start": ">8", "end": ">8", "score": ">8"}
+    rows = [
+        (str(rank), hit.video, format_clock(hit.start), format_clock(hit.end), f"{hit.score:.3f}")
         for rank, hit in enumerate(found, 1)
     ]
-    return "\n".join(lines)
+    return moment_table(row["query"], columns, rows)

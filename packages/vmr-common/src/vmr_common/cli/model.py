@@ -23,7 +23,7 @@ from vmr_common.cli.config import parse, to_dict, to_yaml
 from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
 from vmr_common.cli.requests import PARTS, option, requested_split, resumed_config
-from vmr_common.cli.results import Results, score_all
+from vmr_common.cli.results import Results, moment_table, score_all
 from vmr_common.cli.run import say
 from vmr_common.errors import UserError, require
 from vmr_common.experiment import (
@@ -418,11 +418,11 @@ def _first(prediction: Prediction, k: int) -> Prediction:
 
 
 def _moment_table(prediction: Prediction) -> str:
-    lines = [f"{prediction.video}  {prediction.text}", f"{'rank':>4}  {'start':>8}  {'end':>8}  {'score':>8}"]
-    lines += [
-        f"{rank:>4}  {format_clock(start):>8}  {format_clock(end):>8}  {score:>8.3f}"
+    rows = [
+        (str(rank), format_clock(start), format_clock(end), f"{score:.3f}")
         for rank, ((start, end), score) in enumerate(
             zip(prediction.moments.tolist(), prediction.scores.tolist(), strict=True), 1
         )
     ]
-    return "\n".join(lines)
+    columns = {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}
+    return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)

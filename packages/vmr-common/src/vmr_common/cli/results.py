@@ -1,9 +1,9 @@
-"""Scores of a run beside chance and bias: the table on the terminal and the tables of the report."""
+"""Results for people: moments on the terminal, scores beside chance and bias there and in the report."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +75,15 @@ def score_all(
 
 def _score(rules: Protocol, split: Split, predictions: Sequence[Prediction]) -> Scores:
     return dataclasses.replace(rules.score(split.queries, predictions), split=split.name)
+
+
+def moment_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> str:
+    """The moments that were found for a sentence, as a table for the terminal.
+
+    Args:
+        title: The line above it.
+        columns: How wide each column is, as in a format string (``>8``: 8 characters, aligned to the right), by name.
+        rows: One cell per column each.
+    """
+    line = "  ".join(f"{{:{width}}}" for width in columns.values())
+    return "\n".join([title, *(line.format(*cells) for cells in (columns, *rows))])
