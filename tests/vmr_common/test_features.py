@@ -298,7 +298,7 @@ def test_writing_is_checked_and_leaves_no_half_file(tmp_path):
         ([("v", np.ones((2, 3))), ("w", np.ones((2, 4)))], "has width 4, the others have 3"),
         ([("v", np.ones(3))], "expected \\(T, D\\)"),
         ([("v", np.full((2, 3), np.nan))], "holds NaN"),
-        ([("a/b", np.ones((2, 3)))], "cannot name a data set"),
+        ([("a/b", np.ones((2, 3)))], "cannot name an entry"),
     ):
         with pytest.raises(UserError, match=message):
             write_features(path, items, Manifest())

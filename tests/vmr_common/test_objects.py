@@ -239,7 +239,7 @@ def test_writing_refuses_what_no_reader_could_use(tmp_path):
         ([("a", item), ("b", made(objects=5))], r"\(5, 7\), the others have \(4, 7\)"),
         ([("a", huge)], "too large for float16"),
         ([("a", short)], "confidence"),
-        ([("a/b", item)], "cannot name a group"),
+        ([("a/b", item)], "cannot name an entry"),
     ):
         with pytest.raises(UserError, match=message):
             write_objects(tmp_path / "o.h5", items, ObjectManifest())

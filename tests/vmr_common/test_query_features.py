@@ -202,10 +202,10 @@ def test_written_features_read_back_with_their_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([("a/b", 4, 1.0)], "cannot name a group"),
+        ([("a/b", 4, 1.0)], "cannot name an entry"),
         ([("a", 4, 1.0), ("a", 4, 1.0)], "given twice"),
         ([("a", 4, 1.0), ("b", 5, 1.0)], "width 5, the others have 4"),
-        ([("a", 4, 1e9)], "NaN or infinity"),
+        ([("a", 4, 1e9)], "too large for float16"),
     ],
 )
 def test_what_cannot_be_written_leaves_no_file(tmp_path, items, message):

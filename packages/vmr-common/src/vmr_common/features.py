@@ -6,21 +6,18 @@ travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common import h5_writing
 from vmr_common.errors import UserError
-from vmr_common.feature_sources import Hdf5Source, Source, open_source
-from vmr_common.files import atomic_path
-from vmr_common.manifest import MANIFEST, Manifest, creator, merge_manifests, parse_manifest
+from vmr_common.feature_sources import Source, open_source
+from vmr_common.manifest import Manifest, creator, merge_manifests, parse_manifest
 
 __all__ = [
     "FeatureStore",
@@ -197,37 +194,24 @@ def write_features(
         UserError: if the file cannot be written, a video occurs twice, widths differ, an array is not
             two-dimensional and finite, or a value does not fit into float16.
     """
-    if dtype not in ("float16", "float32"):
-        raise UserError(f"{path}: features are written as float16 or float32, not {dtype!r}")
     count, width = 0, None
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5_writing.new_file(path, dtype) as file:
         for video, array in items:
-            with np.errstate(over="ignore"):  # what does not fit becomes infinity, refused below
-                values = np.asarray(array).astype(dtype)
-            width = _check_item(path, video, values, width)
-            if "/" in video or not Hdf5Source.is_name(video):
-                raise UserError(f"{path}: video id {video!r} cannot name a data set")
-            if video in file:
-                raise UserError(f"{path}: video {video!r} is given twice")
-            file.create_dataset(video, data=values)
+            where = f"{path}: video {video!r}"
+            h5_writing.check_name(file, video, where)
+            width = _checked_width(np.shape(array), width, where)
+            file.create_dataset(video, data=h5_writing.cast(array, dtype, where))
             count += 1
-        complete = dataclasses.replace(manifest, dim=width, dtype=dtype)
-        file.attrs[MANIFEST] = json.dumps(dataclasses.asdict(complete))
+        h5_writing.write_manifest(file, manifest, dim=width, dtype=dtype)
     return count
 
 
-def _check_item(path: str | Path, video: str, values: NDArray[Any], width: int | None) -> int:
-    if values.ndim != 2 or 0 in values.shape:
-        raise UserError(
-            f"{path}: video {video!r} has shape {values.shape}, expected (T, D) with rows and columns"
-        )
-    if width is not None and values.shape[1] != width:
-        raise UserError(f"{path}: video {video!r} has width {values.shape[1]}, the others have {width}")
-    if not np.isfinite(values).all():
-        raise UserError(
-            f"{path}: video {video!r} holds NaN, infinity or a value too large for {values.dtype}"
-        )
-    return int(values.shape[1])
+def _checked_width(shape: tuple[int, ...], width: int | None, where: str) -> int:
+    if len(shape) != 2 or 0 in shape:
+        raise UserError(f"{where} has shape {shape}, expected (T, D) with rows and columns")
+    if width is not None and shape[1] != width:
+        raise UserError(f"{where} has width {shape[1]}, the others have {width}")
+    return shape[1]
 
 
 def check_store(

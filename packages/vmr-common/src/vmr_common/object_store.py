@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common import h5_writing
 from vmr_common.errors import UserError
 from vmr_common.feature_sources import Hdf5Source
-from vmr_common.files import atomic_path
-from vmr_common.manifest import MANIFEST, parse_facts
+from vmr_common.manifest import parse_facts
 from vmr_common.object_files import (
     ASSUMED,
     BOX,
@@ -211,16 +209,11 @@ def write_objects(
         UserError: if the file cannot be written, a video occurs twice, shapes do not fit or differ between
             videos, or a value is not finite or does not fit into float16.
     """
-    if dtype not in ("float16", "float32"):
-        raise UserError(f"{path}: object features are written as float16 or float32, not {dtype!r}")
     count, layout, lengths = 0, (0, 0), set()
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5_writing.new_file(path, dtype) as file:
         for video, item in items:
             where = f"{path}: video {video!r}"
-            if "/" in video or not Hdf5Source.is_name(video):
-                raise UserError(f"{where} cannot name a group")
-            if video in file:
-                raise UserError(f"{where} is given twice")
+            h5_writing.check_name(file, video, where)
             arrays = _arrays(item, objects, dtype, where)
             frames, *slots = arrays[FEATURES].shape
             if count and tuple(slots) != layout:
@@ -229,14 +222,14 @@ def write_objects(
             lengths.add(frames)
             _write_group(file.create_group(video), arrays)
             count += 1
-        complete = dataclasses.replace(
+        h5_writing.write_manifest(
+            file,
             manifest,
             dim=layout[1] if count else None,
             dtype=dtype,
             objects=layout[0] if count else None,
             frames=lengths.pop() if len(lengths) == 1 else None,
         )
-        file.attrs[MANIFEST] = json.dumps(dataclasses.asdict(complete))
     return count
 
 
@@ -250,16 +243,12 @@ def _arrays(item: ObjectFrames, objects: int | None, dtype: str, where: str) -> 
         raise UserError(f"{where} has boxes {item.boxes.shape}, expected {(*shape[:2], BOX)}")
     if objects is not None and shape[1] < objects:
         raise UserError(f"{where} has {shape[1]} objects per frame, expected at least {objects}")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinity, refused below
-        arrays = {
-            FEATURES: item.features[:, :objects].astype(dtype),
-            CONFIDENCE: item.confidence[:, :objects].astype(np.float32),
-            BOXES: item.boxes[:, :objects].astype(np.float32),
-        }
-    for name, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise UserError(f"{where}, {name} holds NaN, infinity or a value too large for {values.dtype}")
-    return arrays
+    parts = (
+        (FEATURES, item.features, dtype),
+        (CONFIDENCE, item.confidence, "float32"),
+        (BOXES, item.boxes, "float32"),
+    )
+    return {name: h5_writing.cast(part[:, :objects], kind, f"{where}, {name}") for name, part, kind in parts}
 
 
 def _write_group(group: h5py.Group, arrays: dict[str, NDArray[Any]]) -> None:

@@ -5,22 +5,19 @@ Read from feature files (the text features of CONE and RGNet) or looked up in wo
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common import h5_writing
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import Features, as_float32, checked
-from vmr_common.files import atomic_path
-from vmr_common.manifest import MANIFEST, Manifest, parse_manifest
+from vmr_common.feature_checks import Features, check_layout, checked
+from vmr_common.manifest import Manifest, parse_manifest
 from vmr_common.npz import SENTENCE_KEYS
 from vmr_common.query_sources import TOKENS, ArraySource, open_arrays
 from vmr_common.records import Query
@@ -335,31 +332,23 @@ def write_query_features(
         UserError: if the file cannot be written, a query occurs twice or cannot name a group, token widths differ, or a
             value does not fit into float16.
     """
-    if dtype not in ("float16", "float32"):
-        raise UserError(f"{path}: features are written as float16 or float32, not {dtype!r}")
     count, width = 0, None
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5_writing.new_file(path, dtype) as file:
         for query, vectors in items:
             where = f"{path}: query {query!r}"
-            if "/" in query or query in ("", ".") or "\0" in query:
-                raise UserError(f"{where} cannot name a group")
-            if query in file:
-                raise UserError(f"{where} is given twice")
+            h5_writing.check_name(file, query, where)
             if width is not None and vectors.tokens.shape[1] != width:
                 raise UserError(f"{where} has width {vectors.tokens.shape[1]}, the others have {width}")
             width = int(vectors.tokens.shape[1])
             group = file.create_group(query)
-            group.create_dataset(TOKENS, data=_as(dtype, vectors.tokens, where))
+            group.create_dataset(TOKENS, data=_stored(vectors.tokens, dtype, where))
             if vectors.sentence is not None:
-                group.create_dataset(SENTENCE_KEYS[0], data=_as(dtype, vectors.sentence[None], where)[0])
+                group.create_dataset(SENTENCE_KEYS[0], data=_stored(vectors.sentence[None], dtype, where)[0])
             count += 1
-        complete = dataclasses.replace(manifest, dim=width, dtype=dtype)
-        file.attrs[MANIFEST] = json.dumps(dataclasses.asdict(complete))
+        h5_writing.write_manifest(file, manifest, dim=width, dtype=dtype)
     return count
 
 
-def _as(dtype: str, values: Features, where: str) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        written = values.astype(dtype)
-    checked(as_float32(written), where)  # what does not fit became infinity
-    return written
+def _stored(values: Features, dtype: str, where: str) -> NDArray[Any]:
+    check_layout(values.shape, values.dtype, where)
+    return h5_writing.cast(values, dtype, where)

@@ -22,6 +22,7 @@ from cfmr.index.writer import MODEL, SHARDS, Writer, compacted, removed
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore
 from vmr_common.files import sha256
+from vmr_common.h5_writing import check_dtype
 from vmr_common.manifest import Manifest as FeatureManifest
 from vmr_common.training import distributed, load_checkpoint, select_device
 
@@ -142,9 +143,8 @@ class VideoIndex:
         Raises:
             UserError: if there is an index already, or the folder cannot be written.
         """
-        if dtype not in ("float16", "float32"):
-            raise UserError(f"dtype: found {dtype!r}, expected float16 or float32")
         folder = Path(folder)
+        check_dtype(folder, dtype)
         with Writer(folder) as writer:
             if (folder / NAME).exists():
                 raise UserError(f"{folder}: holds an index already")
