@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from vmr_common.errors import UserError, require
 from vmr_common.features import FeatureStore
+from vmr_common.files import add_bytes
 from vmr_common.manifest import Facts
 from vmr_common.objects import ObjectStore
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
@@ -161,8 +162,7 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
     """
     paths = [config.path] if isinstance(config.path, str) else config.path
     store = FeatureStore([Path(data_root) / path for path in paths], key=config.key, dim=config.dim)
-    if config.made_for and store.manifest is not None:
-        store.manifest.check(config.made_for, store.name)
+    _check_made_for(config.made_for, store)
     return store
 
 
@@ -181,9 +181,14 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
 
         path = ensure_objects(Path(data_root) / SHAPES)
     store = ObjectStore(path, objects=config.objects, dim=config.dim)
-    if config.made_for and store.manifest is not None:
-        store.manifest.check(config.made_for, store.name)
+    _check_made_for(config.made_for, store)
     return store
+
+
+def _check_made_for(made_for: dict[str, Any], store: FeatureStore | ObjectStore | QueryFeatureStore) -> None:
+    """Compares what a configuration was made for with the manifest, where there are both."""
+    if made_for and store.manifest is not None:
+        store.manifest.check(made_for, store.name)
 
 
 def open_query_features(
@@ -210,8 +215,7 @@ def open_query_features(
     store = QueryFeatureStore(
         Path(data_root) / config.path, token_dim=config.token_dim, sentence_dim=config.sentence_dim
     )
-    if config.made_for and store.manifest is not None:
-        store.manifest.check(config.made_for, store.name)
+    _check_made_for(config.made_for, store)
     return store
 
 
@@ -292,16 +296,7 @@ def features_hash(store: HasPaths) -> str:
     for file in files:
         digest.update(file.name.encode() + b"\0")
         if whole:
-            _add_bytes(digest, file)
+            add_bytes(digest, file)
         else:
             digest.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return ("sha256:" if whole else "stat:") + digest.hexdigest()
-
-
-def _add_bytes(digest: hashlib._Hash, file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}") from error

@@ -21,15 +21,24 @@ def checked(array: NDArray[Any], where: str) -> Features:
     """
     check_layout(array.shape, array.dtype, where)
     features = as_float32(array)
-    # one pass where all is well: NaN and infinity survive a sum of squares, and only a sum beyond float32 needs
-    # a second look
-    flat = features.reshape(-1)
+    if (place := first_not_finite(features)) is not None:
+        raise UserError(f"{where} holds NaN or infinity (first in row {place[0]}), expected finite numbers")
+    return features
+
+
+def first_not_finite(values: Features) -> tuple[int, ...] | None:
+    """The place of the first value that is NaN or infinite, or None where all are finite.
+
+    One pass where all is well: NaN and infinity survive a sum of squares, and only a sum beyond float32 needs a
+    second look.
+    """
+    flat = values.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.dot(flat, flat)
-    if not np.isfinite(total) and not np.isfinite(features).all():
-        row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
-        raise UserError(f"{where} holds NaN or infinity (first in row {row}), expected finite numbers")
-    return features
+    if np.isfinite(total):
+        return None
+    wrong = ~np.isfinite(values)
+    return tuple(int(n) for n in np.argwhere(wrong)[0]) if wrong.any() else None
 
 
 def as_float32(array: NDArray[Any]) -> Features:

@@ -166,10 +166,19 @@ def sha256(path: str | Path) -> str:
         UserError: if the file cannot be read.
     """
     digest = hashlib.sha256()
+    add_bytes(digest, path)
+    return digest.hexdigest()
+
+
+def add_bytes(digest: hashlib._Hash, path: str | Path) -> None:
+    """Adds a file's bytes to a hash.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
     try:
         with Path(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.hexdigest()

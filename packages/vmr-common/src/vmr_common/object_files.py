@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import as_float32, reason
+from vmr_common.feature_checks import as_float32, first_not_finite, reason
 from vmr_common.manifest import Facts
 
 Floats = NDArray[np.float32]
@@ -157,11 +157,8 @@ def _rows(dataset: h5py.Dataset, rows: slice | NDArray[np.int64], objects: int) 
 
 
 def _check_finite(values: Floats, where: str) -> None:
-    flat = values.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = np.dot(flat, flat)
-    if not np.isfinite(total) and not np.isfinite(values).all():
-        frame, slot = (int(n) for n in np.argwhere(~np.isfinite(values))[0][:2])
+    if (place := first_not_finite(values)) is not None:
+        frame, slot = place[:2]
         raise UserError(
             f"{where} holds NaN or infinity (first in frame {frame}, object {slot}), expected finite numbers"
         )
