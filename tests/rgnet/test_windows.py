@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from rgnet.windows import draw, moment_rows, positive_windows, target_in, video_windows
-from vmr_common import metrics
 from vmr_common.errors import UserError
 from vmr_common.records import Query
 
@@ -74,11 +73,3 @@ def test_targets_of_all_windows_point_at_the_same_rows():
         low, high = first + (centre - width / 2) * length, first + (centre + width / 2) * length
         assert low == pytest.approx(max(start, (number - 1) * 10))
         assert high == pytest.approx(min(end, (number + 1) * 10))
-
-
-def test_window_numbers_are_those_of_the_metric():
-    moments = np.array([[3.0, 9.5], [40.0, 44.0]])
-    found = metrics.positive_windows(moments, clip_length=0.5, window_clips=10)
-    for (start, end), (first, last) in zip(moments / 0.5, found, strict=True):
-        numbers = positive_windows(start, end, 10)
-        assert (numbers[0], numbers[-1]) == (first, last)

@@ -6,13 +6,14 @@ Source: section 3.1 of the paper and the released loader (which is CONE's).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common import metrics
+from vmr_common.draws import generator_for
 from vmr_common.errors import UserError
 from vmr_common.records import Query
 
@@ -54,14 +55,14 @@ def moment_rows(query: Query, rows: int, seconds_per_row: float) -> tuple[float,
 
 
 def positive_windows(start: float, end: float, window: int) -> Integers:
-    """Numbers of the windows that hold part of a moment (rows), in order.
+    """Numbers of the windows that hold part of a moment (rows), in order: those that the metric counts as right.
 
     Example:
         >>> positive_windows(7.0, 12.0, 10).tolist()
         [1, 2, 3]
     """
-    half = window // 2
-    return np.arange(math.floor(start / half), math.ceil(end / half) + 1, dtype=np.int64)
+    first, last = metrics.positive_windows([(start, end)], clip_length=1.0, window_clips=window)[0]
+    return np.arange(first, last + 1, dtype=np.int64)
 
 
 def draw_probabilities(numbers: Integers) -> Floats:
@@ -127,8 +128,7 @@ def draw(start: float, end: float, rows: int, window: int, *key: object) -> Draw
         window: Window length W.
         key: What the draw is for, e.g. the seed, the epoch and the query's id.
     """
-    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
-    random = np.random.default_rng(int.from_bytes(digest, "little"))
+    random = generator_for(*key)
     windows, numbers = video_windows(rows, window), positive_windows(start, end, window)
     number = int(random.choice(numbers, p=draw_probabilities(numbers)))
     first, length = windows[number].tolist()

@@ -5,13 +5,13 @@ The point-supervised methods (CPL, RGN, CFMR) learn by telling a partly hidden q
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.draws import generator_for
 from vmr_common.text import Vocabulary
 
 
@@ -62,8 +62,7 @@ def draw_mask(words: KnownWords, *key: object) -> NDArray[np.bool_]:
         words: At least one.
         key: What the draw is for, e.g. the seed, the epoch and the query's id.
     """
-    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
-    noise = np.random.default_rng(int.from_bytes(digest, "little")).gumbel(size=len(words))
+    noise = generator_for(*key).gumbel(size=len(words))
     count = max(len(words) // 3, 1)
     mask = np.zeros(len(words), dtype=np.bool_)
     mask[np.argsort(-(np.log(words.weights.astype(np.float64)) + noise))[:count]] = True
