@@ -25,14 +25,14 @@ from cfmr.data import stack_frames
 from cfmr.index import VideoIndex
 from cfmr.model import CFMR, Words, flat_concepts
 from cfmr.task import moments_of
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 
 WORDS = 7
 PER_SHARD = 2000
 
 
 def charades() -> tuple[Config, CFMR]:
-    config = parse(make_parser("x", ""), Config, ["--cfg", "charades"], package="cfmr", base=None).config
+    config = bundled_config("cfmr", Config, "charades")
     torch.manual_seed(0)
     model = CFMR(
         config.model, frame_dim=config.data.features.dim, word_dim=300, classes=1112, learned_summary=False

@@ -22,14 +22,14 @@ from leorn.config import Config
 from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryFeatures
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 from vmr_common.training.map_supervised import QueryWords
 
 WORDS, WORD_DIM, MEGA = 10, 300, 1e6
 
 
 def config_of(name):
-    return parse(make_parser("x", ""), Config, ["--cfg", name], package="leorn", base=None).config
+    return bundled_config("leorn", Config, name)
 
 
 class Text(torch.nn.Module):

@@ -22,7 +22,7 @@ from timing import timed
 from rgnet import cli
 from rgnet.config import Config
 from rgnet.window_recall import window_recall
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import stored_config
 from vmr_common.experiment import load_splits
 from vmr_common.manifest import Manifest
 from vmr_common.protocols import protocol
@@ -112,10 +112,7 @@ def measured(checkpoint, config, root, queries):
 def of_run(run, root, looked_at):
     """The test split's name, and the figures of a run by windows looked at and whether moments are matched."""
     checkpoint = load_checkpoint(run, package="rgnet")
-    stored = checkpoint.meta["describe"]["config"]
-    config = parse(
-        make_parser("rgnet-coarse", ""), Config, [], package="rgnet", base=stored, base_name=run
-    ).config
+    config = stored_config(checkpoint, Config, "rgnet")
     splits = load_splits(config.data.splits, root)
     queries, figures = splits.test.queries, {}
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ from rgnet.config import Config
 from rgnet.inference import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.model import Frames, RGNet
 from rgnet.windows import video_windows
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 
 TOKENS, FOLLOWING = 12, 3
 
@@ -63,14 +63,8 @@ def plain(model: RGNet, config: Config, features: torch.Tensor, text: TextVector
 
 def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
     torch.set_num_threads(threads)
-    base = parse(
-        make_parser("x", ""),
-        Config,
-        ["--cfg", "mad", "--search.coarse_windows", str(coarse)],
-        package="rgnet",
-        base=None,
-    )
-    config, model = base.config, model_of(base.config)
+    config = bundled_config("rgnet", Config, "mad", "--search.coarse_windows", str(coarse))
+    model = model_of(config)
     rows = round(hours * 3600 / config.data.seconds_per_row)
     features = torch.from_numpy(
         np.random.default_rng(0).normal(size=(rows, config.data.features.dim)).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vmr_common.cli.config import make_parser, parse, to_dict
+from vmr_common.cli.config import completed_config, to_dict
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
 
@@ -107,7 +107,7 @@ def completed(package: str, config: Mapping[str, Any]) -> dict[str, Any]:
         UserError: if today's schema does not know it.
     """
     schema = importlib.import_module(f"{package}.cli").PACKAGE.schema
-    return to_dict(parse(make_parser("x", ""), schema, [], package=package, base=config).config)
+    return to_dict(completed_config(config, schema, package))
 
 
 def portable(value: Any) -> Any:

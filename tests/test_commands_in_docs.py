@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 
-from vmr_common.cli.config import make_parser, parse, to_dict
+from vmr_common.cli.config import bundled_config, to_dict
 from vmr_common.training import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,9 +99,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     for name in MODELS:
         package = importlib.import_module(f"{name}.cli").PACKAGE
-        config = parse(
-            make_parser("x", ""), package.schema, [], package=name, base=None, default=package.default
-        ).config
+        config = bundled_config(name, package.schema, package.default)
         meta = dict.fromkeys(("update", "epoch", "batch"), 0) | {"package": name, "role": "best", "state": {}}
         path = folder / "runs" / name / config.name / "checkpoints/best.safetensors"
         path.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmr_common.cli.config import bundled_configs, make_parser, parse, to_dict
+from vmr_common.cli.config import bundled_config, bundled_configs, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted((ROOT / "packages").iterdir())
@@ -32,14 +32,7 @@ def every_config() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("package", "name"), every_config(), ids="/".join)
 def test_every_shipped_configuration_is_understood(package, name):
     described = importlib.import_module(f"{package}.cli").PACKAGE
-    config = parse(
-        make_parser("x", ""),
-        described.schema,
-        ["--cfg", name],
-        package=package,
-        base=None,
-        default=described.default,
-    ).config
+    config = bundled_config(package, described.schema, name)
     assert config.name == name
     assert to_dict(config)["quirks"] in ("released", "fixed")
 

@@ -11,7 +11,7 @@ import results_page
 import yaml
 from results_page import METRICS, main
 
-from vmr_common.cli.config import make_parser, parse, to_yaml
+from vmr_common.cli.config import bundled_config, to_yaml
 
 CHANCE = [0.22, 0.07, 0.01, 0.16, 0.67, 0.31, 0.08]
 BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]
@@ -26,9 +26,7 @@ def no_parity(tmp_path, monkeypatch):
 @functools.cache
 def default_text(package):
     described = importlib.import_module(f"{package}.cli").PACKAGE
-    parser = make_parser("x", "")
-    parsed = parse(parser, described.schema, [], package=package, base=None, default=described.default)
-    return to_yaml(parsed.config)
+    return to_yaml(bundled_config(package, described.schema, described.default))
 
 
 @pytest.fixture

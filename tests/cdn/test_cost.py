@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cdn.config import Config
 from cdn.model import CDN
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 from vmr_common.training.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "packages/cdn/src/cdn/configs"
 
 
 def config_of(name: str) -> Config:
-    return parse(make_parser("x", ""), Config, ["--cfg", name], package="cdn", base=None).config
+    return bundled_config("cdn", Config, name)
 
 
 def model_of(name: str) -> CDN:

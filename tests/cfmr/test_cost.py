@@ -11,7 +11,7 @@ from cfmr.config import Config, ModelConfig
 from cfmr.cost import paper_text_macs, paper_text_parameters
 from cfmr.model import CFMR, Frames, Supervision, Words
 from cfmr.task import CFMRTask
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 from vmr_common.text import Vocabulary
 from vmr_common.training.learned_inputs import LearnedInputs
 
@@ -20,7 +20,7 @@ CLASSES = {"charades": 1112, "tacos": 2288}
 
 
 def config_of(name: str) -> Config:
-    return parse(make_parser("x", ""), Config, ["--cfg", name], package="cfmr", base=None).config
+    return bundled_config("cfmr", Config, name)
 
 
 def model_of(config: Config, classes: int) -> CFMR:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from recorded import GOLDEN, released_sizes, released_weights
 from rgn import cli
 from rgn.config import Config
-from vmr_common.cli.config import bundled_configs, make_parser, parse, to_dict
+from vmr_common.cli.config import bundled_config, bundled_configs, completed_config
 from vmr_common.features import Manifest, write_features
 from vmr_common.files import read_json_lines
 from vmr_common.protocols import protocol
@@ -351,13 +351,12 @@ def test_help_explains_every_field_of_the_configuration(verb, capsys):
 
 @pytest.mark.parametrize("name", bundled_configs("rgn"))
 def test_every_bundled_configuration_is_complete_and_can_be_printed(name, capsys):
-    parsed = parse(make_parser("rgn-train", ""), Config, ["--cfg", name], package="rgn", base=None)
-    assert parsed.config.name == name
+    config = bundled_config("rgn", Config, name)
+    assert config.name == name
     with pytest.raises(SystemExit):
         cli.train(["--cfg", name, "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
-    again = parse(make_parser("rgn-train", ""), Config, [], package="rgn", base=config_part(printed))
-    assert to_dict(again.config) == to_dict(parsed.config)
+    assert completed_config(config_part(printed), Config, "rgn") == config
 
 
 def config_part(printed: dict) -> dict:

@@ -11,7 +11,7 @@ from leorn.config import Config
 from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryEncoder, QueryFeatures
-from vmr_common.cli.config import make_parser, parse
+from vmr_common.cli.config import bundled_config
 from vmr_common.training.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
@@ -20,7 +20,7 @@ AUTHORS_GMACS = {"charades": 396.8, "charades-fusion": 397.0, "tacos": 956.3, "t
 
 
 def config_of(name: str) -> Config:
-    return parse(make_parser("x", ""), Config, ["--cfg", name], package="leorn", base=None).config
+    return bundled_config("leorn", Config, name)
 
 
 def model_of(config: Config) -> LEORN:

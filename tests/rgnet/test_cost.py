@@ -15,7 +15,7 @@ from rgnet.cost import released_flops
 from rgnet.inference import LongVideoSearch, PreparedVideo
 from rgnet.model import Frames, RGNet, Tokens
 from rgnet.windows import video_windows
-from vmr_common.cli.config import bundled_configs, make_parser, parse
+from vmr_common.cli.config import bundled_config, bundled_configs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rgnet_toy import network, searcher, text, video
@@ -145,7 +145,7 @@ def test_every_shipped_configuration_is_understood():
         "shapes-long",
     ]
     for name in names:
-        config = parse(make_parser("x", ""), Config, ["--cfg", name], package="rgnet", base=None).config
+        config = bundled_config("rgnet", Config, name)
         assert config.name == name
 
 
@@ -154,7 +154,7 @@ def test_every_shipped_configuration_is_understood():
     [("ego4d-nlq-finetune", 18_431_262), ("mad", 18_498_590), ("ego4d-nlq", 18_562_846)],
 )
 def test_the_published_sizes_have_the_published_number_of_weights(name, parameters):
-    config = parse(make_parser("x", ""), Config, ["--cfg", name], package="rgnet", base=None).config
+    config = bundled_config("rgnet", Config, name)
     with torch.device("meta"):
         model = RGNet(
             config.model,
@@ -169,6 +169,4 @@ def test_the_published_sizes_have_the_published_number_of_weights(name, paramete
 
 
 def test_long_shapes_are_what_is_taken_without_a_configuration():
-    found = parse(make_parser("x", ""), Config, [], package="rgnet", base=None, default="shapes-long").config
-    assert found.name == "shapes-long"
-    assert PACKAGE.default == "shapes-long"
+    assert bundled_config("rgnet", Config, PACKAGE.default).name == PACKAGE.default == "shapes-long"

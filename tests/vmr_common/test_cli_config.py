@@ -1,12 +1,24 @@
 """Configurations on the command line, over a toy schema and RGN's bundled files."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import yaml
 
-from vmr_common.cli.config import bundled_configs, check_keys, make_parser, parse, to_dict, to_yaml
+from vmr_common.cli.config import (
+    bundled_config,
+    bundled_configs,
+    check_keys,
+    completed_config,
+    make_parser,
+    parse,
+    stored_config,
+    to_dict,
+    to_yaml,
+)
 from vmr_common.errors import UserError
+from vmr_common.training import Checkpoint
 from vmr_common.training.config import OptimConfig
 
 
@@ -150,3 +162,35 @@ def test_the_bundled_configurations_are_found_by_name():
 def test_options_are_not_abbreviated(words, cfg):
     with pytest.raises(UserError, match=f"unrecognized arguments: {words[0]}"):
         read("--cfg", cfg(name="mine"), *words)
+
+
+def test_a_bundled_configuration_takes_changes_as_on_the_command_line():
+    from rgn.config import Config
+
+    assert bundled_config("rgn", Config, "charades") != bundled_config("rgn", Config, "tacos")
+    assert bundled_config("rgn", Config, "charades", "--model.candidates", "2").model.candidates == 2
+    with pytest.raises(UserError, match="--cfg nothing: no such file"):
+        bundled_config("rgn", Config, "nothing")
+
+
+def test_a_stored_configuration_gets_the_defaults_of_what_it_lacks():
+    assert to_dict(completed_config({"name": "old"}, Schema, "rgn")) == to_dict(Schema(name="old"))
+    with pytest.raises(UserError, match=r"^there: unknown key inner\.sice"):
+        completed_config({"inner": {"sice": 1}}, Schema, "rgn", "there")
+
+
+@pytest.mark.parametrize("describe", [None, {}, {"config": [1]}])
+def test_a_checkpoint_without_a_configuration_is_refused(describe):
+    with pytest.raises(UserError, match=r"^a\.safetensors: holds no configuration$"):
+        stored_config(checkpoint(describe), Schema, "rgn")
+
+
+def test_a_checkpoint_gives_its_configuration_back():
+    stored = to_dict(Schema(name="old"))
+    assert to_dict(stored_config(checkpoint({"config": stored}), Schema, "rgn")) == stored
+    with pytest.raises(UserError, match=r"^configuration in a\.safetensors: unknown key nane"):
+        stored_config(checkpoint({"config": {"nane": "old"}}), Schema, "rgn")
+
+
+def checkpoint(describe) -> Checkpoint:
+    return Checkpoint(Path("a.safetensors"), {}, {"describe": describe})

@@ -17,7 +17,7 @@ from cfmr.config import Config
 from cfmr.data import collate_texts, keep, stack_frames
 from cfmr.model import flat_concepts
 from cfmr.task import moments_of
-from vmr_common.cli.config import make_parser, parse, to_dict
+from vmr_common.cli.config import stored_config, to_dict
 from vmr_common.errors import UserError
 from vmr_common.training import Checkpoint, load_checkpoint, load_weights, save_checkpoint, select_device
 from vmr_common.training.point_supervised import encode
@@ -35,10 +35,7 @@ class Encoder:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        config = checkpoint.meta["describe"].get("config")
-        if not isinstance(config, dict):
-            raise UserError(f"{checkpoint.path}: holds no configuration")
-        self.config: Config = parse(make_parser("cfmr", ""), Config, [], package="cfmr", base=config).config
+        self.config = stored_config(checkpoint, Config, "cfmr")
         self.checkpoint = checkpoint
         self.device = select_device(device)
         task = cli.restore(self.config, checkpoint)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
@@ -20,8 +20,12 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 from vmr_common.errors import UserError
 from vmr_common.files import read_text
 
+if TYPE_CHECKING:  # it needs torch, which configurations do without
+    from vmr_common.training import Checkpoint
+
 Schema = TypeVar("Schema")
 DEFAULT = "shapes"
+STORED = "stored configuration"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def parse(
     *,
     package: str,
     base: Mapping[str, Any] | None,
-    base_name: str = "stored configuration",
+    base_name: str = STORED,
     default: str = DEFAULT,
 ) -> Parsed[Schema]:
     """Reads options and configuration.
@@ -102,6 +106,51 @@ def parse(
     fields = {field.name: instance[field.name] for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     options = Namespace(**{name: instance.get(name) for name in own})
     return Parsed(schema(**fields), options)
+
+
+def bundled_config(package: str, schema: type[Schema], name: str, *options: str) -> Schema:
+    """A configuration that a package ships, with changes as on the command line.
+
+    Raises:
+        UserError: as `parse`.
+    """
+    parser = make_parser(package, "")
+    return parse(parser, schema, ["--cfg", name, *options], package=package, base=None).config
+
+
+def completed_config(
+    values: Mapping[str, Any], schema: type[Schema], package: str, where: str = STORED
+) -> Schema:
+    """A configuration from stored values, with the defaults of fields that they lack.
+
+    Raises:
+        UserError: as `parse`, naming `where` the values come from.
+    """
+    parser = make_parser(package, "")
+    return parse(parser, schema, [], package=package, base=values, base_name=where).config
+
+
+def stored_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The configuration that a checkpoint was trained with, as it is stored.
+
+    Raises:
+        UserError: if there is none.
+    """
+    describe = checkpoint.meta["describe"]
+    values = describe.get("config") if isinstance(describe, dict) else None
+    if not isinstance(values, dict):
+        raise UserError(f"{checkpoint.path}: holds no configuration")
+    return values
+
+
+def stored_config(checkpoint: Checkpoint, schema: type[Schema], package: str) -> Schema:
+    """The configuration that a checkpoint was trained with.
+
+    Raises:
+        UserError: if there is none, or it does not fit the schema.
+    """
+    where = f"configuration in {checkpoint.path}"
+    return completed_config(stored_values(checkpoint), schema, package, where)
 
 
 class _Sources:

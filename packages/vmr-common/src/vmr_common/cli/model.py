@@ -19,7 +19,7 @@ import numpy as np
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
-from vmr_common.cli.config import parse, to_dict, to_yaml
+from vmr_common.cli.config import parse, stored_values, to_dict, to_yaml
 from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_common.cli.publish import RunFacts, publish
 from vmr_common.cli.requests import PARTS, option, requested_split, resumed_config
@@ -265,12 +265,7 @@ def _parse(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Any, Any]:
     """The configuration and the other options; with a checkpoint its configuration is where fields start."""
-    base = None
-    if checkpoint is not None:
-        describe = checkpoint.meta["describe"]
-        base = describe.get("config") if isinstance(describe, dict) else None
-        if not isinstance(base, dict):
-            raise UserError(f"{checkpoint.path}: holds no configuration")
+    base = None if checkpoint is None else stored_values(checkpoint)
     where = "" if checkpoint is None else f"configuration in {checkpoint.path}"
     parsed = parse(
         parser,
