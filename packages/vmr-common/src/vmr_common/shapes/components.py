@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-GREY = 0.2  # least saturation of a pixel that counts as coloured
+from vmr_common.shapes.pixels import GREY, hue_sixths
+
 ALIKE = 1 / 3  # sixths of the hue circle by which neighbours of one patch differ at most
 LEAST = 6  # pixels of a patch
 
@@ -55,7 +56,7 @@ def find_patches(frames: NDArray[np.uint8]) -> Patches:
     chroma = high - frames.min(axis=-1)
     pixels = np.flatnonzero(chroma.ravel() > GREY * high.ravel())
     colours = frames.reshape(-1, 3)[pixels].astype(np.float64)
-    hue = _hue(colours)
+    hue = hue_sixths(*colours.T)
     runs, touching = _runs(pixels, hue, frames.shape[1:3])
     owner = _unite(int(runs[-1]) + 1 if len(runs) else 0, touching)[runs]
     _, owner = np.unique(owner, return_inverse=True)  # roots are the first runs: numbered by frame
@@ -68,19 +69,6 @@ def find_patches(frames: NDArray[np.uint8]) -> Patches:
     frame[owner] = place[0]
     saturation = chroma.ravel()[pixels[inside]] / high.ravel()[pixels[inside]]
     return Patches(count, owner, frame, place, hue[inside], saturation)
-
-
-def _hue(colours: Doubles) -> Doubles:
-    """Hue of coloured pixels ``(N, 3)`` in sixths of the circle, ``(N,)`` in [0, 6)."""
-    red, green, blue = colours.T
-    high, low = colours.max(axis=1), colours.min(axis=1)
-    spread = high - low
-    sixths: Doubles = np.select(
-        [high == red, high == green],
-        [(green - blue) / spread % 6, (blue - red) / spread + 2],
-        (red - green) / spread + 4,
-    )
-    return sixths
 
 
 def _runs(pixels: Ints, hue: Doubles, size: tuple[int, ...]) -> tuple[Ints, tuple[Ints, Ints]]:

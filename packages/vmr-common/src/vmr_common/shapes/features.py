@@ -14,17 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.shapes.pixels import GREY, HUES, UNIT, around_rows, hue_sixths
 from vmr_common.shapes.spec import Draw
 
-HUES = 12
 CELLS = 4  # per side
 NOTHING = HUES  # bin of pixels without colour
 BITS = 6  # per channel, for the look-up of hue, saturation and chroma
-GREY = 0.2  # least saturation of a pixel that counts as coloured
 # what soft edges do to each motion of a thing at rest, in the order of `_hue_rows`
 NOISE = (0.03, 0.03, 0.03, 0.004, 0.04, 0.04, 0.008, 0.0)
 LEAST = 3  # pixels of a hue that count as something being there
-UNIT = 4096  # statistics are stored as integers of 1 / UNIT
 FINE = 256  # standardised statistics are rounded to 1 / FINE before the projection
 LIMIT = 6.0  # standard deviations
 BLOCK = 96  # frames that are worked on at once: their pixels stay in the cache
@@ -45,13 +43,7 @@ def _lookup() -> NDArray[np.uint8]:
     red, green, blue = (c.ravel() for c in np.meshgrid(level, level, level, indexing="ij"))
     high = np.maximum(np.maximum(red, green), blue)
     chroma = high - np.minimum(np.minimum(red, green), blue)
-    spread = np.maximum(chroma, 1)
-    sixth = np.select(
-        [high == red, high == green],
-        [(green - blue) / spread % 6, (blue - red) / spread + 2],
-        (red - green) / spread + 4,
-    )
-    hue = np.floor(sixth * HUES / 6 + 0.5).astype(np.int64) % HUES
+    hue = np.floor(hue_sixths(red, green, blue) * HUES / 6 + 0.5).astype(np.int64) % HUES
     return np.where(chroma > GREY * high, hue, NOTHING).astype(np.uint8)
 
 
@@ -177,7 +169,7 @@ def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles
     flash = (here[1:] != here[:-1]) * 1.0
     stir = np.where(here[1:], sums["stir"][1:] / (255 * unit[1:]), 0)
     stir, dx, dy, growth, across, along, turn, flash = (
-        _motion(v, per_row) for v in (stir, dx, dy, growth, np.abs(dx), np.abs(dy), turn, flash)
+        around_rows(v, per_row) for v in (stir, dx, dy, growth, np.abs(dx), np.abs(dy), turn, flash)
     )
     sway = (across - np.abs(dx), along - np.abs(dy))
     changes = zip((stir, dx, dy, growth, *sway, turn, flash), NOISE, strict=True)
@@ -192,7 +184,7 @@ def _cell_rows(sums: list[Doubles], size: int, per_row: int) -> list[Doubles]:
     area = (size // CELLS) ** 2 * 255 / 8
     parts = [v / area for v in sums[:4]] + [sums[4] / (size // CELLS)]
     change = sum((np.abs(np.diff(v, axis=0)) for v in parts[:4]), np.zeros(1))
-    return [_mean(v, per_row) for v in parts] + [np.sqrt(_motion(change, per_row))]
+    return [_mean(v, per_row) for v in parts] + [np.sqrt(around_rows(change, per_row))]
 
 
 def _above(values: Doubles, noise: float) -> Doubles:
@@ -209,18 +201,6 @@ def _mean(values: Doubles, per_row: int) -> Doubles:
     """Means over the frames of each row."""
     rows = len(values) // per_row
     return sum((values[k : rows * per_row : per_row] for k in range(per_row)), np.zeros(1)) / per_row
-
-
-def _motion(changes: Doubles, per_row: int) -> Doubles:
-    """Weighted means over the changes within a row and the two before and after; none at the video's ends.
-
-    The outermost changes count half, so that a motion to and fro in four frames cancels out.
-    """
-    rows = (len(changes) + 1) // per_row
-    padded = np.pad(changes, ((2, per_row + 1), (0, 0)))
-    weights = (0.5, *(1.0,) * (per_row + 1), 0.5)
-    parts = (w * padded[k : k + rows * per_row : per_row] for k, w in enumerate(weights))
-    return sum(parts, np.zeros(1)) / (per_row + 2)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vmr_common.annotations import canonical_row
 from vmr_common.errors import UserError
 from vmr_common.features import Manifest, creator, write_features
-from vmr_common.files import read_json, sha256, write_json_lines, write_text
+from vmr_common.files import read_json, sha256, umask, write_json_lines, write_text
 from vmr_common.records import Query, as_moments
 from vmr_common.shapes.features import Projection, statistics
 from vmr_common.shapes.language import sentences
@@ -197,13 +197,7 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
         name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in FILES
     }
     write_text(folder / CHECKSUMS, json.dumps(sums, indent=1) + "\n")
-    os.chmod(folder, 0o777 & ~_umask())
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    os.chmod(folder, 0o777 & ~umask())
 
 
 def _write_features(path: Path, spec: ShapesSpec) -> Projection:

@@ -7,7 +7,6 @@ sentences or the palette.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 
 from vmr_common.object_files import ObjectFrames
 from vmr_common.shapes.components import Doubles, Ints, Patches, find_patches
+from vmr_common.shapes.pixels import HUES, UNIT, around_rows
 
 OBJECTS = 5  # slots per frame
-HUES = 12
 CROP = 4  # per side
-UNIT = 4096  # statistics are rounded to 1 / UNIT
 MEMORY = 4  # frames after which a slot forgets the patch that was in it
 FAR, OTHER = 14.0, 0.5  # pixels per frame and sixths of the hue circle that a patch moves by at most
 HALF = 20.0  # covered pixels at which the confidence is one half
@@ -241,7 +239,7 @@ def _motions(video: _Video, table: dict[str, Doubles], here: NDArray[np.bool_]) 
     flash = (here[1:] != here[:-1]) * 1.0
     stir = np.where(both, table["stir"][1:, :, 0] / 10, 0)
     changes = (stir, dx, dy, growth, np.abs(dx), np.abs(dy), turn, flash)
-    stir, dx, dy, growth, across, along, turn, flash = (_around(v, video.per_row) for v in changes)
+    stir, dx, dy, growth, across, along, turn, flash = (around_rows(v, video.per_row) for v in changes)
     sway = (across - np.abs(dx), along - np.abs(dy))
     moves = [
         np.sign(v) * np.sqrt(np.maximum(np.abs(v) - noise, 0))
@@ -249,15 +247,3 @@ def _motions(video: _Video, table: dict[str, Doubles], here: NDArray[np.bool_]) 
     ]
     signed = [part for v in moves[1:4] for part in (np.maximum(v, 0), np.maximum(-v, 0))]
     return np.stack([moves[0], *signed, *moves[4:]], axis=-1)
-
-
-def _around(changes: Doubles, per_row: int) -> Doubles:
-    """Weighted means over the changes within a row and the two before and after, ``(F - 1, ...)`` to ``(T, ...)``.
-
-    The outermost ones count half, so that a motion to and fro in four frames cancels out.
-    """
-    rows = (len(changes) + 1) // per_row
-    padded = np.pad(changes, ((2, per_row + 1), (0, 0)))
-    weights: Sequence[float] = (0.5, *(1.0,) * (per_row + 1), 0.5)
-    parts = (w * padded[k : k + rows * per_row : per_row] for k, w in enumerate(weights))
-    return np.asarray(sum(parts, np.zeros(1)) / (per_row + 2))
