@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from cdn.config import Config
@@ -16,9 +15,7 @@ from cdn.official import from_official
 from cdn.task import CDNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError
 from vmr_common.records import Query
-from vmr_common.text import WordVectors
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.map_supervised import MapInputs
 
@@ -61,11 +58,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    first = renamed.get("text.lstm.weight_ih_l0")
-    if first is None:
-        raise UserError(f"{options.weights}: holds no text encoder (textual_encoding...)")
-    words = WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32))
-    task = _task(config, MapInputs(words))
+    task = _task(config, MapInputs.of_released(renamed, "text.lstm.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 

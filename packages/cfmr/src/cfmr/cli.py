@@ -82,8 +82,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     if config.quirks != "released":
         raise UserError("quirks: found fixed, but the authors' weights need released (--quirks released)")
     renamed = from_official(weights)
-    classes = renamed["classifier.bias"].shape[0] if "classifier.bias" in renamed else 0
-    learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
+    learned = LearnedInputs.of_released(renamed, options.words, data_root / config.data.word_vectors)
     task = _task(config, learned)
     load_weights(task.model, renamed, options.weights)
     return task

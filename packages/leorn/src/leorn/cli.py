@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
@@ -19,9 +18,7 @@ from leorn.official import from_official
 from leorn.task import LEORNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage
-from vmr_common.errors import UserError
 from vmr_common.records import Query
-from vmr_common.text import WordVectors
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.map_supervised import MapInputs
 
@@ -88,11 +85,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    first = renamed.get("text.gru.weight_ih_l0")
-    if first is None:
-        raise UserError(f"{options.weights}: holds no text encoder (textual_encoding...)")
-    words = WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32))
-    task = _task(config, MapInputs(words))
+    task = _task(config, MapInputs.of_released(renamed, "text.gru.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 

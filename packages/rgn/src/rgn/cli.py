@@ -93,8 +93,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
             vector, or the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    classes = renamed["classifier.bias"].numel() if "classifier.bias" in renamed else 0
-    learned = LearnedInputs.read(options.words, data_root / config.data.word_vectors, classes)
+    learned = LearnedInputs.of_released(renamed, options.words, data_root / config.data.word_vectors)
     task = _task(config, learned)
     load_weights(task.model, renamed, options.weights)
     return task

@@ -146,7 +146,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
 
 
 def add_word_list(parser: ArgumentParser) -> None:
-    """The option of import commands whose released checkpoints lack their words (see `LearnedInputs.read`)."""
+    """The option of import commands whose released checkpoints lack their words (see `LearnedInputs.of_released`)."""
     parser.add_argument(
         "--words",
         type=str,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from vmr_common.records import Query
 from vmr_common.text import Vocabulary, WordVectors, tokenize
 from vmr_common.training.checkpoint import Checkpoint
 from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +65,35 @@ class LearnedInputs:
                 f"for example {without[0]!r}"
             )
         tokens = [tokenize(query.text) for query in queries]
-        vectors = WordVectors.read(
-            word_vectors, keep={token.lower() for sentence in tokens for token in sentence}
-        )
+        words = dict.fromkeys(token.lower() for sentence in tokens for token in sentence)
+        vectors = WordVectors.read(word_vectors, keep=words.keys())
+        unknown = [word for word in words if word not in vectors and any(map(str.isalnum, word))]
+        if unknown:
+            logger.warning(
+                "%d words of the training queries have no vector in %s and are left out, for example %r",
+                len(unknown),
+                word_vectors,
+                unknown[0],
+            )
         vocabulary = Vocabulary.build(tokens, vectors, size)
         scale = None if features is None else measured_scale(features, queries)
         return cls(vocabulary, vectors.table(vocabulary.words), scale)
 
     @classmethod
-    def read(cls, words: str | Path, word_vectors: Path, classes: int) -> LearnedInputs:
+    def of_released(
+        cls, weights: Mapping[str, Tensor], words: str | Path, word_vectors: Path
+    ) -> LearnedInputs:
         """Of released weights, from a list of their words; features are not standardised.
 
         Args:
+            weights: By our names; the word classifier has one class per word and the end class 0.
             words: Text file, one word per line in class order from class 1 on; a tab ends the word.
             word_vectors: GloVe text file.
-            classes: Classes of the weights' word classifier, the end class 0 included.
 
         Raises:
             UserError: if the list has another length, or a word occurs twice or has no vector.
         """
+        classes = weights["classifier.bias"].numel() if "classifier.bias" in weights else 0
         listed = [line.split("\t")[0].rstrip("\r") for line in read_text(words).split("\n") if line.strip()]
         if len(listed) + 1 != classes:
             raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")

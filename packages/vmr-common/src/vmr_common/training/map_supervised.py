@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -90,6 +90,23 @@ class MapInputs:
             raise UserError(f"{checkpoint.path}: expected words and one vector for each, found others")
         scale = stored_scale(checkpoint) if standardised else None
         return cls(WordVectors(tuple(words or ()), vectors.numpy(), str(checkpoint.path)), scale)
+
+    @classmethod
+    def of_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> MapInputs:
+        """Of released weights: no word is kept, all are looked up in the vector file when a query has them.
+
+        Args:
+            weights: By our names.
+            tensor: The first one of the text encoder, ``(..., E)``, which tells the width of a word vector.
+            path: Where the weights come from, for the message.
+
+        Raises:
+            UserError: if there is no such tensor.
+        """
+        first = weights.get(tensor)
+        if first is None:
+            raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
+        return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
     def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them."""
@@ -199,6 +216,13 @@ class MapExamples(Generic[Features]):
                 "%d words of the queries are not in the checkpoint and count as unknown, because there is no %s",
                 unasked,
                 words.path,
+            )
+        elif unknown := words.unknown(word for tokens in self._tokens for word in tokens):
+            logger.warning(
+                "%d words of the queries have no vector in %s and count as unknown, for example %r",
+                len(unknown),
+                words.path or words.known.source,
+                unknown[0],
             )
 
     def __len__(self) -> int:
