@@ -609,6 +609,39 @@ def test_documented_long_video_layouts_are_read(shared_data, tmp_path):
     assert mad.report.counts["blank at the start or end of the sentence"] == 1
 
 
+def own_row(**changes):
+    row = {"query_id": "a", "video_id": "v", "duration": 9, "query": "a b", "windows": [[1, 2]], "point": 1.5}
+    row.update(changes)
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def test_own_rows_without_ids_get_them(tmp_path):
+    path = put(tmp_path, "x.jsonl", lines(own_row(query_id=None), own_row(query_id=None)))
+    assert [query.id for query in read_annotations(path).queries] == ["v_0", "v_1"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"windows": None, "window": [[1, 2]]}, r"x\.jsonl:1: key 'windows' is missing .*window"),
+        ({"point": None, "glance": 1.5}, r"x\.jsonl:1: unknown key 'glance' \(did you mean 'point'\?\)"),
+        ({"point": None, "points": 1.5}, r"x\.jsonl:1: unknown key 'points' \(did you mean 'point'\?\)"),
+        (
+            {"query_id": None, "queryid": 1},
+            r"x\.jsonl:1: unknown key 'queryid' \(did you mean 'query_id'\?\)",
+        ),
+        (
+            {"query_id": None, "windows": None, "moments": []},
+            r"x\.jsonl:1: not a record of a known format \(found: video_id, .*expected video_id, duration",
+        ),
+    ],
+)
+def test_a_misspelt_key_of_own_rows_is_one_error(tmp_path, changes, message):
+    row = own_row(**changes)
+    with pytest.raises(UserError, match=message):
+        read_annotations(put(tmp_path, "x.jsonl", lines(row, row)))
+
+
 def test_real_rows_survive_the_canonical_form(shared_data, tmp_path):
     queries = read_qvhighlights(shared_data / "qvhighlights/highlight_val_release.jsonl").queries
     path = tmp_path / "canonical.jsonl"

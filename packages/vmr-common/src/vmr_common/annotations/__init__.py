@@ -6,6 +6,7 @@ Readers never drop, swap or limit anything silently: what they do to irregular r
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from vmr_common.annotations.json_lines import (
 from vmr_common.annotations.policies import POLICIES, Policy, policy_named
 from vmr_common.annotations.report import Annotations, Report
 from vmr_common.annotations.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
+from vmr_common.annotations.values import listed
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_text
 
@@ -121,7 +123,16 @@ def detect_format(path: str | Path) -> str:
         if len(fields) < 2:
             raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
         return "viga" if len(fields) > 2 and _is_number(fields[1]) else "charades-sta"
-    line_format = _line_format(text.split("\n", 1)[0])
+    first, _, rest = text.partition("\n")
+    row = _line_object(first)
+    if row is None:
+        return _document_format(path)
+    line_format = _line_format(row)
+    if line_format is None and rest.strip():
+        raise UserError(
+            f"{path}:1: not a record of a known format (found: {listed(row)}), "
+            "expected video_id, duration, query, windows"
+        )
     return line_format or _document_format(path)
 
 
@@ -133,19 +144,23 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _line_format(line: str) -> str | None:
-    """The format of a JSON-lines file by its first line; None where that is no record of one."""
+def _line_object(line: str) -> dict[str, Any] | None:
+    """The first line of a file as a JSON object, or None where it is not one by itself."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict):
-        return None
+    return row if isinstance(row, dict) else None
+
+
+def _line_format(row: dict[str, Any]) -> str | None:
+    """The format of a JSON-lines file by its first record; None where that is no record of one."""
     if "qid" in row:
         return "qvhighlights"
-    if "query_id" in row:
-        return "canonical" if "windows" in row else "cone"
-    return None
+    # CONE's rows may lack their times; a misspelt key of ours must not pass for that
+    if ("query_id" in row or "video_id" in row) and difflib.get_close_matches("windows", row, cutoff=0.8):
+        return "canonical"
+    return "cone" if "query_id" in row else None
 
 
 def _document_format(path: str | Path) -> str:

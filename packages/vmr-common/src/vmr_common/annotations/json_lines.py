@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,8 +114,9 @@ def _cone_records(path: str | Path) -> Iterator[Record]:
 def read_canonical(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
     """Reads the canonical annotation JSON lines of this project, the inverse of `write_canonical`.
 
-    Keys: ``query_id``, ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds;
-    empty for hidden truth), optionally ``point`` (seconds), ``relevant_clip_ids`` and ``saliency_scores``.
+    Keys: ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds; empty for hidden
+    truth), optionally ``query_id`` (else ``<video>_<n>``), ``point`` (seconds), ``relevant_clip_ids`` and
+    ``saliency_scores``. What looks like a misspelt ``point`` or ``query_id`` is an error.
 
     Raises:
         UserError: naming file, line and key.
@@ -125,10 +127,11 @@ def read_canonical(path: str | Path, *, policy: str | Policy = "checked") -> Ann
 def _canonical_records(path: str | Path) -> Iterator[Record]:
     for line, row in read_json_lines(path):
         where = f"{path}:{line}"
+        _refuse_misspelt(row, where)
         point = row.get("point")
         yield Record(
             where=where,
-            id=identifier(field_of(row, "query_id", where), where, "query_id"),
+            id=identifier(row["query_id"], where, "query_id") if "query_id" in row else None,
             video=identifier(field_of(row, "video_id", where), where, "video_id"),
             text=sentence(field_of(row, "query", where), where, "query"),
             duration=duration_of(field_of(row, "duration", where), where),
@@ -136,6 +139,15 @@ def _canonical_records(path: str | Path) -> Iterator[Record]:
             point=None if point is None else number(point, where, "point"),
             extra=_saliency(row, where),
         )
+
+
+def _refuse_misspelt(row: dict[str, Any], where: str) -> None:
+    for key, other in (("point", "glance"), ("query_id", "qid")):
+        if key in row:
+            continue
+        near = [name for name in row if name == other] or difflib.get_close_matches(key, row, cutoff=0.8)
+        if near:
+            raise UserError(f"{where}: unknown key {shown(near[0])} (did you mean {key!r}?)")
 
 
 def canonical_row(query: Query) -> dict[str, Any]:
