@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vmr_common import metrics, timeline
 from vmr_common.errors import UserError
 from vmr_common.protocols.packing import pad
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Prediction, Query, rank_scores
 
 _STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
 _HIT = 0.5
@@ -131,7 +131,7 @@ def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArr
 def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
     """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
     seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
-    scores = np.linspace(1.0, 0.0, fractions.shape[1], endpoint=False)
+    scores = rank_scores(fractions.shape[1])
     return [
         Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
         for query, moments in zip(queries, seconds, strict=True)

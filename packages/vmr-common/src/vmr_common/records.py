@@ -96,6 +96,16 @@ class Prediction:
             )
 
 
+def rank_scores(count: int) -> NDArray[np.float64]:
+    """Scores ``(count,)`` of moments of which only the order is known: equal steps from 1 down, all above 0.
+
+    Example:
+        >>> rank_scores(4).tolist()
+        [1.0, 0.75, 0.5, 0.25]
+    """
+    return np.linspace(1.0, 0.0, count, endpoint=False)
+
+
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
     """Writes predictions as JSON lines in the QVHighlights convention, atomically.
 

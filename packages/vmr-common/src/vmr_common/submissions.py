@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines, write_text
-from vmr_common.records import Prediction, Query, decode_id, encode_id, read_predictions
+from vmr_common.records import Prediction, Query, decode_id, encode_id, rank_scores, read_predictions
+from vmr_common.timeline import highlight_clips
 
 logger = logging.getLogger(__name__)
 
 EGO4D_VERSION, EGO4D_CHALLENGE = "1.0", "ego4d_nlq_challenge"
-CLIP_SECONDS = 2.0  # QVHighlights scores one highlight value per two-second clip
 _WINDOW_ARRAYS = {"moments": 1.0, "pred": 1.0, "pred_cs": 100.0, "pred_e4": 10000.0}
 _SCORE_ARRAYS = {"scores": 1.0, "score_e4": 10000.0}
 
@@ -82,7 +82,7 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
         raise UserError(f"{path}: windows must be finite and of shape (N, K, 2), found {moments.shape}")
     scores = _scaled(arrays, _SCORE_ARRAYS, path)
     if scores is None:
-        scores = np.broadcast_to(_rank_scores(moments.shape[1]), moments.shape[:2])
+        scores = np.broadcast_to(rank_scores(moments.shape[1]), moments.shape[:2])
     if scores.shape != moments.shape[:2]:
         raise UserError(f"{path}: scores must have shape {moments.shape[:2]}, found {scores.shape}")
     ids, videos = _row_ids(path, arrays, len(moments), queries)
@@ -116,11 +116,6 @@ def _row_ids(
         found = "unknown" if queries is None else len(queries)
         raise UserError(f"{path}: {rows} rows without array ids, but the number of queries is {found}")
     return [query.id for query in queries], [query.video for query in queries]
-
-
-def _rank_scores(count: int) -> NDArray[np.float64]:
-    """Scores that only say the order, from 1 down."""
-    return np.linspace(1.0, 0.0, count, endpoint=False)
 
 
 # ---------------------------------------------------------------------------------------------- Ego4D
@@ -164,7 +159,7 @@ def _ego4d_entry(entry: Any, where: str) -> Prediction:
         query=f"{entry['annotation_uid']}_{entry['query_idx']}",
         video=str(entry["clip_uid"]),
         moments=times,
-        scores=_rank_scores(len(times)),
+        scores=rank_scores(len(times)),
     )
 
 
@@ -281,13 +276,9 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
     write_json_lines(path, rows)
 
 
-def _num_clips(query: Query) -> int:
-    return int(query.duration / CLIP_SECONDS)
-
-
 def _fitted(saliency: NDArray[np.float64], query: Query) -> NDArray[np.float64]:
     """Highlight scores, one per clip: cut at the end, or padded with 0."""
-    clips = _num_clips(query)
+    clips = highlight_clips(query.duration)
     return np.pad(saliency[:clips], (0, max(0, clips - len(saliency))))
 
 
@@ -349,7 +340,7 @@ def _saliency_problems(saliency: Any, query: Query | None, where: str) -> list[s
     )
     if not numbers:
         return [f"{where}: pred_saliency_scores must be a list of finite numbers"]
-    clips = None if query is None else _num_clips(query)
+    clips = None if query is None else highlight_clips(query.duration)
     if clips is not None and len(saliency) != clips:
         return [f"{where}: {len(saliency)} pred_saliency_scores for {clips} clips"]
     return []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+HIGHLIGHT_CLIP_SECONDS = 2.0
 
 
 def frames_to_seconds(frames: ArrayLike, fps: float) -> FloatArray:
@@ -93,6 +94,16 @@ def clip_centres(length: int, duration: float) -> FloatArray:
         [1.0, 3.0, 5.0, 7.0]
     """
     return (np.arange(length, dtype=np.float64) + 0.5) * (duration / length)
+
+
+def highlight_clips(duration: float) -> int:
+    """Number of clips that QVHighlights scores highlights of in a video: whole ones of two seconds.
+
+    Example:
+        >>> highlight_clips(150.0), highlight_clips(149.9)
+        (75, 74)
+    """
+    return int(duration / HIGHLIGHT_CLIP_SECONDS)
 
 
 def format_hours(seconds: float) -> str:

@@ -14,13 +14,13 @@ from vmr_common.protocols.packing import Packed, mask, pad
 from vmr_common.protocols.recall import PerQuery, Protocol
 from vmr_common.protocols.scores import Scores
 from vmr_common.records import Prediction, Query
+from vmr_common.timeline import highlight_clips
 
 FloatArray = NDArray[np.float64]
 Floats = metrics.Floats
 
 LENGTHS = {"": (-np.inf, np.inf), "short ": (0.0, 10.0), "middle ": (10.0, 30.0), "long ": (30.0, 150.0)}
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
-CLIP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +55,7 @@ class QVHighlights(Protocol):
         shown = [f"R@1,IoU@{m:g}" for m in (0.5, 0.7)] + [f"mAP,IoU@{m:g}" for m in (0.5, 0.75)]
         shown += [f"{name}mAP,mean" for name in LENGTHS]
         shown += [f"HL-{level},{figure}" for level in LEVELS for figure in ("mAP", "Hit@1")]
-        return Scores(
-            protocol=self.name,
-            compare=self.describe(),
-            split=split,
-            num_queries=len(packed),
-            num_missing=int((packed.counts == 0).sum()),
-            values=values,
-            shown=tuple(key for key in shown if key in values),
-        )
+        return self._scores(packed, values, split, tuple(key for key in shown if key in values))
 
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
         """See `Protocol.per_query`; not-a-number where a query has no target of the length."""
@@ -148,7 +140,7 @@ def _highlights(queries: Sequence[Query], predictions: Sequence[Prediction]) -> 
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         raise UserError(f"a clip score of query {queries[int(finite.argmin())].id!r} is not finite")
-    clips = np.array([int(query.duration / CLIP_SECONDS) for query in queries])
+    clips = np.array([highlight_clips(query.duration) for query in queries])
     labels = _labels(queries, int(clips.max()))
     ranked = _fitted(scores, counts, clips, labels.shape[2])
     # the best clip is sought in the list as given; past the last clip it is no highlight

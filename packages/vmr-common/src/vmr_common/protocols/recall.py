@@ -123,6 +123,11 @@ class Protocol:
     def score_packed(self, packed: Packed, *, split: str = "") -> Scores:
         """`score` for arrays that are packed already (see `Packed`)."""
         values = {key: self._value(key, array) for key, array in self.per_query_packed(packed).items()}
+        return self._scores(packed, values, split)
+
+    def _scores(
+        self, packed: Packed, values: dict[str, float], split: str, shown: tuple[str, ...] = ()
+    ) -> Scores:
         return Scores(
             protocol=self.name,
             compare=self.describe(),
@@ -130,6 +135,7 @@ class Protocol:
             num_queries=len(packed),
             num_missing=int((packed.counts == 0).sum()),
             values=values,
+            shown=shown,
         )
 
     @np.errstate(
