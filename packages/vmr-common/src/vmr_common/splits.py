@@ -31,6 +31,7 @@ __all__ = [
     "load_split",
     "locate",
     "split_hash",
+    "training_split",
 ]
 
 DATA_ROOT_VARIABLE = "VMR_DATA"
@@ -164,6 +165,15 @@ def load_split(name: str, data_root: str | Path) -> Split:
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     return _split(name, Annotations(found.queries, report), entry.protocol)
+
+
+def training_split(name: str) -> str:
+    """The name of the training split of the same data set, be it registered or not.
+
+    >>> training_split("charades-sta/test")
+    'charades-sta/train'
+    """
+    return name.rpartition("/")[0] + "/train"
 
 
 def locate(root: Path, file: str, entry: Entry) -> Path:

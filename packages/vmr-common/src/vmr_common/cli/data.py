@@ -18,6 +18,7 @@ from vmr_common.cli.run import Parser, command, say
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
+from vmr_common.objects import ObjectStore
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
 from vmr_common.splits import Split, data_root, found_path
 
@@ -116,12 +117,14 @@ def _progress(items: Sequence[str], what: str) -> Iterable[str]:
 
 def _info(arguments: argparse.Namespace) -> None:
     # here, because the other commands need no baseline
-    from vmr_common.cli.info import find_parts, registered_lines, split_lines
+    from vmr_common.cli.info import feature_lines, find_parts, object_lines, registered_lines, split_lines
 
     if arguments.features:
-        _describe_features(_store(arguments))
+        with _store(arguments) as store:
+            say(*feature_lines(store, _lengths(store)))
     if arguments.objects:
-        say(*object_data.describe(arguments))
+        with object_data.open_store(arguments) as objects:
+            say(*object_lines(objects, _lengths(objects)))
     name, root = arguments.name, arguments.data_root
     if name is None and arguments.annotations is None:
         if not (arguments.features or arguments.objects):
@@ -137,19 +140,8 @@ def _info(arguments: argparse.Namespace) -> None:
     say(*split_lines(splits, root), *missing)
 
 
-def _describe_features(store: FeatureStore) -> None:
-    with store:
-        videos = store.videos()
-        lengths = [store.length(video) for video in _progress(videos, "reading lengths")]
-        columns = store.dim  # refuses a store without videos
-        rows = (
-            f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
-        )
-        say(f"{store.name}: {len(videos):,} videos, {columns} columns, {rows} rows")
-        manifest = store.manifest
-    known = {} if manifest is None else dataclasses.asdict(manifest)
-    facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
-    say(*(facts or ["  no manifest: what made these features is not recorded"]))
+def _lengths(store: FeatureStore | ObjectStore) -> list[int]:
+    return [store.length(video) for video in _progress(store.videos(), "reading lengths")]
 
 
 # --- check -------------------------------------------------------------------------------------------------

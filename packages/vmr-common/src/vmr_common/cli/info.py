@@ -1,7 +1,8 @@
-"""What ``vmr-data info`` prints about splits."""
+"""What ``vmr-data info`` prints about feature files and splits."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from vmr_common.annotations import POLICIES
 from vmr_common.annotations.report import ACTED, Report
 from vmr_common.baselines import Bias
 from vmr_common.errors import UserError
+from vmr_common.features import FeatureStore
+from vmr_common.manifest import Facts
+from vmr_common.objects import ASSUMED, ObjectStore
 from vmr_common.protocols import protocol
 from vmr_common.records import Query
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
-from vmr_common.splits import Split, load_split
+from vmr_common.splits import Split, load_split, training_split
 
 
 def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -33,6 +37,44 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[s
 def count(value: int | None) -> str:
     """A count for people, or a dash."""
     return "-" if value is None else f"{value:,}"
+
+
+def span(values: Sequence[int]) -> str:
+    """The least to the most of some counts, or the one that all are."""
+    least, most = min(values), max(values)
+    return count(least) if least == most else f"{count(least)} to {count(most)}"
+
+
+def facts_of(manifest: Facts | None, assumed: str = "") -> list[str]:
+    """What is known of how features were made; where nothing is, a line says so, and what is `assumed`."""
+    known = {} if manifest is None else dataclasses.asdict(manifest)
+    facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
+    return facts or [f"  no manifest: what made these features is not recorded{assumed}"]
+
+
+def feature_lines(store: FeatureStore, lengths: Sequence[int]) -> list[str]:
+    """What a feature store holds, given the rows of each video, and what made it.
+
+    Raises:
+        UserError: if it holds no video.
+    """
+    dim = store.dim
+    about = f"{store.name}: {len(lengths):,} videos, {dim} columns, {span(lengths)} rows"
+    return [about, *facts_of(store.manifest)]
+
+
+def object_lines(store: ObjectStore, lengths: Sequence[int]) -> list[str]:
+    """What an object file holds, given the frames of each video, and what made it.
+
+    Raises:
+        UserError: if it holds no video.
+    """
+    objects, dim = store.objects, store.dim
+    about = (
+        f"{store.name}: {len(lengths):,} videos, {span(lengths)} frames of {objects} objects, {dim} columns"
+    )
+    boxes = f"boxes {ASSUMED.box_order}, {ASSUMED.box_units}, objects by {ASSUMED.object_order}"
+    return [about, *facts_of(store.manifest, f"; assumed: {boxes}")]
 
 
 def registered_lines() -> list[str]:
@@ -138,7 +180,7 @@ def _constant_window(split: Split, splits: Sequence[Split], root: Path) -> tuple
 
 def _training_part(split: Split, splits: Sequence[Split], root: Path) -> tuple[str, list[Query]]:
     if split.name in ENTRIES:
-        name = split.name.rpartition("/")[0] + "/train"
+        name = training_split(split.name)
         for known in splits:
             if known.name == name:
                 return name, known.queries

@@ -59,24 +59,6 @@ def open_store(arguments: argparse.Namespace, **expected: int | None) -> ObjectS
     return ObjectStore(found_path(arguments.objects, arguments.data_root), **expected)
 
 
-def describe(arguments: argparse.Namespace) -> list[str]:
-    """What an object file holds, and what made it."""
-    with open_store(arguments) as store:
-        videos = store.videos()
-        objects, dim = store.objects, store.dim  # refuse a file without videos
-        lengths = [store.length(video) for video in videos]
-        frames = (
-            f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
-        )
-        manifest = store.manifest
-    lines = [f"{store.name}: {len(videos):,} videos, {frames} frames of {objects} objects, {dim} columns"]
-    if manifest is None:
-        assumed = f"boxes {ASSUMED.box_order}, {ASSUMED.box_units}, objects by {ASSUMED.object_order}"
-        return [*lines, f"  no manifest: what made these features is not recorded; assumed: {assumed}"]
-    facts = dataclasses.asdict(manifest).items()
-    return lines + [f"  {name}: {value}" for name, value in facts if value is not None]
-
-
 def problems(store: ObjectStore, videos: Iterable[str], arguments: argparse.Namespace) -> Iterator[str]:
     """What is wrong with the objects of some videos, one by one."""
     for video in videos:

@@ -17,7 +17,7 @@ from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.protocols.paired import format_differences, paired_differences
 from vmr_common.records import Prediction, Query
-from vmr_common.splits import custom_split, data_root, found_path, load_split
+from vmr_common.splits import custom_split, data_root, found_path, load_split, training_split
 
 _DESCRIPTION = """
 Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.
@@ -196,7 +196,7 @@ def _load_train(options: argparse.Namespace) -> tuple[list[Query], str]:
         )
         return split.queries, split.name
     if options.split:
-        name = options.split.rpartition("/")[0] + "/train"
+        name = training_split(options.split)
         return _registered(name, root), name
     return [], ""
 
