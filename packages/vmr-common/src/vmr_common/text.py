@@ -319,6 +319,10 @@ class WordLookup:
             self._further.setdefault(word, vector)
         return 0
 
+    def unknown(self, words: Iterable[str]) -> list[str]:
+        """Which of some words have no vector, as far as `prepare` has looked; each once, in order."""
+        return [word for word in dict.fromkeys(words) if word not in self.known and word not in self._further]
+
     def __getitem__(self, words: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of a sentence, ``(len(words), D)`` float32; at least one row, zeros without any word."""
         rows = np.zeros((max(len(words), 1), self.known.dim), dtype=np.float32)
