@@ -621,7 +621,7 @@ def test_own_rows_without_ids_get_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"windows": None, "window": [[1, 2]]}, r"x\.jsonl:1: key 'windows' is missing .*window"),
         ({"point": None, "glance": 1.5}, r"x\.jsonl:1: unknown key 'glance' \(did you mean 'point'\?\)"),

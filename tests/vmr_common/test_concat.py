@@ -246,6 +246,18 @@ def test_a_stride_that_nobody_knows_is_asked_for(root, capsys):
     assert (status, "say it with --stride-s" in err) == (2, True)
 
 
+def test_the_check_names_videos_that_the_stated_stride_does_not_fit(root, capsys):
+    rows = [{"video_id": v, "duration": 30, "query": "a b", "windows": [[1, 2]]} for v in ("fits", "double")]
+    (root / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = [("fits", np.ones((29, 3))), ("double", np.ones((60, 3)))]
+    write_features(root / "own.h5", items, Manifest(stride_s=1.0))
+    arguments = ["check", "--data-root", str(root), "--annotations", "own.jsonl", "--features", "own.h5"]
+    assert main(arguments) == 2
+    out = capsys.readouterr().out
+    assert "video 'double' has 60 rows of 1 s (manifest: stride_s), expected about 30 s, its duration" in out
+    assert "'fits'" not in out
+
+
 def test_registered_splits_can_be_joined(tmp_path, capsys):
     folder = tmp_path / "charades_sta/point_rgn"
     folder.mkdir(parents=True)

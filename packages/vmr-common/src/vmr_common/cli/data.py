@@ -15,6 +15,7 @@ from vmr_common.annotations import write_canonical
 from vmr_common.cli import concat_data, object_data, query_data, query_options
 from vmr_common.cli.query_options import chosen_split
 from vmr_common.cli.run import Parser, command, say
+from vmr_common.concat import misfits
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, creator
@@ -189,6 +190,8 @@ def _check_videos(arguments: argparse.Namespace, split: Split | None) -> list[tu
             _say_each(check_store(store, [video], arguments.dim, arguments.min_rows))
             for video in _progress(videos, "checking features")
         )
+        if split is not None:
+            problems += _say_each(misfits(store, split.queries))
         return [(store.name, problems, f"{len(videos):,} videos")]
 
 
