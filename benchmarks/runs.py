@@ -14,6 +14,7 @@ import yaml
 from vmr_common.cli.config import completed_config, to_dict
 from vmr_common.errors import UserError
 from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
+from vmr_common.run_files import CONFIG, FIGURES, RESULTS
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by
 NAMED = 4  # settings that tell rows apart are named up to this number
@@ -80,19 +81,17 @@ def read_run(folder: Path, section: str) -> Run:
     Raises:
         UserError: if the run has not finished, or was not evaluated by `PROTOCOL`.
     """
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder}: expected the folder of a finished run, found no run.json")
-    figures = read_json(folder / "run.json")
-    rows = [row for row in read_json(folder / "results.json") if row["protocol"] == PROTOCOL]
+    if not (folder / FIGURES).is_file():
+        raise UserError(f"{folder}: expected the folder of a finished run, found no {FIGURES}")
+    figures = read_json(folder / FIGURES)
+    rows = [row for row in read_json(folder / RESULTS) if row["protocol"] == PROTOCOL]
     if not rows:
-        raise UserError(
-            f"{folder / 'results.json'}: no scores under protocol {PROTOCOL}; add it to `protocols`"
-        )
+        raise UserError(f"{folder / RESULTS}: no scores under protocol {PROTOCOL}; add it to `protocols`")
     model = rows[0]
     return Run(
         section=section,
         figures=figures,
-        config=portable(completed(figures["package"], yaml.safe_load(read_text(folder / "config.yaml")))),
+        config=portable(completed(figures["package"], yaml.safe_load(read_text(folder / CONFIG)))),
         split=model["split"],
         queries=model["num_queries"],
         missing=model["num_missing"],

@@ -34,6 +34,7 @@ from vmr_common.experiment import (
 )
 from vmr_common.protocols import protocol
 from vmr_common.records import Prediction, Query, prediction_row, write_predictions
+from vmr_common.run_files import PAGE, PREDICTIONS
 from vmr_common.splits import Split, data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import (
@@ -138,7 +139,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             where = _again(run.path, options)
             example = splits.test.queries[0]
             say(
-                f"\nreport      {run.path / 'report.html'}\n"
+                f"\nreport      {run.path / PAGE}\n"
                 f"next        {package.name}-eval {where}\n"
                 f"            {package.name}-predict {where} "
                 f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}"
@@ -189,7 +190,7 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         "--queries", type=str, default=None, help="an annotation file with many queries instead"
     )
     parser.add_argument("-k", type=int, default=5, help="moments per query")
-    parser.add_argument("--json", action="store_true", help="print JSON lines, as in predictions.jsonl")
+    parser.add_argument("--json", action="store_true", help=f"print JSON lines, as in {PREDICTIONS}")
     if package.predict_options is not None:
         package.predict_options(parser)
     config, options, checkpoint = _restore_config(package, parser, argv)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import vmr_common
+from vmr_common import run_files
 from vmr_common.cli.results import Results
 from vmr_common.files import write_text
 from vmr_common.records import Query, write_predictions
@@ -71,9 +72,11 @@ def publish(
     Raises:
         UserError: if a file cannot be written.
     """
-    write_predictions(folder / "predictions.jsonl", results.predictions)
-    write_text(folder / "results.json", json.dumps(results.to_dict(), indent=1) + "\n")
-    write_text(folder / "run.json", json.dumps(figures(facts, len(results.predictions)), indent=1) + "\n")
+    write_predictions(folder / run_files.PREDICTIONS, results.predictions)
+    write_text(folder / run_files.RESULTS, json.dumps(results.to_dict(), indent=1) + "\n")
+    write_text(
+        folder / run_files.FIGURES, json.dumps(figures(facts, len(results.predictions)), indent=1) + "\n"
+    )
     shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
     meta = facts.checkpoint.meta
     report = Report(
@@ -83,7 +86,7 @@ def publish(
         selected_on_test=meta["selection"]["select"] == "test",
         bias_window="" if results.bias is None else results.bias.describe(),
         tables=results.tables,
-        history=read_history(folder / "metrics.jsonl"),
+        history=read_history(folder / run_files.METRICS),
         queries=results.split.queries,
         predictions=results.predictions,
         bias=results.bias_predictions,

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
-from vmr_common.report import PAGE, load_report, write_report
+from vmr_common.report import load_report, write_report
+from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="vmr-report",
-        description="Make report.html of a run again from report.json, metrics.jsonl and predictions.jsonl.",
+        description=f"Make {PAGE} of a run again from {REPORT}, {METRICS} and {PREDICTIONS}.",
     )
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="such as runs/rgn/shapes")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN_FOLDER/{PAGE})")

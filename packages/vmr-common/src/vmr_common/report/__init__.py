@@ -18,6 +18,7 @@ from vmr_common.records import read_predictions
 from vmr_common.report.data import Curve, Draw, Report, Shown, choose_queries
 from vmr_common.report.page import render
 from vmr_common.report.strips import film_strips
+from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT
 
 __all__ = [
     "Curve",
@@ -30,8 +31,6 @@ __all__ = [
     "save_report",
     "write_report",
 ]
-
-REPORT, PAGE, HISTORY, PREDICTIONS = "report.json", "report.html", "metrics.jsonl", "predictions.jsonl"
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -70,10 +69,10 @@ def load_report(folder: str | Path) -> Report:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
-    history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else []
+    history = read_history(folder / METRICS) if (folder / METRICS).exists() else []
     if not (folder / REPORT).exists():
         if not history:
-            raise UserError(f"{folder}: not a run folder (neither {REPORT} nor {HISTORY} is there)")
+            raise UserError(f"{folder}: not a run folder (neither {REPORT} nor {METRICS} is there)")
         return Report(
             title=folder.resolve().name,
             history=history,

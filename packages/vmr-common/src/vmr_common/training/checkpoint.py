@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vmr_common.errors import UserError
 from vmr_common.files import atomic_path
+from vmr_common.run_files import CHECKPOINTS
 
 FORMAT = 1
 _KEY = "vmr"  # the one entry of the file's metadata
@@ -95,7 +96,7 @@ def find_checkpoint(path: str | Path, prefer: Role = "best") -> Path:
         return path
     roles: list[Role] = ["best", "last"] if prefer == "best" else ["last", "best"]
     for role in roles:
-        for folder in (path / "checkpoints", path):
+        for folder in (path / CHECKPOINTS, path):
             if (file := folder / f"{role}.safetensors").is_file():
                 return file
     raise UserError(

@@ -10,21 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vmr_common import run_files
 from vmr_common.errors import UserError
 from vmr_common.files import atomic_path, read_json_lines, write_json_lines, write_text
 from vmr_common.training import distributed
-
-_OWN = (
-    "config.yaml",
-    "metrics.jsonl",
-    "checkpoints",
-    "predictions.jsonl",
-    "results.json",
-    "run.json",
-    "report.html",
-    "report.json",
-    "tensorboard",
-)
 
 
 class RunFolder:
@@ -58,7 +47,7 @@ class RunFolder:
             raise UserError(f"{path}: nothing to resume, no such run folder")
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: expected a run folder, found a file")
-        earlier = [name for name in _OWN if (path / name).exists()]
+        earlier = [name for name in run_files.ALL if (path / name).exists()]
         if earlier and not (resume or overwrite):
             raise UserError(
                 f"{path} already holds a run ({', '.join(earlier)}): pass --resume to continue it, "
@@ -69,27 +58,27 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """The resolved configuration."""
-        return self.path / "config.yaml"
+        return self.path / run_files.CONFIG
 
     @property
     def metrics(self) -> Path:
         """One JSON object per line; docs/distributed.md lists the keys."""
-        return self.path / "metrics.jsonl"
+        return self.path / run_files.METRICS
 
     @property
     def last(self) -> Path:
         """The checkpoint from which the run resumes."""
-        return self.path / "checkpoints" / "last.safetensors"
+        return self.path / run_files.CHECKPOINTS / "last.safetensors"
 
     @property
     def best(self) -> Path:
         """The selected weights."""
-        return self.path / "checkpoints" / "best.safetensors"
+        return self.path / run_files.CHECKPOINTS / "best.safetensors"
 
     @property
     def events(self) -> Path:
         """TensorBoard's folder."""
-        return self.path / "tensorboard"
+        return self.path / run_files.EVENTS
 
     def _prepare(self, resume: bool, overwrite: bool) -> None:
         earlier = self.check(self.path, resume=resume, overwrite=overwrite)
