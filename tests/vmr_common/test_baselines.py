@@ -56,21 +56,6 @@ def test_a_query_without_target_is_left_out_and_none_at_all_is_an_error():
         baselines.Bias.fit([query(1, [])])
 
 
-def test_the_bias_survives_json():
-    bias = baselines.Bias.fit([query(0, [[0, 3.3]]), query(1, [[5, 9]])])
-    again = baselines.Bias.from_dict(json.loads(json.dumps(bias.to_dict())))
-    np.testing.assert_array_equal(again.windows, bias.windows)
-    assert again.num_queries == 2
-
-
-@pytest.mark.parametrize(
-    "row", [{}, {"windows": [[0, 1]]}, {"windows": [0, 1], "num_queries": 1}, {"windows": "x"}]
-)
-def test_something_else_is_not_a_bias(row):
-    with pytest.raises(UserError, match="not a bias baseline"):
-        baselines.Bias.from_dict(row)
-
-
 def test_the_constant_window_of_real_annotations(shared_data):
     parts = json.loads((shared_data / "features" / "charades_clip_b32_1fps_splits.json").read_text())
     rows = json.loads((shared_data / "charades_sta" / "point_rgn" / "glance_test_charades.json").read_text())

@@ -277,16 +277,6 @@ def test_a_value_is_the_mean_of_what_each_query_adds(name):
         assert np.nanmean(array) == pytest.approx(values[key])
 
 
-def test_readers_rules_of_the_proposal_map_methods():
-    annotated = [[-1, 5], [5, 12], [10, 12], [6, 6], [7, 3]]
-    cut, kept = protocols.proposal_map_targets(annotated, 10.0, cut_first=True)
-    assert cut.tolist() == [[-1, 5], [5, 10], [10, 10], [6, 6], [7, 3]]
-    assert kept.tolist() == [True, True, False, False, False]
-    cut, kept = protocols.proposal_map_targets(annotated, np.full(5, 10.0))
-    assert cut.tolist() == [[0, 5], [5, 10], [10, 10], [6, 6], [7, 3]]
-    assert kept.tolist() == [True, True, True, False, False]
-
-
 def test_a_table_says_what_was_compared():
     queries = [query(str(n), [0, 10]) for n in range(4)]
     full = [prediction(str(n), [0, 10]) for n in range(4)]

@@ -29,6 +29,7 @@ from vmr_common.records import Prediction, Query
 from vmr_common.report import Draw
 from vmr_common.report.boxes import box_strip, draw_boxes
 from vmr_common.report.strips import HEIGHT, shrink
+from vmr_common.timeline import clip_centres
 
 FRAMES = 8
 """Most frames that are drawn of a moment."""
@@ -84,7 +85,7 @@ def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Q
             first = weights.shape[1] - boxes.shape[1]  # 1 with a sentinel in front
             sentinel = weights[:, :first].sum(axis=1)
             stored = sources.objects.store.length(query.video)
-            times = (sampled_frames(stored, len(weights)) + 0.5) / stored * query.duration
+            times = clip_centres(stored, query.duration)[sampled_frames(stored, len(weights))]
             found[query.id] = View(weights[:, first:], sentinel, boxes, times, pixels)
     return found
 
@@ -192,7 +193,7 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
         raise UserError(
             f"{folder}: no frames of video {query.video!r} (neither {array.name} nor a folder of pictures)"
         )
-    return found, (np.arange(len(found)) + 0.5) / len(found) * query.duration
+    return found, clip_centres(len(found), query.duration)
 
 
 def _read_pictures(folder: Path) -> Pictures:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,30 +89,6 @@ class Bias:
         """The first window in words."""
         start, end = (round(100 * float(value)) for value in self.windows[0])
         return f"{start} to {end} % of the video"
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` needs, as JSON can hold it."""
-        return {"windows": self.windows.tolist(), "num_queries": self.num_queries}
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> Bias:
-        """The inverse of `to_dict`.
-
-        Raises:
-            UserError: if a key is missing or of another shape.
-
-        Example:
-            >>> Bias.from_dict({"windows": [[0.0, 0.35]], "num_queries": 7}).describe()
-            '0 to 35 % of the video'
-        """
-        try:
-            windows = np.array(row["windows"], dtype=np.float64)
-            num_queries = int(row["num_queries"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"not a bias baseline: expected keys windows and num_queries ({error})") from None
-        if windows.ndim != 2 or windows.shape[1] != 2 or not len(windows):
-            raise UserError(f"not a bias baseline: windows must have shape (k, 2), found {windows.shape}")
-        return cls(windows=windows, num_queries=num_queries)
 
 
 def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArray[np.float64]:

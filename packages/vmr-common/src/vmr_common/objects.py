@@ -7,7 +7,6 @@ the first O slots of the wanted frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -160,11 +159,6 @@ class PreparedObjects:
 
     def __contains__(self, video: str) -> bool:
         return video in self._held or video in self.store
-
-    def preload(self, videos: Iterable[str]) -> None:
-        """Reads and prepares `videos` now (workers forked afterwards share the memory)."""
-        for video in videos:
-            self[video]
 
 
 def _nbytes(arrays: Arrays) -> int:

@@ -5,7 +5,7 @@ Read from feature files (the text features of CONE and RGNet) or looked up in wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +32,6 @@ __all__ = [
     "normalise",
     "write_query_features",
 ]
-
-Tokenizer = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,14 +248,12 @@ class WordVectorQueries:
 
     Args:
         vectors: The word vectors.
-        tokenizer: Splits a sentence into words.
     """
 
     sentence_dim: int | None = None
 
-    def __init__(self, vectors: WordVectors, tokenizer: Tokenizer = tokenize) -> None:
+    def __init__(self, vectors: WordVectors) -> None:
         self.vectors = vectors
-        self.tokenizer = tokenizer
 
     @property
     def name(self) -> str:
@@ -276,7 +272,7 @@ class WordVectorQueries:
 
     def words(self, text: str) -> list[str]:
         """The lower-cased words of a sentence that have a vector."""
-        words = (word.lower() for word in self.tokenizer(text))
+        words = (word.lower() for word in tokenize(text))
         return [word for word in words if word in self.vectors]
 
     def of_text(self, text: str) -> QueryVectors:

@@ -76,7 +76,7 @@ def _ends_sentence(before: str, following: str) -> bool:
     return stem not in _ABBREVIATIONS and not (len(stem) == 1 and stem.isalpha())
 
 
-def tokenize(text: str, *, sentences: bool = True) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Splits text into tokens in the manner of the Penn Treebank, keeping upper and lower case.
 
     Punctuation and brackets stand alone; contractions are split (``does n't``, ``she 's``, ``can not``);
@@ -85,19 +85,25 @@ def tokenize(text: str, *, sentences: bool = True) -> list[str]:
 
     Args:
         text: Any number of sentences.
-        sentences: Find sentences first. Without, the text is taken as one, which leaves ``plate.`` whole in
-            ``the plate. he``.
 
     Example:
         >>> tokenize("The person can't open it (again).")
         ['The', 'person', 'ca', "n't", 'open', 'it', '(', 'again', ')', '.']
     """
-    tokens: list[str] = []
-    for sentence in split_sentences(text) if sentences else [text.strip()]:
-        for pattern, replacement in _RULES:
-            sentence = pattern.sub(replacement, sentence)
-        tokens += sentence.split()
-    return tokens
+    return [token for sentence in split_sentences(text) for token in sentence_tokens(sentence)]
+
+
+def sentence_tokens(text: str) -> list[str]:
+    """The tokens of text that is one sentence, as `tokenize` finds them.
+
+    Example:
+        >>> sentence_tokens("The plate. He can't.")  # two sentences, of which the first keeps its full stop
+        ['The', 'plate.', 'He', 'ca', "n't", '.']
+    """
+    text = text.strip()
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text.split()
 
 
 # Words that a part-of-speech tagger marks as determiner, preposition, pronoun, conjunction, modal verb,

@@ -92,7 +92,6 @@ class _Multiply:
         bound = float(queries.norm(dim=1).max()) ** 2 if len(queries) else 0.0  # K
         self.slack = 2 * bound * (4 * 2.0**-11 if self.half else 2.0**-18)
         self.queries = (queries.half() if self.half else queries).to(device)
-        self._buffer = torch.empty(0)
 
     def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
         count, proposals = block.shape[:2]

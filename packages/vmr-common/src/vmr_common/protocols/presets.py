@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from vmr_common.errors import UserError
 from vmr_common.protocols.qvhighlights import qvhighlights
 from vmr_common.protocols.recall import Protocol, Suppression
@@ -28,7 +25,7 @@ def proposal_map(nms: float = 0.5) -> Protocol:
 
     Seconds, hull, strictly above the threshold, after suppression; the mean overlap is that of the first
     survivor. Targets are cut to the video here as in the methods' readers, which also leave out those that
-    then do not start before they end (see `proposal_map_targets`).
+    then do not start before they end (see `vmr_common.annotations.policies`).
 
     Args:
         nms: Suppression threshold: 0.5 in most configurations; 0.4 on TACoS (2D-TAN, CDN) and 0.45 on
@@ -47,37 +44,6 @@ def proposal_map(nms: float = 0.5) -> Protocol:
         clamp_gt=True,
         nms=Suppression(threshold=nms),
     )
-
-
-def proposal_map_targets(
-    moments: ArrayLike, duration: ArrayLike, *, cut_first: bool = False
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Targets as the readers of 2D-TAN, CDN and LEORN see them: cut to the video, and which are kept.
-
-    Args:
-        moments: ``(N, 2)`` annotated moments, seconds.
-        duration: ``(N,)`` or a scalar, seconds.
-        cut_first: The rule for Charades-STA: cut the end to the duration, then keep what starts before it
-            ends. Otherwise the rule for TACoS and ActivityNet Captions: keep what starts before it ends, then
-            raise the start to 0 and cut the end.
-
-    Returns:
-        All N moments after the cut, ``(N, 2)`` float64, and ``(N,)`` bool, True where the record is kept.
-
-    Example:
-        >>> moments, kept = proposal_map_targets([[2, 12], [11, 12]], 10.0, cut_first=True)
-        >>> moments.tolist(), kept.tolist()
-        ([[2.0, 10.0], [11.0, 10.0]], [True, False])
-        >>> proposal_map_targets([[2, 12], [11, 12]], 10.0)[1].tolist()
-        [True, True]
-    """
-    annotated = np.asarray(moments, dtype=np.float64)
-    cut = annotated.copy()
-    cut[:, 1] = np.minimum(annotated[:, 1], duration)
-    if cut_first:
-        return cut, cut[:, 0] < cut[:, 1]
-    cut[:, 0] = np.maximum(cut[:, 0], 0.0)
-    return cut, annotated[:, 0] < annotated[:, 1]
 
 
 def point() -> Protocol:

@@ -48,7 +48,6 @@ class Sentence:
 
     text: str
     event: Event
-    composed: bool
 
 
 def vocabulary() -> list[str]:
@@ -86,7 +85,7 @@ def _describe(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
     names = _names(scene, event, _matches_anywhere(scene, event), draw)
     if names is None:
         return _compose(scene, event, draw)  # twice the same: only the order can tell them apart
-    return Sentence(text=_simple(scene, event, names, draw), event=event, composed=False)
+    return Sentence(text=_simple(scene, event, names, draw), event=event)
 
 
 def _compose(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
@@ -110,7 +109,7 @@ def _compose(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
         word = "after" if after else "before"
         main, side = (_clause(scene, e, n, draw) for e, n in ((event, names), (anchor, anchor_names)))
         text = f"{word} {side}, {main}" if draw.chance(0.5) else f"{main} {word} {side}"
-        return Sentence(text=text, event=event, composed=True)
+        return Sentence(text=text, event=event)
     return None
 
 
