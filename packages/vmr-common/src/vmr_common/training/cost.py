@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vmr_common.training import distributed
 
@@ -26,14 +26,25 @@ def count_flops() -> Iterator[Callable[[], int]]:
         >>> counted()
         48
     """
-    with FlopCounterMode(display=False, custom_mapping=_recurrent()) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_further()) as counter:
         yield lambda: sum(distributed.gather(int(counter.get_total_flops())))
 
 
-def _recurrent() -> dict[Any, Callable[..., int]]:
-    """Formulas of the fused recurrent layers, which torch's counter does not know."""
+def _further() -> dict[Any, Callable[..., int]]:
+    """Formulas of fused operators that torch's counter does not know: recurrent layers, in older releases attention on the CPU."""
     operators = torch.ops.aten
-    return {operators.mkldnn_rnn_layer: _layer_flops, operators._cudnn_rnn: _network_flops}
+    return {
+        operators.mkldnn_rnn_layer: _layer_flops,
+        operators._cudnn_rnn: _network_flops,
+        operators._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    }
+
+
+def _attention_flops(
+    queries: Sequence[int], keys: Sequence[int], values: Sequence[int], *_: Any, **__: Any
+) -> int:
+    count: int = sdpa_flop_count(queries, keys, values)
+    return count
 
 
 def _layer_flops(
