@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from leorn.config import LossConfig, ModelConfig, ReasoningConfig
+from leorn.config import ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN
 from leorn.reasoning import shift_in_time
@@ -14,6 +14,7 @@ from leorn.task import LEORNTask
 from made_up import WORDS, shake
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
+from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.objects import ObjectInputs
 from vmr_common.records import Query
 from vmr_common.text import WordLookup
@@ -72,7 +73,7 @@ def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNTask:
     torch.manual_seed(0)
     model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
     shake(model, 0.3)
-    return LEORNTask(model.eval(), LossConfig(), DecodeConfig(), MapInputs(WORDS))
+    return LEORNTask(model.eval(), MapLossConfig(), DecodeConfig(), MapInputs(WORDS))
 
 
 def logits(task: LEORNTask, examples: MapExamples, indices: list[int]) -> torch.Tensor:

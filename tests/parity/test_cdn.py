@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from judging import map_batch, map_scores, ranked
 from torch import Tensor, nn
 
 from cdn import losses
@@ -16,6 +15,7 @@ from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
 from cdn.official import from_official
 from cdn.task import CDNTask
+from judging import map_batch, map_scores, ranked
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import map_overlaps
@@ -94,9 +94,9 @@ def task_of(golden, model: CDN) -> CDNTask:
 
 
 def train_pass(golden, model: CDN) -> SimpleNamespace:
-    task, given = task_of(golden, model), golden.arrays["in/map_gt"]
+    given = golden.arrays["in/map_gt"]
     output = model(*inputs_of(golden))
-    overlaps = task.cell_rows(torch.from_numpy(given)[:, 0])
+    overlaps = model.map.gather(torch.from_numpy(given)[:, 0])
     return SimpleNamespace(
         output=output, terms=losses.total(output.logits, overlaps, output.attention, loss_config(golden))
     )
@@ -170,7 +170,7 @@ def test_inference_outputs_and_the_loss_agree(golden):
     golden.compare("out/", ours)
     terms = losses.total(
         output.logits,
-        task_of(golden, model).cell_rows(torch.from_numpy(golden.arrays["in/map_gt"])[:, 0]),
+        model.map.gather(torch.from_numpy(golden.arrays["in/map_gt"])[:, 0]),
         output.attention,
         config,
     )

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from judging import map_batch, map_scores, ranked
 from torch import Tensor
 
+from judging import map_batch, map_scores, ranked
 from leorn import losses
-from leorn.config import LossConfig, ModelConfig, ReasoningConfig
+from leorn.config import ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN, Videos
 from leorn.objects import Objects
@@ -19,7 +19,7 @@ from leorn.task import LEORNTask
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou, map_overlaps, nms
-from vmr_common.nn.map_loss import scaled_iou
+from vmr_common.nn.map_loss import MapLossConfig, scaled_iou
 from vmr_common.objects import ObjectStore, PreparedObjects
 from vmr_common.pooling import pool, unit_rows
 from vmr_common.records import Query
@@ -60,9 +60,9 @@ def build(golden, **options) -> LEORN:
     return model
 
 
-def loss_config(golden) -> LossConfig:
+def loss_config(golden) -> MapLossConfig:
     given = golden.about["config"]
-    return LossConfig(min_iou=given["min_iou"], max_iou=given["max_iou"])
+    return MapLossConfig(min_iou=given["min_iou"], max_iou=given["max_iou"])
 
 
 def inputs_of(golden) -> tuple[Videos, Tensor, QueryWords]:
@@ -81,7 +81,7 @@ def task_of(golden, model: LEORN) -> LEORNTask:
 
 def train_pass(golden, model: LEORN) -> SimpleNamespace:
     output = model(*inputs_of(golden))
-    overlaps = task_of(golden, model).cell_rows(torch.from_numpy(golden.arrays["in/iou_map"])[:, 0])
+    overlaps = model.map.gather(torch.from_numpy(golden.arrays["in/iou_map"])[:, 0])
     return SimpleNamespace(output=output, terms=losses.total(output.logits, overlaps, loss_config(golden)))
 
 
@@ -163,12 +163,12 @@ def test_inference_outputs_and_losses_agree(golden):
     with torch.no_grad():
         run = train_pass(golden, model)
         trained = train_pass(golden, build(golden).train())
-    prediction, cells, config = model.full_map(run.output.logits), model.map.cells, loss_config(golden)
+    prediction, cells, config = model.map.scatter(run.output.logits), model.map.cells, loss_config(golden)
     target = scaled_iou(torch.from_numpy(arrays["in/iou_map"]), config.min_iou, config.max_iou)
     durations = arrays["in/duration"]
     ours = {
         "prediction": prediction,
-        "prediction_train": model.full_map(trained.output.logits),
+        "prediction_train": model.map.scatter(trained.output.logits),
         "map_mask": cells.float().expand_as(prediction),
         "score": prediction.sigmoid() * cells,
         "target": target * cells,

@@ -8,6 +8,7 @@ from typing import Literal
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
+from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.nn.proposal_map import proposal_lengths
 from vmr_common.text import plain_words
 from vmr_common.training.config import OptimConfig, TrainConfig
@@ -57,11 +58,9 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(MapLossConfig):
     """The objective."""
 
-    min_iou: float = 0.5
-    """Overlap up to which a proposal's target is 0."""
     max_iou: float = 0.9
     """Overlap from which on a proposal's target is 1."""
     lambda_: float = 0.3
@@ -70,12 +69,7 @@ class LossConfig:
     """Weight of the attention distance; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.min_iou < self.max_iou <= 1,
-            "loss.min_iou",
-            self.min_iou,
-            "0 <= min_iou < max_iou <= 1",
-        )
+        super().__post_init__()
         require(self.beta >= 0, "loss.beta", self.beta, "0 or more")
 
 

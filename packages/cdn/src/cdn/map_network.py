@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from cdn.config import ModelConfig
 from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_convolution import CellPlan, convolve_rows, map_weights, needed_cells
+from vmr_common.nn.map_convolution import CellPlan, convolve_rows, init_kernels_, map_weights, needed_cells
 from vmr_common.nn.recompute import recomputed
 
 
@@ -43,9 +43,7 @@ class DynamicConvolution(nn.Module):
         self.map = nn.Linear(dim, dim)
         self.mixer = nn.Linear(dim, kernels)
         self.dropout = nn.Dropout(dropout)
-        bound = (dim * kernel**2) ** -0.5  # each kernel as a convolution of its own
-        nn.init.uniform_(self.bank, -bound, bound)
-        nn.init.uniform_(self.bias_bank, -bound, bound)
+        init_kernels_(self.bank, self.bias_bank)
 
     def mixture(self, sentence: Tensor, pooled: Tensor) -> Tensor:
         """Weights ``(B, W)`` of the kernels from sentences ``(B, H)`` and pooled maps ``(B, H)``."""
@@ -73,9 +71,7 @@ class StaticConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(kernel**2, dim, dim))  # (k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
-        bound = (dim * kernel**2) ** -0.5  # as nn.Conv2d
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        init_kernels_(self.weight, self.bias)
 
     def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
         """As `DynamicConvolution.forward`; the sentence changes nothing."""
@@ -119,16 +115,12 @@ class MapNetwork(nn.Module):
     def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: CellPlan) -> Tensor:
         """One layer: rows ``(L, B, H)`` of its input to ``(C, B, H)`` of its output, both without negative values."""
         norm = cast(BatchNorm, self.norms[number])
-        scale, shift = norm.affine(rows, self._zeros(rows, plan))
+        scale, shift = norm.affine(rows, plan.rows_elsewhere(rows))
         found = self.convolutions[number](rows, sentence, plan, scale, shift)
         found = found + plan.carry(rows * scale + shift, shift)
         weights = self.weights[number].flatten().index_select(0, plan.output_index)
         # the weights are positive, so they may come before the ReLU, whose result alone is then kept
         return F.relu(found * weights[:, None, None])
-
-    @staticmethod
-    def _zeros(rows: Tensor, plan: CellPlan) -> int:
-        return (plan.clips**2 - rows.shape[0]) * rows.shape[1]
 
     def plans(self) -> list[CellPlan]:
         """What each layer reads and computes in the current mode."""
@@ -152,7 +144,7 @@ class MapNetwork(nn.Module):
     def finish(self, rows: Tensor, last: CellPlan) -> Tensor:
         """The last normalisation at the valid cells, ``(P, B, H)``, of the last layer's output rows."""
         norm = cast(BatchNorm, self.norms[-1])
-        scale, shift = norm.affine(rows, self._zeros(rows, last))
+        scale, shift = norm.affine(rows, last.rows_elsewhere(rows))
         if rows.shape[0] != len(self._valid_of_live):
             rows = rows.index_select(0, self._valid_of_live)
         return rows * scale + shift

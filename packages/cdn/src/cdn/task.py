@@ -11,7 +11,8 @@ from cdn import losses
 from cdn.config import LossConfig
 from cdn.data import Batch
 from cdn.model import CDN
-from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
+from vmr_common.map_decoding import DecodeConfig, decode
+from vmr_common.metrics import cell_windows
 from vmr_common.records import Prediction
 from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.map_supervised import MapInputs
@@ -50,15 +51,11 @@ class CDNTask:
         output = self.model(batch.features, batch.video_of, batch.words)
         return losses.total(
             output.logits,
-            self.cell_rows(batch.overlaps),
+            self.model.map.gather(batch.overlaps),
             output.attention.index_select(0, batch.video_of),
             self._loss,
             over_steps=self._over_steps,
         )
-
-    def cell_rows(self, maps: Tensor) -> Tensor:
-        """The valid cells ``(P, B)`` of maps ``(B, N, N)``."""
-        return maps.flatten(1).T.index_select(0, self.model.map.index)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """The best moments per query after suppression, seconds; the score is a probability.

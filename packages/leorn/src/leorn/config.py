@@ -8,6 +8,7 @@ from typing import Literal
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
+from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.nn.proposal_map import proposal_lengths
 from vmr_common.text import plain_words
 from vmr_common.training.config import OptimConfig, TrainConfig
@@ -79,20 +80,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The objective."""
-
-    min_iou: float = 0.5
-    """Overlap up to which a proposal's target is 0."""
-    max_iou: float = 1.0
-    """Overlap from which on a proposal's target is 1."""
-
-    def __post_init__(self) -> None:
-        fits = 0 <= self.min_iou < self.max_iou <= 1
-        require(fits, "loss.min_iou", self.min_iou, "0 <= min_iou < max_iou <= 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Queries, features and words."""
 
@@ -157,7 +144,7 @@ class Config:
     """Sizes of the network."""
     init: InitConfig = field(default_factory=InitConfig)
     """Weights to begin with."""
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: MapLossConfig = field(default_factory=MapLossConfig)
     """The objective."""
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     """From a score map to moments."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from leorn.config import LossConfig
-from vmr_common.nn.map_loss import scaled_iou, scaled_iou_loss
+from vmr_common.nn.map_loss import MapLossConfig, scaled_iou, scaled_iou_loss
 
 
-def total(logits: Tensor, overlaps: Tensor, config: LossConfig) -> dict[str, Tensor]:
+def total(logits: Tensor, overlaps: Tensor, config: MapLossConfig) -> dict[str, Tensor]:
     """The one term, `overlap`, as `total` too.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_convolution import CellPlan, convolve_rows, map_weights, needed_cells
+from vmr_common.nn.map_convolution import CellPlan, convolve_rows, init_kernels_, map_weights, needed_cells
 from vmr_common.nn.recompute import recomputed
 
 
@@ -27,9 +27,7 @@ class MapConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, kernel**2, dim, dim))  # (1, k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
-        bound = (dim * kernel**2) ** -0.5
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        init_kernels_(self.weight, self.bias)
 
 
 class Reach(nn.Module):
@@ -110,7 +108,7 @@ class MapNetwork(nn.Module):
         assert isinstance(plan, CellPlan)
         norm = self.norms[0]
         assert isinstance(norm, BatchNorm)
-        scale, shift = norm.affine(rows, _others(rows, plan))
+        scale, shift = norm.affine(rows, plan.rows_elsewhere(rows))
         found = convolve_rows(rows, self._weight(0), plan, scale=scale, shift=shift)
         return self._finish(0, found + plan.carry(rows * scale + shift, shift), plan, reach)
 
@@ -124,14 +122,9 @@ class MapNetwork(nn.Module):
         norm, bias = self.norms[number + 1], self.convolutions[number].bias
         assert isinstance(norm, BatchNorm)
         assert isinstance(bias, Tensor)
-        return reach.finish(number, rows, *norm.affine(rows, _others(rows, plan), bias))
+        return reach.finish(number, rows, *norm.affine(rows, plan.rows_elsewhere(rows), bias))
 
     def _weight(self, number: int) -> Tensor:
         weight = self.convolutions[number].weight
         assert isinstance(weight, Tensor)
         return weight
-
-
-def _others(rows: Tensor, plan: CellPlan) -> int:
-    """Cells without a row, over all maps."""
-    return (plan.clips**2 - rows.shape[0]) * rows.shape[1]

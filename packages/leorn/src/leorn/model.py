@@ -169,7 +169,3 @@ class LEORN(nn.Module):
     def forward(self, videos: Videos, video_of: Tensor, words: QueryWords) -> Output:
         """One training pass over B queries about V videos; `video_of` is ``(B,)`` int64."""
         return self.score(self.see(videos, video_of), words)
-
-    def full_map(self, rows: Tensor) -> Tensor:
-        """Values ``(P, B)`` of the valid cells as maps ``(B, N, N)``, zero elsewhere."""
-        return self.map.scatter(rows[..., None])[:, 0]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leorn import losses
-from leorn.config import LossConfig
 from leorn.data import Batch
 from leorn.model import LEORN, Encoded, Output, Videos, joined
-from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
+from vmr_common.map_decoding import DecodeConfig, decode
+from vmr_common.metrics import cell_windows
+from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.records import Prediction
 from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.map_supervised import MapInputs
@@ -30,7 +31,7 @@ class LEORNTask:
         learned: Words, and the scale of the clip features.
     """
 
-    def __init__(self, model: LEORN, loss: LossConfig, decode: DecodeConfig, learned: MapInputs) -> None:
+    def __init__(self, model: LEORN, loss: MapLossConfig, decode: DecodeConfig, learned: MapInputs) -> None:
         self.model = model
         self.learned = learned
         self._loss, self._decode = loss, decode
@@ -41,11 +42,7 @@ class LEORNTask:
         """The loss of a batch, its mean over queries and cells, as `overlap` and `total`."""
         self._encoded.clear()  # the weights are about to change
         output = self.model(batch.features, batch.video_of, batch.words)
-        return losses.total(output.logits, self.cell_rows(batch.overlaps), self._loss)
-
-    def cell_rows(self, maps: Tensor) -> Tensor:
-        """The valid cells ``(P, B)`` of maps ``(B, N, N)``."""
-        return maps.flatten(1).T.index_select(0, self.model.map.index)
+        return losses.total(output.logits, self.model.map.gather(batch.overlaps), self._loss)
 
     def output(self, batch: Batch) -> Output:
         """Scores and attention of a batch; every video is encoded once, see `EncodedVideos`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vmr_common.errors import require
 from vmr_common.metrics import top_proposals
@@ -25,18 +25,6 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         require(0 <= self.nms <= 1, "decode.nms", self.nms, "a share between 0 and 1")
         require(self.moments >= 1, "decode.moments", self.moments, "at least 1")
-
-
-def cell_windows(cells: ArrayLike) -> NDArray[np.float64]:
-    """The windows ``[i, j + 1]`` of valid cells ``(N, N)``, in clips, ``(P, 2)``.
-
-    Example:
-        >>> cell_windows([[True, True], [False, True]]).tolist()
-        [[0.0, 1.0], [0.0, 2.0], [1.0, 2.0]]
-    """
-    windows: NDArray[np.float64] = np.argwhere(np.asarray(cells)).astype(np.float64)
-    windows[:, 1] += 1
-    return windows
 
 
 def window_seconds(windows: NDArray[np.float64], clips: int, duration: float) -> NDArray[np.float64]:
@@ -58,7 +46,7 @@ def decode(
 
     Args:
         scores: ``(B, P)`` of the valid cells; of equal ones the first cell comes first.
-        windows: ``(P, 2)``, see `cell_windows`.
+        windows: ``(P, 2)``, see `metrics.cell_windows`.
         clips: Clips N of the map.
         queries: B queries.
         config: Suppression threshold and number of moments.

@@ -18,7 +18,7 @@ from vmr_common.metrics.overlap import (
     recall,
 )
 from vmr_common.metrics.precision import average_precision, match, step_precision
-from vmr_common.metrics.proposals import map_overlaps, map_proposals, top_proposals
+from vmr_common.metrics.proposals import cell_windows, map_overlaps, map_proposals, top_proposals
 from vmr_common.metrics.windows import positive_windows, window_recall
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Union",
     "average_precision",
     "best_at",
+    "cell_windows",
     "hits",
     "iou",
     "map_overlaps",

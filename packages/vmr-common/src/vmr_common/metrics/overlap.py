@@ -56,6 +56,18 @@ def iou(
         raise ValueError("eps belongs to the hull form of the overlap")
     first, second = floating(a), floating(b)
     starts, ends = (first[..., 0], second[..., 0]), (first[..., 1], second[..., 1])
+    return iou_of(starts, ends, union, eps, empty=empty)
+
+
+def iou_of(
+    starts: tuple[Floats, Floats],
+    ends: tuple[Floats, Floats],
+    union: Union = "hull",
+    eps: float = 0.0,
+    *,
+    empty: float = float("nan"),
+) -> Floats:
+    """`iou` of windows whose starts and ends are apart, and may have shapes of their own."""
     shared = np.minimum(*ends) - np.maximum(*starts)
     if union == "hull":
         whole = np.maximum(*ends) - np.minimum(*starts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmr_common.metrics.overlap import Floats, Integers, floating
+from vmr_common.metrics.overlap import Floats, Integers, floating, iou_of
 
 _CHUNK = 128  # queries at once: their scores then stay in the processor's cache
 
@@ -134,10 +134,19 @@ def map_overlaps(moments: ArrayLike, duration: float, size: int) -> NDArray[np.f
     starts, ends = edges[:-1, None].astype(np.float64), edges[None, 1:].astype(np.float64)
     best = np.zeros((size, size))
     for start, end in targets:
-        shared = np.maximum(np.minimum(ends, end) - np.maximum(starts, start), 0.0)
-        hull = np.maximum(np.maximum(ends, end) - np.minimum(starts, start), 0.0)
-        best = np.maximum(best, np.divide(shared, hull, out=np.zeros_like(best), where=hull > 0))
+        best = np.maximum(best, iou_of((starts, start), (ends, end), empty=0.0))
     return best.astype(np.float32)
+
+
+def cell_windows(cells: ArrayLike) -> NDArray[np.float64]:
+    """The windows ``[i, j + 1]`` of valid cells ``(T, T)`` of a 2D map, in clips, ``(P, 2)`` in row order.
+
+    Example:
+        >>> cell_windows([[True, True], [False, True]]).tolist()
+        [[0.0, 1.0], [0.0, 2.0], [1.0, 2.0]]
+    """
+    windows: NDArray[np.float64] = np.argwhere(np.asarray(cells)) + np.array([0.0, 1.0])
+    return windows
 
 
 def map_proposals(size: int) -> tuple[Integers, NDArray[np.float64]]:
@@ -154,5 +163,5 @@ def map_proposals(size: int) -> tuple[Integers, NDArray[np.float64]]:
         >>> cells.tolist(), windows.tolist()
         ([[0, 0], [0, 1], [1, 1]], [[0.0, 1.0], [0.0, 2.0], [1.0, 2.0]])
     """
-    cells = np.argwhere(np.triu(np.ones((size, size), dtype=bool)))
-    return cells, cells + np.array([0.0, 1.0])
+    cells = np.triu(np.ones((size, size), dtype=bool))
+    return np.argwhere(cells), cell_windows(cells)

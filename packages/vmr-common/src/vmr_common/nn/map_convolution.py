@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vmr_common.nn.proposal_map import scatter_rows
+
 Bools = NDArray[np.bool_]
 
 Way = Literal["gather", "bands", "full"]
@@ -146,9 +148,11 @@ class CellPlan(nn.Module):
 
     def full_outputs(self, rows: Tensor) -> Tensor:
         """Output rows ``(P, B, C)`` as full maps ``(B, C, N, N)``, zero elsewhere."""
-        flat = rows.new_zeros((self.clips**2, *rows.shape[1:]))
-        flat = flat.index_copy(0, self.output_index.long(), rows)
-        return flat.unflatten(0, (self.clips, self.clips)).permute(2, 3, 0, 1)
+        return scatter_rows(rows, self.output_index.long(), self.clips)
+
+    def rows_elsewhere(self, rows: Tensor) -> int:
+        """How many rows ``(C,)`` the cells would have, over all maps, that have none in `rows` ``(..., B, C)``."""
+        return (self.clips**2 - rows.shape[0]) * rows.shape[1]
 
 
 def bands(cells: Bools, height: int) -> list[tuple[int, int, int, int]]:
@@ -186,6 +190,13 @@ def _with_row(rows: Tensor, value: Tensor | None) -> Tensor:
 def kernel_rows(weight: Tensor) -> Tensor:
     """A convolution's weight ``(O, I, k, k)`` as `convolve_rows` takes it: one kernel ``(1, k * k, I, O)``."""
     return weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()[None]
+
+
+def init_kernels_(weight: Tensor, bias: Tensor) -> None:
+    """Draws kernels ``(..., k * k, I, O)`` and biases ``(..., O)`` in place, each kernel as ``nn.Conv2d`` begins."""
+    bound = (weight.shape[-3] * weight.shape[-2]) ** -0.5
+    nn.init.uniform_(weight, -bound, bound)
+    nn.init.uniform_(bias, -bound, bound)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over the window's places: nothing to gain
@@ -227,23 +238,6 @@ def _precision(device: str) -> torch.dtype:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return torch.float32
-
-
-def convolve_cells(x: Tensor, weight: Tensor, bias: Tensor | None, plan: CellPlan) -> Tensor:
-    """`convolve_rows` for whole maps: equals ``conv2d`` at the plan's output cells, zero elsewhere.
-
-    Args:
-        x: ``(B, I, N, N)``; cells that the plan has no input rows for are taken to be zero.
-        weight: ``(O, I, k, k)``.
-        bias: ``(O,)`` or None.
-        plan: Which cells are read and written.
-
-    Returns:
-        ``(B, O, N, N)``.
-    """
-    rows = x.permute(2, 3, 0, 1)[plan.inputs]  # (L, B, I)
-    found = convolve_rows(rows, kernel_rows(weight), plan)
-    return plan.full_outputs(found if bias is None else found + bias)
 
 
 class _Convolution(torch.autograd.Function):

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 from torch.nn import functional as F
+
+from vmr_common.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapLossConfig:
+    """The objective."""
+
+    min_iou: float = 0.5
+    """Overlap up to which a proposal's target is 0."""
+    max_iou: float = 1.0
+    """Overlap from which on a proposal's target is 1."""
+
+    def __post_init__(self) -> None:
+        fits = 0 <= self.min_iou < self.max_iou <= 1
+        require(fits, "loss.min_iou", self.min_iou, f"0 <= min_iou < max_iou ({self.max_iou}) <= 1")
 
 
 def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
@@ -11,17 +29,11 @@ def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
     return ((iou - low) / (high - low)).clamp(0.0, 1.0)
 
 
-def scaled_iou_loss(logits: Tensor, target: Tensor, cells: Tensor | None = None) -> Tensor:
-    """Mean binary cross-entropy over the valid cells of all maps, from logits in float32 (no logarithm is cut).
+def scaled_iou_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy, a scalar, from logits in float32 (no logarithm is cut).
 
     Args:
-        logits: ``(B, 1, N, N)`` maps, or any shape with `cells` None.
+        logits: Of the valid cells of all maps, any shape.
         target: Same shape, from `scaled_iou`.
-        cells: ``(N, N)`` bool; None: every value counts.
-
-    Returns:
-        Scalar.
     """
-    if cells is not None:
-        logits, target = logits[..., cells], target[..., cells]  # (B, 1, P)
     return F.binary_cross_entropy_with_logits(logits.float(), target.float())

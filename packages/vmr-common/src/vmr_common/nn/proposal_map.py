@@ -116,35 +116,19 @@ class ProposalMap(nn.Module):
         return torch.maximum(table.index_select(0, self._left), table.index_select(0, self._right))
 
     def scatter(self, rows: Tensor) -> Tensor:
-        """Rows ``(P, B, C)`` as a full map ``(B, C, N, N)``, zero elsewhere."""
+        """Rows ``(P, B, ...)`` as full maps ``(B, ..., N, N)``, zero elsewhere."""
         return scatter_rows(rows, self.index, self.clips)
 
     def gather(self, full: Tensor) -> Tensor:
-        """A full map ``(B, C, N, N)`` as rows ``(P, B, C)``."""
-        return full.flatten(2).permute(2, 0, 1).index_select(0, self.index)
+        """Full maps ``(B, ..., N, N)`` as rows ``(P, B, ...)``."""
+        return full.flatten(-2).movedim(-1, 0).index_select(0, self.index)
 
 
 def scatter_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
-    """Rows ``(P, B, C)`` of the cells with flat `index` ``(P,)`` as a full map ``(B, C, size, size)``."""
+    """Rows ``(P, B, ...)`` of the cells with flat `index` ``(P,)`` int64 as full maps ``(B, ..., size, size)``."""
     full = rows.new_zeros((size * size, *rows.shape[1:]))
-    full = full.index_copy(0, index, rows)  # (N * N, B, C)
-    return full.unflatten(0, (size, size)).permute(2, 3, 0, 1)
-
-
-def max_pool_map(clips: Tensor, cells: Tensor) -> Tensor:
-    """The maximum over each proposal's clips as a full map, zero at other cells.
-
-    For one-off use; a model keeps a `ProposalMap`.
-
-    Args:
-        clips: ``(B, C, N)``.
-        cells: ``(N, N)`` bool.
-
-    Returns:
-        ``(B, C, N, N)``.
-    """
-    proposals = ProposalMap(cells).to(clips.device)
-    return proposals.scatter(proposals.max_pool(clips.permute(2, 0, 1)))
+    full = full.index_copy(0, index, rows)  # (N * N, B, ...)
+    return full.unflatten(0, (size, size)).movedim((0, 1), (-2, -1))
 
 
 class ProposalConvolutions(nn.Module):
