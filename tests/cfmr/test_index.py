@@ -248,6 +248,12 @@ def test_a_missing_file_is_an_error(index):
         VideoIndex.open(index.folder)
 
 
+def test_an_index_of_another_type_of_numbers_is_never_begun(tmp_path):
+    with pytest.raises(UserError, match="float16 or float32, not 'int8'"):
+        VideoIndex.create(tmp_path / "i", model="made up", moments=MOMENTS, size=WIDTH, dtype="int8")
+    assert not (tmp_path / "i").exists()
+
+
 # ---- processes ---------------------------------------------------------------------------------------------------
 
 
