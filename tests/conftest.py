@@ -8,10 +8,9 @@ import pytest
 
 # tests run side by side, and small tensors gain nothing from more threads; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# helpers of several packages' tests (made_up.py) are imported by file name
-sys.path.insert(0, str(Path(__file__).parent))
-
 ROOT = Path(__file__).resolve().parents[1]
+# helpers of tests and the programs of benchmarks/ stand outside of any package and are imported by file name
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import csv
 import functools
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-
-# helpers of these tests (judging.py) are imported by file name
-sys.path.insert(0, str(Path(__file__).parent))
 
 HERE = Path(__file__).parent / "golden"
 ERRORS = os.environ.get("VMR_PARITY_ERRORS", "")

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from judging import point_scores
 from torch import Tensor
 
 from cfmr import losses
@@ -15,6 +14,7 @@ from cfmr.losses import Nll
 from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
 from cfmr.official import from_official, our_name
 from cfmr.task import rank
+from judging import point_scores
 from vmr_common.masked_queries import known_words
 from vmr_common.metrics import best_at, hits, iou
 from vmr_common.nn.attention import key_bias

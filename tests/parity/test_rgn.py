@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from judging import point_scores
 from torch import Tensor
 
+from judging import point_scores
 from rgn import losses
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from rgnet.inference import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.matching import matching_scores
 from rgnet.model import Frames, RGNet
 from rgnet.windows import video_windows
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rgnet_toy import SECONDS, WINDOW, network, searcher, text, video
 
 CONFIG = SearchConfig(windows=4, pairs_at_once=3)

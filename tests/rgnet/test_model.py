@@ -1,8 +1,6 @@
 """RGNet's network beyond the recorded cases: shared parts, gradients, masks, training modes."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +9,6 @@ from rgnet import losses
 from rgnet.attention import FrameAttention
 from rgnet.config import LossConfig, ModelConfig
 from rgnet.model import Frames, Tokens, released_words
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rgnet_toy import FRAME_DIM, SMALL, TOKEN_DIM, network
 
 

@@ -1,8 +1,6 @@
 """RGNet's data and task: draws, batches, predictions, and inputs that are not as they should be."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
 from rgnet.data import Cut, QueryExamples
 from rgnet.task import RGNetTask
+from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
 from vmr_common.features import FeatureStore, Manifest, write_features
@@ -20,9 +19,6 @@ from vmr_common.records import Query
 from vmr_common.splits import SplitConfig
 from vmr_common.text import WordVectors
 from vmr_common.training import Progress
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 
 WORDS = ("the", "red", "star", "spins", "grows")
 VECTORS = WordVectors(WORDS, np.random.default_rng(0).normal(size=(5, TOKEN_DIM)).astype(np.float32))

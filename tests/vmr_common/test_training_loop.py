@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+import training_toy as toy
 from vmr_common.errors import UserError
 from vmr_common.training import (
     NonFiniteLoss,
@@ -25,9 +24,6 @@ from vmr_common.training import (
     select_device,
 )
 from vmr_common.training.sampler import Plan
-
-sys.path.insert(0, str(Path(__file__).parent))
-import training_toy as toy
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=3, global_batch=8, log_updates=4, device="cpu")

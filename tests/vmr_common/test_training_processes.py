@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vmr_common.training import load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
 import training_toy as toy
+from vmr_common.training import load_checkpoint
 
 TRAIN = {"epochs": 4, "global_batch": 8, "log_updates": 5}  # 6 updates an epoch, the last of 5 queries
 PATIENCE_S = 300  # a hang ends a test; a slow machine does not

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vmr_common.map_decoding import DecodeConfig, cell_windows, decode
+from vmr_common.map_decoding import DecodeConfig, decode
+from vmr_common.metrics import cell_windows
 from vmr_common.protocols import proposal_map, protocol
 from vmr_common.records import Prediction, Query
 from vmr_common.timeline import to_seconds

@@ -40,6 +40,12 @@ def test_without_the_file_further_words_are_unknown_and_counted(tmp_path, caplog
     assert examples.batch([0], None).words.vectors[0].tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
 
 
+def test_words_without_a_vector_are_counted_and_one_is_named(glove, caplog):
+    MapExamples([query(0, "a", "she cuts knife board.")], {}, WordLookup(WORDS, glove), clips=4)
+    assert "1 words of the queries have no vector in" in caplog.text
+    assert "'board.'" in caplog.text
+
+
 def test_vectors_of_another_width_are_refused(tmp_path):
     (tmp_path / "wide.txt").write_text("knife 1 2 3\n")
     with pytest.raises(UserError, match="width 3"):
