@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from recording import machine, measured_here, write_rows
 from timing import median, repeated
-from torch.utils.flop_counter import FlopCounterMode
 
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
@@ -26,6 +25,7 @@ from vmr_common.pooling import pooled_features
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
 from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_common.training.cost import count_flops
 from vmr_common.training.learned_inputs import LearnedInputs
 
 COLUMNS = (
@@ -115,7 +115,7 @@ def model_cases(folder, device, threads, precision, batch_size, repeats):
         ("inference", False, infer, infer),
     ):
         task.model.train(train)
-        with FlopCounterMode(display=False) as counter:
+        with count_flops() as flops:
             counted()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -129,7 +129,7 @@ def model_cases(folder, device, threads, precision, batch_size, repeats):
             "clips": clips,
             "frame_dim": frame_dim,
             **speed,
-            "gflop_per_query": f"{counter.get_total_flops() / batch_size / 1e9:.3f}",
+            "gflop_per_query": f"{flops() / batch_size / 1e9:.3f}",
             "peak_mb_per_query": "" if peak is None else f"{peak:.1f}",
         }
 

@@ -1,11 +1,15 @@
 """Words, queries and features that nobody recorded, and models with weights worth testing, for several packages."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
 
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, WordVectors
+from vmr_common.training.cost import count_flops
 
 NAMES = tuple(f"word{n}" for n in range(30))
 VECTORS = np.random.default_rng(0).normal(size=(len(NAMES), 6)).astype(np.float32)
@@ -22,8 +26,8 @@ def features_of(videos: int, rows: int, columns: int = 5) -> dict[str, np.ndarra
     }
 
 
-def glanced_queries(count: int = 9) -> list[Query]:
-    """Queries with a glance, in turns about the videos v0 to v3."""
+def made_up_queries(told: Callable[[np.random.Generator], dict[str, Any]], count: int) -> list[Query]:
+    """Queries of 20 s in turns about the videos v0 to v3; `told` draws what else is known of each."""
     rng = np.random.default_rng(3)
     return [
         Query(
@@ -31,11 +35,20 @@ def glanced_queries(count: int = 9) -> list[Query]:
             video=f"v{n % 4}",
             text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
             duration=20.0,
-            moments=[[2, 8]],
-            glance=float(rng.uniform(2, 8)),
+            **told(rng),
         )
         for n in range(count)
     ]
+
+
+def glanced_queries(count: int = 9) -> list[Query]:
+    """Queries with a moment and a glance into it."""
+    return made_up_queries(lambda rng: {"moments": [[2, 8]], "glance": float(rng.uniform(2, 8))}, count)
+
+
+def timed_queries(count: int = 9) -> list[Query]:
+    """Queries with a moment anywhere in the video."""
+    return made_up_queries(lambda rng: {"moments": [np.sort(rng.uniform(0, 20, size=2))]}, count)
 
 
 def shake(model: nn.Module, by: float) -> None:
@@ -43,3 +56,10 @@ def shake(model: nn.Module, by: float) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(by * torch.randn_like(parameter))
+
+
+def flops(function: Callable[[], object]) -> int:
+    """What a call costs, counted while it runs; on the device "meta" the products are counted and not computed."""
+    with count_flops() as counted:
+        function()
+    return counted()

@@ -12,7 +12,7 @@ from cdn.data import QueryExamples
 from cdn.losses import attention_distance
 from cdn.model import CDN
 from cdn.task import CDNTask
-from made_up import WORDS, features_of, shake
+from made_up import WORDS, features_of, shake, timed_queries
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou
@@ -37,22 +37,8 @@ SIZES = ModelConfig(
 )
 
 
-def make_queries(count: int = 9) -> list[Query]:
-    rng = np.random.default_rng(3)
-    return [
-        Query(
-            id=str(n),
-            video=f"v{n % 4}",
-            text=" ".join(f"word{k}" for k in rng.integers(0, 30, size=rng.integers(1, 9))),
-            duration=20.0,
-            moments=[np.sort(rng.uniform(0, 20, size=2))],
-        )
-        for n in range(count)
-    ]
-
-
 def make_examples(queries: list[Query] | None = None) -> QueryExamples:
-    return QueryExamples(queries or make_queries(), FEATURES, WordLookup(WORDS), clips=16)
+    return QueryExamples(queries or timed_queries(), FEATURES, WordLookup(WORDS), clips=16)
 
 
 def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNTask:

@@ -5,15 +5,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from made_up import flops
 from vmr_common.training.cost import count_flops
 
 BATCH, PLACES, WIDTH, HIDDEN = 3, 6, 5, 7
-
-
-def flops(function) -> int:
-    with torch.no_grad(), count_flops() as counted:
-        function()
-    return counted()
 
 
 def test_products_convolutions_and_attention_are_counted():
