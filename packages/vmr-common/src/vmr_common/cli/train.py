@@ -1,0 +1,195 @@
+"""The command that trains: its run from the first check to the report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vmr_common.cli.config import to_dict, to_yaml
+from vmr_common.cli.package import ModelPackage, RunConfig, VideoInputs
+from vmr_common.cli.publish import RunFacts, publish
+from vmr_common.cli.requests import PARTS, resumed_config
+from vmr_common.cli.run import say
+from vmr_common.cli.steps import answerable, read_config, remarks_of, same_data, scored
+from vmr_common.errors import UserError
+from vmr_common.experiment import Splits, VideoStore, features_hash, load_splits, require_videos
+from vmr_common.protocols import protocol
+from vmr_common.records import Prediction, Query
+from vmr_common.run_files import PAGE
+from vmr_common.splits import Split, data_root
+from vmr_common.training import (
+    RunFolder,
+    TrainConfig,
+    Trainer,
+    distributed,
+    load_checkpoint,
+    load_weights,
+    seed_everything,
+    select_device,
+    session,
+)
+from vmr_common.training.cost import count_flops
+
+logger = logging.getLogger(__name__)
+
+
+def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
+    """Trains, evaluates the selected weights on the test split and writes the report."""
+    parser = package.parser(
+        "train", "train, evaluate and report. Every field of the configuration is an option."
+    )
+    parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
+    parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
+    config, options = read_config(
+        package, parser, [*resumed_config(package.name, package.default, argv), *argv]
+    )
+    root = data_root(options.data_root)
+    folder = Path(options.runs) / package.name / config.name
+    with session(config.train.device):
+        # whatever can be wrong is found out before features are read for minutes, let alone a run deleted
+        select_device(config.train.device)
+        distributed.from_rank_zero(
+            lambda: RunFolder.check(folder, resume=options.resume, overwrite=options.overwrite)
+        )
+        splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
+        _log_splits(splits)
+        selection = _selection_split(config.train, splits)
+        _check_scoring(config, splits, selection)
+        inputs = package.open_inputs(config, root)
+        _read_all(inputs, splits, config)
+        seed_everything(config.train.seed)
+        task = package.create(config, splits.train.queries, inputs, root)
+        learnt = answerable(package, config, task, inputs, splits.train)
+        chosen_on = None if selection is None else answerable(package, config, task, inputs, selection)
+        reported = answerable(package, config, task, inputs, splits.test)
+        run = RunFolder(folder, resume=options.resume, overwrite=options.overwrite)
+        # a run keeps its configuration until a resumed training has shown that another fits
+        if not options.resume:
+            run.write_config(to_yaml(config))
+        result = Trainer(
+            task,
+            learnt,
+            validation=chosen_on,
+            evaluate=None if selection is None else _metrics_of(selection, config.protocols[0]),
+            config=config.train,
+            optim=config.optim,
+            run=run,
+            describe=_description(package, config, splits, inputs.store),
+        ).fit(resume=options.resume)
+        run.write_config(to_yaml(config))
+        best = load_checkpoint(result.best_checkpoint, package=package.name)
+        load_weights(task.model, best.weights, best.path)
+        # what runs in compiled graphs cannot be counted
+        with contextlib.nullcontext() if config.train.compile else count_flops() as counted:
+            results = scored(package, config, task, reported, splits.test, splits.train.queries)
+        flops = None if counted is None else counted()
+        remarks = remarks_of(package, config, task, splits.test)
+        if distributed.rank() == 0:
+            facts = RunFacts(
+                package=package.name,
+                command=shlex.join([f"{package.name}-train", *argv]),
+                checkpoint=best,
+                seconds=result.seconds,
+                parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+                flops=flops,
+            )
+            curves = (
+                None if package.curves is None else functools.partial(package.curves, config, task, inputs)
+            )
+            draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
+            publish(run.path, results, facts, curves, root, draw)
+            say("\n\n".join([results.text(), *remarks]))
+            where = same_data(run.path, options)
+            example = splits.test.queries[0]
+            say(
+                f"\nreport      {run.path / PAGE}\n"
+                f"next        {package.name}-eval {where}\n"
+                f"            {package.name}-predict {where} "
+                f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}"
+            )
+
+
+def _selection_split(config: TrainConfig, splits: Splits) -> Split | None:
+    if config.select == "test":
+        return splits.test
+    if config.select == "validation" and splits.validation is None:
+        raise UserError("train.select is validation, but data.splits holds no validation videos out")
+    return splits.validation
+
+
+def _check_scoring(config: Any, splits: Splits, selection: Split | None) -> None:
+    """Scores whole videos once, so that rules that do not suit a split are not found out after hours."""
+    for rules in config.protocols:
+        protocol(rules).score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
+    if selection is not None and config.train.select != "last":
+        measured = _metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
+        if config.train.select_metric not in measured:
+            raise UserError(
+                f"train.select_metric: found {config.train.select_metric!r}, expected one of {', '.join(measured)}"
+            )
+
+
+def _whole_video(query: Query) -> Prediction:
+    return Prediction(
+        query=query.id, video=query.video, moments=np.array([[0.0, query.duration]]), scores=np.zeros(1)
+    )
+
+
+def _metrics_of(split: Split, rules: str) -> Callable[[list[Prediction]], Mapping[str, float]]:
+    judge = protocol(rules)
+    return lambda predictions: judge.score(split.queries, predictions).values
+
+
+def _read_all(inputs: VideoInputs, splits: Splits, config: RunConfig) -> None:
+    """Reads every video once, so that a missing, damaged or misshapen one is known before training."""
+    parts = {part: split for part in PARTS if (split := getattr(splits, part)) is not None}
+    require_videos(inputs.store, {split.name: split.queries for split in parts.values()})
+    videos = list(dict.fromkeys(query.video for split in parts.values() for query in split.queries))
+    quiet = None if distributed.rank() == 0 else True
+    for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
+        inputs[video]
+
+
+def _log_splits(splits: Splits) -> None:
+    if distributed.rank() == 0:
+        for part in PARTS:
+            split: Split | None = getattr(splits, part)
+            if split is not None:
+                videos = len({query.video for query in split.queries})
+                logger.info("%-10s  %s: %s queries, %s videos", part, split.name, len(split.queries), videos)
+                for line in _report_lines(split):
+                    logger.info("            %s", line)
+
+
+def _report_lines(split: Split) -> Iterator[str]:
+    yield from (line for line in split.report.lines() if split.report.counts or split.report.notes)
+
+
+def _description(
+    package: ModelPackage[Any, Any, Any], config: Any, splits: Splits, store: VideoStore
+) -> dict[str, Any]:
+    """What checkpoints say about where they come from; call it on every rank."""
+    return {
+        "package": package.name,
+        "config": to_dict(config),
+        "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
+        "features": {
+            "files": [path.name for path in store.paths],
+            "hash": distributed.from_rank_zero(lambda: features_hash(store)),
+            "manifest": None if store.manifest is None else dataclasses.asdict(store.manifest),
+        },
+    }
+
+
+def _provenance(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else {"name": split.name, "queries": len(split.queries), "hash": split.hash}
