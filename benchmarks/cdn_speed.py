@@ -21,7 +21,8 @@ from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
 from cdn.task import CDNTask
 from vmr_common.map_decoding import DecodeConfig
-from vmr_common.nn.map_convolution import CellPlan, convolve_rows, kernel_rows, map_weights, needed_cells
+from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
+from vmr_common.nn.map_convolution import convolve_rows, kernel_rows
 from vmr_common.nn.proposal_map import valid_cells
 from vmr_common.records import Query
 from vmr_common.text import WordLookup, WordVectors

@@ -130,7 +130,8 @@ def of_run(run, root, looked_at):
         }.items():
             figures[name] = measured(checkpoint, case, root, queries)
             print(run, *name, {key: round(value, 2) for key, value in figures[name].items()}, flush=True)
-    return splits.test.name, figures
+    test = config.data.splits.test
+    return test.split or test.annotations, figures
 
 
 def means(split, runs):
