@@ -19,7 +19,7 @@ from judging import map_batch, map_scores, ranked
 from vmr_common.annotations import read_annotations, read_durations
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import map_overlaps
-from vmr_common.nn.map_convolution import CellPlan
+from vmr_common.nn.map_cells import CellPlan
 from vmr_common.nn.map_loss import scaled_iou
 from vmr_common.pooling import pool, unit_rows
 from vmr_common.records import Query

@@ -13,13 +13,8 @@ from made_up import flops
 from vmr_common.errors import UserError
 from vmr_common.nn.batch_norm import BatchNorm
 from vmr_common.nn.fusion import MapFusion
-from vmr_common.nn.map_convolution import (
-    CellPlan,
-    convolve_rows,
-    kernel_rows,
-    map_weights,
-    needed_cells,
-)
+from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
+from vmr_common.nn.map_convolution import convolve_rows, kernel_rows
 from vmr_common.nn.map_loss import scaled_iou, scaled_iou_loss
 from vmr_common.nn.proposal_map import (
     ProposalConvolutions,

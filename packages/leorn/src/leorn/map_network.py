@@ -1,6 +1,6 @@
 """LEORN's map network: residual convolutions over the proposal map, batch-normalised after each.
 
-Only cells that matter are computed (`vmr_common.nn.map_convolution`). Shapes: N clips, P valid cells, B queries, H
+Only cells that matter are computed (`vmr_common.nn.map_cells`). Shapes: N clips, P valid cells, B queries, H
 width; a layer computes some cells and hands on those that the next one reads.
 """
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_convolution import CellPlan, convolve_rows, init_kernels_, map_weights, needed_cells
+from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
+from vmr_common.nn.map_convolution import convolve_rows, init_kernels_
 from vmr_common.nn.recompute import recomputed
 
 
