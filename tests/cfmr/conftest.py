@@ -5,39 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from cfmr.config import Config, DataConfig, LossConfig, ModelConfig
+from cfmr.config import Config, DataConfig
 from cfmr.encoder import Encoder
-from cfmr.model import CFMR
-from cfmr.task import CFMRTask
-from made_up import CLASS_VECTORS, VOCABULARY, shake
+from cfmr_toy import SMALL, make_task
 from vmr_common.cli.config import to_dict
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.features import FeatureStore, Manifest, write_features
 from vmr_common.pooling import ColumnScale
 from vmr_common.splits import SplitConfig
 from vmr_common.training import save_checkpoint
-from vmr_common.training.learned_inputs import LearnedInputs
 
-SIZES = ModelConfig(
-    hidden=16,
-    heads=2,
-    encoder_layers=2,
-    reconstructor_layers=1,
-    concepts=3,
-    centres=5,
-    widths=3,
-    widest=0.6,
-    train_widths=3,
-)
-
-
-def make_task(seed: int) -> CFMRTask:
-    torch.manual_seed(seed)
-    model = CFMR(SIZES, frame_dim=5, word_dim=6, classes=31, learned_summary=True)
-    shake(model, 0.3)
-    return CFMRTask(model.eval(), LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS))
+SIZES = dataclasses.replace(SMALL, centres=5, widths=3, widest=0.6, train_widths=3)
 
 
 def make_checkpoint(path: Path, seed: int, scale: ColumnScale | None = None) -> Path:
@@ -53,7 +32,7 @@ def make_checkpoint(path: Path, seed: int, scale: ColumnScale | None = None) -> 
         ),
         model=SIZES,
     )
-    task = make_task(seed)
+    task = make_task(SIZES, seed=seed)
     task.learned = dataclasses.replace(task.learned, scale=scale)
     meta = {
         "package": "cfmr",

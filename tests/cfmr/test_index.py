@@ -172,7 +172,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, index, store, durations):
         index.add_vectors(["v001"], {"v001": 1.0}, np.zeros((1, 15, 48), np.float16))
 
 
-def test_features_of_another_kind_are_refused(tmp_path, index, durations):
+def test_features_of_another_kind_are_refused(tmp_path, index):
     from vmr_common.features import FeatureStore, Manifest, write_features
 
     path = tmp_path / "other.h5"
@@ -190,7 +190,7 @@ def answers(folder, queries) -> list:
     return index.search(queries, 30)
 
 
-def test_a_flipped_bit_or_a_cut_in_any_file_is_an_error_and_never_a_wrong_answer(tmp_path, index):
+def test_a_flipped_bit_or_a_cut_in_any_file_is_an_error_and_never_a_wrong_answer(index):
     wanted = answers(index.folder, QUERIES)
     rng = random.Random(0)
     kinds = {

@@ -9,15 +9,14 @@ import torch
 
 from cfmr.config import LossConfig, ModelConfig
 from cfmr.data import QueryExamples, kept_clip_features, kept_clips
-from cfmr.model import CFMR
 from cfmr.task import CFMRTask
-from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
+from cfmr_toy import make_task
+from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, write_features
 from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.training import Progress
-from vmr_common.training.learned_inputs import LearnedInputs
 
 FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
@@ -25,14 +24,6 @@ PROGRESS = Progress(update=0, epoch=1, epochs=3)
 
 def make_examples(queries: list[Query], max_words: int = 20) -> QueryExamples:
     return QueryExamples(queries, FEATURES, VOCABULARY, CLASS_VECTORS, max_words=max_words, seed=0)
-
-
-def make_task(*, learned_summary: bool = True, loss: LossConfig | None = None, chunk: int = 0) -> CFMRTask:
-    torch.manual_seed(0)
-    sizes = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
-    model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
-    shake(model, 0.3)
-    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS), chunk)
 
 
 def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
