@@ -194,3 +194,13 @@ def test_a_checkpoint_gives_its_configuration_back():
 
 def checkpoint(describe) -> Checkpoint:
     return Checkpoint(Path("a.safetensors"), {}, {"describe": describe})
+
+
+def test_a_printed_configuration_can_be_given_again(cfg, tmp_path, capsys):
+    given = cfg(name="printed", inner={"size": 5})
+    with pytest.raises(SystemExit) as ended:
+        read("--cfg", given, "--verbose", "--print_config")
+    assert ended.value.code == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert read("--cfg", printed).config == read("--cfg", given).config

@@ -90,6 +90,9 @@ def parse(
     # reading the fields' texts from the sources takes a while, and only help shows them
     explained = any(word in ("-h", "--help") or word.startswith("--print_config") for word in argv)
     set_parsing_settings(docstring_parse_attribute_docstrings=explained)
+    if any(word.startswith("--print_config") for word in argv):
+        for action in parser._actions:  # what is printed is a configuration, so that --cfg takes it
+            action.help = argparse.SUPPRESS
     parser.add_class_arguments(schema)
     if base is not None:
         check_keys(base, schema, base_name)

@@ -31,7 +31,7 @@ def count_flops() -> Iterator[Callable[[], int]]:
 
 
 def _further() -> dict[Any, Callable[..., int]]:
-    """Formulas of fused operators that torch's counter does not know: recurrent layers, in older releases attention on the CPU."""
+    """Formulas of fused operators that torch's counter does not know; until 2.6 also of attention on the CPU."""
     operators = torch.ops.aten
     return {
         operators.mkldnn_rnn_layer: _layer_flops,
