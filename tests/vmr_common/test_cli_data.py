@@ -38,14 +38,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def run(root, capsys, *arguments):
-    status = main([arguments[0], "--data-root", str(root), *arguments[1:]])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_info_describes_the_parts_of_a_data_set_that_are_there(root, capsys):
-    status, out, err = run(root, capsys, "info", "charades-sta-rgn")
+def test_info_describes_the_parts_of_a_data_set_that_are_there(root, vmr_data):
+    status, out, err = vmr_data(root, "info", "charades-sta-rgn")
     assert (status, err) == (0, "")
     missing = root / "charades_sta/point_rgn/glance_train_charades.json"
     assert f"charades-sta-rgn/train is not there: no {missing} (nor with .gz)" in out
@@ -62,19 +56,19 @@ def test_info_describes_the_parts_of_a_data_set_that_are_there(root, capsys):
     assert "charades-sta-cfmr (train 12,354, test 3,712, debug 1,000)" in out
 
 
-def test_the_constant_window_is_chosen_on_the_training_part(root, capsys):
+def test_the_constant_window_is_chosen_on_the_training_part(root, vmr_data):
     early = [["a", 10.0, [0, 5], "one two", 1.5]] * 3
     (root / "charades_sta/point_rgn/glance_train_charades.json").write_text(json.dumps(early))
     for name in ("charades-sta-rgn", "charades-sta-rgn/test"):
-        status, out, _ = run(root, capsys, "info", name)
+        status, out, _ = vmr_data(root, "info", name)
         assert status == 0
         assert "of 0 to 50 % of the video, the best answer to all of charades-sta-rgn/train" in out
         row = next(line for line in out.splitlines() if line.startswith("charades-sta-rgn/test  "))
         assert row.endswith(" 33.3")  # of three windows, one is met by half or more
 
 
-def test_info_describes_one_file_and_its_features(root, capsys):
-    status, out, _ = run(root, capsys, "info", "--annotations", "glance.json", "--features", "features.h5")
+def test_info_describes_one_file_and_its_features(root, vmr_data):
+    status, out, _ = vmr_data(root, "info", "--annotations", "glance.json", "--features", "features.h5")
     assert status == 0
     assert "glance.json, 3 records read, 3 kept" in out
     assert "features.h5: 3 videos, 3 columns, 1 to 6 rows" in out
@@ -82,43 +76,43 @@ def test_info_describes_one_file_and_its_features(root, capsys):
     assert "  fps: 2.0" in out
 
 
-def test_info_without_a_name_lists_what_is_registered(root, capsys):
-    status, out, _ = run(root, capsys, "info")
+def test_info_without_a_name_lists_what_is_registered(root, vmr_data):
+    status, out, _ = vmr_data(root, "info")
     assert status == 0
     assert re.search(r"charades-sta-rgn/test +3,548 +3,548 +point", out)
 
 
-def test_files_are_looked_for_under_the_data_root_and_then_in_the_current_folder(root, capsys, monkeypatch):
+def test_files_are_looked_for_under_the_data_root_and_then_in_the_current_folder(root, vmr_data, monkeypatch):
     here = root / "elsewhere"
     here.mkdir()
     (root / "glance.json").rename(here / "here.json")
     monkeypatch.chdir(here)
-    status, out, err = run(root, capsys, "check", "--annotations", "here.json", "--features", "features.h5")
+    status, out, err = vmr_data(root, "check", "--annotations", "here.json", "--features", "features.h5")
     assert (status, err) == (0, "")
     assert "2 videos, all well" in out
     (root / "here.json").write_text(json.dumps(ROWS[:2]))
-    status, out, _ = run(root, capsys, "check", "--annotations", "here.json")
+    status, out, _ = vmr_data(root, "check", "--annotations", "here.json")
     assert f"{root / 'here.json'}: 2 records read" in out
-    status, _, err = run(root, capsys, "check", "--annotations", "gone.json")
+    status, _, err = vmr_data(root, "check", "--annotations", "gone.json")
     assert err == f"error: {root / 'gone.json'}: no such file\n"
 
 
-def test_check_passes_over_good_features(root, capsys):
+def test_check_passes_over_good_features(root, vmr_data):
     arguments = ("--annotations", "glance.json", "--features", "features.h5", "--dim", "3")
-    status, out, err = run(root, capsys, "check", *arguments)
+    status, out, err = vmr_data(root, "check", *arguments)
     assert (status, err) == (0, "")
     assert "2 videos, all well" in out
 
 
-def test_check_lists_every_problem_and_exits_with_two(root, capsys):
+def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
     with h5py.File(root / "bad.h5", "w") as file:
         file["a"] = np.full((4, 3), np.nan)
-    status, out, err = run(root, capsys, "check", "--annotations", "glance.json", "--features", "bad.h5")
+    status, out, err = vmr_data(root, "check", "--annotations", "glance.json", "--features", "bad.h5")
     assert status == 2
     assert "bad.h5: video 'a' holds NaN or infinity" in out
     assert "bad.h5: video 'b' is missing" in out
     assert err == f"error: {root / 'bad.h5'}: 2 problems with 2 videos, listed above\n"
-    status, out, _ = run(root, capsys, "check", "--features", "features.h5", "--min-rows", "2", "--dim", "4")
+    status, out, _ = vmr_data(root, "check", "--features", "features.h5", "--min-rows", "2", "--dim", "4")
     assert status == 2
     assert "video 'c' has 1 rows, expected at least 2" in out
     assert out.count("has width 3, expected 4") == 3
@@ -155,9 +149,9 @@ def test_wrong_input_is_one_line_and_status_two(root, capsys, arguments, message
     assert captured.err.count("\n") == 1
 
 
-def test_annotations_convert_to_the_canonical_form(root, capsys):
+def test_annotations_convert_to_the_canonical_form(root, vmr_data):
     out = root / "out.jsonl"
-    status, text, _ = run(root, capsys, "convert", "--annotations", "glance.json", "--out", str(out))
+    status, text, _ = vmr_data(root, "convert", "--annotations", "glance.json", "--out", str(out))
     assert status == 0
     assert "3 queries written" in text
     queries = read_canonical(out).queries
@@ -168,7 +162,7 @@ def test_annotations_convert_to_the_canonical_form(root, capsys):
     ]
 
 
-def test_features_convert_to_one_file_with_a_manifest(root, capsys):
+def test_features_convert_to_one_file_with_a_manifest(root, vmr_data):
     folder = root / "npy"
     folder.mkdir()
     values = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
@@ -187,7 +181,7 @@ def test_features_convert_to_one_file_with_a_manifest(root, capsys):
         "--fps",
         "1",
     )
-    status, text, _ = run(root, capsys, "convert", *options)
+    status, text, _ = vmr_data(root, "convert", *options)
     assert status == 0
     assert "2 videos written as float16" in text
     store = FeatureStore(out)
@@ -195,7 +189,7 @@ def test_features_convert_to_one_file_with_a_manifest(root, capsys):
     manifest = store.manifest
     assert (manifest.extractor, manifest.fps, manifest.dim, manifest.dtype) == ("CLIP", 1.0, 4, "float16")
     assert manifest.creator.startswith("vmr-common")
-    assert run(root, capsys, "convert", "--features", "half.h5", "--out", str(out))[0] == 2  # its own source
+    assert vmr_data(root, "convert", "--features", "half.h5", "--out", str(out))[0] == 2  # its own source
 
 
 def as_hdf5(path, data):
@@ -236,7 +230,7 @@ def as_npz(path, data):
         pytest.param(as_npz, ("--key", "features"), ["a.b", "ö 1"], np.float32, id="npz-folder-with-a-key"),
     ],
 )
-def test_every_published_layout_converts(root, capsys, write, options, ids, dtype):
+def test_every_published_layout_converts(root, vmr_data, write, options, ids, dtype):
     rng = np.random.default_rng(5)
     data = {video: rng.normal(size=(4 + n, 6)).astype(dtype) for n, video in enumerate(ids)}
     write(root / "in", data)
@@ -244,8 +238,8 @@ def test_every_published_layout_converts(root, capsys, write, options, ids, dtyp
         (root / "in").rename(root / "in.hdf5")
     name = "in.hdf5" if (root / "in.hdf5").exists() else "in"
     out = root / "converted.h5"
-    status, text, err = run(
-        root, capsys, "convert", "--features", name, "--out", str(out), *options, "--fps", "5"
+    status, text, err = vmr_data(
+        root, "convert", "--features", name, "--out", str(out), *options, "--fps", "5"
     )
     assert (status, err) == (0, "")
     assert f"{len(ids)} videos written as float32" in text
@@ -327,11 +321,11 @@ def test_parts_of_another_conversion_are_not_used(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_embedded_data_set_is_made_and_then_found(tmp_path, capsys):
-    status, out, _ = run(tmp_path, capsys, "shapes")
+def test_the_embedded_data_set_is_made_and_then_found(tmp_path, vmr_data):
+    status, out, _ = vmr_data(tmp_path, "shapes")
     assert status == 0
     assert out == f"Shapes is in {tmp_path / 'shapes'}\n"
-    status, out, _ = run(tmp_path, capsys, "info", "shapes")
+    status, out, _ = vmr_data(tmp_path, "info", "shapes")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[1:4]] == [
         "shapes/train",
@@ -339,16 +333,15 @@ def test_the_embedded_data_set_is_made_and_then_found(tmp_path, capsys):
         "shapes/test",
     ]
     arguments = ("--split", "shapes/test", "--features", "shapes/features.h5")
-    status, out, _ = run(tmp_path, capsys, "check", *arguments)
+    status, out, _ = vmr_data(tmp_path, "check", *arguments)
     assert status == 0
     assert "all well" in out
 
 
-def test_the_real_files_pass_the_check(shared_data, capsys):
+def test_the_real_files_pass_the_check(shared_data, vmr_data):
     videos = "features/charades_clip_b32_1fps_splits.json"
-    status, out, err = run(
+    status, out, err = vmr_data(
         shared_data,
-        capsys,
         "check",
         *("--split", "charades-sta-rgn/test", "--videos", videos, "--videos-key", "mini_test"),
         *("--features", "features/charades_clip_b32_1fps.h5", "--dim", "512", "--min-rows", "4"),
@@ -357,7 +350,7 @@ def test_the_real_files_pass_the_check(shared_data, capsys):
     assert "276 queries of the 100 videos of mini_test" in out
 
 
-def test_a_reader_that_leaves_early_is_no_error(root):
+def test_a_reader_that_leaves_early_is_no_error():
     command = (
         f"{sys.executable} -c 'from vmr_common.cli.data import main; raise SystemExit(main())' info | head -1"
     )

@@ -47,16 +47,10 @@ def case(tmp_path):
     return tmp_path, annotations, predictions
 
 
-def run(capsys, *arguments):
-    status = main(list(arguments))
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_a_table_per_protocol_with_header_and_chance(case, capsys):
+def test_a_table_per_protocol_with_header_and_chance(case, answer):
     _, annotations, predictions = case
-    status, out, _ = run(
-        capsys, predictions, "--annotations", annotations, "--protocol", "strict", "--protocol", "point"
+    status, out, _ = answer(
+        main, predictions, "--annotations", annotations, "--protocol", "strict", "--protocol", "point"
     )
     assert status == 0
     blocks = out.split("\n\n")
@@ -71,19 +65,19 @@ def test_a_table_per_protocol_with_header_and_chance(case, capsys):
     assert "bias: left out" in out
 
 
-def test_training_annotations_give_the_bias_row(case, capsys):
+def test_training_annotations_give_the_bias_row(case, answer):
     folder, annotations, predictions = case
     train = write_lines(folder / "train.jsonl", annotation_lines(6))
-    status, out, _ = run(capsys, predictions, "--annotations", annotations, "--train-annotations", train)
+    status, out, _ = answer(main, predictions, "--annotations", annotations, "--train-annotations", train)
     assert status == 0
     row = next(line for line in out.split("\n") if line.startswith("bias "))
     assert row.split()[1] == "100.00"
     assert "0 to 50 % of the video, chosen on train.jsonl (6 queries)" in out
 
 
-def test_json_holds_fractions_and_every_row(case, capsys):
+def test_json_holds_fractions_and_every_row(case, answer):
     _, annotations, predictions = case
-    status, out, _ = run(capsys, predictions, "--annotations", annotations, "--json", "--ranks", "1,3")
+    status, out, _ = answer(main, predictions, "--annotations", annotations, "--json", "--ranks", "1,3")
     assert status == 0
     result = json.loads(out)["results"][0]
     assert [system["system"] for system in result["systems"]] == ["mine", "chance"]
@@ -91,25 +85,25 @@ def test_json_holds_fractions_and_every_row(case, capsys):
     assert result["systems"][0]["num_missing"] == 1
 
 
-def test_comparison_gives_the_paired_difference(case, capsys):
+def test_comparison_gives_the_paired_difference(case, answer):
     folder, annotations, predictions = case
     other = write_windows(folder / "better.jsonl", [[[0, 10]]] * 4)
     arguments = [predictions, "--annotations", annotations, "--compare", other, "--no-baselines"]
-    status, out, _ = run(capsys, *arguments)
+    status, out, _ = answer(main, *arguments)
     assert status == 0
     line = next(line for line in out.split("\n") if line.startswith("R@1,IoU@0.5"))
     assert line.split()[1:4] == ["50.00", "100.00", "+50.00"]
-    found = json.loads(run(capsys, *arguments, "--json")[1])["results"][0]["differences"]["R@1,IoU@0.5"]
+    found = json.loads(answer(main, *arguments, "--json")[1])["results"][0]["differences"]["R@1,IoU@0.5"]
     assert found["difference"] == 0.5
     # two videos: one without any gain, one that gains in both queries
     assert found["interval_95"] == [0.0, 1.0]
-    assert run(capsys, *arguments)[1] == out  # the draw is seeded
+    assert answer(main, *arguments)[1] == out  # the draw is seeded
 
 
-def test_arrays_and_ego4d_files_are_read_too(case, capsys):
+def test_arrays_and_ego4d_files_are_read_too(case, answer):
     folder, annotations, _ = case
     np.savez(folder / "rows.npz", pred_cs=np.tile(np.array([[[0, 1000]]], dtype=np.int32), (4, 1, 1)))
-    status, out, _ = run(capsys, str(folder / "rows.npz"), "--annotations", annotations, "--json")
+    status, out, _ = answer(main, str(folder / "rows.npz"), "--annotations", annotations, "--json")
     assert status == 0
     assert json.loads(out)["results"][0]["systems"][0]["values"]["R@1,mIoU"] == 1.0
 
@@ -119,22 +113,22 @@ def test_arrays_and_ego4d_files_are_read_too(case, capsys):
     entry = {"clip_uid": "c", "annotation_uid": "uid", "query_idx": 0, "predicted_times": [[0, 10]]}
     (folder / "nlq.json").write_text(json.dumps({"results": [entry]}))
     arguments = [str(folder / "nlq.json"), "--annotations", nlq, "--protocol", "ego4d-nlq", "--json"]
-    system = json.loads(run(capsys, *arguments)[1])["results"][0]["systems"][0]
+    system = json.loads(answer(main, *arguments)[1])["results"][0]["systems"][0]
     assert (system["values"]["R@1,IoU@0.3"], system["num_missing"]) == (1.0, 3)
 
 
-def test_predictions_of_a_larger_split_can_be_cut_to_this_one(case, capsys):
+def test_predictions_of_a_larger_split_can_be_cut_to_this_one(case, answer):
     folder, annotations, _ = case
     larger = write_windows(folder / "larger.jsonl", [[[0, 10]]] * 9)
-    status, _, err = run(capsys, larger, "--annotations", annotations)
+    status, _, err = answer(main, larger, "--annotations", annotations)
     assert status == 2
     assert "5 of 9 predictions are for queries that the split does not have (first: 'q4'" in err
-    status, out, _ = run(capsys, larger, "--annotations", annotations, "--ignore-unknown", "--no-baselines")
+    status, out, _ = answer(main, larger, "--annotations", annotations, "--ignore-unknown", "--no-baselines")
     assert status == 0
     assert "100.00" in out
 
 
-def test_empty_targets_can_be_left_out(tmp_path, capsys):
+def test_empty_targets_can_be_left_out(tmp_path, answer):
     rows = annotation_lines(2)
     rows[1]["windows"] = [[4.0, 4.0]]
     annotations = write_lines(tmp_path / "test.jsonl", rows)
@@ -142,12 +136,12 @@ def test_empty_targets_can_be_left_out(tmp_path, capsys):
     arguments = [predictions, "--annotations", annotations, "--policy", "as-annotated", "--json"]
     found = []
     for extra in ([], ["--drop-zero-length"]):
-        system = json.loads(run(capsys, *arguments, *extra)[1])["results"][0]["systems"][0]
+        system = json.loads(answer(main, *arguments, *extra)[1])["results"][0]["systems"][0]
         found.append(system["values"]["R@1,IoU@0.5"])
     assert found == [0.5, 1.0]
 
 
-def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, capsys):
+def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, answer):
     rows = [{**row, "query_id": n, "windows": []} for n, row in enumerate(annotation_lines(2))]
     annotations = write_lines(tmp_path / "hidden.jsonl", rows)
     write_predictions(
@@ -155,8 +149,8 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, ca
         [Prediction(query=str(n), video="v0", moments=[[0, 4]], scores=[1.0]) for n in range(2)],
     )
     arguments = [str(tmp_path / "mine.jsonl"), "--annotations", annotations]
-    assert run(capsys, *arguments)[0] == 2
-    status, _, err = run(capsys, *arguments, "--export-qvhighlights", str(tmp_path / "out.jsonl"))
+    assert answer(main, *arguments)[0] == 2
+    status, _, err = answer(main, *arguments, "--export-qvhighlights", str(tmp_path / "out.jsonl"))
     assert (status, err) == (0, "")
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
@@ -183,10 +177,10 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, ca
         (["P", "--prot", "strict"], "--prot"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(case, capsys, arguments, message):
+def test_wrong_input_is_one_line_and_status_2(case, answer, arguments, message):
     _, annotations, predictions = case
     given = [{"P": predictions, "A": annotations}.get(argument, argument) for argument in arguments]
-    status, out, err = run(capsys, *given)
+    status, out, err = answer(main, *given)
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -204,11 +198,11 @@ def test_the_command_runs_as_a_process(case):
     assert "--compare" in done.stdout
 
 
-def test_published_values_of_a_real_system_from_the_command_line(shared_data, capsys):
+def test_published_values_of_a_real_system_from_the_command_line(shared_data, answer):
     real = shared_data / "eval_public" / "charades_moment_detr_preds.npz"
     expected = json.loads((shared_data / "eval_public" / "charades_moment_detr_expected.json").read_text())
-    status, out, _ = run(
-        capsys,
+    status, out, _ = answer(
+        main,
         str(real),
         *("--split", "charades-sta/test", "--data-root", str(shared_data), "--protocol", "proposal-map"),
         *("--nms", "0.4", "--ranks", "1,5,10", "--json"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from vmr_common.annotations import read_canonical
-from vmr_common.cli.data import main
 from vmr_common.concat import plan_streams, shift_queries, write_concat
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, write_features
@@ -164,12 +163,6 @@ def test_rows_of_a_moment_are_the_rows_it_had_in_its_own_video(tmp_path):
     assert sum(len(parts) for parts in about["streams"]["train"].values()) == 25
 
 
-def run(root, capsys, *arguments):
-    status = main(["concat", "--data-root", str(root), *arguments])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 @pytest.fixture
 def root(tmp_path):
     lengths = make_lengths(12)
@@ -185,9 +178,9 @@ ONE = ("--annotations", "a.json", "--features", "f.h5")
 LISTS = (*ONE, "--videos", "lists.json", "--parts", "train=one", "test=two", "--per-stream", "4")
 
 
-def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, capsys):
+def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data):
     out = root / "long"
-    status, said, err = run(root, capsys, *LISTS, "--out", str(out), "--dtype", "float16")
+    status, said, err = vmr_data(root, "concat", *LISTS, "--out", str(out), "--dtype", "float16")
     assert (status, err) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == [
         "features.h5",
@@ -198,21 +191,18 @@ def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, capsys):
     assert f"{out / 'train.jsonl'}: 2 streams of" in said
     assert "  2 left out: no features for the video" in said
     for part, streams in (("train", ["train-0000", "train-0001"]), ("test", ["test-0000"])):
-        checked = main(
-            ["check", "--annotations", str(out / f"{part}.jsonl"), "--features", str(out / "features.h5")]
-        )
-        assert checked == 0
+        files = ("--annotations", out / f"{part}.jsonl", "--features", out / "features.h5")
+        assert vmr_data(root, "check", *files)[0] == 0
         queries = read_canonical(out / f"{part}.jsonl").queries
         assert sorted({query.video for query in queries}) == streams
-    capsys.readouterr()
     again = root / "again"
-    run(root, capsys, *LISTS, "--out", str(again), "--dtype", "float16")
+    vmr_data(root, "concat", *LISTS, "--out", str(again), "--dtype", "float16")
     for path in out.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_one_part_is_called_all(root, capsys):
-    status, _, _ = run(root, capsys, *ONE, "--out", str(root / "long"))
+def test_one_part_is_called_all(root, vmr_data):
+    status, _, _ = vmr_data(root, "concat", *ONE, "--out", str(root / "long"))
     assert status == 0
     assert {query.video for query in read_canonical(root / "long/all.jsonl").queries} == {"all-0000"}
 
@@ -233,32 +223,31 @@ def test_one_part_is_called_all(root, capsys):
         (("--features", "f.h5", "--parts", "a=nosuch/train"), "split 'nosuch/train' is unknown"),
     ],
 )
-def test_wrong_options_are_one_line_and_leave_nothing(root, capsys, arguments, message):
-    status, _, err = run(root, capsys, *arguments, "--out", str(root / "long"))
+def test_wrong_options_are_one_line_and_leave_nothing(root, vmr_data, arguments, message):
+    status, _, err = vmr_data(root, "concat", *arguments, "--out", str(root / "long"))
     assert status == 2
     assert message in err
     assert not (root / "long").exists()
 
 
-def test_a_stride_that_nobody_knows_is_asked_for(root, capsys):
+def test_a_stride_that_nobody_knows_is_asked_for(root, vmr_data):
     write_features(root / "f.h5", [("v0", np.ones((5, 3)))], Manifest())
-    status, _, err = run(root, capsys, *ONE, "--out", str(root / "long"))
+    status, _, err = vmr_data(root, "concat", *ONE, "--out", str(root / "long"))
     assert (status, "say it with --stride-s" in err) == (2, True)
 
 
-def test_the_check_names_videos_that_the_stated_stride_does_not_fit(root, capsys):
+def test_the_check_names_videos_that_the_stated_stride_does_not_fit(root, vmr_data):
     rows = [{"video_id": v, "duration": 30, "query": "a b", "windows": [[1, 2]]} for v in ("fits", "double")]
     (root / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     items = [("fits", np.ones((29, 3))), ("double", np.ones((60, 3)))]
     write_features(root / "own.h5", items, Manifest(stride_s=1.0))
-    arguments = ["check", "--data-root", str(root), "--annotations", "own.jsonl", "--features", "own.h5"]
-    assert main(arguments) == 2
-    out = capsys.readouterr().out
+    status, out, _ = vmr_data(root, "check", "--annotations", "own.jsonl", "--features", "own.h5")
+    assert status == 2
     assert "video 'double' has 60 rows of 1 s (manifest: stride_s), expected about 30 s, its duration" in out
     assert "'fits'" not in out
 
 
-def test_registered_splits_can_be_joined(tmp_path, capsys):
+def test_registered_splits_can_be_joined(tmp_path, vmr_data):
     folder = tmp_path / "charades_sta/point_rgn"
     folder.mkdir(parents=True)
     lengths = make_lengths(4)
@@ -266,17 +255,17 @@ def test_registered_splits_can_be_joined(tmp_path, capsys):
     (folder / "glance_test_charades.json").write_text(json.dumps(rows))
     write_store(tmp_path / "f.h5", lengths)
     given = ("--features", "f.h5", "--parts", "test=charades-sta-rgn/test", "--out", str(tmp_path / "long"))
-    assert run(tmp_path, capsys, *given)[0] == 0
+    assert vmr_data(tmp_path, "concat", *given)[0] == 0
     assert len(read_canonical(tmp_path / "long/test.jsonl").queries) == 8
 
 
-def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp_path, capsys):
+def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp_path, vmr_data):
     features, lists = "features/charades_clip_b32_1fps.h5", "features/charades_clip_b32_1fps_splits.json"
     words = "word_vectors/glove_charades.txt.gz"
     for name in (features, lists, words):
         assert (shared_data / name).is_file()
-    status, said, _ = run(
-        shared_data, capsys,
+    status, said, _ = vmr_data(
+        shared_data, "concat",
         "--annotations", "charades_sta/charades_sta_test.txt", "--durations", "charades_sta/Charades_v1_test.csv",
         "--policy", "cut-then-drop", "--features", features, "--stride-s", "1", "--videos", lists,
         "--parts", "train=mini_train", "test=mini_test", "--out", str(tmp_path / "long"), "--dtype", "float16",
@@ -295,8 +284,6 @@ def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp
     for part, count in (("train", 585), ("test", 276)):
         queries = read_canonical(tmp_path / f"long/{part}.jsonl").queries
         assert len(queries) == count
-        status = main(
-            ["check", "--data-root", str(shared_data), "--annotations", str(tmp_path / f"long/{part}.jsonl"),
-             "--word-vectors", words, "--token-dim", "300"]
-        )  # fmt: skip
-        assert status == 0, capsys.readouterr().out
+        annotations = tmp_path / f"long/{part}.jsonl"
+        words_asked = ("--word-vectors", words, "--token-dim", 300)
+        assert vmr_data(shared_data, "check", "--annotations", annotations, *words_asked)[0] == 0

@@ -26,12 +26,6 @@ def detections(count, seed):
     return rng.normal(size=(count, D)).astype("f4"), corners.astype("f4"), rng.random(count).astype("f4")
 
 
-def run(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 def write_frames(folder, counts, save):
     """A file per frame; frame 10 comes after frame 9, as in time."""
     folder.mkdir(parents=True)
@@ -177,13 +171,13 @@ def test_a_manifest_that_is_none_is_named(tmp_path, data):
 # --- the commands ---
 
 
-def test_convert_check_and_info_go_from_detections_to_a_described_file(tmp_path, capsys):
+def test_convert_check_and_info_go_from_detections_to_a_described_file(tmp_path, answer):
     for video, counts in (("v1", [3, 0, 5, 1, 2]), ("v2", [0, 2])):
         write_frames(tmp_path / "raw" / video, counts, bottom_up)
     out = tmp_path / "objects.h5"
     detector = ("--detector", "toy detector", "--frame-sampling", "every second")
     options = ("--slots", 4, "--frames", 4, "--dtype", "float32", *detector)
-    status, text, _ = run(capsys, "convert", "--objects", tmp_path / "raw", "--out", out, *options)
+    status, text, _ = answer(main, "convert", "--objects", tmp_path / "raw", "--out", out, *options)
     assert (status, text) == (0, f"{out}: 2 videos of 4 objects per frame written\n")
     with ObjectStore(out) as store:
         # of five frames the released resampler takes these four
@@ -191,66 +185,66 @@ def test_convert_check_and_info_go_from_detections_to_a_described_file(tmp_path,
             store["v1"].features, RegionFolder(tmp_path / "raw", objects=4).read("v1").features[[0, 1, 3, 4]]
         )
         assert store.manifest.box_units == "normalised"
-    status, text, _ = run(capsys, "check", "--objects", out, "--dim", D, "--slots", 4)
+    status, text, _ = answer(main, "check", "--objects", out, "--dim", D, "--slots", 4)
     assert (status, text) == (0, f"{out}: 2 videos, all well\n")
-    status, text, err = run(capsys, "check", "--objects", out, "--dim", D + 1)
+    status, text, err = answer(main, "check", "--objects", out, "--dim", D + 1)
     assert status == 2
     assert text.count("expected 7") == 2
     assert "2 problems with 2 videos" in err
-    status, text, _ = run(capsys, "info", "--objects", out)
+    status, text, _ = answer(main, "info", "--objects", out)
     assert status == 0
     assert text.startswith(f"{out}: 2 videos, 4 frames of 4 objects, {D} columns\n")
     for fact in ("detector: toy detector", "box_order: x1 y1 x2 y2", "object_order: falling confidence"):
         assert f"  {fact}\n" in text
 
 
-def test_a_file_with_pixels_is_restated_and_cut_to_fewer_objects(tmp_path, capsys):
+def test_a_file_with_pixels_is_restated_and_cut_to_fewer_objects(tmp_path, answer):
     features, boxes, confidence = detections(5, 0)
     item = ObjectFrames(features[None], confidence[None], boxes[None] * np.array([320, 240, 320, 240], "f4"))
     manifest = ObjectManifest(detector="toy", box_order="x1 y1 x2 y2", box_units="pixels")
     write_objects(tmp_path / "pixels.h5", [("v", item)], manifest)
     arguments = ("convert", "--objects", tmp_path / "pixels.h5", "--out", tmp_path / "out.h5", "--slots", 3)
-    status, _, err = run(capsys, *arguments)
+    status, _, err = answer(main, *arguments)
     assert status == 2
     assert "need the size of the picture" in err
-    status, _, err = run(capsys, *arguments, "--image-size", 320, 240)
+    status, _, err = answer(main, *arguments, "--image-size", 320, 240)
     assert (status, err) == (0, "")
     with ObjectStore(tmp_path / "out.h5") as store:
         np.testing.assert_allclose(store["v"].boxes[0], boxes[:3], atol=1e-6)
         assert (store.manifest.box_units, store.manifest.detector) == ("normalised", "toy")
 
 
-def test_a_file_in_the_released_layout_becomes_ours_with_the_documented_assumption(tmp_path, capsys):
+def test_a_file_in_the_released_layout_becomes_ours_with_the_documented_assumption(tmp_path, answer):
     import h5py
 
     features, boxes, confidence = detections(5, 0)
     with h5py.File(tmp_path / "released.h5", "w") as file:
         file["v"] = np.concatenate([features, confidence[:, None], boxes], axis=1)[None]
-    status, text, _ = run(capsys, "info", "--objects", tmp_path / "released.h5")
+    status, text, _ = answer(main, "info", "--objects", tmp_path / "released.h5")
     assert "assumed: boxes x1 y1 x2 y2, normalised, objects by falling confidence" in text
     out = tmp_path / "out.h5"
-    assert run(capsys, "convert", "--objects", tmp_path / "released.h5", "--out", out)[0] == status == 0
+    assert answer(main, "convert", "--objects", tmp_path / "released.h5", "--out", out)[0] == status == 0
     with ObjectStore(out) as store:
         np.testing.assert_array_equal(store["v"].confidence[0], confidence)
         assert (store.manifest.dtype, store.manifest.box_order) == ("float16", "x1 y1 x2 y2")
 
 
-def test_features_alone_need_a_word_before_they_are_filled_in(tmp_path, capsys):
+def test_features_alone_need_a_word_before_they_are_filled_in(tmp_path, answer):
     (tmp_path / "raw").mkdir()
     np.save(tmp_path / "raw/v.npy", detections(3, 0)[0])
     (tmp_path / "raw/manifest.json").write_text(json.dumps({"detector": "toy"}))
     arguments = ("convert", "--objects", tmp_path / "raw", "--out", tmp_path / "o.h5")
-    status, _, err = run(capsys, *arguments)
+    status, _, err = answer(main, *arguments)
     assert status == 2
     assert err.startswith(f"error: {tmp_path / 'raw/v.npy'}: no array of conf")
-    assert run(capsys, *arguments, "--missing", "fill")[0] == 0
+    assert answer(main, *arguments, "--missing", "fill")[0] == 0
     with ObjectStore(tmp_path / "o.h5") as store:
         assert store["v"].confidence[0, :4].tolist() == [1, 1, 1, 0]
         assert store["v"].boxes[0, 0].tolist() == [0, 0, 1, 1]
         assert (store.manifest.detector, store.manifest.object_order) == ("toy", None)
 
 
-def test_a_real_file_of_region_features_converts(tmp_path, capsys, shared_data):
+def test_a_real_file_of_region_features_converts(tmp_path, answer, shared_data):
     source = shared_data / "features/regions_COCO_test2015_000000000001.npy"
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/v.npy").write_bytes(source.read_bytes())
@@ -264,7 +258,7 @@ def test_a_real_file_of_region_features_converts(tmp_path, capsys, shared_data):
         "--dim",
         2048,
     )
-    assert run(capsys, "convert", *arguments)[0] == 0
+    assert answer(main, "convert", *arguments)[0] == 0
     with ObjectStore(tmp_path / "o.h5", dim=2048) as store:
         found = store["v"]
     assert (found.confidence > 0).sum() == 34
