@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from folders import MODELS, ROOT
+
 COMMON = ROOT / "packages/vmr-common/src/vmr_common"
-MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
 TORCH_ROOMS = {"nn", "training"}
 # the frame of the models' commands; vmr-* commands do without torch
 TORCH_COMMANDS = {"model.py", "package.py", "publish.py"}

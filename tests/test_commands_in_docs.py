@@ -12,12 +12,10 @@ from pathlib import Path
 import jsonargparse
 import pytest
 
+from folders import MODELS, PAGES, ROOT
 from vmr_common.cli.config import bundled_config, to_dict
 from vmr_common.training import save_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")])
-MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
 OURS = {
     entry.name: entry
     for entry in entry_points(group="console_scripts")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from folders import MODELS, ROOT
 from vmr_common.cli.config import bundled_config, bundled_configs, to_dict
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted((ROOT / "packages").iterdir())
-MODELS = [path.name for path in PACKAGES if path.name != "vmr-common"]
 UV = Path(sys.executable).with_name("uv")
 
 

@@ -16,6 +16,7 @@ import zlib
 import numpy as np
 import pytest
 
+from folders import digests
 from vmr_common import metrics, shapes
 from vmr_common.annotations import read_canonical
 from vmr_common.baselines import Bias
@@ -40,10 +41,6 @@ def start(folder, size):
     return subprocess.Popen([sys.executable, "-c", ENSURE, str(folder), size], stderr=subprocess.PIPE)
 
 
-def hashes(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return shapes.ensure(tmp_path_factory.mktemp("data") / "shapes", TINY)
@@ -66,8 +63,8 @@ def queries():
 
 
 def test_the_same_spec_gives_the_same_bytes_in_every_file(tiny, tmp_path):
-    assert hashes(shapes.ensure(tmp_path / "again", TINY)) == hashes(tiny)
-    assert set(hashes(tiny)) == FILES
+    assert digests(shapes.ensure(tmp_path / "again", TINY)) == digests(tiny)
+    assert set(digests(tiny)) == FILES
 
 
 def test_another_seed_gives_other_videos(tiny, tmp_path):
@@ -116,8 +113,8 @@ def test_constants_of_the_features_come_from_training_videos_only(tiny, tmp_path
 
 def test_other_sentences_leave_the_features_untouched(tiny, tmp_path):
     other = shapes.ensure(tmp_path / "other", dataclasses.replace(TINY, sentence_seed=1))
-    assert hashes(other)["features.h5"] == hashes(tiny)["features.h5"]
-    assert hashes(other)["train.jsonl"] != hashes(tiny)["train.jsonl"]
+    assert digests(other)["features.h5"] == digests(tiny)["features.h5"]
+    assert digests(other)["train.jsonl"] != digests(tiny)["train.jsonl"]
 
 
 def test_features_are_finite_and_of_the_order_of_one(tiny):
@@ -238,7 +235,7 @@ def test_no_video_is_in_two_splits(queries):
     assert sum(map(len, videos)) == len(set.union(*videos)) == 890
 
 
-def test_held_out_combinations_occur_in_test_videos_only(scenes, queries):
+def test_held_out_combinations_occur_in_test_videos_only(scenes):
     held_out = scene.held_out_combinations(shapes.SHORT)
     shown = {split: [s.combination(e) for s in scenes[split] for e in s.events] for split in SPLITS}
     assert len(held_out) == 24
@@ -300,7 +297,7 @@ def test_every_word_has_a_vector_and_synonyms_lie_together(tiny, queries):
 
 def test_the_full_data_set_is_complete(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes")
-    assert set(hashes(folder)) == FILES
+    assert set(digests(folder)) == FILES
     counts = {split: len(read_canonical(folder / f"{split}.jsonl").queries) for split in SPLITS}
     assert counts == {split: len(shapes.queries(split)) for split in SPLITS}
     with FeatureStore(folder / "features.h5") as store:
@@ -320,7 +317,7 @@ def test_files_read_back_as_the_queries_they_were_made_from(tiny):
 def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     callers = [start(tmp_path / "shapes", "tiny") for _ in range(2)]
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0], [c.stderr.read() for c in callers]
-    assert hashes(tmp_path / "shapes") == hashes(tiny)
+    assert digests(tmp_path / "shapes") == digests(tiny)
     assert os.listdir(tmp_path) == ["shapes"]
 
 
@@ -336,7 +333,7 @@ def test_a_killed_generation_leaves_nothing_that_looks_complete(tmp_path, tiny):
     assert len(left) == 1
     assert left[0].endswith(".partial")
     shapes.ensure(tmp_path / "shapes", TINY)
-    assert hashes(tmp_path / "shapes") == hashes(tiny)
+    assert digests(tmp_path / "shapes") == digests(tiny)
     assert os.listdir(tmp_path) == ["shapes"]
 
 
@@ -346,10 +343,10 @@ def test_a_truncated_or_missing_file_is_made_anew(name, tmp_path, tiny):
     with (folder / name).open("rb+") as file:
         file.truncate(10)
     shapes.ensure(folder, TINY)
-    assert hashes(folder) == hashes(tiny)
+    assert digests(folder) == digests(tiny)
     (folder / name).unlink()
     shapes.ensure(folder, TINY)
-    assert hashes(folder) == hashes(tiny)
+    assert digests(folder) == digests(tiny)
 
 
 def test_a_flipped_bit_is_found_on_request(tmp_path, tiny):
@@ -358,7 +355,7 @@ def test_a_flipped_bit_is_found_on_request(tmp_path, tiny):
     data[-100] ^= 1
     (folder / "features.h5").write_bytes(data)
     shapes.ensure(folder, TINY, verify=True)
-    assert hashes(folder) == hashes(tiny)
+    assert digests(folder) == digests(tiny)
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path):

@@ -1,6 +1,5 @@
 """Objects of Shapes: found in the pixels, followed over time, made on first use beside files that stay as they are."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from folders import digests
 from vmr_common import shapes
 from vmr_common.errors import UserError
 from vmr_common.experiment import ObjectsConfig, open_objects
@@ -34,10 +34,6 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def objects(tiny):
     return shapes.ensure_objects(tiny, TINY)
-
-
-def hashes(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 def squares(*places, size=40, colour=(200, 40, 40)):
@@ -198,9 +194,9 @@ def test_a_colour_is_readable_from_a_single_object_row():
 
 def test_the_file_is_made_beside_the_others_which_keep_their_bytes(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes", TINY)
-    before = hashes(folder)
+    before = digests(folder)
     path = shapes.ensure_objects(folder, TINY)
-    after = hashes(folder)
+    after = digests(folder)
     assert path == folder / "objects.h5"
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"objects.h5", "objects.json"}
@@ -243,13 +239,14 @@ def test_a_damaged_file_is_made_anew_and_a_sound_one_is_left_alone(objects, tmp_
     assert json.loads((path.parent / "objects.json").read_text())["bytes"] == path.stat().st_size
 
 
-def test_of_several_processes_at_once_one_makes_it_and_all_find_it(tiny, objects, tmp_path):
+@pytest.mark.usefixtures("objects")
+def test_of_several_processes_at_once_one_makes_it_and_all_find_it(tiny, tmp_path):
     command = [sys.executable, "-c", MAKE, str(tmp_path / "shapes")]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    assert hashes(tmp_path / "shapes")["objects.h5"] == hashes(tiny)["objects.h5"]
+    assert digests(tmp_path / "shapes")["objects.h5"] == digests(tiny)["objects.h5"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shapes"]
 
 

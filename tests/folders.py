@@ -1,0 +1,14 @@
+"""The folders of this repository, and what tests ask of any folder."""
+
+import hashlib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """A hash of every file below a folder, by its path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
