@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cdn.config import LossConfig
+from vmr_common.nn.gram import gram_distance
 from vmr_common.nn.map_loss import scaled_iou, scaled_iou_loss
 
 
@@ -22,9 +23,7 @@ def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = 
         Scalar.
     """
     a = attention.float()
-    products = torch.einsum("bnsm,bnsk->bnmk" if over_steps else "bnsm,bntm->bnst", a, a)
-    target = lambda_ * torch.eye(products.shape[-1], device=a.device)
-    return (products - target).square().sum(dim=(-2, -1)).mean()
+    return gram_distance(a.transpose(-2, -1) if over_steps else a, lambda_).mean()
 
 
 def total(

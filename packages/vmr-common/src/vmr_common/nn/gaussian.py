@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vmr_common.nn.gram import gram_distance
+
 MIN_SPREAD = 0.01
 """Widths (and negative centres) below this fraction of the video count as this much."""
 
@@ -82,6 +84,4 @@ def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
     Returns:
         ``(B,)``.
     """
-    g = windows / windows.sum(-1, keepdim=True)
-    wanted = preferred * torch.eye(windows.shape[-2], device=windows.device)
-    return ((wanted - g @ g.transpose(-2, -1)) ** 2).sum((-2, -1))
+    return gram_distance(windows / windows.sum(-1, keepdim=True), preferred)
