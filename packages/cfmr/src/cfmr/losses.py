@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from cfmr.config import LossConfig
 from cfmr.model import Passes, unit_concepts
+from vmr_common.nn.gram import gram_distance
+from vmr_common.nn.reconstruction import best_pass, picked
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,12 @@ class Nll:
     right: Tensor
     reference: Tensor | None
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """The smallest NLL of a positive ``(B,)`` and which one it is ``(B,)`` int64."""
-        smallest = self.positive.min(dim=1)
-        return smallest.values, smallest.indices
-
-
-def _picked(values: Tensor, index: Tensor) -> Tensor:
-    # entry index[b] of every row b: (B, M, ...) -> (B, ...)
-    return values[torch.arange(len(index), device=index.device), index]
-
 
 def reconstruction(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
     """How badly the query is told from its own concepts and from the best proposal's (L_rec), weighted."""
     return {
         "reconstruction_text": config.alpha_2 * nll.text.mean(),
-        "reconstruction_video": config.alpha_1 * nll.best()[0].mean(),
+        "reconstruction_video": config.alpha_1 * best_pass(nll.positive)[0].mean(),
     }
 
 
@@ -48,7 +40,7 @@ def alignment(concepts: Passes, best: Tensor, config: LossConfig) -> dict[str, T
     """
     text = concepts.text[:, 0].float()  # (B, K, D)
     positive, left, right = (
-        _picked(side.detach().float(), best) for side in (concepts.positive, concepts.left, concepts.right)
+        picked(side.detach().float(), best) for side in (concepts.positive, concepts.left, concepts.right)
     )
     similar = F.cosine_similarity(positive, text, dim=-1)  # (B, K)
 
@@ -70,23 +62,17 @@ def alignment(concepts: Passes, best: Tensor, config: LossConfig) -> dict[str, T
 def diversity(concepts: Passes) -> dict[str, Tensor]:
     """How far the K concepts of a proposal, and of a query, are from pointing K different ways (L_conc)."""
     return {
-        "diversity_video": _entanglement(concepts.positive),
-        "diversity_text": _entanglement(concepts.text),
+        "diversity_video": gram_distance(unit_concepts(concepts.positive)).mean(),
+        "diversity_text": gram_distance(unit_concepts(concepts.text)).mean(),
     }
-
-
-def _entanglement(concepts: Tensor) -> Tensor:
-    unit = unit_concepts(concepts)  # (B, N, K, D)
-    wanted = torch.eye(unit.shape[-2], device=unit.device)
-    return ((wanted - unit @ unit.transpose(-2, -1)) ** 2).sum((-2, -1)).mean()
 
 
 def contrast(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
     """The best proposal must tell the query better than its negatives, by a margin (L_pcl), weighted."""
-    smallest, best = nll.best()
+    smallest, best = best_pass(nll.positive)
     terms = {
-        "contrast_left": F.relu(smallest - _picked(nll.left, best) + config.margin_2).mean(),
-        "contrast_right": F.relu(smallest - _picked(nll.right, best) + config.margin_2).mean(),
+        "contrast_left": F.relu(smallest - picked(nll.left, best) + config.margin_2).mean(),
+        "contrast_right": F.relu(smallest - picked(nll.right, best) + config.margin_2).mean(),
     }
     if config.reference_contrast:
         assert nll.reference is not None
@@ -98,7 +84,7 @@ def total(concepts: Passes, nll: Nll, config: LossConfig) -> dict[str, Tensor]:
     """All weighted terms by name (scalars, batch means) and their sum ``total``."""
     terms = (
         reconstruction(nll, config)
-        | alignment(concepts, nll.best()[1], config)
+        | alignment(concepts, best_pass(nll.positive)[1], config)
         | diversity(concepts)
         | contrast(nll, config)
     )

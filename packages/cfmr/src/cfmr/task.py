@@ -16,11 +16,12 @@ from cfmr.data import Batch
 from cfmr.losses import Nll
 from cfmr.model import CFMR, Frames, Passes, Proposals, Supervision, flat_concepts
 from vmr_common.nn.gaussian import negative_progress
-from vmr_common.nn.reconstruction import reconstruction_nll
+from vmr_common.nn.reconstruction import end_token_mask, reconstruction_nll
 from vmr_common.records import Prediction
-from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common.timeline import centre_width_to_moments
 from vmr_common.training.encoded_videos import EncodedVideos
 from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.training.point_supervised import predictions
 from vmr_common.training.task import Progress
 
 
@@ -86,9 +87,7 @@ class CFMRTask:
 
     def nll(self, states: Passes, batch: Batch) -> Nll:
         """What every pass of a training step fails to tell of the query."""
-        # position n, after the last word, predicts the end class 0 wherever there is a place for it
-        length = batch.targets.shape[1]
-        mask = torch.arange(length, device=batch.targets.device) <= batch.words.lengths[:, None]
+        mask = end_token_mask(batch.words.lengths, batch.targets.shape[1])
 
         def judge(passes: Tensor) -> Tensor:
             return reconstruction_nll(
@@ -111,16 +110,7 @@ class CFMRTask:
         videos = self.encode_videos(batch.videos, batch.frames)[batch.video_of]  # (B, P, K * D)
         queries = flat_concepts(self.model.encode_text(batch.words))  # (B, K * D)
         ranked = rank(self.model.search_proposals(), (videos @ queries[..., None])[..., 0])
-        return [
-            Prediction(
-                query=query.id,
-                video=query.video,
-                moments=to_seconds(moments, query.duration),
-                scores=scores,
-                text=query.text,
-            )
-            for query, moments, scores in zip(batch.queries, ranked.moments, ranked.scores, strict=True)
-        ]
+        return predictions(batch.queries, ranked.moments, ranked.scores)
 
     def encode_videos(self, videos: tuple[str, ...], frames: Frames) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 of videos by id; only those not met before are encoded."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from rgn.config import LossConfig
 from rgn.model import Proposals
 from vmr_common.nn.gaussian import diversity_penalty
+from vmr_common.nn.reconstruction import best_pass, picked
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,11 @@ class Nll:
     complete: Tensor
     reglance: Tensor
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """The smallest candidate NLL ``(B,)`` and which candidate it is ``(B,)`` int64."""
-        smallest = self.candidates.min(dim=1)
-        return smallest.values, smallest.indices
-
 
 def semantic(nll: Nll, config: LossConfig) -> Tensor:
     """``beta_1 ((1 - theta) <R> + theta <F>) + beta_2 <C*>``, scalar."""
     reference = (1 - config.theta) * nll.reglance.mean() + config.theta * nll.complete.mean()
-    return config.beta_1 * reference + config.beta_2 * nll.best()[0].mean()
+    return config.beta_1 * reference + config.beta_2 * best_pass(nll.candidates)[0].mean()
 
 
 def localization(proposals: Proposals, glance: Tensor, reglance_window: Tensor, config: LossConfig) -> Tensor:
@@ -44,16 +40,12 @@ def localization(proposals: Proposals, glance: Tensor, reglance_window: Tensor, 
 
 def triple_hinge(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
     """Unweighted hinges: the best candidate must reconstruct better than each reference by a margin."""
-    candidate, index = nll.best()
-
-    def picked(values: Tensor) -> Tensor:
-        return values.gather(1, index[:, None])[:, 0]
-
+    candidate, best = best_pass(nll.candidates)
     return {
         "hinge_reglance": F.relu(candidate - nll.reglance + config.margin_1).mean(),
         "hinge_complete": F.relu(candidate - nll.complete + config.margin_2).mean(),
-        "hinge_left": F.relu(candidate - picked(nll.left) + config.margin_3).mean(),
-        "hinge_right": F.relu(candidate - picked(nll.right) + config.margin_3).mean(),
+        "hinge_left": F.relu(candidate - picked(nll.left, best) + config.margin_3).mean(),
+        "hinge_right": F.relu(candidate - picked(nll.right, best) + config.margin_3).mean(),
     }
 
 

@@ -15,11 +15,12 @@ from rgn.data import Batch
 from rgn.losses import Nll
 from rgn.model import RGN, Proposals, Supervision
 from vmr_common.nn.gaussian import negative_progress, unit_grid
-from vmr_common.nn.reconstruction import reconstruction_nll
+from vmr_common.nn.reconstruction import end_token_mask, reconstruction_nll
 from vmr_common.records import Prediction
 from vmr_common.report import Curve
 from vmr_common.timeline import centre_width_to_moments, to_seconds
 from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.training.point_supervised import predictions
 from vmr_common.training.task import Progress
 
 
@@ -82,25 +83,14 @@ class RGNTask:
         return losses.total(output.proposals, nll, batch.glance, references.reglance_window, self._loss)
 
     def _nll(self, states: Tensor, batch: Batch) -> Tensor:
-        # the start token counts as a word: the end token is a target wherever the batch leaves room for it
-        length = batch.targets.shape[1]
-        mask = torch.arange(length, device=states.device) < batch.inputs.words_len[:, None] + 1
+        mask = end_token_mask(batch.inputs.words_len, batch.targets.shape[1])
         return reconstruction_nll(states, self.model.classifier, batch.targets, mask, self._passes_per_chunk)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""
         output = self.model(batch.inputs)
         ranked = rank(output.proposals, self._nll(output.states, batch))
-        return [
-            Prediction(
-                query=query.id,
-                video=query.video,
-                moments=to_seconds(moments, query.duration),
-                scores=-nll,
-                text=query.text,
-            )
-            for query, moments, nll in zip(batch.queries, ranked.moments, ranked.nll, strict=True)
-        ]
+        return predictions(batch.queries, ranked.moments, -ranked.nll)
 
     @torch.no_grad()
     def reglances(self, batch: Batch) -> list[Curve]:

@@ -6,7 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from vmr_common.nn.recompute import recomputed
 
 LABEL_SMOOTHING = 0.1
 
@@ -41,6 +42,19 @@ def smoothed_nll(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.logsumexp(-1) - (1 - LABEL_SMOOTHING) * picked - LABEL_SMOOTHING * logits.mean(-1)
 
 
+def end_token_mask(lengths: Tensor, places: int) -> Tensor:
+    """The places that count: the words, and the end token behind them where there is room for it.
+
+    Args:
+        lengths: ``(B,)`` int64 words per query.
+        places: Places L that the batch has.
+
+    Returns:
+        ``(B, L)`` bool.
+    """
+    return torch.arange(places, device=lengths.device) <= lengths[:, None]
+
+
 def reconstruction_nll(
     hidden: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
 ) -> Tensor:
@@ -61,12 +75,18 @@ def reconstruction_nll(
     def classify(rows: Tensor) -> Tensor:
         return smoothed_nll(classifier(rows), targets[:, None])  # (B, s, L)
 
-    if passes_per_chunk and hidden.requires_grad:
-        chunks = hidden.split(passes_per_chunk, dim=1)
-        nll = torch.cat([checkpoint(classify, rows, use_reentrant=False) for rows in chunks], dim=1)
-    elif passes_per_chunk:
-        nll = torch.cat([classify(rows) for rows in hidden.split(passes_per_chunk, dim=1)], dim=1)
-    else:
-        nll = classify(hidden)
+    chunks = hidden.split(passes_per_chunk or hidden.shape[1], dim=1)
+    nll = torch.cat([recomputed(classify, rows, wanted=passes_per_chunk > 0) for rows in chunks], dim=1)
     weight = mask[:, None].float()
     return (nll * weight).sum(-1) / weight.sum(-1)
+
+
+def best_pass(nll: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest of each query's ``(B, S)``: its value ``(B,)`` and which pass it is ``(B,)`` int64."""
+    smallest = nll.min(dim=1)
+    return smallest.values, smallest.indices
+
+
+def picked(values: Tensor, index: Tensor) -> Tensor:
+    """Of each query's passes ``(B, S, ...)`` the one that `index` ``(B,)`` names, ``(B, ...)``."""
+    return values[torch.arange(len(index), device=index.device), index]

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.masked_queries import KnownWords, draw_mask, known_words
-from vmr_common.records import Query
+from vmr_common.records import Prediction, Query
 from vmr_common.text import Vocabulary, content_scores, tokenize
+from vmr_common.timeline import to_seconds
 
 logger = logging.getLogger(__name__)
 BatchType = TypeVar("BatchType")
@@ -131,3 +132,25 @@ def relative_glances(queries: Sequence[Query]) -> Tensor:
         [nan if query.glance is None else query.glance / query.duration for query in queries],
         dtype=torch.float32,
     )
+
+
+def predictions(
+    queries: Sequence[Query], moments: NDArray[np.float64], scores: NDArray[np.float64]
+) -> list[Prediction]:
+    """What is predicted for B queries, in seconds.
+
+    Args:
+        queries: B queries.
+        moments: ``(B, K, 2)`` normalised, best first.
+        scores: ``(B, K)``, descending.
+    """
+    return [
+        Prediction(
+            query=query.id,
+            video=query.video,
+            moments=to_seconds(found, query.duration),
+            scores=of_query,
+            text=query.text,
+        )
+        for query, found, of_query in zip(queries, moments, scores, strict=True)
+    ]
