@@ -152,15 +152,6 @@ def test_a_batch_brings_each_video_once(features):
     assert batch.video_of == (0, 0, 1, 1)
 
 
-def test_features_in_memory_stay_under_their_limit(features):
-    kept = PreparedFeatures(features.store, limit=features["a"].nbytes + 1)
-    for video in ("a", "b", "a", "short"):
-        np.testing.assert_array_equal(kept[video], features[video])
-    held = set(kept._kept)
-    assert "short" in held
-    assert sum(features[video].nbytes for video in held) <= features["a"].nbytes + 1
-
-
 @pytest.mark.parametrize("sentences", [False, True])
 def test_fixed_predictions_do_not_depend_on_batch_size_or_batch_mates(features, stored, sentences):
     one = task(make_config(sentences=sentences))

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import pickle
-from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, check_store, write_features
-from vmr_common.pooling import PreparedFeatures, pool, pooled_features, unit_rows
 
 RNG = np.random.default_rng(7)
 
@@ -28,11 +26,6 @@ def file(tmp_path):
     path = tmp_path / "features.h5"
     write_features(path, data.items(), Manifest(extractor="toy", fps=1.0))
     return path, data
-
-
-def plain_pool(features, length):
-    bounds = [min(round(j / length * len(features)), len(features) - 1) for j in range(length + 1)]
-    return np.stack([features[a] if a == b else features[a:b].mean(axis=0) for a, b in pairwise(bounds)])
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -146,11 +139,9 @@ def test_an_open_store_pickles_small_and_reads_again(file):
     path, data = file
     store = FeatureStore(path)
     store["v0"]
-    pooled = pooled_features(store, 4)
-    pooled["v0"]
-    copy = pickle.loads(pickle.dumps(pooled))
-    assert len(pickle.dumps(pooled)) < 2000
-    assert np.array_equal(copy["v1"], pool(data["v1"], 4))
+    copy = pickle.loads(pickle.dumps(store))
+    assert len(pickle.dumps(store)) < 2000
+    assert np.array_equal(copy["v1"], data["v1"])
 
 
 def test_a_closed_store_opens_again(file):
@@ -338,62 +329,6 @@ def test_an_unusable_manifest_is_one_error(tmp_path, text):
     with h5py.File(path, "w"):
         pass
     assert FeatureStore(path).manifest is None
-
-
-# --- pooling -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9, 13, 50, 64, 201, 1000])
-@pytest.mark.parametrize("length", [1, 8, 64, 200])
-def test_pooling_equals_the_plain_rule(rows, length):
-    features = RNG.normal(size=(rows, 5)).astype(np.float32)
-    assert np.abs(pool(features, length) - plain_pool(features, length)).max() < 1e-6
-    assert pool(features, length).dtype == np.float32
-
-
-@pytest.mark.parametrize("length", [1, 40, 300, 1500])
-def test_pooling_of_wide_features_equals_the_plain_rule(length):
-    features = RNG.normal(size=(600, 2048)).astype(np.float32)  # beyond what is pooled row by row
-    assert np.abs(pool(features, length) - plain_pool(features, length)).max() < 1e-6
-
-
-def test_pooling_equals_the_recorded_numbers(shared):
-    case = np.load(shared / "golden/rgn/case_a.npz", allow_pickle=False)
-    names = [name.removeprefix("data/pool/in_") for name in case.files if name.startswith("data/pool/in_")]
-    assert len(names) == 4
-    for name in names:
-        pooled = pool(case[f"data/pool/in_{name}"], len(case[f"data/pool/out_{name}"]))
-        assert np.abs(pooled - case[f"data/pool/out_{name}"]).max() < 1e-6
-
-
-def test_pooling_refuses_what_it_cannot_pool():
-    for features, length in ((np.zeros(3), 2), (np.zeros((0, 3)), 2), (np.zeros((2, 3)), 0)):
-        with pytest.raises(ValueError, match=r"pool|expected features"):
-            pool(features, length)
-
-
-def test_pooled_features_read_each_video_once(file):
-    path, data = file
-    store = FeatureStore(path)
-    pooled = pooled_features(store, 4)
-    first = pooled["v2"]
-    assert pooled["v2"] is first
-    assert np.array_equal(first, pool(data["v2"], 4))
-    path.unlink()
-    store.close()
-    assert pooled["v2"] is first
-    with pytest.raises(ValueError, match="positive, found 0"):
-        pooled_features(store, 0)
-
-
-def test_prepared_features_stay_under_their_limit(file):
-    path, data = file
-    prepared = PreparedFeatures(FeatureStore(path), unit_rows, limit=data["v2"].nbytes)
-    longest, shorter = prepared["v2"], prepared["v1"]
-    assert prepared["v1"] is shorter
-    assert prepared["v2"] is not longest  # it had to make room
-    np.testing.assert_array_equal(prepared["v2"], unit_rows(data["v2"]))
-    np.testing.assert_array_equal(PreparedFeatures(FeatureStore(path))["v2"], data["v2"])
 
 
 # --- real files --------------------------------------------------------------------------------------------
