@@ -11,39 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from vmr_common.nn.attention import PackedAttention
 
 _BLOCK_NUMBERS = 1 << 22  # logits held at once where they are formed at all: they then stay in the cache
 
 
-class PackedAttention(nn.Module):
-    """The weights of a multi-head attention with one packed projection; how they are applied is up to its user.
-
-    Args:
-        dim: Model width D, a multiple of `heads`.
-        heads: Number of heads H.
-        dropout: Probability on the attention weights.
-    """
+class _Attention(PackedAttention):
+    """With dropout on the attention weights, of probability `dropout`."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.scale = heads, (dim // heads) ** -0.5
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
+        super().__init__(dim, heads)
         self.dropout = nn.Dropout(dropout)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.xavier_uniform_(self.out_proj.weight)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def project(self, x: Tensor, part: int, *, bias: bool = True) -> Tensor:
-        """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
-        rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
-        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
-
-    def split(self, x: Tensor) -> Tensor:
-        """``(..., L, D)`` to heads ``(..., H, L, d)``."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,7 @@ class TextMemory:
     folded_values: Tensor
 
 
-class CrossAttention(PackedAttention):
+class CrossAttention(_Attention):
     """Frames attend over the words of their text.
 
     A text has few words, so the query and output projections are folded into the text's side: frames are
@@ -72,16 +51,13 @@ class CrossAttention(PackedAttention):
 
     def read(self, text: Tensor) -> TextMemory:
         """The text's part, from ``(G, T, D)``."""
-        dim = text.shape[-1]
         key = self.split(self.project(text, 1)) * self.scale  # (G, H, T, d)
-        query_weight = self.in_proj_weight[:dim].unflatten(0, (self.heads, -1))  # (H, d, D)
-        query_bias = self.in_proj_bias[:dim].unflatten(0, (self.heads, -1, 1))  # (H, d, 1)
-        out = self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (H, d, D)
+        query_weight, query_bias = self.query_weights()
         return TextMemory(
             keys=key.transpose(-2, -1),
             folded_keys=(key @ query_weight).flatten(1, 2).transpose(-2, -1),
-            folded_offset=(key @ query_bias).flatten(1)[:, None],
-            folded_values=(self.split(self.project(text, 2)) @ out).flatten(1, 2),
+            folded_offset=(key @ query_bias[..., None]).flatten(1)[:, None],
+            folded_values=(self.split(self.project(text, 2)) @ self.output_weights()).flatten(1, 2),
         )
 
     def forward(self, x: Tensor, text: TextMemory, words: Tensor, query: Tensor | None = None) -> Tensor:
@@ -112,7 +88,7 @@ class CrossAttention(PackedAttention):
         return mixed.view(texts, *grid, -1)
 
 
-class FrameAttention(PackedAttention):
+class FrameAttention(_Attention):
     """Frames attend over frames; an unselected frame sees itself less (its own logit is lowered by one).
 
     Adding one to every other logit of the row, as the released mask does, is the same under softmax, but needs

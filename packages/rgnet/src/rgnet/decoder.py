@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rgnet.encoder import FeedForward, sine_code
+from vmr_common.nn.attention import split_heads
 
 _ANCHOR_TEMPERATURE = 10_000.0
+_LEAST_SHARE = 1e-3
 
 
 class MLP(nn.Module):
@@ -34,10 +36,10 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
-def logit(x: Tensor, eps: float = 1e-3) -> Tensor:
-    """The inverse of the sigmoid, with numerator and denominator at least `eps`."""
+def logit(x: Tensor) -> Tensor:
+    """The inverse of the sigmoid, with numerator and denominator at least 0.001."""
     x = x.clamp(0, 1)
-    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+    return (x.clamp(min=_LEAST_SHARE) / (1 - x).clamp(min=_LEAST_SHARE)).log()
 
 
 def anchor_code(anchors: Tensor, dim: int) -> Tensor:
@@ -70,7 +72,9 @@ class QueryAttention(nn.Module):
         """``(N, Q, D)`` from content and position ``(N, Q, D)`` each."""
         query = self.query_content(content) + self.query_position(position)
         key = self.key_content(content) + self.key_position(position)
-        query, key, value = (_heads(x, self.heads) for x in (query, key, self.value(content)))  # (N, H, Q, d)
+        query, key, value = (
+            split_heads(x, self.heads) for x in (query, key, self.value(content))
+        )  # (N, H, Q, d)
         weights = self.dropout((query * self.scale @ key.transpose(-2, -1)).softmax(-1))
         return self.out_proj((weights @ value).transpose(1, 2).flatten(2))
 
@@ -112,13 +116,13 @@ class MemoryAttention(nn.Module):
             mask: ``(N, V)`` bool, True = valid, or None where all are.
         """
         heads = self.heads
-        query = _heads(self.query_content(content) + self.query_position(position), heads) * self.scale
-        both = query + _heads(self.query_sine(sine), heads) * self.scale  # (N, H, Q, d)
+        query = split_heads(self.query_content(content) + self.query_position(position), heads) * self.scale
+        both = query + split_heads(self.query_sine(sine), heads) * self.scale  # (N, H, Q, d)
         weight = self.key_content.weight.unflatten(0, (heads, -1))  # (H, d, D)
         bias = self.key_content.bias.unflatten(0, (heads, -1, 1))  # (H, d, 1)
         folded = (query @ weight).flatten(1, 2)  # (N, H * Q, D)
         logits = (folded @ memory.transpose(1, 2)).unflatten(1, (heads, -1))  # (N, H, Q, V)
-        logits = logits + query @ bias + both @ _heads(keys, heads).transpose(-2, -1)
+        logits = logits + query @ bias + both @ split_heads(keys, heads).transpose(-2, -1)
         if mask is not None:
             logits = logits.masked_fill(~mask[:, None, None], float("-inf"))
         weights = self.dropout(logits.softmax(-1))
@@ -132,10 +136,6 @@ class MemoryAttention(nn.Module):
     def position_keys(self, positions: Tensor) -> Tensor:
         """The keys of frame positions ``(..., D)``: they depend on the window's length alone."""
         return self.key_position(positions)
-
-
-def _heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
 
 
 class DecoderLayer(nn.Module):

@@ -75,17 +75,18 @@ class Found:
     row_windows: Integers
     matched: bool
 
-    def ranked(self, config: SearchConfig, by: int | None = None) -> tuple[Floats, Integers]:
+    def ranked(self, config: SearchConfig) -> tuple[Floats, Integers]:
         """The final list ``(R, 5)`` (start s, end s, proposal, matching, fused), best first, and its window numbers.
+
+        Ranked by the fused score, which is the proposal score where there is no matching score.
 
         Args:
             config: How many are kept and what is suppressed.
-            by: Column that ranks; None: the fused score, or the proposal score where there is no matching score.
         """
         fused = ranking.fuse(self.rows) if self.matched else self.rows[:, ranking.PROPOSAL]
         rows, kept = ranking.rank(
             np.concatenate([self.rows, fused[:, None]], axis=1),
-            by=ranking.FUSED if by is None else by,
+            by=ranking.FUSED,
             limit=config.before_nms,
             threshold=config.nms,
             keep=config.keep,

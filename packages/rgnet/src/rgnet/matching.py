@@ -14,10 +14,13 @@ TOP = 3
 
 def unit_frames(frames: Tensor, adapter: nn.Module | None) -> Tensor:
     """Frames ``(..., A)`` of unit length, after the adapter where there is one. A zero frame gives not-a-number."""
-    if adapter is not None:
-        frames = frames + adapter(frames)
+    frames = _adapted(frames, adapter)
     unit: Tensor = frames / frames.norm(dim=-1, keepdim=True)
     return unit
+
+
+def _adapted(frames: Tensor, adapter: nn.Module | None) -> Tensor:
+    return frames if adapter is None else frames + adapter(frames)
 
 
 def candidate_frames(spans: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,9 +43,18 @@ def top_sum(cosines: Tensor, first: Tensor, end: Tensor) -> Tensor:
         first: ``(N, Q)`` first frame.
         end: ``(N, Q)`` the frame after the last; frames past V do not exist.
     """
-    frame = torch.arange(cosines.shape[1], device=cosines.device)
-    covered = (frame >= first[..., None]) & (frame < end[..., None])  # (N, Q, V)
-    values = torch.where(covered, cosines[:, None], float("-inf"))
+    return _sum_of_best(cosines[:, None], _covered(cosines.shape[1], first, end))
+
+
+def _covered(frames: int, first: Tensor, end: Tensor) -> Tensor:
+    # which of V frames lie from `first` (...) to before `end` (...): (..., V)
+    frame = torch.arange(frames, device=first.device)
+    return (frame >= first[..., None]) & (frame < end[..., None])
+
+
+def _sum_of_best(cosines: Tensor, covered: Tensor) -> Tensor:
+    # of cosines (..., V) the largest where `covered` (..., V) is true: (...)
+    values = cosines.masked_fill(~covered, float("-inf"))
     best = values.topk(min(TOP, values.shape[-1]), dim=-1).values
     return torch.where(best == float("-inf"), 0.0, best).sum(-1)
 
@@ -73,11 +85,6 @@ def moment_similarities(
         ranges: ``(b, 2)`` int64, first frame of the moment and the one after its last.
         adapter: See `unit_frames`.
     """
-    if adapter is not None:
-        frames = frames + adapter(frames)
+    frames = _adapted(frames, adapter)
     cosines = F.normalize(frames, dim=-1) @ F.normalize(sentences, dim=-1).T  # (b, V, b)
-    first, end = (ranges[:, side, None].expand(-1, len(sentences)) for side in (0, 1))
-    frame = torch.arange(frames.shape[1], device=frames.device)[None, :, None]
-    covered = (frame >= first[:, None]) & (frame < end[:, None])  # (b, V, b)
-    best = cosines.masked_fill(~covered, float("-inf")).topk(min(TOP, frames.shape[1]), dim=1).values
-    return torch.where(best == float("-inf"), 0.0, best).sum(1)
+    return _sum_of_best(cosines.transpose(1, 2), _covered(frames.shape[1], ranges[:, :1], ranges[:, 1:]))

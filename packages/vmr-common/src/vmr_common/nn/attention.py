@@ -12,8 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class MultiHeadAttention(nn.Module):
-    """Attention as in fairseq-style decoders: packed query, key and value projection, scaled logits, no dropout.
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """``(..., L, D)`` to heads ``(..., H, L, d)``."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+class PackedAttention(nn.Module):
+    """The weights of a multi-head attention with one packed projection; how they are applied is up to its user.
 
     Args:
         dim: Model width D, a multiple of `heads`.
@@ -24,13 +29,41 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"model width {dim} is not a multiple of the number of heads {heads}")
-        self.heads = heads
+        self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
+
+    def project(self, x: Tensor, part: int, *, bias: bool = True) -> Tensor:
+        """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
+        rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
+
+    def split(self, x: Tensor) -> Tensor:
+        """``(..., L, D)`` to heads ``(..., H, L, d)``."""
+        return split_heads(x, self.heads)
+
+    def query_weights(self) -> tuple[Tensor, Tensor]:
+        """The query projection of each head, to fold it into the keys: weight ``(H, d, D)`` and bias ``(H, d)``."""
+        dim = self.in_proj_weight.shape[1]
+        weight, bias = self.in_proj_weight[:dim], self.in_proj_bias[:dim]
+        return weight.unflatten(0, (self.heads, -1)), bias.unflatten(0, (self.heads, -1))
+
+    def output_weights(self) -> Tensor:
+        """The output projection of each head, ``(H, d, D)``, to fold it into the values."""
+        return self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+
+
+class MultiHeadAttention(PackedAttention):
+    """Attention as in fairseq-style decoders: packed query, key and value projection, scaled logits, no dropout.
+
+    Args:
+        dim: Model width D, a multiple of `heads`.
+        heads: Number of heads H.
+    """
 
     def forward(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """Attends from `query` to `memory`.
@@ -49,32 +82,22 @@ class MultiHeadAttention(nn.Module):
         length, keys, dim = query.shape[-2], memory.shape[-2], query.shape[-1]
         if 2 * keys * dim + length * keys * self.heads < (length + keys) * dim + length * keys:
             return self._fold_into_memory(query, memory, bias)
-        mixed = self.weights(query, memory, bias) @ self._project(memory, 2)  # (B, S, H, L, d)
+        mixed = self.weights(query, memory, bias) @ self.split(self.project(memory, 2))  # (B, S, H, L, d)
         return self.out_proj(mixed.transpose(-3, -2).flatten(-2))  # (B, S, L, D)
 
     def weights(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """Attention weights ``(B, S, H, L, M)``, each row summing to one; arguments as in `forward`."""
-        return _softmax(self._scaled_query(query) @ self._project(memory, 1).transpose(-2, -1), bias)
+        queries, keys = self.split(self.project(query, 0)), self.split(self.project(memory, 1))
+        return _softmax(queries * self.scale @ keys.transpose(-2, -1), bias)
 
     def _fold_into_memory(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         # (W_q x + b_q) k = x (W_q^T k) + b_q k, and W_o (a v) = a (W_o v): L rows are never projected
-        key = self._project(memory, 1) * (query.shape[-1] // self.heads) ** -0.5  # (B, S, H, M, d)
-        query_weight = self.in_proj_weight[: query.shape[-1]].unflatten(0, (self.heads, -1))  # (H, d, D)
-        query_bias = self.in_proj_bias[: query.shape[-1]].unflatten(0, (self.heads, 1, -1))  # (H, 1, d)
+        key = self.split(self.project(memory, 1)) * self.scale  # (B, S, H, M, d)
+        query_weight, query_bias = self.query_weights()
         logits = query[..., None, :, :] @ (key @ query_weight).transpose(-2, -1)  # (B, S, H, L, M)
-        weights = _softmax(logits + query_bias @ key.transpose(-2, -1), bias)
-        out = self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (H, d, D)
-        mixed = weights @ (self._project(memory, 2) @ out)  # (B, S, H, L, D)
-        return mixed.sum(-3) + self.out_proj.bias
-
-    def _scaled_query(self, query: Tensor) -> Tensor:
-        return self._project(query, 0) * (query.shape[-1] // self.heads) ** -0.5
-
-    def _project(self, x: Tensor, part: int) -> Tensor:
-        # query (0), key (1) or value (2) heads of x (..., L, D): (..., H, L, d)
-        rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
-        y = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return y.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        weights = _softmax(logits + query_bias[:, None] @ key.transpose(-2, -1), bias)
+        values = self.split(self.project(memory, 2)) @ self.output_weights()  # (B, S, H, M, D)
+        return (weights @ values).sum(-3) + self.out_proj.bias
 
 
 def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
