@@ -50,9 +50,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
     parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
-    config, options = read_config(
-        package, parser, [*resumed_config(package.name, package.default, argv), *argv]
-    )
+    argv = [*resumed_config(package.name, package.default, argv), *argv]
+    config, options = read_config(package, parser, argv)
     root = data_root(options.data_root)
     folder = Path(options.runs) / package.name / config.name
     with session(config.train.device):
@@ -97,7 +96,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         if distributed.rank() == 0:
             facts = RunFacts(
                 package=package.name,
-                command=shlex.join([f"{package.name}-train", *argv]),
+                # what gives these figures again begins anew
+                command=shlex.join([f"{package.name}-train", *(a for a in argv if a != "--resume")]),
                 checkpoint=best,
                 seconds=result.seconds,
                 parameters=sum(parameter.numel() for parameter in task.model.parameters()),
