@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vmr_common.report.data import Report, Shown
 from vmr_common.report.timelines import time_end
+from vmr_common.timeline import clip_centres
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
@@ -82,7 +83,7 @@ def thumbnails(
     if not frames.size:
         return []
     count = int(np.clip(round(STRIP_WIDTH * frames.shape[1] / (HEIGHT * frames.shape[2])), 8, 12))
-    centres = (np.arange(count) + 0.5) / count * end
+    centres = clip_centres(count, end)
     nearest = np.abs(times[None] - centres[:, None]).argmin(axis=1)
     chosen = frames[nearest] if draw is None else draw(frames[nearest], times[nearest])
     return [
