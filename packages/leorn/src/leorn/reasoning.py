@@ -124,7 +124,7 @@ class ReasoningBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         parts, dim, wide = config.reasoning, config.hidden, config.feed_forward
-        self.shift, self.has_sentinel = parts.shift, parts.sentinel
+        self.shift = parts.shift
         self.language = LanguageGate(dim) if parts.language else None
         self.attention = SlotAttention(dim, config.heads, config.dropout) if parts.self_attention else None
         self.attention_norm = BatchNorm(dim)

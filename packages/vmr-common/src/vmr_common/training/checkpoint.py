@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, listed
 from vmr_common.files import atomic_path
 from vmr_common.run_files import CHECKPOINTS
 
@@ -187,13 +187,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
         if name in weights and weights[name].shape != own[name].shape
     ]
     lists = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    problems = [f"{len(names)} {kind}: {_first(names)}" for kind, names in lists.items() if names]
+    problems = [f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in lists.items() if names]
     if problems:
         raise UserError(f"{path}: the weights do not fit this model; {'; '.join(problems)}")
     with torch.no_grad():
         model.load_state_dict(dict(weights))
-
-
-def _first(names: list[str], limit: int = 3) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

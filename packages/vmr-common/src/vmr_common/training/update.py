@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from vmr_common.errors import listed
 from vmr_common.training import distributed
 from vmr_common.training.config import OptimConfig, TrainConfig
 from vmr_common.training.device import autocast, update_seed
@@ -198,7 +199,7 @@ class Updater:
                 if not math.isfinite(value)
             }
             raise NonFiniteLoss(
-                f"the loss is not finite {where}: {', '.join(sorted(found))}; queries {_some(ids)}; "
+                f"the loss is not finite {where}: {', '.join(sorted(found))}; queries {listed(ids, 8)}; "
                 "look at their features and annotations, or lower optim.lr"
             )
         # with loss scaling an overflow is normal: that step is left out and the scale halved
@@ -210,10 +211,5 @@ class Updater:
             ]
             ids = [i for part in distributed.gather([i for ids, _ in seen for i in ids]) for i in part]
             raise NonFiniteLoss(
-                f"the gradient of {_some(names)} is not finite {where}, but the loss is; queries {_some(ids)}"
+                f"the gradient of {listed(names, 8)} is not finite {where}, but the loss is; queries {listed(ids, 8)}"
             )
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
