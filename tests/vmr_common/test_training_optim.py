@@ -146,19 +146,27 @@ def test_the_weight_average_is_applied_inside_the_block_only():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (TrainConfig, {"global_batch": 0}, "train.global_batch must be at least 1, found 0"),
-        (TrainConfig, {"micro_batch": 0}, "train.micro_batch must be at least 1, found 0"),
-        (TrainConfig, {"select": "luck"}, "train.select must be one of validation, last, test, found 'luck'"),
-        (TrainConfig, {"precision": "int8"}, "train.precision must be one of fp32, bf16, fp16, found 'int8'"),
-        (OptimConfig, {"lr": float("nan")}, "optim.lr must be positive, found nan"),
-        (OptimConfig, {"beta2": 1.0}, r"optim.beta2 must lie in \[0, 1\), found 1.0"),
+        (TrainConfig, {"global_batch": 0}, "train.global_batch: found 0, expected at least 1"),
+        (TrainConfig, {"micro_batch": 0}, "train.micro_batch: found 0, expected at least 1"),
+        (TrainConfig, {"select": "luck"}, "train.select: found luck, expected one of validation, last, test"),
+        (TrainConfig, {"precision": "int8"}, "train.precision: found int8, expected one of fp32, bf16, fp16"),
+        (OptimConfig, {"lr": float("nan")}, "optim.lr: found nan, expected a positive number"),
+        (OptimConfig, {"beta2": 1.0}, r"optim.beta2: found 1.0, expected a number in \[0, 1\)"),
         (
             ScheduleConfig,
             {"name": "inverse-sqrt"},
-            "schedule.warmup_updates must be at least 1, found 0",
+            "schedule.warmup_updates: found 0, expected at least 1",
         ),
-        (ScheduleConfig, {"warmup_init_lr": -1e-7}, "optim.schedule.warmup_init_lr must be at least 0"),
-        (ScheduleConfig, {"milestones": (3, 2)}, r"optim.schedule.milestones must increase, found \[3, 2\]"),
+        (
+            ScheduleConfig,
+            {"warmup_init_lr": -1e-7},
+            "optim.schedule.warmup_init_lr: found -1e-07, expected at least 0",
+        ),
+        (
+            ScheduleConfig,
+            {"milestones": (3, 2)},
+            r"optim.schedule.milestones: found \[3, 2\], expected numbers that increase",
+        ),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_its_name(kind, options, message):

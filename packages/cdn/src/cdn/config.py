@@ -52,7 +52,9 @@ class ModelConfig:
         require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         known = set(self.dynamic_layers) <= set(range(self.layers))
         require(known, "model.dynamic_layers", self.dynamic_layers, f"layers between 0 and {self.layers - 1}")
-        require(0 <= self.kernel_dropout < 1, "model.kernel_dropout", self.kernel_dropout, "a share below 1")
+        require(
+            0 <= self.kernel_dropout < 1, "model.kernel_dropout", self.kernel_dropout, "a probability below 1"
+        )
         require(self.recompute >= 0, "model.recompute", self.recompute, "0 or more layers")
         proposal_lengths(self.clips, self.scales)  # raises where they do not fit
 
@@ -109,7 +111,7 @@ class Config:
 
     name: str = "shapes"
     """Name of the run folder."""
-    quirks: Literal["released", "fixed"] = "released"
+    quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the attention distance compares frames, as the authors' code does; `fixed`: it compares the
     attention steps, as the usual penalty for orthogonal attention does. Predictions never depend on it."""
     protocols: list[str] = field(default_factory=lambda: ["proposal-map", "strict"])

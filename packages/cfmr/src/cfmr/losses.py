@@ -88,4 +88,4 @@ def total(concepts: Passes, nll: Nll, config: LossConfig) -> dict[str, Tensor]:
         | diversity(concepts)
         | contrast(nll, config)
     )
-    return {"total": torch.stack(list(terms.values())).sum(), **terms}
+    return {**terms, "total": torch.stack(list(terms.values())).sum()}

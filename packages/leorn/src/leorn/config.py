@@ -69,13 +69,17 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0 and self.hidden % 4 == 0
-        require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
+        require(
+            fits, "model.hidden", self.hidden, f"a positive multiple of 4 and of model.heads ({self.heads})"
+        )
         for name in ("text_layers", "blocks", "layers"):
             require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
         require(self.feed_forward >= 4, "model.feed_forward", self.feed_forward, "at least 4")
         require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         for name in ("dropout", "box_dropout"):
-            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a share below 1")
+            require(
+                0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a probability below 1"
+            )
         proposal_lengths(self.clips, self.scales)  # raises where they do not fit
 
 

@@ -65,4 +65,5 @@ def total(
         "localization": localization(proposals, glance, reglance_window, config),
         "intra_video": config.alpha_1 * torch.stack(list(hinges.values())).sum() + config.alpha_2 * spread,
     }
-    return {"total": torch.stack(list(terms.values())).sum(), **terms, **hinges, "diversity": spread}
+    weighted = torch.stack(list(terms.values())).sum()
+    return {**terms, **hinges, "diversity": spread, "total": weighted}

@@ -38,8 +38,7 @@ class SplitsConfig:
     """Share of the training videos held out for validation where `validation` is null, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1:
-            raise UserError(f"data.splits.held_out must lie in [0, 1), found {self.held_out}")
+        require(0 <= self.held_out < 1, "data.splits.held_out", self.held_out, "a share in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

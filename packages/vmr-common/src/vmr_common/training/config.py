@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from vmr_common.errors import UserError
+from vmr_common.errors import require
 
 ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "multistep"]
 OptimizerName = Literal["adamw", "cpl-adam"]
@@ -40,10 +40,10 @@ class ScheduleConfig:
         _at_least("optim.schedule.warmup_init_lr", self.warmup_init_lr, 0)
         _at_least("optim.schedule.final_lr", self.final_lr, 0)
         _at_least("optim.schedule.step_every", self.step_every, 1)
-        if not 0 < self.step_factor <= 1:
-            raise UserError(f"optim.schedule.step_factor must lie in (0, 1], found {self.step_factor}")
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise UserError(f"optim.schedule.milestones must increase, found {list(self.milestones)}")
+        key, milestones = "optim.schedule.step_factor", list(self.milestones)
+        require(0 < self.step_factor <= 1, key, self.step_factor, "a factor in (0, 1]")
+        rising = milestones == sorted(set(milestones))
+        require(rising, "optim.schedule.milestones", milestones, "numbers that increase")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +77,13 @@ class OptimConfig:
     def __post_init__(self) -> None:
         _choice("optim.optimizer", self.optimizer, get_args(OptimizerName))
         _choice("optim.accumulation", self.accumulation, get_args(Accumulation))
-        if not self.lr > 0:
-            raise UserError(f"optim.lr must be positive, found {self.lr}")
+        require(self.lr > 0, "optim.lr", self.lr, "a positive number")
         for prefix, lr in self.group_lr.items():
             _at_least(f"optim.group_lr[{prefix}]", lr, 0)
         for name in ("weight_decay", "eps", "clip_norm"):
             _at_least(f"optim.{name}", getattr(self, name), 0)
         for name in ("beta1", "beta2", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"optim.{name} must lie in [0, 1), found {getattr(self, name)}")
+            require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "a number in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +140,8 @@ class TrainConfig:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if not least <= value < float("inf"):  # also refuses NaN
-        raise UserError(f"{name} must be at least {least}, found {value}")
+    require(least <= value < float("inf"), name, value, f"at least {least}")  # also refuses NaN
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(choices)}, found {value!r}")
+    require(value in choices, name, value, f"one of {', '.join(choices)}")
