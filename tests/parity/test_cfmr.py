@@ -12,7 +12,7 @@ from cfmr.config import LossConfig, ModelConfig
 from cfmr.data import collate, keep, kept_clips
 from cfmr.losses import Nll
 from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
-from cfmr.official import from_official, our_name
+from cfmr.official import NAMES, from_official
 from cfmr.task import rank
 from judging import point_scores
 from vmr_common.masked_queries import known_words
@@ -110,7 +110,7 @@ def train_pass(golden, model: CFMR, *, reference: bool = True) -> SimpleNamespac
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
     build(golden)
-    unused = {name for name in golden.group("param/") if our_name(name) is None}
+    unused = {name for name in golden.group("param/") if NAMES.ours(name) is None}
     assert unused
     assert all(name == "vid_pred_vec" or ".encoder_attn" in name for name in unused)
     assert not any(name.startswith("cross_decoder") for name in unused)
@@ -265,7 +265,7 @@ def test_gradients_agree(golden):
     recorded = golden.group("grad/")
     assert recorded
     for name, wanted in recorded.items():
-        known = our_name(name)
+        known = NAMES.ours(name)
         if known is None:  # not in our model, because nothing depends on it
             assert not wanted.any(), name
         else:

@@ -13,7 +13,7 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate
 from rgn.losses import Nll
 from rgn.model import RGN, Inputs, Supervision, grid_indices
-from rgn.official import from_official, our_name
+from rgn.official import NAMES, from_official
 from rgn.task import rank
 from vmr_common.masked_queries import known_words
 from vmr_common.metrics import iou
@@ -106,7 +106,7 @@ def train_pass(golden, model: RGN) -> SimpleNamespace:
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
     build(golden)
-    unused = [name for name in golden.group("param/") if our_name(name) is None]
+    unused = [name for name in golden.group("param/") if NAMES.ours(name) is None]
     assert set(unused) == set(golden.about["notes"]["params_without_gradient"])
 
 
@@ -220,7 +220,7 @@ def test_gradients_agree(golden):
     norm = torch.stack([gradient.norm() for gradient in ours.values()]).norm()
     np.testing.assert_allclose(norm.item(), golden.arrays["grad_norm/total"], rtol=1e-3)
     for name, wanted in golden.group("grad/").items():
-        found = ours[our_name(name)].numpy()
+        found = ours[NAMES.ours(name)].numpy()
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max(), err_msg=name)
 
 
@@ -280,8 +280,8 @@ def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
         # what the method never uses is not in our model; the released optimiser leaves it as it was
         kept = (
             golden.arrays[f"param/{name}"]
-            if our_name(name) is None
-            else ours[our_name(name)].detach().numpy()
+            if NAMES.ours(name) is None
+            else ours[NAMES.ours(name)].detach().numpy()
         )
         np.testing.assert_allclose(kept, wanted, rtol=1e-3, atol=1e-3, err_msg=name)
 

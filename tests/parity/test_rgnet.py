@@ -12,7 +12,7 @@ from rgnet.config import LossConfig, ModelConfig, SearchConfig
 from rgnet.inference import LongVideoSearch, TextVectors
 from rgnet.matching import candidate_frames, matching_scores, moment_similarities, top_sum, unit_frames
 from rgnet.model import Frames, Output, RGNet, Tokens
-from rgnet.official import from_official, our_name
+from rgnet.official import NAMES, from_official
 from rgnet.windows import draw_probabilities, moment_rows, positive_windows, target_in, video_windows
 from vmr_common import metrics
 from vmr_common.protocols.presets import ego4d_nlq, mad
@@ -110,7 +110,7 @@ def test_no_recorded_key_is_left_uncompared(golden):
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
     build(golden)
-    unused = {name for name in golden.group("param/") if our_name(name) is None}
+    unused = {name for name in golden.group("param/") if NAMES.ours(name) is None}
     assert unused
     assert all(name.startswith(("saliency_proj.", "txt_position_embed.")) for name in unused)
 
@@ -300,7 +300,7 @@ def compare_gradients(golden, prefix: str, model: RGNet, total: Tensor) -> None:
     np.testing.assert_allclose(norm.item(), recorded.pop("__norm__"), rtol=1e-4)
     assert recorded
     for name, wanted in recorded.items():
-        found = ours.get(our_name(name))
+        found = ours.get(NAMES.ours(name))
         found = np.zeros_like(wanted) if found is None else found.numpy()
         tolerance = 1e-4 * max(1.0, np.abs(wanted).max())
         np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance, err_msg=prefix + name)

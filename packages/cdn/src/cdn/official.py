@@ -39,7 +39,7 @@ _KNOWN = re.compile(
     r"|map_layer\.bn_layers\.\d+\.(weight|bias|running_mean|running_var|num_batches_tracked))$"
 )
 
-_NAMES = ReleasedNames(method="CDN", known=_KNOWN, unused=re.compile(r"(?!)"), renames=_RENAMES)
+NAMES = ReleasedNames(method="CDN", known=_KNOWN, unused=re.compile(r"(?!)"), renames=_RENAMES)
 _LAYER = re.compile(r"^map_layer\.convs\.(\d+)\.(weight|bias)$")
 _PRODUCTS = re.compile(r"^(frame_layer\.vis_(out_)?conv|fusion_layer\.vis_conv|pred_layer)\.weight$")
 """Convolutions of size 1, which are matrix products here."""
@@ -58,23 +58,24 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = {unwrapped(name): tensor for name, tensor in weights.items()}
     converted: dict[str, Tensor] = {}
     for name, tensor in plain.items():
-        ours = _NAMES.ours(name)
+        ours = NAMES.ours(name)
         assert ours is not None  # nothing is unused
         layer = _LAYER.match(name)
         if layer is not None and layer[2] == "weight" and tensor.ndim == 4:
             tensor = kernel_rows(tensor)[0]
         elif layer is not None and f"map_layer.convs.{layer[1]}.att_linear.weight" in plain:
             ours = ours.removesuffix(layer[2]) + {"weight": "bank", "bias": "bias_bank"}[layer[2]]
-            dim = plain[f"map_layer.convs.{layer[1]}.bias"].shape[-1]
-            tensor = _by_place(name, tensor, dim) if layer[2] == "weight" else tensor
-        elif _PRODUCTS.match(name):
+            biases = plain.get(f"map_layer.convs.{layer[1]}.bias")
+            tensor = _by_place(name, tensor, biases) if layer[2] == "weight" else tensor
+        elif _PRODUCTS.match(name) and tensor.ndim > 1:
             tensor = tensor.flatten(1)
         converted[ours] = tensor
     return converted
 
 
-def _by_place(name: str, bank: Tensor, dim: int) -> Tensor:
-    places = bank.shape[-1] // dim**2 if bank.ndim == 2 else 0
+def _by_place(name: str, bank: Tensor, biases: Tensor | None) -> Tensor:
+    dim = biases.shape[-1] if biases is not None and biases.ndim else 0
+    places = bank.shape[-1] // dim**2 if dim and bank.ndim == 2 else 0
     size = round(places**0.5)
     if size == 0 or bank.shape[-1] != dim**2 * size**2:
         raise UserError(f"{name}: a kernel bank of shape {tuple(bank.shape)} does not fit {dim} channels")

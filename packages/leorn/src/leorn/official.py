@@ -60,7 +60,7 @@ _KNOWN = re.compile(
 _UNUSED = re.compile(r"^object_interaction_layer\.true_tensor$")
 """A constant."""
 
-_NAMES = ReleasedNames(method="LEORN", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
+NAMES = ReleasedNames(method="LEORN", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
 _PRODUCTS = re.compile(r"^(frame_layer\.(vis|global)_conv|fusion_layer\.vis_conv|pred_layer)\.weight$")
 """Convolutions of size 1, which are matrix products here."""
 _MAPS = re.compile(r"^map_layer\.convs\.\d+\.weight$")
@@ -75,10 +75,10 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         plain = unwrapped(name)
-        ours = _NAMES.ours(plain)
+        ours = NAMES.ours(plain)
         if ours is None:
             continue
-        if _PRODUCTS.match(plain):
+        if _PRODUCTS.match(plain) and tensor.ndim > 1:
             tensor = tensor.flatten(1)
         elif _MAPS.match(plain) and tensor.ndim == 4:
             tensor = kernel_rows(tensor)

@@ -36,16 +36,7 @@ _KNOWN = re.compile(
 )
 
 
-_NAMES = ReleasedNames(method="RGN", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
-
-
-def our_name(name: str) -> str | None:
-    """Our name of a released tensor, or None for one that the method never uses.
-
-    Raises:
-        UserError: if `name` is not a name of the released model.
-    """
-    return _NAMES.ours(name)
+NAMES = ReleasedNames(method="RGN", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,4 +45,4 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: if a name is not one of the released model.
     """
-    return _NAMES.convert(weights)
+    return NAMES.convert(weights)

@@ -71,20 +71,9 @@ _KNOWN = re.compile(
     rf"|txt_position_embed\.(position_embeddings\.weight|LayerNorm{_WB})|adapter_layer\.layers\.[01]{_WB})$"
 )
 
-_NAMES = ReleasedNames(method="RGNet", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
+NAMES = ReleasedNames(method="RGNet", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
+"""What would refine the last layer's anchor is never used either, which no name alone tells: see `from_official`."""
 _REFINE = re.compile(r"^decoder\.refine\.(\d+)\.")
-
-
-def our_name(name: str) -> str | None:
-    """Our name of a released tensor, or None for one that the method never uses.
-
-    What would refine the last layer's anchor is never used either, which the name alone does not tell: see
-    `from_official`.
-
-    Raises:
-        UserError: if `name` is not a name of the released model.
-    """
-    return _NAMES.ours(name)
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +82,7 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: if a name is not one of the released model.
     """
-    renamed = _NAMES.convert(weights)
+    renamed = NAMES.convert(weights)
     last = max((int(found[1]) for name in renamed if (found := _REFINE.match(name))), default=None)
     if last is None:
         raise UserError(
