@@ -21,6 +21,7 @@ from timing import timed
 
 from rgnet import cli
 from rgnet.config import Config
+from rgnet.data import Sources
 from rgnet.window_recall import window_recall
 from vmr_common.cli.config import stored_config
 from vmr_common.experiment import load_splits
@@ -82,7 +83,7 @@ def looking_at(config, windows):
 
 def measured(checkpoint, config, root, queries):
     """What is found, and the processor time of the search."""
-    inputs = cli.Inputs(config, root)
+    inputs = Sources.open(config, root)
     task = cli.restore(config, checkpoint)
     load_weights(task.model, checkpoint.weights, checkpoint.path)
     examples = cli.examples(config, task, inputs, queries)
@@ -117,7 +118,7 @@ def of_run(run, root, looked_at):
     queries, figures = splits.test.queries, {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "queries.h5"
-        vectors = sentence_vectors(config, cli.Inputs(config, root), splits.train.queries, queries)
+        vectors = sentence_vectors(config, Sources.open(config, root), splits.train.queries, queries)
         write_query_features(file, vectors, Manifest(extractor="ridge of mean word vectors"))
         stored = dataclasses.replace(
             config.data.queries, path=str(file), word_vectors=None, sentence_dim=config.data.features.dim

@@ -29,9 +29,9 @@ def create(config: Config, queries: Sequence[Query], sources: Sources, data_root
     learned = MapInputs.learn(
         "CDN",
         queries,
-        data_root / config.data.word_vectors,
+        sources.word_vectors,
         config.data.words_of,
-        features=sources.frames if config.data.standardise else None,
+        features=sources.features if config.data.standardise else None,
     )
     return _task(config, learned)
 

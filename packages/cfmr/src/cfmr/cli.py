@@ -9,34 +9,26 @@ from typing import Any
 from torch import Tensor
 
 from cfmr.config import Config
-from cfmr.data import QueryExamples, kept_clip_features
+from cfmr.data import QueryExamples, Sources, make_examples
 from cfmr.model import CFMR
 from cfmr.official import from_official
 from cfmr.task import CFMRTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage, add_word_list
-from vmr_common.errors import UserError
-from vmr_common.experiment import open_features
-from vmr_common.pooling import PreparedFeatures
+from vmr_common.errors import require
 from vmr_common.records import Query
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.learned_inputs import LearnedInputs
 
 
-def open_inputs(config: Config, data_root: Path) -> PreparedFeatures:
-    """The clip features of a run, pooled and thinned out to what the model reads, kept in memory."""
-    return kept_clip_features(open_features(config.data.features, data_root), config.data.clips)
-
-
-def create(config: Config, queries: Sequence[Query], inputs: PreparedFeatures, data_root: Path) -> CFMRTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> CFMRTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
-    word_vectors = data_root / config.data.word_vectors
-    standardised = inputs if config.data.standardise else None
-    learned = LearnedInputs.learn("CFMR", queries, word_vectors, config.data.vocabulary, standardised)
+    standardised = sources.features if config.data.standardise else None
+    learned = LearnedInputs.learn("CFMR", queries, sources.word_vectors, config.data.vocabulary, standardised)
     return _task(config, learned)
 
 
@@ -56,20 +48,9 @@ def restore(config: Config, checkpoint: Checkpoint) -> CFMRTask:
     return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
-def examples(
-    config: Config, task: CFMRTask, inputs: PreparedFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches; those without a known word are left out with a warning."""
-    found = QueryExamples(
-        queries,
-        task.learned.apply_scale(inputs),
-        task.learned.vocabulary,
-        task.learned.word_vectors,
-        max_words=config.data.max_words,
-        seed=config.train.seed,
-    )
-    found.warn_of_unknown()
-    return found
+def examples(config: Config, task: CFMRTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches for a task."""
+    return make_examples(config, task.learned, sources, queries)
 
 
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CFMRTask:
@@ -79,8 +60,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the configuration is not of the released kind, the word list does not have as many words
             as the classifier has classes, a word has no vector, or the weights do not fit.
     """
-    if config.quirks != "released":
-        raise UserError("quirks: found fixed, but the authors' weights need released (--quirks released)")
+    require(config.quirks == "released", "quirks", config.quirks, "released, as the authors' weights need it")
     renamed = from_official(weights)
     learned = LearnedInputs.of_released(renamed, options.words, data_root / config.data.word_vectors)
     task = _task(config, learned)
@@ -92,7 +72,7 @@ PACKAGE = ModelPackage(
     name="cfmr",
     title="Cheaper and Faster Moment Retrieval",
     schema=Config,
-    open_inputs=open_inputs,
+    open_inputs=Sources.open,
     create=create,
     restore=restore,
     examples=examples,

@@ -1,23 +1,29 @@
-"""Queries and features as CFMR's tensors (spec of the data: released loaders)."""
+"""Queries and features as CFMR's tensors (as the released loaders make them)."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cfmr.config import Config
 from cfmr.model import Frames, Words
+from vmr_common.experiment import open_features
 from vmr_common.features import FeatureStore
 from vmr_common.masked_queries import KnownWords
 from vmr_common.pooling import FeaturesByVideo, PreparedFeatures, pool
-from vmr_common.records import Query
+from vmr_common.records import Query, distinct_videos
 from vmr_common.text import Vocabulary
+from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
+from vmr_common.training.sources import FeatureSources
+from vmr_common.training.task import warn_of_left_out
 
 
 def kept_clips(clips: int) -> NDArray[np.int64]:
@@ -109,6 +115,37 @@ class QueryExamples(PointExamples[Batch]):
         return collate(queries, words, masks, self._features, self._word_vectors, self._max_words)
 
 
+class Sources(FeatureSources):
+    """Clip features by video, pooled and thinned out to what the model reads, and word vectors."""
+
+    @classmethod
+    def open(cls, config: Config, data_root: Path) -> Sources:
+        """The files that a configuration names under a data root.
+
+        Raises:
+            UserError: as `open_features`.
+        """
+        data = config.data
+        clips = kept_clip_features(open_features(data.features, data_root), data.clips)
+        return cls(clips, data_root / data.word_vectors)
+
+
+def make_examples(
+    config: Config, learned: LearnedInputs, sources: Sources, queries: Sequence[Query]
+) -> QueryExamples:
+    """Queries as batches; those without a known word are left out with a warning."""
+    found = QueryExamples(
+        queries,
+        learned.apply_scale(sources.features),
+        learned.vocabulary,
+        learned.word_vectors,
+        max_words=config.data.max_words,
+        seed=config.train.seed,
+    )
+    warn_of_left_out(found.unknown, len(found), "have no word that the model knows")
+    return found
+
+
 def collate(
     queries: Sequence[Query],
     words: Sequence[KnownWords],
@@ -131,14 +168,13 @@ def collate(
     """
     longest = max(len(known) for known in words)
     padded = collate_words(words, masks, word_vectors, min(longest + 1, max_words))
-    videos = tuple(dict.fromkeys(query.video for query in queries))
-    row = {video: number for number, video in enumerate(videos)}
+    videos, video_of = distinct_videos(queries)
     return Batch(
         query_ids=tuple(query.id for query in queries),
         queries=tuple(queries),
         videos=videos,
         frames=stack_frames([features[video] for video in videos]),
-        video_of=torch.tensor([row[query.video] for query in queries]),
+        video_of=torch.tensor(video_of),
         words=Words(_with_summary_row(padded.vectors), padded.lengths),
         masked=torch.nn.functional.pad(padded.masked, (0, 1)),
         targets=padded.targets,

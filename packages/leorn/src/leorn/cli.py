@@ -33,7 +33,7 @@ def create(config: Config, queries: Sequence[Query], sources: Sources, data_root
     learned = MapInputs.learn(
         "LEORN",
         queries,
-        data_root / config.data.word_vectors,
+        sources.word_vectors,
         config.words_of,
         features=sources.clips if config.data.standardise else None,
     )
@@ -62,6 +62,18 @@ def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequenc
     return make_examples(config, task.learned, sources, queries)
 
 
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNTask:
+    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
+    """
+    renamed = from_official(weights)
+    task = _task(config, MapInputs.of_released(renamed, "text.gru.weight_ih_l0", options.weights))
+    load_weights(task.model, renamed, options.weights)
+    return task
+
+
 def predict_options(parser: ArgumentParser) -> None:
     """What the predict command can draw."""
     parser.add_argument(
@@ -76,18 +88,6 @@ def predict_options(parser: ArgumentParser) -> None:
         default=None,
         help="folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)",
     )
-
-
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNTask:
-    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
-
-    Raises:
-        UserError: if the weights do not fit the configuration.
-    """
-    renamed = from_official(weights)
-    task = _task(config, MapInputs.of_released(renamed, "text.gru.weight_ih_l0", options.weights))
-    load_weights(task.model, renamed, options.weights)
-    return task
 
 
 PACKAGE = ModelPackage(

@@ -1,4 +1,4 @@
-"""Objects, clip features and queries as LEORN's tensors (spec of the data: released loaders).
+"""Objects, clip features and queries as LEORN's tensors (as the released loaders make them).
 
 Batches are those of `vmr_common.training.map_supervised`, which CDN makes too, with objects in place of features.
 """

@@ -7,7 +7,6 @@ weights are drawn; what the objects leave is the sentinel's, whose share says th
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +29,12 @@ from vmr_common.report import Draw
 from vmr_common.report.boxes import box_strip, draw_boxes
 from vmr_common.report.strips import HEIGHT, shrink
 from vmr_common.timeline import clip_centres
+from vmr_common.training.predict import batches_of
 
 FRAMES = 8
 """Most frames that are drawn of a moment."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
 Pictures = NDArray[np.uint8]
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Q
     manifest = sources.store.manifest
     pixels = manifest is not None and manifest.box_units == "pixels"
     found: dict[str, View] = {}
-    for start in range(0, len(examples), config.train.eval_batch):
-        batch = examples.batch(range(start, min(start + config.train.eval_batch, len(examples))), None)
+    for batch in batches_of(examples, config.train.eval_batch):
         with torch.no_grad():
             attention = task.attention(batch)  # (B, F, S)
         for query, weights in zip(batch.queries, attention, strict=True):

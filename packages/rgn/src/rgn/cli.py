@@ -9,34 +9,27 @@ from typing import Any
 from torch import Tensor
 
 from rgn.config import Config
-from rgn.data import QueryExamples
+from rgn.data import QueryExamples, Sources, make_examples
 from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
 from vmr_common.cli import model
 from vmr_common.cli.package import ModelPackage, add_word_list
-from vmr_common.experiment import open_features
-from vmr_common.pooling import PreparedFeatures, pooled_features
 from vmr_common.records import Query
 from vmr_common.report import Curve
 from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.training.predict import batches_of
 
 
-def open_inputs(config: Config, data_root: Path) -> PreparedFeatures:
-    """The clip features of a run, pooled to N clips and kept in memory."""
-    return pooled_features(open_features(config.data.features, data_root), config.data.clips)
-
-
-def create(config: Config, queries: Sequence[Query], inputs: PreparedFeatures, data_root: Path) -> RGNTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> RGNTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
-    word_vectors = data_root / config.data.word_vectors
-    standardised = inputs if config.data.standardise else None
-    learned = LearnedInputs.learn("RGN", queries, word_vectors, config.data.vocabulary, standardised)
+    standardised = sources.features if config.data.standardise else None
+    learned = LearnedInputs.learn("RGN", queries, sources.word_vectors, config.data.vocabulary, standardised)
     return _task(config, learned)
 
 
@@ -55,32 +48,19 @@ def restore(config: Config, checkpoint: Checkpoint) -> RGNTask:
     return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
 
 
-def examples(
-    config: Config, task: RGNTask, inputs: PreparedFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches; those without a known word are left out with a warning."""
-    found = QueryExamples(
-        queries,
-        task.learned.apply_scale(inputs),
-        task.learned.vocabulary,
-        task.learned.word_vectors,
-        max_words=config.data.max_words,
-        end_token=config.quirks == "fixed",
-        seed=config.train.seed,
-    )
-    found.warn_of_unknown()
-    return found
+def examples(config: Config, task: RGNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches for a task."""
+    return make_examples(config, task.learned, sources, queries)
 
 
 def reglance_curves(
-    config: Config, task: RGNTask, inputs: PreparedFeatures, queries: Sequence[Query]
+    config: Config, task: RGNTask, sources: Sources, queries: Sequence[Query]
 ) -> Mapping[str, list[Curve]]:
     """The re-glance Gaussian of every query with a glance, by query id."""
-    shown = examples(config, task, inputs, [query for query in queries if query.glance is not None])
+    shown = examples(config, task, sources, [query for query in queries if query.glance is not None])
     task.model.eval().cpu()
     curves: dict[str, list[Curve]] = {}
-    for start in range(0, len(shown), config.train.eval_batch):
-        batch = shown.batch(range(start, min(start + config.train.eval_batch, len(shown))), None)
+    for batch in batches_of(shown, config.train.eval_batch):
         curves |= {name: [curve] for name, curve in zip(batch.query_ids, task.reglances(batch), strict=True)}
     return curves
 
@@ -103,7 +83,7 @@ PACKAGE = ModelPackage(
     name="rgn",
     title="Re-Glance Networks",
     schema=Config,
-    open_inputs=open_inputs,
+    open_inputs=Sources.open,
     create=create,
     restore=restore,
     examples=examples,

@@ -1,21 +1,27 @@
-"""Queries and features as RGN's tensors (spec of the data: paper section 4.1, released loaders)."""
+"""Queries and features as RGN's tensors (paper section 4.1, released loaders)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rgn.config import Config
 from rgn.model import Inputs
+from vmr_common.experiment import open_features
 from vmr_common.masked_queries import KnownWords
-from vmr_common.pooling import FeaturesByVideo
+from vmr_common.pooling import FeaturesByVideo, pooled_features
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary
+from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
+from vmr_common.training.sources import FeatureSources
+from vmr_common.training.task import warn_of_left_out
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,38 @@ class QueryExamples(PointExamples[Batch]):
     ) -> Batch:
         features = [self._features[query.video] for query in queries]
         return collate(queries, words, masks, features, self._word_vectors, end_token=self._end_token)
+
+
+class Sources(FeatureSources):
+    """Clip features by video, pooled to N clips, and word vectors."""
+
+    @classmethod
+    def open(cls, config: Config, data_root: Path) -> Sources:
+        """The files that a configuration names under a data root.
+
+        Raises:
+            UserError: as `open_features`.
+        """
+        data = config.data
+        clips = pooled_features(open_features(data.features, data_root), data.clips)
+        return cls(clips, data_root / data.word_vectors)
+
+
+def make_examples(
+    config: Config, learned: LearnedInputs, sources: Sources, queries: Sequence[Query]
+) -> QueryExamples:
+    """Queries as batches; those without a known word are left out with a warning."""
+    found = QueryExamples(
+        queries,
+        learned.apply_scale(sources.features),
+        learned.vocabulary,
+        learned.word_vectors,
+        max_words=config.data.max_words,
+        end_token=config.quirks == "fixed",
+        seed=config.train.seed,
+    )
+    warn_of_left_out(found.unknown, len(found), "have no word that the model knows")
+    return found
 
 
 def collate(

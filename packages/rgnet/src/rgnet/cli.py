@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rgnet import ranking
 from rgnet.config import Config
-from rgnet.data import Cut, QueryExamples
+from rgnet.data import QueryExamples, Sources, make_examples
 from rgnet.model import RGNet
 from rgnet.official import from_official
 from rgnet.task import RGNetTask
@@ -22,10 +22,7 @@ from vmr_common.cli import model, results
 from vmr_common.cli.package import ModelPackage
 from vmr_common.cli.requests import requested_queries
 from vmr_common.errors import UserError
-from vmr_common.experiment import open_features, open_query_features, require_queries
 from vmr_common.features import FeatureStore
-from vmr_common.pooling import PreparedFeatures
-from vmr_common.query_features import QueryFeatures
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve
 from vmr_common.timeline import format_hours
@@ -35,33 +32,13 @@ from vmr_common.training.feature_scale import measured_scale, stored_scale
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 
 
-class Inputs(PreparedFeatures):
-    """The features of a run's videos, and where those of its queries are."""
-
-    def __init__(self, config: Config, data_root: Path) -> None:
-        store = open_features(config.data.features, data_root)
-        super().__init__(store, limit=config.data.kept_gb * 1e9)
-        self._queries, self._root = config.data.queries, data_root
-
-    def vectors(self, queries: Sequence[Query]) -> QueryFeatures:
-        """The tokens and sentence vectors of some queries.
-
-        Raises:
-            UserError: if the file cannot be read or lacks a query.
-        """
-        found = open_query_features(self._queries, self._root, [query.text for query in queries])
-        if self._queries.path is not None:
-            require_queries(found, {"this split or request": queries})
-        return found
-
-
-def create(config: Config, queries: Sequence[Query], inputs: Inputs, data_root: Path) -> RGNetTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> RGNetTask:
     """A new task, untrained or with the weights that the configuration starts from.
 
     Raises:
         UserError: if the weights to start from cannot be read or do not fit.
     """
-    scale = measured_scale(inputs, queries) if config.data.standardise else None
+    scale = measured_scale(sources.features, queries) if config.data.standardise else None
     task = RGNetTask(_network(config), config, scale)
     if config.init is not None:
         start = load_checkpoint(config.init, package="rgnet")
@@ -89,27 +66,9 @@ def restore(config: Config, checkpoint: Checkpoint) -> RGNetTask:
     return RGNetTask(_network(config), config, scale)
 
 
-def examples(config: Config, task: RGNetTask, inputs: Inputs, queries: Sequence[Query]) -> QueryExamples:
-    """Queries as batches; those without a known word are left out with a warning."""
-    cut = Cut(
-        window=config.data.window,
-        seconds_per_row=config.data.seconds_per_row,
-        max_tokens=config.data.max_tokens,
-        negative_windows=config.loss.negatives == "window",
-        adapter=config.model.adapter and config.loss.adapter > 0,
-    )
-    found = QueryExamples(
-        queries,
-        inputs,
-        inputs.vectors(queries),
-        cut,
-        scale=task.scale,
-        # the released mask mixes batch mates, so their order is part of the result
-        by_video=config.quirks == "fixed",
-        seed=config.train.seed,
-    )
-    found.warn_of_unknown()
-    return found
+def examples(config: Config, task: RGNetTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+    """Queries as batches for a task."""
+    return make_examples(config, task.scale, sources, queries)
 
 
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNetTask:
@@ -180,13 +139,13 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
 
 
 def window_curves(
-    config: Config, task: RGNetTask, inputs: Inputs, queries: Sequence[Query]
+    config: Config, task: RGNetTask, sources: Sources, queries: Sequence[Query]
 ) -> Mapping[str, list[Curve]]:
     """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
     missing = [query for query in queries if query.id not in task.windows]
     if missing:
         task.model.eval()
-        shown = examples(config, task, inputs, missing)
+        shown = examples(config, task, sources, missing)
         device = task.model.retrieval_head.weight.device
         for index in range(len(shown)):
             task.predict(to_device(shown.batch([index], None), device))
@@ -220,7 +179,7 @@ PACKAGE = ModelPackage(
     name="rgnet",
     title="RGNet",
     schema=Config,
-    open_inputs=Inputs,
+    open_inputs=Sources.open,
     create=create,
     restore=restore,
     examples=examples,

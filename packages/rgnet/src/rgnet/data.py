@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rgnet.config import Config
 from rgnet.inference import stack_tokens
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.windows import Draw, draw, moment_rows
 from vmr_common.errors import UserError
-from vmr_common.pooling import ColumnScale, FeaturesByVideo
+from vmr_common.experiment import QueryFeaturesConfig, open_features, open_query_features, require_queries
+from vmr_common.features import FeatureStore
+from vmr_common.pooling import ColumnScale, FeaturesByVideo, PreparedFeatures
 from vmr_common.query_features import QueryFeatures, QueryVectors, normalise
-from vmr_common.records import Query
-
-logger = logging.getLogger(__name__)
+from vmr_common.records import Query, distinct_videos
+from vmr_common.training.task import warn_of_left_out
 
 Array = NDArray[np.float32]
 
@@ -123,23 +125,13 @@ class QueryExamples:
         self.unknown = [query for query, there in zip(queries, known, strict=True) if not there]
         self.queries = [query for query, there in zip(queries, known, strict=True) if there]
         if by_video:
-            place = {video: n for n, video in enumerate(dict.fromkeys(query.video for query in self.queries))}
-            self.queries.sort(key=lambda query: place[query.video])
+            _, places = distinct_videos(self.queries)
+            self.queries = [self.queries[n] for n in sorted(range(len(places)), key=places.__getitem__)]
         self._features, self._vectors, self._cut = features, vectors, cut
         self._scale, self._seed = scale, seed
 
     def __len__(self) -> int:
         return len(self.queries)
-
-    def warn_of_unknown(self) -> None:
-        """Logs how many queries have no known word and are left out."""
-        if self.unknown:
-            logger.warning(
-                "%d of %d queries have no word that has a vector and are left out, for example %r",
-                len(self.unknown),
-                len(self.unknown) + len(self.queries),
-                self.unknown[0].text,
-            )
 
     def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
         """Collates queries: with drawn windows in an epoch, with whole videos in evaluation (None).
@@ -153,9 +145,8 @@ class QueryExamples:
         videos: tuple[Video, ...] = ()
         video_of: tuple[int, ...] = ()
         if epoch is None:
-            names = list(dict.fromkeys(query.video for query in queries))
+            names, video_of = distinct_videos(queries)
             videos = tuple(self._video(name, vectors[0]) for name in names)
-            video_of = tuple(names.index(query.video) for query in queries)
         else:
             lesson = self._lesson(queries, epoch)
         sentences = [v.sentence for v in vectors if v.sentence is not None]
@@ -219,6 +210,77 @@ class QueryExamples:
                 "loss.negatives is window; leave such queries out of training"
             )
         return self._slice(query, drawn.negative)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the inputs of a run come from; ``sources[video] -> (L, F) float32``.
+
+    Attributes:
+        features: Frame features by video, kept in memory up to a limit.
+        queries: What the features of its queries are.
+        data_root: What their paths are relative to.
+    """
+
+    features: PreparedFeatures
+    queries: QueryFeaturesConfig
+    data_root: Path
+
+    @classmethod
+    def open(cls, config: Config, data_root: Path) -> Sources:
+        """The files that a configuration names under a data root.
+
+        Raises:
+            UserError: as `open_features`.
+        """
+        data = config.data
+        store = open_features(data.features, data_root)
+        return cls(PreparedFeatures(store, limit=data.kept_gb * 1e9), data.queries, data_root)
+
+    @property
+    def store(self) -> FeatureStore:
+        """The feature files of the videos."""
+        return self.features.store
+
+    def __getitem__(self, video: str) -> Array:
+        """The features of one video, ``(L, F)``, before they are standardised."""
+        return self.features[video]
+
+    def vectors(self, queries: Sequence[Query]) -> QueryFeatures:
+        """The tokens and sentence vectors of some queries.
+
+        Raises:
+            UserError: if the file cannot be read or lacks a query.
+        """
+        found = open_query_features(self.queries, self.data_root, [query.text for query in queries])
+        if self.queries.path is not None:
+            require_queries(found, {"this split or request": queries})
+        return found
+
+
+def make_examples(
+    config: Config, scale: ColumnScale | None, sources: Sources, queries: Sequence[Query]
+) -> QueryExamples:
+    """Queries as batches; those without a known word are left out with a warning."""
+    cut = Cut(
+        window=config.data.window,
+        seconds_per_row=config.data.seconds_per_row,
+        max_tokens=config.data.max_tokens,
+        negative_windows=config.loss.negatives == "window",
+        adapter=config.model.adapter and config.loss.adapter > 0,
+    )
+    found = QueryExamples(
+        queries,
+        sources.features,
+        sources.vectors(queries),
+        cut,
+        scale=scale,
+        # the released mask mixes batch mates, so their order is part of the result
+        by_video=config.quirks == "fixed",
+        seed=config.train.seed,
+    )
+    warn_of_left_out(found.unknown, len(found), "have no word that has a vector")
+    return found
 
 
 def pad_frames(windows: Sequence[Array]) -> Frames:

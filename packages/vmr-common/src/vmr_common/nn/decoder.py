@@ -1,4 +1,4 @@
-"""Post-norm causal decoder of the point-supervised methods (RGN spec section 3.3, CFMR section 3.5)."""
+"""Post-norm causal decoder of the point-supervised methods (CPL, RGN, CFMR)."""
 
 from __future__ import annotations
 

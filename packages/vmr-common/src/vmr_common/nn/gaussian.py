@@ -1,4 +1,4 @@
-"""Gaussian windows over normalised time, as log-weights (RGN spec section 3.5, CFMR sections 3.3 and 3.4)."""
+"""Gaussian windows over normalised time, as log-weights (CPL, RGN, CFMR)."""
 
 from __future__ import annotations
 

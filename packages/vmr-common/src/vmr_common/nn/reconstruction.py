@@ -1,4 +1,4 @@
-"""Masked-query reconstruction: the learning signal of the point-supervised methods (RGN 3.6 and 4, CFMR 3.6 and 4)."""
+"""Masked-query reconstruction: the learning signal of the point-supervised methods (CPL, RGN, CFMR)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from vmr_common.errors import UserError
 from vmr_common.metrics import map_overlaps
 from vmr_common.pooling import ColumnScale, FeaturesByVideo
-from vmr_common.records import Query
+from vmr_common.records import Query, distinct_videos
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training.checkpoint import Checkpoint
 from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
@@ -104,7 +104,7 @@ class MapInputs:
             UserError: if there is no such tensor.
         """
         first = weights.get(tensor)
-        if first is None:
+        if first is None or first.ndim < 2:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
@@ -141,13 +141,6 @@ def collate_words(words: Sequence[NDArray[np.float32]]) -> QueryWords:
     for padded, rows in zip(vectors, words, strict=True):
         padded[: len(rows)] = rows
     return QueryWords(torch.from_numpy(vectors), torch.tensor([len(rows) for rows in words]))
-
-
-def distinct_videos(queries: Sequence[Query]) -> tuple[tuple[str, ...], Tensor]:
-    """The V videos of some queries, each once, and which of them each query asks about, ``(B,)`` int64."""
-    numbers: dict[str, int] = {}
-    video_of = [numbers.setdefault(query.video, len(numbers)) for query in queries]
-    return tuple(numbers), torch.tensor(video_of)
 
 
 def overlap_maps(queries: Sequence[Query], clips: int) -> Tensor:
@@ -237,7 +230,7 @@ class MapExamples(Generic[Features]):
             queries=tuple(queries),
             videos=videos,
             features=self._stack([self._features[video] for video in videos]),
-            video_of=video_of,
+            video_of=torch.tensor(video_of),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=overlap_maps(queries, self._clips),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,7 +17,6 @@ from vmr_common.records import Prediction, Query
 from vmr_common.text import Vocabulary, content_scores, tokenize
 from vmr_common.timeline import to_seconds
 
-logger = logging.getLogger(__name__)
 BatchType = TypeVar("BatchType")
 
 
@@ -78,16 +76,6 @@ class PointExamples(abc.ABC, Generic[BatchType]):
         self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
     ) -> BatchType:
         """The batch of some queries with their known words and hidden words, one entry per query each."""
-
-    def warn_of_unknown(self) -> None:
-        """Logs how many queries have no known word and are left out."""
-        if self.unknown:
-            logger.warning(
-                "%d of %d queries have no word that the model knows and are left out, for example %r",
-                len(self.unknown),
-                len(self.unknown) + len(self.queries),
-                self.unknown[0].text,
-            )
 
 
 def encode(text: str, vocabulary: Vocabulary, max_words: int) -> KnownWords:

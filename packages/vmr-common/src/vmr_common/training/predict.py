@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,11 @@ def progress_bar(items: Iterable[Item], *, title: str, total: int, done: int = 0
     """A progress bar on rank 0 when stderr is a terminal, else just the items."""
     hidden = distributed.rank() != 0 or not sys.stderr.isatty()
     return tqdm(items, desc=title, total=total, initial=done, unit=unit, leave=False, disable=hidden)
+
+
+def batches_of(examples: Examples, size: int) -> Iterator[Any]:
+    """All examples in their order, in evaluation batches of `size`, loaded in this process."""
+    return (examples.batch(*request) for request in evaluation_batches(len(examples), size, 0, 1))
 
 
 class Evaluator:

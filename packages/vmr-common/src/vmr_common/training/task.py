@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction
+from vmr_common.records import Prediction, Query
 
+logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
@@ -88,3 +90,21 @@ def map_tensors(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
 def to_device(batch: Value, device: torch.device) -> Value:
     """The batch with every tensor on `device` (copies from pinned memory do not block)."""
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
+    """Logs how many queries are left out, if any.
+
+    Args:
+        queries: Those left out.
+        kept: How many are not.
+        why: What they have in common, e.g. ``have no known word``.
+    """
+    if queries:
+        logger.warning(
+            "%d of %d queries %s and are left out, for example %r",
+            len(queries),
+            len(queries) + kept,
+            why,
+            queries[0].text,
+        )
