@@ -1,6 +1,7 @@
-"""Words, queries and features that nobody recorded, and models with weights worth testing, for several packages."""
+"""Words, queries, features and files that nobody recorded, and models with weights worth testing."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,13 @@ def flops(function: Callable[[], object]) -> int:
     with count_flops() as counted:
         function()
     return counted()
+
+
+class Trap:
+    """What would make a file at `path` if it were ever unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return (Path.touch, (Path(self.path),))

@@ -1,36 +1,40 @@
 """A Shapes data set small enough to train on in a second, a run on it, and what commands are typed with."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from processes import run_to_end
+from rgn import cli
 from vmr_common.shapes import ShapesSpec, ensure
 
 SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
-CONFIG = """
+COMMON = """
 name: tiny
-quirks: fixed
-protocols: [strict, point]
 data:
   splits:
     train: {annotations: shapes/train.jsonl}
     validation: {annotations: shapes/val.jsonl}
     test: {annotations: shapes/test.jsonl}
+optim: {lr: 0.001}
+train: {epochs: 1, global_batch: 8, device: cpu}
+"""
+CONFIG = """
+quirks: fixed
+protocols: [strict, point]
+data:
   features: {path: shapes/features.h5, dim: 16}
   clips: 8
   word_vectors: shapes/words.txt
 model: {hidden: 16, heads: 2, video_layers: 1, text_layers: 1, candidates: 3}
-optim: {lr: 0.001}
-train: {epochs: 1, global_batch: 8, device: cpu}
 """
-PATIENCE_S = 300
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,23 @@ class Place:
     def run(self) -> Path:
         return self.run_named("tiny")
 
+    @property
+    def features(self) -> Path:
+        return self.data / "shapes" / "features.h5"
+
     def run_named(self, name: str) -> Path:
         return self.runs / self.package / name
 
 
+def completed(config: str) -> dict[str, Any]:
+    """A package's part of a configuration with what all have in common."""
+    common, own = yaml.safe_load(COMMON), yaml.safe_load(config)
+    return {**common, **own, "data": {**common["data"], **own["data"]}}
+
+
 def make_place(folder: Path, data: Path, package: str = "rgn", config: str = CONFIG) -> Place:
     path = folder / "tiny.yaml"
-    path.write_text(config)
+    path.write_text(yaml.safe_dump(completed(config)))
     return Place(data, package, path, folder / "runs")
 
 
@@ -108,23 +122,6 @@ def refused(capsys) -> Refused:
     return Refused(capsys)
 
 
-def run_to_end(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=PATIENCE_S)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # a launcher's processes too
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
 @pytest.fixture(scope="session")
 def start() -> Callable[[list[str | Path]], subprocess.CompletedProcess[str]]:
     """Runs a command to its end in processes of its own, one thread each."""
@@ -159,3 +156,15 @@ def place(tmp_path, tiny_data) -> Place:
     """A place of a test's own, with a copy of the data that it may damage."""
     shutil.copytree(tiny_data, tmp_path / "data")
     return make_place(tmp_path, tmp_path / "data")
+
+
+@pytest.fixture
+def refused_training(refused, place):
+    """What training answers after nothing or something has been changed at `place`; no run may be left."""
+
+    def run(*more: str) -> str:
+        message = refused(cli.train, *place.train_arguments(*more))
+        assert not place.run.exists()
+        return message
+
+    return run

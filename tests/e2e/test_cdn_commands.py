@@ -14,13 +14,8 @@ from vmr_common.records import read_predictions
 from vmr_common.training import load_checkpoint
 
 CONFIG = """
-name: tiny
 protocols: [proposal-map, strict]
 data:
-  splits:
-    train: {annotations: shapes/train.jsonl}
-    validation: {annotations: shapes/val.jsonl}
-    test: {annotations: shapes/test.jsonl}
   features: {path: shapes/features.h5, dim: 16}
   frames: 16
   standardise: true
@@ -28,8 +23,6 @@ data:
 model: {hidden: 12, text_layers: 1, clips: 8, scales: [8], attention_steps: 2, attention_hidden: 8, layers: 2,
   dynamic_layers: [0], kernels: 2, kernel_dropout: 0.0}
 loss: {beta: 0.1}
-optim: {lr: 0.001}
-train: {epochs: 1, global_batch: 8, device: cpu}
 """
 REQUEST = ["--video", "test-0001", "--query", "the red circle spins"]
 

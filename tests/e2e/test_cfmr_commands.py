@@ -19,20 +19,13 @@ from vmr_common.metrics import iou
 from vmr_common.records import read_predictions
 
 CONFIG = """
-name: tiny
 quirks: fixed
 protocols: [strict, point]
 data:
-  splits:
-    train: {annotations: shapes/train.jsonl}
-    validation: {annotations: shapes/val.jsonl}
-    test: {annotations: shapes/test.jsonl}
   features: {path: shapes/features.h5, dim: 16}
   clips: 32
   word_vectors: shapes/words.txt
 model: {hidden: 16, heads: 2, encoder_layers: 1, reconstructor_layers: 1, concepts: 2, centres: 4, widths: 2}
-optim: {lr: 0.001}
-train: {epochs: 1, global_batch: 8, device: cpu}
 """
 SENTENCE = "the red circle spins"
 
@@ -166,7 +159,7 @@ def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys, 
     assert cli.import_official(arguments) == 0
     assert (tmp_path / "C.safetensors").exists()
     assert "needs released" not in capsys.readouterr().err
-    assert "need released" in refused(cli.import_official, *arguments, "--quirks", "fixed")
+    assert "expected released" in refused(cli.import_official, *arguments, "--quirks", "fixed")
 
 
 def test_an_index_of_another_model_is_refused(run, built, tmp_path, refused):

@@ -17,20 +17,13 @@ from vmr_common.shapes import ensure_objects, frames, read_spec
 from vmr_common.training import load_checkpoint
 
 CONFIG = """
-name: tiny
 protocols: [proposal-map, strict]
 data:
-  splits:
-    train: {annotations: shapes/train.jsonl}
-    validation: {annotations: shapes/val.jsonl}
-    test: {annotations: shapes/test.jsonl}
   objects: {path: objects.h5, dim: 59, objects: 5, made_for: {box_units: normalised}}
   frames: 16
   word_vectors: shapes/words.txt
 model: {hidden: 16, text_layers: 1, blocks: 2, feed_forward: 16, clips: 8, scales: [8], layers: 2, kernel: 3,
   dropout: 0.0, box_dropout: 0.0}
-optim: {lr: 0.001}
-train: {epochs: 1, global_batch: 8, device: cpu}
 """
 TWO_STREAMS = [
     "--data.features.path",

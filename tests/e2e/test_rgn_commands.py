@@ -1,7 +1,6 @@
 """RGN's commands as a user types them."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from processes import PATIENCE_S, launched
 from recorded import GOLDEN, released_sizes, released_weights
 from rgn import cli
 from rgn.config import Config
@@ -26,7 +26,6 @@ from vmr_common.records import read_predictions
 from vmr_common.splits import custom_split
 
 BIN = Path(sys.executable).parent
-PATIENCE_S = 300
 
 
 @pytest.fixture
@@ -117,16 +116,7 @@ def interrupted_training(place) -> subprocess.CompletedProcess[str]:
     """Starts a long training as a shell would, sends it Ctrl-C once rows of metrics are there, and waits."""
     more = ["--train.epochs", "500", "--train.log_updates", "1"]
     command = [sys.executable, "-m", "rgn", "train", *place.train_arguments(*more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        # a shell starts what runs in its background, and these tests may, with Ctrl-C ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
+    with launched(command) as process:
         limit = time.monotonic() + PATIENCE_S
         rows = place.run / "metrics.jsonl"
         while not (rows.exists() and rows.read_text().count("\n") > 12):
@@ -158,9 +148,12 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
     per_epoch = -(-sum(1 for _ in read_json_lines(place.data / "shapes" / "train.jsonl")) // 8)
     assert updates == list(range(1, per_epoch * epochs + 1))
     assert [row["epoch"] for row in after if row["kind"] == "epoch"] == list(range(1, epochs + 1))
+    command = json.loads((place.run / "report.json").read_text())["command"]
+    assert command.startswith(f"rgn-train --cfg {place.run / 'config.yaml'} --name tiny"), "a run from nothing"
+    assert "--resume" not in command
 
 
-def test_two_processes_under_torchrun_train_as_one(place, trained, start, done):
+def test_two_processes_under_torchrun_train_as_one(place, start, done):
     more = ["--model.dropout", "0", "--train.epochs", "2"]
     done(cli.train, *place.train_arguments("--name", "one", *more))
     launcher = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "rgn", "train"]
@@ -226,7 +219,7 @@ def test_predict_prints_a_table_of_moments(asked, done):
     assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
 
 
-def test_predict_prints_json_lines_that_the_score_command_reads(asked, trained, done, tmp_path):
+def test_predict_prints_json_lines_that_the_score_command_reads(asked, trained, done):
     queries = trained.place.data / "shapes" / "test.jsonl"
     out = done(cli.predict, *asked, "--queries", queries, "--json", "-k", 3)
     assert out == (trained.place.run / "predictions.jsonl").read_text()

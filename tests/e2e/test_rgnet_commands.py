@@ -17,14 +17,9 @@ from vmr_common.splits import custom_split
 from vmr_common.training import load_checkpoint
 
 CONFIG = """
-name: tiny
 quirks: fixed
 protocols: [strict, ego4d-nlq]
 data:
-  splits:
-    train: {annotations: shapes/train.jsonl}
-    validation: {annotations: shapes/val.jsonl}
-    test: {annotations: shapes/test.jsonl}
   features: {path: shapes/features.h5, dim: 16}
   seconds_per_row: 0.5
   window: 6
@@ -32,8 +27,6 @@ data:
   standardise: true
 model: {hidden: 16, heads: 2, inner: 16, cross_layers: 1, self_layers: 1, decoder_layers: 2, queries: 3}
 search: {windows: 3}
-optim: {lr: 0.001}
-train: {epochs: 1, global_batch: 8, device: cpu}
 """
 SENTENCE = "the red circle spins"
 

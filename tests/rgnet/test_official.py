@@ -5,6 +5,7 @@ import argparse
 import pytest
 import torch
 
+from made_up import Trap
 from recorded import released_weights
 from rgnet.official import from_official
 from vmr_common.errors import UserError
@@ -25,22 +26,12 @@ def test_weights_are_read_from_a_file_with_optimiser_and_options(tmp_path, relea
     assert all(torch.equal(found[name], tensor) for name, tensor in released.items())
 
 
-class Surprise:
-    def __reduce__(self):
-        return (print, ("this code ran while a file was read",))
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path, released, capsys):
+def test_a_file_that_would_run_code_is_refused(tmp_path, released):
     path = tmp_path / "model.ckpt"
-    torch.save({"model": released, "opt": argparse.Namespace(lr=Surprise())}, path)
+    torch.save({"model": released, "opt": argparse.Namespace(lr=Trap(tmp_path / "sprung"))}, path)
     with pytest.raises(UserError, match="not weights that can be read safely"):
         read_weights(path)
-    assert "this code ran" not in capsys.readouterr().out
-
-
-def test_weights_of_parallel_training_have_the_same_names(released):
-    parallel = {f"module.{name}": tensor for name, tensor in released.items()}
-    assert from_official(parallel).keys() == from_official(released).keys()
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_only_the_last_layers_refinement_is_left_out_of_the_decoder(released):
@@ -49,8 +40,6 @@ def test_only_the_last_layers_refinement_is_left_out_of_the_decoder(released):
     assert len(layers) == len(given) - 1
 
 
-def test_an_unknown_name_is_named(released):
-    with pytest.raises(UserError, match=r"'backbone.conv' is not a tensor of a released RGNet checkpoint"):
-        from_official({**released, "backbone.conv": torch.zeros(1)})
+def test_weights_without_a_decoder_are_refused():
     with pytest.raises(UserError, match="bbox_embed"):
         from_official({"global_rep_token": torch.zeros(4)})

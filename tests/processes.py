@@ -1,0 +1,38 @@
+"""Commands in processes of their own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+PATIENCE_S = 300  # a hang ends a test; a slow machine does not
+
+
+@contextlib.contextmanager
+def launched(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
+    """Starts a command with one thread in a session of its own; it does not outlive a test that fails."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        # a shell starts what runs in its background, and these tests may, with Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a launcher's processes too
+            raise
+
+
+def run_to_end(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """What a command answers, in processes of its own."""
+    with launched(command) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
