@@ -222,6 +222,16 @@ def test_gzipped_lines_are_read(tmp_path):
     assert len(submissions.read_any(tmp_path / "in.jsonl.gz")) == 3
 
 
+@contextlib.contextmanager
+def one_clean_error_at_most():
+    messages = []
+    try:
+        yield
+    except UserError as error:
+        messages.append(str(error))
+    assert all("\n" not in message and len(message) < 800 for message in messages)
+
+
 SEEDS = (
     json.dumps(QVH_ROW).encode() + b"\n" + json.dumps({**QVH_ROW, "qid": 1}).encode() + b"\n",
     json.dumps({"version": "1.0", "challenge": "x", "results": [EGO4D_ENTRY]}).encode(),
@@ -240,7 +250,7 @@ def test_damaged_text_gives_predictions_or_one_clean_error(tmp_path_factory, see
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(bytes(data))
     for read in (submissions.read_any, lambda p: submissions.check_ego4d(p, NLQ), read_predictions):
-        with contextlib.suppress(UserError):
+        with one_clean_error_at_most():
             read(path)
 
 
@@ -261,5 +271,5 @@ def test_any_json_value_in_any_place_is_read_or_refused_cleanly(tmp_path_factory
     for content, (check, queries) in zip((row, {"results": [entry]}), checks, strict=True):
         path.write_text(json.dumps(content))
         assert isinstance(check(path, queries), list)
-        with contextlib.suppress(UserError):
+        with one_clean_error_at_most():
             submissions.read_any(path)
