@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import flops
 import pytest
 from recording import RESULTS, read_rows
 from results_page import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
+from folders import ROOT
 
 
 @pytest.mark.parametrize("package", ["rgn", "rgnet"])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from folders import ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = (
     "--train.epochs 1 --train.global_batch 128 --train.eval_batch 256 --model.hidden 16 --model.heads 2 "

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+from folders import ROOT
+
+PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("## Bring your own data\n", 1)[1].split("\n## ", 1)[0]
 
 

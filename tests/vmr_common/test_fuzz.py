@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/fuzz.py"
+from folders import ROOT
+
+SCRIPT = ROOT / "benchmarks/fuzz.py"
 
 
 @pytest.mark.parametrize("files", [200, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -6,9 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
+from folders import ROOT
 from vmr_common.cli import score
 
-README = (Path(__file__).resolve().parents[2] / "packages/vmr-common/README.md").read_text(encoding="utf-8")
+README = (ROOT / "packages/vmr-common/README.md").read_text(encoding="utf-8")
 
 
 def session() -> list[tuple[list[str], str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from folders import ROOT
 from vmr_common.cli.data import main
 from vmr_common.convert import PART_SIZE, convert_objects
 from vmr_common.errors import UserError
@@ -294,7 +295,7 @@ def test_a_conversion_that_was_stopped_goes_on_where_it_was(tmp_path):
 
 
 def test_the_documented_way_to_objects_of_ones_own_works_as_written(tmp_path):
-    page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     section = page.split("### Objects of your own videos\n", 1)[1].split("\n## ", 1)[0]
     (program, commands) = re.findall(r"^```\w*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     (tmp_path / "detect_mine.py").write_text(program)

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import training_toy as toy
+from processes import PATIENCE_S
 from vmr_common.training import load_checkpoint
 
 TRAIN = {"epochs": 4, "global_batch": 8, "log_updates": 5}  # 6 updates an epoch, the last of 5 queries
-PATIENCE_S = 300  # a hang ends a test; a slow machine does not
 
 # a server that has imported torch once forks a fresh process for each run: real processes, started in no time
 processes = multiprocessing.get_context("forkserver")
