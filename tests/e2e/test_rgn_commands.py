@@ -149,7 +149,9 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
     assert updates == list(range(1, per_epoch * epochs + 1))
     assert [row["epoch"] for row in after if row["kind"] == "epoch"] == list(range(1, epochs + 1))
     command = json.loads((place.run / "report.json").read_text())["command"]
-    assert command.startswith(f"rgn-train --cfg {place.run / 'config.yaml'} --name tiny"), "a run from nothing"
+    assert command.startswith(f"rgn-train --cfg {place.run / 'config.yaml'} --name tiny"), (
+        "a run from nothing"
+    )
     assert "--resume" not in command
 
 
