@@ -8,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import time
 
 import numpy as np
@@ -19,6 +18,7 @@ from cfmr.encoder import Encoder
 from cfmr.index import VideoIndex
 from cfmr.index.manifest import read_manifest, write_manifest
 from cfmr.index.shards import BLOCK
+from processes import ranks
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms
 from vmr_common.training import distributed
@@ -394,32 +394,23 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_index_as_it_was(tmp_path):
     assert not list((folder / "shards").glob("*.partial"))
 
 
-def build_as(rank, port, folder, checkpoint, store, durations, results) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+def build_as(place, folder, checkpoint, store, durations, results) -> None:
+    os.environ |= place
     torch.set_num_threads(1)
     with distributed.session("cpu"):
         encoder = Encoder.load(checkpoint, "cpu")
         index = VideoIndex.build(folder, encoder, store, durations, shard_videos=20)
         found = index.search(QUERIES, 10, shared=True)
-        results.put((rank, [[dataclasses.asdict(hit) for hit in hits] for hits in found]))
+        results.put((place["RANK"], [[dataclasses.asdict(hit) for hit in hits] for hits in found]))
 
 
 def test_two_processes_build_and_search_as_one(tmp_path, checkpoint, encoder, store, durations):
     alone = VideoIndex.build(tmp_path / "alone", encoder, store, durations, shard_videos=20)
     wanted = [[dataclasses.asdict(hit) for hit in hits] for hits in alone.search(QUERIES, 10)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     store.close()
     results = FORK.Queue()
-    arguments = (port, tmp_path / "both", checkpoint, store, durations, results)
-    children = [FORK.Process(target=build_as, args=(rank, *arguments)) for rank in range(2)]
+    arguments = (tmp_path / "both", checkpoint, store, durations, results)
+    children = [FORK.Process(target=build_as, args=(place, *arguments)) for place in ranks(2)]
     for child in children:
         child.start()
     found = dict(results.get(timeout=120) for _ in children)

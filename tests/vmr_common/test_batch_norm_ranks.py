@@ -1,13 +1,12 @@
 """Batch normalisation over several processes: two halves of a batch are normalised as the whole."""
 
-import os
-import socket
-import subprocess
+import contextlib
 import sys
 
 import numpy as np
 import torch
 
+from processes import PATIENCE_S, launched, ranks
 from vmr_common.nn.batch_norm import BatchNorm
 
 PROGRAM = """
@@ -34,20 +33,11 @@ def test_two_processes_share_statistics_forward_and_backward(tmp_path):
     rng = np.random.default_rng(0)
     rows, weight = (rng.normal(2.0, 3.0, size=(12, 3)).astype(np.float32) for _ in range(2))
     np.savez(tmp_path / "given.npz", rows=rows, weight=weight)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "given.npz"), str(tmp_path / "out")]
-    ranks = [
-        subprocess.Popen(
-            command, env={**os.environ, **place, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    command = [sys.executable, "-c", PROGRAM, tmp_path / "given.npz", tmp_path / "out"]
+    with contextlib.ExitStack() as both:
+        for process in [both.enter_context(launched(command, rank)) for rank in ranks(2)]:
+            _, errors = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, errors
     parts = [dict(np.load(f"{tmp_path}/out.{rank}.npz")) for rank in range(2)]
 
     whole, norm = torch.from_numpy(rows).requires_grad_(), BatchNorm(3)

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 
 import training_toy as toy
 from processes import PATIENCE_S
+from processes import ranks as places
 from vmr_common.training import load_checkpoint
 
 TRAIN = {"epochs": 4, "global_batch": 8, "log_updates": 5}  # 6 updates an epoch, the last of 5 queries
@@ -38,13 +38,8 @@ class Run:
         arguments += [text for name, value in options.items() for text in (f"--{name}", json.dumps(value))]
         arguments += ["--file-limit", str(file_limit)] if file_limit else []
         self.arguments = arguments
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
         self.ranks = []
-        for rank in range(ranks):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for place in places(ranks):
             process = processes.Process(
                 target=toy.work, args=(arguments, self.output, place if ranks > 1 else {})
             )
