@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         found = _read(path)
     except Exception as error:  # a file that is something else makes the readers fail in any way
-        reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
+        reason = _reason(error)
         raise UserError(f"{path}: not weights that can be read safely ({reason})") from None
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -106,6 +107,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not weights:
         raise UserError(f"{path}: holds no tensors by name")
     return weights
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        foreign = re.search(r"GLOBAL (\S+)", str(error))  # torch puts pages of advice around it
+        return (
+            "damaged or no PyTorch file"
+            if foreign is None
+            else f"it holds {foreign[1]}, which is never loaded"
+        )
+    return str(error).strip().split("\n")[0][:160] or type(error).__name__
 
 
 def _read(path: Path) -> Any:
