@@ -11,6 +11,7 @@ from cfmr.index.video_index import VideoIndex
 from vmr_common.errors import UserError
 from vmr_common.metrics import hits, iou
 from vmr_common.records import Query
+from vmr_common.timeline import to_seconds
 
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
@@ -78,7 +79,7 @@ def measure(index: VideoIndex, queries: Sequence[Query], *, nms: float = 0.5) ->
             for moment in moments
         ]
         moment_rank.append(_first(right))
-        fits = [_overlaps(moment * query.duration, query) for moment in index.moments]
+        fits = [_overlaps(to_seconds(moment, query.duration), query) for moment in index.moments]
         chance.append(float(np.mean(fits)) / len(held))
     p = np.array(chance)
     return CorpusScores(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vmr_common.metrics import iou
 from vmr_common.records import Prediction, Query
 from vmr_common.report.markup import DASH
+from vmr_common.timeline import to_normalised
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
@@ -83,7 +84,7 @@ def breakdowns(
     known = [query for query in queries if len(query.moments) and np.isfinite(query.moments[0]).all()]
     ious = rank_ious(known, predictions)
     bias_ious = None if bias is None else rank_ious(known, bias)
-    spans = np.array([query.moments[0] / query.duration for query in known]).reshape(-1, 2)
+    spans = np.array([to_normalised(query.moments[0], query.duration) for query in known]).reshape(-1, 2)
     lengths, starts = spans[:, 1] - spans[:, 0], spans[:, 0]
     edges = np.array(LENGTH_EDGES)
     if len(known) and _counts(lengths, edges).max() > CROWDED * len(known):
