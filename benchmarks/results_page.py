@@ -146,8 +146,15 @@ def cost_table(runs: Sequence[Run]) -> str:
     return table(head, lines)
 
 
+def without_twins(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those whose quirks alone differ from earlier ones: these stand in a table of their own."""
+    rows = rows_of(runs)
+    twins = [max(pair, key=rows.index) for pair in quirk_pairs(rows)]
+    return [run for row in rows if row not in twins for run in row.runs]
+
+
 def section(name: str, runs: Sequence[Run]) -> str | None:
-    mine = [run for run in runs if run.section == name]
+    mine = without_twins([run for run in runs if run.section == name])
     if not mine:
         return None
     title, about = SECTIONS[name]
