@@ -29,7 +29,9 @@ def test_weights_are_read_from_a_file_with_optimiser_and_options(tmp_path, relea
 def test_a_file_that_would_run_code_is_refused(tmp_path, released):
     path = tmp_path / "model.ckpt"
     torch.save({"model": released, "opt": argparse.Namespace(lr=Trap(tmp_path / "sprung"))}, path)
-    with pytest.raises(UserError, match=r"not weights that can be read safely \(it holds .*, which is never loaded\)"):
+    with pytest.raises(
+        UserError, match=r"not weights that can be read safely \(it holds .*, which is never loaded\)"
+    ):
         read_weights(path)
     assert not (tmp_path / "sprung").exists()
 
