@@ -5,12 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # tests run side by side, and small tensors gain nothing from more threads; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 # helpers of tests and the programs of benchmarks/ stand outside of any package and are imported by file name
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+# seconds are no promise: a busy machine may take any time
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -238,7 +238,7 @@ SEEDS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), min_size=1, max_size=4),
@@ -261,7 +261,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([*QVH_ROW, "pred_saliency_scores"]), st.sampled_from([*EGO4D_ENTRY]), JSON)
 def test_any_json_value_in_any_place_is_read_or_refused_cleanly(tmp_path_factory, row_key, entry_key, value):
     path = tmp_path_factory.getbasetemp() / "odd.json"
