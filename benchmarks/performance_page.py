@@ -67,7 +67,13 @@ SECTIONS = (
         "cfmr_speed.py corpus",
         ("cfmr-corpus",),
     ),
-    Section("cdn", "CDN: a training step and inference", "", "cdn_speed.py"),
+    Section(
+        "cdn",
+        "CDN: a training step and inference",
+        "The eight map layers alone have the size of TACoS, one sample, forward: `plain` is a convolution over the full "
+        "map, the others are the ways that are built in. Step and inference: a whole batch, sizes of Charades-STA.",
+        "cdn_speed.py",
+    ),
     Section(
         "cdn-memory",
         "CDN: memory of a training step",
