@@ -70,7 +70,7 @@ SECTIONS = (
     Section(
         "cdn",
         "CDN: a training step and inference",
-        "The eight map layers alone have the size of TACoS, one sample, forward: `plain` is a convolution over the full "
+        "The eight map layers alone: size of TACoS, one sample, forward; `plain` is a convolution over the full "
         "map, the others are the ways that are built in. Step and inference: a whole batch, sizes of Charades-STA.",
         "cdn_speed.py",
     ),
