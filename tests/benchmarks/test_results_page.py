@@ -200,6 +200,15 @@ def test_quirks_are_compared_where_nothing_else_differs(make, write):
     assert "62.00" not in part
 
 
+def test_runs_that_differ_by_their_quirks_alone_stand_in_that_table_only(make, write):
+    shipped = make("f", [0.70] * 7, quirks="fixed", package="cdn")
+    page, _ = write("--shapes", shipped, make("r", [0.60] * 7, quirks="released", package="cdn"))
+    tables, _, quirks = page.partition("## What the released quirks are worth")
+    assert "70.00" in tables
+    assert "60.00" not in tables
+    assert "60.00" in quirks
+
+
 def test_parity_comes_from_what_the_tests_wrote(make, write, tmp_path):
     head = ["package", "stage", "arrays", "worst_absolute", "worst_relative"]
     with (tmp_path / "parity.csv").open("w", newline="") as file:

@@ -1,8 +1,11 @@
 """How long videos are cut, and what is drawn from them for training."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from rgnet.window_recall import window_recall
 from rgnet.windows import draw, moment_rows, positive_windows, target_in, video_windows
 from vmr_common.errors import UserError
 from vmr_common.records import Query
@@ -73,3 +76,30 @@ def test_targets_of_all_windows_point_at_the_same_rows():
         low, high = first + (centre - width / 2) * length, first + (centre + width / 2) * length
         assert low == pytest.approx(max(start, (number - 1) * 10))
         assert high == pytest.approx(min(end, (number + 1) * 10))
+
+
+def test_window_recall_counts_queries_whose_moment_lies_in_one_of_the_first_windows():
+    data = SimpleNamespace(window=4, seconds_per_row=1.0)
+    asked = [
+        Query(id=name, video="v", text="", duration=10.0, moments=[moment] if moment else [])
+        for name, moment in {
+            "hit": (6.0, 7.0),
+            "late": (6.0, 7.0),
+            "open": None,
+            "unseen": (1.0, 2.0),
+        }.items()
+    ]
+    first, last = positive_windows(6.0, 7.0, 4)
+    others = [number for number in range(5) if not first <= number <= last]
+    orders = {
+        "hit": np.array([first, *others, *range(first + 1, last + 1)]),
+        "late": np.array([*others, *range(first, last + 1)]),
+        "open": np.arange(5),
+    }
+    found = window_recall(orders, asked, data, [1, len(others), len(others) + 1, 5])
+    assert found.found == {1: 0.5, len(others): 0.5, len(others) + 1: 1.0}, (
+        "n = 5 is every window and says nothing"
+    )
+    assert (found.queries, found.windows) == (2, 5.0)
+    assert found.chance == pytest.approx((last - first + 1) / 5)
+    assert window_recall({}, asked, data, [1]) is None

@@ -20,7 +20,7 @@ from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.map_supervised import MapInputs
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> CDNTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources) -> CDNTask:
     """A new task: it keeps the words of the training queries, the model is untrained.
 
     Raises:

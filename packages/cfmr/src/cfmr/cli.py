@@ -21,7 +21,7 @@ from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.learned_inputs import LearnedInputs
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> CFMRTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources) -> CFMRTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:

@@ -23,7 +23,7 @@ from vmr_common.training import Checkpoint, load_weights
 from vmr_common.training.map_supervised import MapInputs
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> LEORNTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources) -> LEORNTask:
     """A new task: it keeps the words of the training queries; the model is untrained or begins as `init` says.
 
     Raises:

@@ -22,7 +22,7 @@ from vmr_common.training.learned_inputs import LearnedInputs
 from vmr_common.training.predict import batches_of
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> RGNTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources) -> RGNTask:
     """A new task: the vocabulary comes from the training queries, the model is untrained.
 
     Raises:

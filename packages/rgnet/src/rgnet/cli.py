@@ -32,7 +32,7 @@ from vmr_common.training.feature_scale import measured_scale, stored_scale
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources, data_root: Path) -> RGNetTask:
+def create(config: Config, queries: Sequence[Query], sources: Sources) -> RGNetTask:
     """A new task, untrained or with the weights that the configuration starts from.
 
     Raises:

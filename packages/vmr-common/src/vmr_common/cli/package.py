@@ -87,8 +87,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         title: The method in a few words.
         schema: The configuration dataclass.
         open_inputs: Opens the features of a configuration under a data root.
-        create: A new, untrained task for training queries and features (it may read further files under the
-            data root).
+        create: A new, untrained task for training queries and features.
         restore: The task that a checkpoint describes; its weights are loaded afterwards.
         examples: Queries with features as batches for a task.
         convert: A task from an authors' checkpoint: configuration, weights by released name, the arguments
@@ -110,7 +109,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     title: str
     schema: type[Config]
     open_inputs: Callable[[Config, Path], Inputs]
-    create: Callable[[Config, Sequence[Query], Inputs, Path], Model]
+    create: Callable[[Config, Sequence[Query], Inputs], Model]
     restore: Callable[[Config, Checkpoint], Model]
     examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]

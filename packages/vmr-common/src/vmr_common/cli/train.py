@@ -67,7 +67,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         inputs = package.open_inputs(config, root)
         _read_all(inputs, splits, config)
         seed_everything(config.train.seed)
-        task = package.create(config, splits.train.queries, inputs, root)
+        task = package.create(config, splits.train.queries, inputs)
         learnt = answerable(package, config, task, inputs, splits.train)
         chosen_on = None if selection is None else answerable(package, config, task, inputs, selection)
         reported = answerable(package, config, task, inputs, splits.test)
