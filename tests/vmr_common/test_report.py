@@ -601,7 +601,7 @@ def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
     for name, message in (
         ("absent", "no such run folder"),
         ("empty", "not a run folder"),
-        ("broken", "metrics.jsonl:2: not a JSON object"),
+        ("broken", "metrics.jsonl:2: not JSON"),
         ("digits", "metrics.jsonl:1: not usable JSON"),
         ("deep", "metrics.jsonl:1: not usable JSON (nested too deeply)"),
         ("list", "expected a report of format 1, found 'list'"),

@@ -1,8 +1,17 @@
-"""The one exception that means "the user's input is wrong"."""
+"""The one exception that means "the user's input is wrong", and foreign text in messages."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+QUOTED = 200
+"""Characters of one foreign value that a message shows at the most."""
+
+# C0 and C1 controls but newline and tab, marks that turn the direction of text, and halves of surrogate pairs
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONG_QUOTE = re.compile(rf"'[^']{{{QUOTED + 1},}}'|\"[^\"]{{{QUOTED + 1},}}\"")
+_LONG_WORD = re.compile(rf"[^\s/]{{{QUOTED + 1},}}")
 
 
 class UserError(ValueError):
@@ -32,3 +41,44 @@ def listed(names: Sequence[str], limit: int) -> str:
     """
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def visible(text: str) -> str:
+    r"""Text for a terminal: control characters as ``\uXXXX``, so that no foreign text moves the cursor or hides.
+
+    Newline and tab stay. The escapes are those of JSON, so JSON text keeps its meaning.
+
+    Example:
+        >>> visible("a\x1b[2Jb"), visible("two\nlines")
+        ('a\\u001b[2Jb', 'two\nlines')
+    """
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shortened(text: str, limit: int = QUOTED) -> str:
+    """The first `limit` characters, with an ellipsis where there are more.
+
+    Example:
+        >>> shortened("abcdef", 3)
+        'abc...'
+    """
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def quoted(value: object, limit: int = QUOTED) -> str:
+    r"""A foreign value for a message: its ``repr`` without control characters, cut to `limit` characters.
+
+    Example:
+        >>> quoted("a\x07"), quoted([1] * 99, 9)
+        ("'a\\x07'", '[1, 1, 1,...')
+    """
+    if isinstance(value, str | bytes):  # the repr of megabytes is not needed to show its beginning
+        value = value[: limit + 1]
+    return shortened(visible(repr(value)), limit)
+
+
+def one_line(message: str) -> str:
+    """A message as one line: white space folded, control characters escaped, long quotations cut to `QUOTED`."""
+    text = visible(" ".join(message.split()))
+    text = _LONG_QUOTE.sub(lambda found: f"{shortened(found[0][:-1])}{found[0][0]}", text)
+    return _LONG_WORD.sub(lambda found: shortened(found[0]), text)

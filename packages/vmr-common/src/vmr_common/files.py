@@ -1,19 +1,39 @@
-"""Files that are either whole or absent: atomic writes, hashes and JSON lines."""
+"""Files that are either whole or absent: atomic writes, locks, hashes, and strict JSON."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
+import socket
+import stat
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from vmr_common.errors import UserError
+from vmr_common.boundary import boundary, open_bytes, read_bytes, reason
+from vmr_common.errors import UserError, quoted
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked and stale files stay
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""Name of the file in a folder that is locked while somebody writes there."""
+
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
+_TRIES = 100
+
+LINE_LIMIT = 64 << 20
+"""Bytes of one line of JSON at the most."""
 
 
 @contextlib.contextmanager
@@ -21,30 +41,185 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path` that replaces `path` when the block succeeds.
 
     The data is flushed to the disk before the rename, so a killed process or a lost machine leaves either
-    the old file or the new one. If the block fails, the temporary file is removed and `path` is untouched.
+    the old file or the new one. If the block fails, the temporary file is removed and `path` is untouched. What
+    killed processes left of the same file is swept. A symbolic link at `path` is replaced, never followed; a
+    device or a pipe is written to, and stays what it is.
 
     Raises:
-        UserError: if the folder cannot be written or the disk is full; names the path and the reason.
+        UserError: if the folder cannot be written, the disk is full, `path` is a folder, or nobody reads the pipe;
+            names the path and the reason.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
+    with writing(path), contextlib.ExitStack() as stack:
+        if (sink := _special(path)) is not None:
+            stack.callback(os.close, sink)
+            with tempfile.TemporaryDirectory() as folder:
+                elsewhere = Path(folder) / "content"
+                elsewhere.touch()
+                yield elsewhere
+                _copy(elsewhere, sink)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        sweep_partials(path.parent, lambda name: name == path.name)
+        handle, temporary = _new_partial(path)
+        stack.callback(os.close, handle)
+        stack.callback(temporary.unlink, missing_ok=True)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
-        temporary = None
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system raises while a file is written into one error of the user.
+
+    Raises:
+        UserError: for every `OSError`, and for names that no file can have.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, UnicodeEncodeError) as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def _special(path: Path) -> int | None:
+    """An open device or pipe where `path` is one, or a link to one; None where a file can be put there."""
+    try:
+        kind = os.stat(path).st_mode
+    except OSError:
+        return None
+    if stat.S_ISREG(kind):
+        return None
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        if error.errno == errno.ENXIO:
+            raise UserError(f"cannot write {path}: nobody reads from this pipe") from None
+        raise
+    os.set_blocking(handle, True)
+    return handle
+
+
+def _copy(path: Path, sink: int) -> None:
+    with path.open("rb") as content, os.fdopen(os.dup(sink), "wb") as target:
+        shutil.copyfileobj(content, target, 1 << 20)
+
+
+def _new_partial(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked for as long as its handle is open, so that nobody takes it for a dead one's."""
+    for _ in range(_TRIES):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            handle = os.open(
+                temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600
+            )
+        except FileExistsError:
+            continue
+        if _locked(handle) is not False and temporary.exists():
+            return handle, temporary
+        os.close(handle)  # somebody swept it before it was locked
+    raise OSError(errno.EEXIST, "no free name for a temporary file")
+
+
+def _locked(handle: int) -> bool | None:
+    """Locks an open file; False if another process holds it, None where files cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def sweep_partials(folder: Path, of: Callable[[str], bool]) -> None:
+    """Deletes what killed processes left of `atomic_path` in a folder, and nothing else.
+
+    Args:
+        folder: Where to look; a link is not followed.
+        of: Whether a file name is one that the caller writes there.
+    """
+    if folder.is_symlink():
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            form = _PARTIAL.fullmatch(entry.name)
+            if form is None or not of(form["name"]) or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError):
+                handle = os.open(entry.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    if _locked(handle) is True:
+                        os.unlink(entry.path)
+                finally:
+                    os.close(handle)
+
+
+def no_links(folder: Path, names: Iterable[str]) -> None:
+    """Makes sure that writing these names inside a folder stays inside it.
+
+    Raises:
+        UserError: for the first of them that is a symbolic link.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise UserError(
+                f"{folder / name}: is a symbolic link, which is not followed; expected a file or folder"
+            )
+
+
+class FolderLock:
+    """A folder held by one process, until the block or the process ends, however it does.
+
+    Args:
+        folder: Is created if it is not there.
+        doing: What the holder does, for the message that others get: ``training``.
+
+    Raises:
+        UserError: if another process holds it (names the host, the process and what it does), the lock is a link, or
+            the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, doing: str) -> None:
+        self.path = Path(folder) / LOCK
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        no_links(self.path.parent, [LOCK])
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(self._handle).st_mode):
+            self.close()
+            raise UserError(f"{self.path}: expected a file, found something else")
+        if _locked(self._handle) is False:
+            holder = os.pread(self._handle, 300, 0).decode("utf-8", "replace").strip()
+            self.close()
+            raise UserError(
+                f"{folder}: another process is at work there ({quoted(holder) if holder else 'it has just begun'})"
+            )
+        with writing(self.path):
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{doing}, process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets others in."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
 def umask() -> int:
@@ -80,18 +255,9 @@ def read_text(path: str | Path) -> str:
     """Reads UTF-8 text, through gzip when the name ends in ``.gz``.
 
     Raises:
-        UserError: if the file is missing, unreadable, a broken gzip stream or not UTF-8.
+        UserError: if the file is missing, unreadable, a broken or bloated gzip stream, or not UTF-8.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {path}: {reason}") from error
+    data = read_bytes(Path(path))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,64 +266,121 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
-def read_json(path: str | Path) -> Any:
-    """Reads a JSON file (UTF-8, optionally gzipped).
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: From a file of any origin.
+        where: File (and line, or key) for the message.
 
     Raises:
-        UserError: if it cannot be read or is not JSON (names the line), or an object holds a key twice (of
-            which the standard library would silently keep the last).
+        UserError: if it is not JSON, nested too deeply, or holds a number of thousands of digits, half a surrogate
+            pair, or an object with a key twice (of which the standard library would silently keep the last).
     """
+    return _parse_json(text, where, lambda error: where)
 
+
+def _parse_json(text: str | bytes, where: str, place: Callable[[json.JSONDecodeError], str]) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in values if keys.count(key) > 1)
-            raise UserError(f"{path}: the key {twice[:60]!r} occurs twice in one object")
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise UserError(f"{where}: the key {quoted(twice, 60)} occurs twice in one object")
         return values
 
     try:
-        return json.loads(read_text(path), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+        value = json.loads(text, object_pairs_hook=unique)
     except UserError:
         raise
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{path}: not usable JSON ({error})") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place(error)}: not JSON ({error.msg})") from None
     except RecursionError:
-        raise UserError(f"{path}: not usable JSON (nested too deeply)") from None
+        raise UserError(f"{where}: not usable JSON (nested too deeply)") from None
+    except ValueError as error:  # a number of thousands of digits, bytes that are no text
+        raise UserError(f"{where}: not usable JSON ({reason(error)})") from None
+    if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+        _refuse_surrogates(value, where)
+    return value
+
+
+def _refuse_surrogates(value: Any, where: str) -> None:
+    """Raises `UserError` for text that no file can hold: JSON can spell half a surrogate pair."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left += item.keys()
+            left += item.values()
+        elif isinstance(item, list):
+            left += item
+        elif isinstance(item, str) and not _is_text(item):
+            raise UserError(f"{where}: {quoted(item, 60)} holds half a surrogate pair, which is no text")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file (UTF-8, optionally gzipped), strictly.
+
+    Raises:
+        UserError: if it cannot be read, or as `parse_json`.
+    """
+    return _parse_json(read_text(path), str(path), lambda error: f"{path}:{error.lineno}")
 
 
 def read_json_lines(
     path: str | Path, *, unfinished_last: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) for every non-blank line of a JSON-lines file.
+    """Yields (line number from 1, object) for every non-blank line of a JSON-lines file; one line is held at a time.
 
     Args:
-        path: The file.
+        path: The file or pipe.
         unfinished_last: Leave out a last line that is still being written: one without a newline that is not JSON.
 
     Raises:
         UserError: if the file cannot be read or a line is not a JSON object; names the line.
     """
-    # split("\n"), not splitlines(): sentences may hold U+2028 and other line separators unescaped
-    lines = read_text(path).split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line, ended in _lines(Path(path)):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if unfinished_last and number == len(lines):
+            row = parse_json(line, f"{path}:{number}")
+        except UserError:
+            if unfinished_last and not ended:
                 return
-            raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from None
-        except ValueError as error:  # a number of thousands of digits
-            raise UserError(f"{path}:{number}: not usable JSON ({error})") from None
-        except RecursionError:
-            raise UserError(f"{path}:{number}: not usable JSON (nested too deeply)") from None
+            raise
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
         yield number, row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Number, text and whether a newline ended it, of every non-blank line of UTF-8 text."""
+    with open_bytes(path) as file:
+        number = 0
+        while True:
+            # by newline bytes alone: sentences may hold U+2028 and other line separators unescaped
+            with boundary(f"cannot read {path}"):
+                raw = file.readline(LINE_LIMIT + 1)
+            if not raw:
+                return
+            number += 1
+            if len(raw) > LINE_LIMIT:
+                raise UserError(f"{path}:{number}: a line of more than {LINE_LIMIT:,} bytes")
+            if not raw.isspace():
+                yield number, _decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+
+
+def _decoded(raw: bytes, where: str, *, first: bool) -> str:
+    try:
+        return raw.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
 
 
 def sha256(path: str | Path) -> str:

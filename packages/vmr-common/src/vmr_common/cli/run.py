@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, one_line, quoted, visible
 
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -34,9 +34,29 @@ class Parser(argparse.ArgumentParser):
 
 
 def say(*lines: str) -> None:
-    """Writes what was asked for to stdout."""
+    """Writes what was asked for to stdout, control characters escaped."""
     for line in lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(visible(line) + "\n")
+
+
+class _Visible(logging.Formatter):
+    """Lines of the log, control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _start_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _refuse_bytes(arguments: Sequence[str]) -> None:
+    """Raises `UserError` for an argument that is no UTF-8 text: it could be printed nowhere."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise UserError(f"the argument {quoted(argument)} is not UTF-8 text")
 
 
 def command(main: Main) -> Callable[..., int]:
@@ -52,12 +72,13 @@ def command(main: Main) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        _start_logging()
         try:
+            _refuse_bytes(sys.argv[1:] if argv is None else argv)
             main(argv)
             sys.stdout.flush()
         except UserError as error:
-            sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+            sys.stderr.write(f"error: {one_line(str(error))}\n")
             return EXIT_USER
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
@@ -68,7 +89,7 @@ def command(main: Main) -> Callable[..., int]:
         except OSError as error:
             if error.filename is None:
                 return _fault()
-            sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+            sys.stderr.write(one_line(f"error: {error.filename}: {error.strerror}") + "\n")
             return EXIT_USER
         except Exception:
             return _fault()

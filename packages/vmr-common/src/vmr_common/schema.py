@@ -1,0 +1,162 @@
+"""JSON values checked against types: a `TypedDict` beside the code that writes a JSON file is its schema."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    is_typeddict,
+)
+
+from vmr_common.errors import UserError, quoted, shortened
+
+T = TypeVar("T")
+_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def conform(value: object, hint: type[T], where: str) -> T:
+    """The value, which is of the type that `hint` says, at every depth.
+
+    Args:
+        value: From `files.parse_json` and its like.
+        hint: A TypedDict, ``dict[str, T]``, ``list[T]``, ``tuple[T, ...]`` or ``tuple[A, B]`` (lists in JSON), a
+            union, a Literal, str, int (not true or false), float (whole numbers too; finite), bool, None or Any.
+        where: File, and key where it is a part, for the message.
+
+    Raises:
+        UserError: naming `where`, the key, what was found and what was expected; also for keys that a TypedDict lacks.
+
+    Example:
+        >>> conform({"a": [1, 2]}, dict[str, list[int]], "x.json")
+        {'a': [1, 2]}
+        >>> conform({"a": [1, None]}, dict[str, list[int]], "x.json")
+        Traceback (most recent call last):
+        vmr_common.errors.UserError: x.json: key a[1]: found None, expected a whole number
+    """
+    _check(value, hint, where, "")
+    return cast(T, value)
+
+
+def _check(value: object, hint: Any, where: str, key: str) -> None:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any or hint is object:
+        return
+    if is_typeddict(hint):
+        _check_keys(value, hint, where, key)
+    elif origin in (Union, types.UnionType):
+        _check_union(value, arguments, where, key)
+    elif origin is Literal:
+        if not any(type(value) is type(option) and value == option for option in arguments):
+            raise _wrong(value, hint, where, key)
+    elif origin is dict:
+        for name, item in _own(value, dict, hint, where, key).items():
+            _check(item, arguments[1], where, f"{key}.{shortened(str(name), 60)}" if key else str(name))
+    elif origin in (list, tuple):
+        _check_items(value, hint, where, key)
+    elif not _is_scalar(value, type(None) if hint is None else hint):
+        raise _wrong(value, hint, where, key)
+
+
+def _is_scalar(value: object, hint: Any) -> bool:
+    if hint is float:
+        return (type(value) is float and math.isfinite(value)) or (
+            type(value) is int and abs(value) < 1 << 1023
+        )
+    return type(value) is hint
+
+
+def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
+    found = _own(value, dict, hint, where, key)
+    hints = typing.get_type_hints(hint)
+    missing = sorted(hint.__required_keys__ - found.keys())
+    if missing:
+        names = shortened(", ".join(map(str, found)) or "nothing")
+        raise UserError(f"{where}: {_at(key)}key {missing[0]!r} is missing (found: {names})")
+    unknown = sorted(str(name) for name in found if name not in hints)
+    if unknown:
+        raise UserError(
+            f"{where}: {_at(key)}unknown key {quoted(unknown[0], 60)}, expected {', '.join(hints)}"
+        )
+    for name, item in found.items():
+        _check(item, _bare(hints[name]), where, f"{key}.{name}" if key else name)
+
+
+def _check_items(value: object, hint: Any, where: str, key: str) -> None:
+    items, arguments = _own(value, list, hint, where, key), get_args(hint)
+    alike = get_origin(hint) is list or arguments[-1] is Ellipsis
+    kinds = [arguments[0]] * len(items) if alike else list(arguments)
+    if len(kinds) != len(items):
+        raise _wrong(value, hint, where, key)
+    for place, (item, kind) in enumerate(zip(items, kinds, strict=True)):
+        if kind is not Any and not (isinstance(kind, type) and _is_scalar(item, kind)):
+            _check(item, kind, where, f"{key}[{place}]")
+
+
+def _check_union(value: object, options: tuple[Any, ...], where: str, key: str) -> None:
+    failure: UserError | None = None
+    for option in options:
+        try:
+            _check(value, option, where, key)
+        except UserError as error:
+            # of several, the one of the same outer kind says most
+            if failure is None or isinstance(value, dict | list):
+                failure = error
+        else:
+            return
+    if isinstance(value, dict | list) and failure is not None and any(map(_is_nested, options)):
+        raise failure
+    raise _wrong(value, Union[options], where, key)  # noqa: UP007 - built from a tuple
+
+
+def _is_nested(hint: Any) -> bool:
+    return is_typeddict(hint) or get_origin(hint) in (dict, list, tuple)
+
+
+def _own(value: object, kind: type[Any], hint: Any, where: str, key: str) -> Any:
+    if type(value) is not kind:
+        raise _wrong(value, hint, where, key)
+    return value
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
+
+
+def _wrong(value: object, hint: Any, where: str, key: str) -> UserError:
+    subject = f"key {key}: " if key else ""
+    return UserError(f"{where}: {subject}found {quoted(value, 60)}, expected {_said(hint)}")
+
+
+def _at(key: str) -> str:
+    return f"in {key}, " if key else ""
+
+
+def _said(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_said, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}" if len(arguments) > 1 else repr(arguments[0])
+    if is_typeddict(hint) or origin is dict:
+        return "an object"
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)}: {', '.join(map(_said, arguments))}"
+    if origin in (list, tuple):
+        return f"a list, each item {_said(arguments[0])}"
+    return _NAMES.get(hint, str(hint))
