@@ -1,5 +1,8 @@
 """How commands are named, read their options, speak and end."""
 
+import json
+import logging
+
 import pytest
 
 from vmr_common.cli.run import Parser, command, dispatch, say
@@ -42,3 +45,37 @@ def test_a_wrong_option_is_one_line_that_names_the_help(argv, capsys):
     assert line.startswith("error: ")
     assert line.endswith(" (see greet --help)\n")
     assert line.count("\n") == 1
+
+
+def test_what_is_printed_holds_no_control_characters_and_json_keeps_its_meaning(capsys):
+    hostile = "\x1b[2J\x9b5n\u202e red"
+    assert greet(["--whom", hostile]) == 0
+    say(json.dumps({"text": hostile}, ensure_ascii=False))
+    first, _, row = capsys.readouterr().out.splitlines()
+    assert first == "hello \\u001b[2J\\u009b5n\\u202e red"
+    assert json.loads(row) == {"text": hostile}
+    assert not {"\x1b", "\x9b", "\u202e"} & set(row)
+
+
+def test_lines_of_the_log_hold_no_control_characters(capsys):
+    handlers = logging.getLogger().handlers[:]
+    logging.getLogger().handlers.clear()
+    try:
+        command(lambda argv: logging.getLogger("x").warning("no vector for %r and %s", "a", "b\x1b[2J"))([])
+    finally:
+        logging.getLogger().handlers[:] = handlers
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["red \udcff", "\udc80"])
+def test_an_argument_that_is_no_text_is_refused_before_anything_is_done(value, capsys):
+    assert greet(["--whom", value]) == 2
+    assert capsys.readouterr() == ("", f"error: the argument {ascii(value)} is not UTF-8 text\n")
+
+
+def test_an_error_quotes_at_most_two_hundred_characters_of_anything(capsys):
+    def deny(argv):
+        raise UserError(f"x.json:3: found {'a b' * 9999!r} and {'9' * 9999}")
+
+    assert command(deny)([]) == 2
+    assert len(capsys.readouterr().err) < 600

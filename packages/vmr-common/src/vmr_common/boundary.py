@@ -160,7 +160,7 @@ class _Bounded(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise UserError(
-                f"{self._path}: unpacks to more than {self._limit:,} bytes, which no annotation file does"
+                f"{self._path}: holds more than {self._limit:,} bytes of text, the most that is read"
             )
         view[: len(data)] = data
         return len(data)

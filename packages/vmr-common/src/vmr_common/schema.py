@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import types
 import typing
 from typing import (
     Any,
     Literal,
-    NotRequired,
-    Required,
     TypeVar,
     Union,
     cast,
@@ -83,8 +83,8 @@ def _is_scalar(value: object, hint: Any) -> bool:
 
 def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
     found = _own(value, dict, hint, where, key)
-    hints = typing.get_type_hints(hint)
-    missing = sorted(hint.__required_keys__ - found.keys())
+    hints = _hints(hint)
+    missing = [name for name in hints if name in hint.__required_keys__ and name not in found]
     if missing:
         names = shortened(", ".join(map(str, found)) or "nothing")
         raise UserError(f"{where}: {_at(key)}key {missing[0]!r} is missing (found: {names})")
@@ -94,7 +94,12 @@ def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
             f"{where}: {_at(key)}unknown key {quoted(unknown[0], 60)}, expected {', '.join(hints)}"
         )
     for name, item in found.items():
-        _check(item, _bare(hints[name]), where, f"{key}.{name}" if key else name)
+        _check(item, hints[name], where, f"{key}.{name}" if key else name)
+
+
+@functools.cache
+def _hints(hint: Any) -> dict[str, Any]:
+    return typing.get_type_hints(hint)
 
 
 def _check_items(value: object, hint: Any, where: str, key: str) -> None:
@@ -109,33 +114,28 @@ def _check_items(value: object, hint: Any, where: str, key: str) -> None:
 
 
 def _check_union(value: object, options: tuple[Any, ...], where: str, key: str) -> None:
-    failure: UserError | None = None
+    alike = [option for option in options if _outer(option) is type(value)]
+    if len(alike) == 1:  # its own message says more
+        _check(value, alike[0], where, key)
+        return
     for option in options:
-        try:
+        with contextlib.suppress(UserError):
             _check(value, option, where, key)
-        except UserError as error:
-            # of several, the one of the same outer kind says most
-            if failure is None or isinstance(value, dict | list):
-                failure = error
-        else:
             return
-    if isinstance(value, dict | list) and failure is not None and any(map(_is_nested, options)):
-        raise failure
     raise _wrong(value, Union[options], where, key)  # noqa: UP007 - built from a tuple
 
 
-def _is_nested(hint: Any) -> bool:
-    return is_typeddict(hint) or get_origin(hint) in (dict, list, tuple)
+def _outer(hint: Any) -> Any:
+    origin = get_origin(hint)
+    if is_typeddict(hint):
+        return dict
+    return list if origin is tuple else origin
 
 
 def _own(value: object, kind: type[Any], hint: Any, where: str, key: str) -> Any:
     if type(value) is not kind:
         raise _wrong(value, hint, where, key)
     return value
-
-
-def _bare(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _wrong(value: object, hint: Any, where: str, key: str) -> UserError:
