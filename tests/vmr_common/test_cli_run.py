@@ -70,7 +70,7 @@ def test_lines_of_the_log_hold_no_control_characters(capsys):
 @pytest.mark.parametrize("value", ["red \udcff", "\udc80"])
 def test_an_argument_that_is_no_text_is_refused_before_anything_is_done(value, capsys):
     assert greet(["--whom", value]) == 2
-    assert capsys.readouterr() == ("", f"error: the argument {ascii(value)} is not UTF-8 text\n")
+    assert capsys.readouterr() == ("", f"error: the argument {value!a} is not UTF-8 text\n")
 
 
 def test_an_error_quotes_at_most_two_hundred_characters_of_anything(capsys):
