@@ -110,6 +110,19 @@ def test_a_missing_key_and_another_outer_type_are_named():
         conform(5, Row, "f")
 
 
+class Postponed(TypedDict):
+    name: "str"
+    more: "NotRequired[int]"
+
+
+def test_a_key_that_is_not_required_may_be_missing_where_annotations_are_postponed():
+    assert conform({"name": "n"}, Postponed, "f") == {"name": "n"}
+    with pytest.raises(UserError, match="key 'name' is missing"):
+        conform({"more": 1}, Postponed, "f")
+    with pytest.raises(UserError, match="key more: found '1', expected a whole number"):
+        conform({"name": "n", "more": "1"}, Postponed, "f")
+
+
 def test_control_characters_are_shown_and_never_sent():
     hostile = "\x1b]0;title\x07 \x9b2J \u202e \ud800 \x7f"
     assert not any(letter in visible(hostile) for letter in "\x1b\x07\x9b\u202e\ud800\x7f")

@@ -10,6 +10,7 @@ import typing
 from typing import (
     Any,
     Literal,
+    NotRequired,
     TypeVar,
     Union,
     cast,
@@ -84,7 +85,7 @@ def _is_scalar(value: object, hint: Any) -> bool:
 def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
     found = _own(value, dict, hint, where, key)
     hints = _hints(hint)
-    missing = [name for name in hints if name in hint.__required_keys__ and name not in found]
+    missing = [name for name in _required(hint) if name not in found]
     if missing:
         names = shortened(", ".join(map(str, found)) or "nothing")
         raise UserError(f"{where}: {_at(key)}key {missing[0]!r} is missing (found: {names})")
@@ -100,6 +101,17 @@ def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
 @functools.cache
 def _hints(hint: Any) -> dict[str, Any]:
     return typing.get_type_hints(hint)
+
+
+@functools.cache
+def _required(hint: Any) -> list[str]:
+    # where annotations are postponed, `__required_keys__` takes NotRequired ones for required
+    kinds = typing.get_type_hints(hint, include_extras=True)
+    return [
+        name
+        for name, kind in kinds.items()
+        if name in hint.__required_keys__ and get_origin(kind) is not NotRequired
+    ]
 
 
 def _check_items(value: object, hint: Any, where: str, key: str) -> None:
