@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vmr_common.boundary import boundary, open_bytes, read_bytes, reason
+from vmr_common.boundary import boundary, open_bytes, open_regular, read_bytes, reason
 from vmr_common.errors import UserError, quoted
 
 try:
@@ -398,11 +398,8 @@ def add_bytes(digest: hashlib._Hash, path: str | Path) -> None:
     """Adds a file's bytes to a hash.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file cannot be read, or is a pipe, whose bytes nobody could read again.
     """
-    try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    with boundary(f"cannot read {path}"), open_regular(Path(path)) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
