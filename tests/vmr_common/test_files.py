@@ -146,6 +146,23 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path):
         FolderLock(tmp_path, "b")
 
 
+def test_what_the_holder_has_forked_does_not_hold_the_folder_beyond_its_death(tmp_path):
+    # loader processes outlive a killed training by seconds
+    block = (
+        f"import os\nlock = FolderLock({str(tmp_path)!r}, 'training')\n"
+        "child = os.fork()\nif not child:\n    lock.close()\n    time.sleep(300)\nif True:\n    print(child)"
+    )
+    with launched(holder(block)) as process:
+        child = int(process.stdout.readline())
+        process.stdout.readline()
+        with pytest.raises(UserError, match="at work there"):
+            FolderLock(tmp_path, "training")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        FolderLock(tmp_path, "training").close()
+        os.kill(child, signal.SIGKILL)
+
+
 def test_a_lock_that_is_a_link_is_refused_and_not_followed(tmp_path):
     (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="symbolic link"):

@@ -69,7 +69,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -175,6 +175,22 @@ def no_links(folder: Path, names: Iterable[str]) -> None:
             )
 
 
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """A forked process would hold its parent's locks beyond the parent's death."""
+    for handle in _held:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, handle, inheritable=False)
+        os.close(nothing)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 class FolderLock:
     """A folder held by one process, until the block or the process ends, however it does.
 
@@ -203,6 +219,7 @@ class FolderLock:
             raise UserError(
                 f"{folder}: another process is at work there ({quoted(holder) if holder else 'it has just begun'})"
             )
+        _held.add(self._handle)
         with writing(self.path):
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"{doing}, process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -218,6 +235,7 @@ class FolderLock:
     def close(self) -> None:
         """Lets others in."""
         if self._handle >= 0:
+            _held.discard(self._handle)
             os.close(self._handle)
             self._handle = -1
 
@@ -229,7 +247,8 @@ def umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes sure that what was renamed or deleted in a folder is so on the disk, where the file system can do that."""
     with contextlib.suppress(OSError):  # not every file system lets a folder be synced
         handle = os.open(folder, os.O_RDONLY)
         try:
