@@ -9,6 +9,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("package
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """A hash of every file below a folder, by its path."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    """A hash of every file below a folder, by its path; not of the lock, which only says who was there last."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

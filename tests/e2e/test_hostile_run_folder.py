@@ -1,5 +1,6 @@
 """Run folders in use, damaged or out of reach: one clear line, exit status 2 and nothing lost."""
 
+import json
 import resource
 import shutil
 from pathlib import Path
@@ -36,6 +37,18 @@ def test_an_earlier_run_survives_a_command_that_would_overwrite_it_but_cannot_wo
     before = digests(place.run)
     refused(cli.train, *place.train_arguments("--overwrite", *more))
     assert digests(place.run) == before
+
+
+def test_an_earlier_run_is_replaced_with_all_its_files_and_nothing_else(place, trained, done):
+    shutil.copytree(trained.place.run, place.run)
+    (place.run / "notes.txt").write_text("mine")
+    before = digests(place.run)
+    done(cli.train, *place.train_arguments("--overwrite", "--train.seed", 3))
+    after = digests(place.run)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] == after[name]} == {"notes.txt"}
+    assert json.loads((place.run / "run.json").read_text())["seed"] == 3
+    assert f"{place.run / '.new'}" not in "".join(map(Path.read_text, place.run.glob("re*.json")))
 
 
 def test_nothing_to_resume(refused_training):
@@ -105,9 +118,8 @@ def test_a_disk_that_is_full_before_the_first_update(place, refused, file_limit)
 def test_a_disk_that_is_full_when_the_results_are_written(place, trained, refused, file_limit):
     shutil.copytree(trained.place.run, place.run)
     (place.run / "report.html").unlink()
-    before = digests(place.run / "checkpoints")
+    before = digests(place.run)
     file_limit((trained.place.run / "report.html").stat().st_size - 500)
     message = refused(cli.train, *place.train_arguments("--resume"))
     assert "report.html" in message
-    assert list(place.run.rglob("*.partial")) == []
-    assert digests(place.run / "checkpoints") == before
+    assert digests(place.run) == before

@@ -34,16 +34,17 @@ VALIDATION = toy.ToyExamples(11, seed=2)
 def fit(folder, config=CONFIG, optim=OPTIM, *, task=None, train=None, resume=False, **changes):
     seed_everything(config.seed)
     options = {"validation": VALIDATION, "evaluate": toy.ToyScore(VALIDATION), **changes}
-    trainer = Trainer(
-        task or toy.ToyTask(),
-        train or toy.ToyExamples(45),
-        config=config,
-        optim=optim,
-        run=RunFolder(folder, resume=resume),
-        describe={"package": "toy", "config": {"note": "toy"}},
-        **options,
-    )
-    return trainer.fit(resume=resume)
+    with RunFolder(folder, resume=resume) as run:
+        trainer = Trainer(
+            task or toy.ToyTask(),
+            train or toy.ToyExamples(45),
+            config=config,
+            optim=optim,
+            run=run,
+            describe={"package": "toy", "config": {"note": "toy"}},
+            **options,
+        )
+        return trainer.fit(resume=resume)
 
 
 def rows(folder, kind):
@@ -331,34 +332,9 @@ def test_a_changed_vocabulary_cannot_be_resumed(tmp_path):
         fit(tmp_path / "run", task=Other(), resume=True)
 
 
-def test_an_earlier_run_is_neither_overwritten_nor_continued_unasked(tmp_path):
-    fit(tmp_path / "run", replace(CONFIG, epochs=1))
-    before = (tmp_path / "run/checkpoints/last.safetensors").read_bytes()
-    (tmp_path / "run/notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"already holds a run .*--resume to continue it, --overwrite"):
-        RunFolder(tmp_path / "run")
-    assert (tmp_path / "run/checkpoints/last.safetensors").read_bytes() == before
-    RunFolder(tmp_path / "run", overwrite=True)
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "notes.txt"]
-    assert list((tmp_path / "run/checkpoints").iterdir()) == []
-
-
-def test_nothing_to_resume_is_said(tmp_path):
-    with pytest.raises(UserError, match="nothing to resume, no such run folder"):
-        RunFolder(tmp_path / "run", resume=True)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="expected a run folder, found a file"):
-        RunFolder(tmp_path / "file")
-
-
-def test_a_folder_that_cannot_be_written_is_the_users_error():
-    with pytest.raises(UserError, match=r"cannot write /proc/run"):
-        RunFolder("/proc/run")
-
-
 def test_partial_files_of_a_killed_process_are_cleared_away(tmp_path):
     fit(tmp_path / "run", replace(CONFIG, epochs=1))
-    left = tmp_path / "run/checkpoints/.last.safetensors.abc.partial"
+    left = tmp_path / "run/checkpoints/.last.safetensors.0123abcd.partial"
     left.write_bytes(b"half")
     with (tmp_path / "run/metrics.jsonl").open("a") as file:
         file.write('{"kind": "interval", "upd')

@@ -1,9 +1,9 @@
 """The promises that only real processes can show: kills, signals, several ranks, a full disk."""
 
 import json
-import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,61 +14,10 @@ import pytest
 import torch
 
 import training_toy as toy
+from folders import digests
 from processes import PATIENCE_S
-from processes import ranks as places
+from training_runs import Run
 from vmr_common.training import load_checkpoint
-
-TRAIN = {"epochs": 4, "global_batch": 8, "log_updates": 5}  # 6 updates an epoch, the last of 5 queries
-
-# a server that has imported torch once forks a fresh process for each run: real processes, started in no time
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed", "training_toy"])
-
-
-class Run:
-    """One run of the toy command in processes of its own, one per rank."""
-
-    def __init__(self, folder, *flags, ranks=1, file_limit=None, **options):
-        self.folder, self.output = folder, folder.with_suffix(".out")
-        self.log = folder.with_suffix(".log")
-        options = {"train": {}, "optim": {"lr": 0.02}, "task": {}, **options}
-        options["train"] = {**TRAIN, **options["train"]}
-        options["task"] = {"log": str(self.log), **options["task"]}
-        arguments = [str(folder), *flags]
-        arguments += [text for name, value in options.items() for text in (f"--{name}", json.dumps(value))]
-        arguments += ["--file-limit", str(file_limit)] if file_limit else []
-        self.arguments = arguments
-        self.ranks = []
-        for place in places(ranks):
-            process = processes.Process(
-                target=toy.work, args=(arguments, self.output, place if ranks > 1 else {})
-            )
-            process.start()
-            self.ranks.append(process)
-
-    def updates(self, rank=0):
-        """What each forward pass has logged: update, epoch, rank, queries."""
-        path = Path(f"{self.log}.{rank}")
-        text = path.read_text() if path.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    def wait_for(self, forward_passes):
-        deadline = time.monotonic() + PATIENCE_S
-        while len(self.updates()) < forward_passes and self.ranks[0].is_alive():
-            assert time.monotonic() < deadline, self.text()
-            time.sleep(0.002)
-
-    def end(self):
-        """Exit statuses by rank (negative: the signal that killed it)."""
-        for process in self.ranks:
-            process.join(PATIENCE_S)
-        codes = [process.exitcode for process in self.ranks]
-        for process in self.ranks:
-            process.kill()
-        return codes
-
-    def text(self):
-        return self.output.read_text()
 
 
 def bits(folder, role):
@@ -203,6 +152,52 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_previous_checkpoint_whole(tm
     assert [p.name for p in (run.folder / "checkpoints").iterdir()] == ["last.safetensors"]
     run = Run(tmp_path / "run", "--resume")
     assert run.end() == [0], run.text()
+
+
+@pytest.fixture
+def earlier(tmp_path, uninterrupted):
+    """A finished run that others are to replace, and the hashes of its files."""
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted(optim={"lr": 0.01}), folder)
+    return folder, digests(folder)
+
+
+def test_an_overwrite_that_is_killed_leaves_the_earlier_run_and_can_be_resumed(earlier, uninterrupted):
+    folder, before = earlier
+    run = Run(folder, "--overwrite", train={"checkpoint_updates": 2}, task={"dropout": 0.3, "slow": 0.02})
+    run.wait_for(9)
+    run.ranks[0].kill()
+    assert run.end() == [-signal.SIGKILL]
+    assert {**digests(folder), **before} == digests(folder)
+    run = Run(folder, "--resume", task={"dropout": 0.3})
+    assert run.end() == [0], run.text()
+    assert "going on with the run that is to replace the one there" in run.text()
+    assert_same_run(folder, uninterrupted(task={"dropout": 0.3}))
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "checkpoints", "metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"file_limit": 4000}, "cannot write"), ({"examples": {"broken": [7]}}, "the loss is not finite")],
+    ids=["full disk", "not finite"],
+)
+def test_an_overwrite_that_cannot_finish_leaves_the_earlier_run_as_it_was(earlier, options, said):
+    folder, before = earlier
+    run = Run(folder, "--overwrite", **options)
+    assert run.end() == [2], run.text()
+    assert said in run.text()
+    assert {**digests(folder), **before} == digests(folder)
+    assert load_checkpoint(folder).meta["optim"]["lr"] == 0.01
+
+
+def test_a_stopped_overwrite_says_how_to_go_on(earlier):
+    folder, before = earlier
+    run = Run(folder, "--overwrite", task={"slow": 0.05})
+    run.wait_for(3)
+    os.kill(run.ranks[0].pid, signal.SIGTERM)
+    assert run.end() == [130], run.text()
+    assert "the same command with --resume instead of --overwrite goes on from there" in run.text()
+    assert {**digests(folder), **before} == digests(folder)
 
 
 def close(a, b, tolerance):

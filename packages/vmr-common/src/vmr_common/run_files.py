@@ -1,13 +1,39 @@
 """Names of what a run leaves in its folder; training, the report and the commands all read or write some of it."""
 
+from pathlib import Path
+
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+BEST = f"{CHECKPOINTS}/best.safetensors"
+LAST = f"{CHECKPOINTS}/last.safetensors"
 PREDICTIONS = "predictions.jsonl"
 RESULTS = "results.json"
 FIGURES = "run.json"
 PAGE = "report.html"
 REPORT = "report.json"
 EVENTS = "tensorboard"
+EVENT_FILES = "events.out.tfevents."
+"""How the names of the files in `EVENTS` begin."""
 
+FOLDERS = (CHECKPOINTS, EVENTS)
+FILES = (CONFIG, METRICS, BEST, LAST, PREDICTIONS, RESULTS, FIGURES, PAGE, REPORT)
 ALL = (CONFIG, METRICS, CHECKPOINTS, PREDICTIONS, RESULTS, FIGURES, PAGE, REPORT, EVENTS)
+
+NEW = ".new"
+"""A run that is to replace the one in the folder, while it is not finished."""
+FINAL = ".final"
+"""What the end of a run leaves, while it is being written."""
+READY = ".ready"
+"""One of both, finished, while its files go to their places."""
+
+
+def current(folder: Path, name: str) -> Path:
+    """Where a file of a run folder is: at its place, or finished and on the way there (see `training.run_swap`)."""
+    ready = folder / READY / name
+    return ready if ready.exists() else folder / name
+
+
+def unfinished(folder: Path) -> Path | None:
+    """The run in a run folder that is to replace the other one there and can be resumed; None where there is none."""
+    return folder / NEW if (folder / NEW / LAST).is_file() else None

@@ -53,16 +53,18 @@ class RunFacts:
 
 def publish(
     folder: Path,
+    history: Path,
     results: Results,
     facts: RunFacts,
     curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
     data_root: Path,
     draw: Callable[[Sequence[Query]], Draw] | None = None,
 ) -> None:
-    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a run folder.
+    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a folder.
 
     Args:
-        folder: The run folder.
+        folder: Where to (see `RunFolder.final`).
+        history: The run's metrics.
         results: Predictions and scores on the test split.
         facts: About the run.
         curves: Weights over time for the queries that the report draws, or None.
@@ -86,7 +88,7 @@ def publish(
         selected_on_test=meta["selection"]["select"] == "test",
         bias_window="" if results.bias is None else results.bias.describe(),
         tables=results.tables,
-        history=read_history(folder / run_files.METRICS),
+        history=read_history(history),
         queries=results.split.queries,
         predictions=results.predictions,
         bias=results.bias_predictions,

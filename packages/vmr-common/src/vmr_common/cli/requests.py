@@ -10,7 +10,7 @@ from typing import Any
 from vmr_common.errors import UserError
 from vmr_common.experiment import Splits, SplitsConfig, VideoStore, load_splits, require_videos
 from vmr_common.records import Query
-from vmr_common.run_files import CONFIG
+from vmr_common.run_files import CONFIG, current, unfinished
 from vmr_common.splits import Split, SplitConfig, custom_split, load, load_split
 
 PARTS = ("train", "validation", "test")
@@ -30,7 +30,8 @@ def option(argv: Sequence[str], name: str, default: str) -> str:
 def resumed_config(package: str, default: str, argv: Sequence[str]) -> list[str]:
     """The ``--cfg`` of the run that ``--resume`` alone means (of the name `default`, or as given), or nothing."""
     given = any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
-    file = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", default) / CONFIG
+    folder = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", default)
+    file = current(unfinished(folder) or folder, CONFIG)
     return ["--cfg", str(file)] if "--resume" in argv and not given and file.is_file() else []
 
 

@@ -24,7 +24,7 @@ from vmr_common.errors import UserError
 from vmr_common.experiment import Splits, VideoStore, features_hash, load_splits, require_videos
 from vmr_common.protocols import protocol
 from vmr_common.records import Prediction, Query
-from vmr_common.run_files import PAGE
+from vmr_common.run_files import CONFIG, PAGE
 from vmr_common.splits import Split, data_root
 from vmr_common.training import (
     RunFolder,
@@ -49,17 +49,19 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     )
     parser.add_argument("--runs", type=str, default="runs", help="folder of all run folders")
     parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run of this name")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier run of this name, once all is done"
+    )
     argv = [*resumed_config(package.name, package.default, argv), *argv]
     config, options = read_config(package, parser, argv)
     root = data_root(options.data_root)
     folder = Path(options.runs) / package.name / config.name
-    with session(config.train.device):
-        # whatever can be wrong is found out before features are read for minutes, let alone a run deleted
+    with (
+        session(config.train.device),
+        RunFolder(folder, resume=options.resume, overwrite=options.overwrite) as run,
+    ):
+        # whatever can be wrong is found out before features are read for minutes
         select_device(config.train.device)
-        distributed.from_rank_zero(
-            lambda: RunFolder.check(folder, resume=options.resume, overwrite=options.overwrite)
-        )
         splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
         _log_splits(splits)
         selection = _selection_split(config.train, splits)
@@ -71,11 +73,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         learnt = answerable(package, config, task, inputs, splits.train)
         chosen_on = None if selection is None else answerable(package, config, task, inputs, selection)
         reported = answerable(package, config, task, inputs, splits.test)
-        run = RunFolder(folder, resume=options.resume, overwrite=options.overwrite)
-        # a run keeps its configuration until a resumed training has shown that another fits
-        if not options.resume:
-            run.write_config(to_yaml(config))
-        result = Trainer(
+        trainer = Trainer(
             task,
             learnt,
             validation=chosen_on,
@@ -84,30 +82,35 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             optim=config.optim,
             run=run,
             describe=_description(package, config, splits, inputs.store),
-        ).fit(resume=options.resume)
+        )
+        run.start()
+        # a run keeps its configuration until a resumed training has shown that another fits
+        if not options.resume:
+            run.write_config(to_yaml(config))
+        result = trainer.fit(resume=options.resume)
         run.write_config(to_yaml(config))
-        best = load_checkpoint(result.best_checkpoint, package=package.name)
+        best = load_checkpoint(run.best, package=package.name)
         load_weights(task.model, best.weights, best.path)
         # what runs in compiled graphs cannot be counted
         with contextlib.nullcontext() if config.train.compile else count_flops() as counted:
             results = scored(package, config, task, reported, splits.test, splits.train.queries)
         flops = None if counted is None else counted()
         remarks = remarks_of(package, config, task, splits.test)
+        facts = RunFacts(
+            package=package.name,
+            command=_anew(package.name, argv, run),
+            checkpoint=best,
+            seconds=result.seconds,
+            parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+            flops=flops,
+        )
+        curves = None if package.curves is None else functools.partial(package.curves, config, task, inputs)
+        draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
+        distributed.from_rank_zero(
+            lambda: publish(run.final, run.metrics, results, facts, curves, root, draw)
+        )
+        run.finish()
         if distributed.rank() == 0:
-            facts = RunFacts(
-                package=package.name,
-                # what gives these figures again begins anew
-                command=shlex.join([f"{package.name}-train", *(a for a in argv if a != "--resume")]),
-                checkpoint=best,
-                seconds=result.seconds,
-                parameters=sum(parameter.numel() for parameter in task.model.parameters()),
-                flops=flops,
-            )
-            curves = (
-                None if package.curves is None else functools.partial(package.curves, config, task, inputs)
-            )
-            draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
-            publish(run.path, results, facts, curves, root, draw)
             say("\n\n".join([results.text(), *remarks]))
             where = same_data(run.path, options)
             example = splits.test.queries[0]
@@ -117,6 +120,12 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
                 f"            {package.name}-predict {where} "
                 f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}"
             )
+
+
+def _anew(package: str, argv: list[str], run: RunFolder) -> str:
+    """The command that gives the same figures again, from the beginning."""
+    places = {str(run.config): str(run.path / CONFIG)}
+    return shlex.join([f"{package}-train", *(places.get(word, word) for word in argv if word != "--resume")])
 
 
 def _selection_split(config: TrainConfig, splits: Splits) -> Split | None:

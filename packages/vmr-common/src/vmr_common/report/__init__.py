@@ -18,7 +18,7 @@ from vmr_common.records import read_predictions
 from vmr_common.report.data import Curve, Draw, Report, Shown, choose_queries
 from vmr_common.report.page import render
 from vmr_common.report.strips import film_strips
-from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT
+from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT, current
 
 __all__ = [
     "Curve",
@@ -69,8 +69,9 @@ def load_report(folder: str | Path) -> Report:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
-    history = read_history(folder / METRICS) if (folder / METRICS).exists() else []
-    if not (folder / REPORT).exists():
+    metrics, predicted, report = (current(folder, name) for name in (METRICS, PREDICTIONS, REPORT))
+    history = read_history(metrics) if metrics.exists() else []
+    if not report.exists():
         if not history:
             raise UserError(f"{folder}: not a run folder (neither {REPORT} nor {METRICS} is there)")
         return Report(
@@ -78,8 +79,8 @@ def load_report(folder: str | Path) -> Report:
             history=history,
             warnings=[f"Unfinished: the run has no {REPORT} yet, so only its curves are shown."],
         )
-    predictions = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).exists() else []
-    where = str(folder / REPORT)
+    predictions = read_predictions(predicted) if predicted.exists() else []
+    where = str(report)
     return Report.from_json(read_json(where), history=history, predictions=predictions, where=where)
 
 

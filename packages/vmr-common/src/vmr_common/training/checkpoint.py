@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vmr_common.errors import UserError, listed
 from vmr_common.files import atomic_path
-from vmr_common.run_files import CHECKPOINTS
+from vmr_common.run_files import CHECKPOINTS, current
 
 FORMAT = 1
 _KEY = "vmr"  # the one entry of the file's metadata
@@ -96,8 +96,9 @@ def find_checkpoint(path: str | Path, prefer: Role = "best") -> Path:
         return path
     roles: list[Role] = ["best", "last"] if prefer == "best" else ["last", "best"]
     for role in roles:
-        for folder in (path / CHECKPOINTS, path):
-            if (file := folder / f"{role}.safetensors").is_file():
+        name = f"{role}.safetensors"
+        for file in (current(path, f"{CHECKPOINTS}/{name}"), path / name):
+            if file.is_file():
                 return file
     raise UserError(
         f"{path}: this folder holds no checkpoint; expected checkpoints/best.safetensors or last.safetensors"

@@ -140,6 +140,7 @@ class Trainer:
             KeyboardInterrupt: after SIGINT or SIGTERM, with the state saved; the message says how to go on.
         """
         self._started = time.monotonic()
+        self.run.start()
         if resume and distributed.from_rank_zero(self.run.last.exists):
             self._restore()
         self.updater.connect()
@@ -294,6 +295,7 @@ class Trainer:
             parts["optim"] = optimizer_tensors(self.task.model, self.updater.optimizer)
             parts["ema"] = {} if average is None else average.weights
             path = self.run.last
+        self.run.guard()
         self.run.sync()  # the rows that belong to a checkpoint are on the disk before it
         save_checkpoint(path, parts, {**self._meta(), "role": role, "metrics": dict(metrics or {})})
 
@@ -390,9 +392,10 @@ class Trainer:
         )
 
     def _how_to_resume(self) -> str:
+        instead = "instead of --overwrite " if self.run.overwrites else ""
         text = (
             f"stopped after update {self.state.update} (epoch {min(self.state.epoch, self.config.epochs)}), "
-            f"saved in {self.run.last}; the same command with --resume goes on from there"
+            f"saved in {self.run.last}; the same command with --resume {instead}goes on from there"
         )
         if distributed.rank() == 0:
             logger.info(text)
