@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import jsonargparse
 import pytest
 
 from folders import MODELS, PAGES, ROOT
+from vmr_common.cli import steps
 from vmr_common.cli.config import bundled_config, to_dict
 from vmr_common.training import save_checkpoint
 
@@ -79,16 +79,18 @@ class Understood(BaseException):
 def parsers_only(monkeypatch):
     """Every command ends when its arguments are parsed."""
 
-    def stop_after(method):
-        @functools.wraps(method)
-        def parse_args(self, *args, **kwargs):
-            method(self, *args, **kwargs)
+    def stop_after(function):
+        @functools.wraps(function)
+        def understood(*args, **kwargs):
+            found = function(*args, **kwargs)
+            if hasattr(found, "cfg"):  # the configuration is still to be read
+                return found
             raise Understood
 
-        return parse_args
+        return understood
 
-    for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
-        monkeypatch.setattr(parser, "parse_args", stop_after(parser.parse_args))
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
+    monkeypatch.setattr(steps, "parse", stop_after(steps.parse))
 
 
 @pytest.fixture(scope="module")

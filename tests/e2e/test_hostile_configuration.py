@@ -74,10 +74,10 @@ def test_a_name_that_is_no_bundled_configuration(refused):
         (b"- a\n- b\n", "expected keys and values"),
         (b"", "expected keys and values"),
         (b"name: [tiny\n", "not YAML"),
-        (b"name: !!python/object/apply:os.system ['true']\n", "not YAML"),
+        (b"name: !!python/object/apply:os.system ['true']\n", "line 1: found the tag"),
         (b"name: caf\xe9\n", "not UTF-8"),
         (b"\x80\x04\x95", "not UTF-8"),
-        (b"1: 2\n", "unknown key 1"),
+        (b"1: 2\n", "line 1: found the key '1', expected text"),
     ],
     ids=["list", "empty", "cut-short", "python-object", "latin-1", "pickle", "number-as-key"],
 )

@@ -1,15 +1,19 @@
 """Configurations on the command line, over a toy schema and RGN's bundled files."""
 
+import contextlib
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from folders import MODELS
 from vmr_common.cli.config import (
     bundled_config,
     bundled_configs,
-    check_keys,
     completed_config,
     make_parser,
     parse,
@@ -17,7 +21,9 @@ from vmr_common.cli.config import (
     to_dict,
     to_yaml,
 )
+from vmr_common.cli.fields import check_values, section_of
 from vmr_common.errors import UserError
+from vmr_common.ranges import types_of
 from vmr_common.training import Checkpoint
 from vmr_common.training.config import OptimConfig
 
@@ -120,19 +126,19 @@ def test_a_stored_configuration_of_another_version_names_the_key_and_the_file():
 )
 def test_keys_are_checked_at_any_depth(values, message):
     with pytest.raises(UserError, match=message):
-        check_keys(values, Schema, "mine.yaml")
+        check_values(values, Schema, "mine.yaml")
 
 
 def test_nothing_is_a_value_where_the_schema_allows_it_and_tables_have_any_key():
-    check_keys({"maybe": None, "inner": {"rates": {"anything": 1}}}, Schema, "mine.yaml")
+    check_values({"maybe": None, "inner": {"rates": {"anything": 1}}}, Schema, "mine.yaml")
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--inner.size", "wide"], "inner.size: Expected a int. Got value: wide"),
+        (["--inner.size", "wide"], "inner.size: found 'wide', expected a whole number"),
         (["--inner.size", "0"], "inner.size: found 0, expected at least 1"),
-        (["--optim.optimizer", "sgd"], "optim.optimizer: Expected a Literal"),
+        (["--optim.optimizer", "sgd"], "optim.optimizer: found 'sgd', expected one of 'adamw', 'cpl-adam'"),
         (["--optim.lr", "nan"], "optim.lr"),
         (["--unknown", "1"], "--unknown"),
         (["--inner.size"], "--inner.size: expected one argument"),
@@ -204,3 +210,145 @@ def test_a_printed_configuration_can_be_given_again(cfg, tmp_path, capsys):
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out)
     assert read("--cfg", printed).config == read("--cfg", given).config
+
+
+@pytest.mark.parametrize("text", ["5", "2024-02-30", "'5'", "[a, b", "{a: b}", "a: b", "~"])
+def test_the_value_of_a_text_field_is_the_text_that_was_typed(text):
+    assert read("--name", text, base={}).config.name == text
+
+
+def test_options_may_be_null_lists_and_whole_sections():
+    config = read(
+        "--path", "[a, 'b c']", "--maybe", "{size: 2}", "--optim", "{lr: 1, eps: 0}", base={}
+    ).config
+    assert (config.path, config.maybe, config.optim.lr) == (["a", "b c"], Inner(size=2), 1.0)
+    assert type(config.optim.lr) is float
+    assert read("--maybe", "null", base={"maybe": {"size": 2}}).config.maybe is None
+    assert read("--maybe.size", "4", base={"maybe": None}).config.maybe == Inner(size=4)
+    assert read("--inner.rates={a: 1}", base={"inner": {"rates": {"b": 2}}}).config.inner.rates == {"a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--inner.size", "1e3"], "inner.size: found 1000.0, expected a whole number"),
+        (["--inner.size", "9" * 9000], "--inner.size: line 1: found a number of 9,000 characters"),
+        (["--inner.size", "[" * 9000], "--inner.size: line 1: found more than"),
+        (["--inner.size=true"], "inner.size: found True, expected a whole number"),
+        (["--inner.size", ""], "inner.size: found None, expected a whole number"),
+        (["--inner.rates", "{a: 1, a: 2}"], "--inner.rates: line 1: found the key 'a' twice"),
+        (["--inner", "3"], "inner must hold keys and values, found 3"),
+        (["--inner", "null"], "inner must hold keys and values, found None"),
+        (["--maybe.depth", "3"], "unrecognized arguments: --maybe.depth 3"),
+        (["--optim.lr", "-1"], "optim.lr: found -1.0, expected a number, at least"),
+        (["--optim.lr", "1.0e400"], "found the number 1.0e400"),
+        (["--name", "a\x1b[2J"], "found control characters in"),
+        (["--name="], "name: found ''"),
+        (["--name", "--inner.size", "3"], "argument --name: expected one argument"),
+    ],
+)
+def test_an_option_that_its_field_cannot_hold_is_one_line(argv, message):
+    @dataclass(frozen=True, kw_only=True)
+    class Named(Schema):
+        def __post_init__(self) -> None:
+            if not self.name:
+                raise UserError(f"name: found {self.name!r}")
+
+    with pytest.raises(UserError) as refused:
+        read(*argv, base={}, schema=Named)
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_what_is_required_is_asked_for_by_name():
+    @dataclass(frozen=True, kw_only=True)
+    class Part:
+        dim: int
+        path: str
+        size: int = 3
+
+    @dataclass(frozen=True, kw_only=True)
+    class Whole:
+        part: Part
+        maybe: Part | None = None
+
+    Whole.__annotations__.update(part=Part, maybe=Part | None)
+    with pytest.raises(UserError, match=r"^toy.safetensors: required and not given: part.dim, part.path$"):
+        read(base={}, schema=Whole)
+    with pytest.raises(UserError, match=r"required and not given: part.path, maybe.dim$"):
+        read("--part.dim", "3", "--maybe.path", "a", base={}, schema=Whole)
+    assert read(base={"part": {"dim": 1, "path": "a"}}, schema=Whole).config == Whole(
+        part=Part(dim=1, path="a")
+    )
+
+
+@pytest.mark.parametrize("value", ["os.system", "subprocess.Popen", "argparse.Namespace"])
+def test_no_value_names_code(value):
+    """Libraries that build objects from configurations import and call what a `class_path` names."""
+    from rgn.config import Config
+
+    stored = to_dict(bundled_config("rgn", Config, "charades"))
+    named = {"class_path": value, "init_args": {"args": ["false"], "command": "false"}}
+    stored["data"]["features"]["made_for"] = {"extractor": named}
+    kept = completed_config(stored, Config, "rgn").data.features.made_for
+    assert kept == {"extractor": named}
+    stored["data"]["splits"]["validation"] = named
+    with pytest.raises(UserError, match=r"unknown key data\.splits\.validation\.class_path"):
+        completed_config(stored, Config, "rgn")
+
+
+def test_a_stored_configuration_keeps_its_texts():
+    made_for = {"fps": "1", "extractor": "null", "dtype": "[1, 2]", "source": "2024-01-01"}
+    from rgn.config import Config
+
+    stored = to_dict(bundled_config("rgn", Config, "charades"))
+    stored["data"]["features"]["made_for"] = made_for
+    assert completed_config(stored, Config, "rgn").data.features.made_for == made_for
+
+
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("made_for", "message"),
+    [
+        ({"extractor": "a\x00b"}, "control characters"),
+        ({"a\x1b": 1}, "control characters"),
+        ({"fps": float("nan")}, "not finite"),
+        ({"fps": 10**200}, "more than 40 digits"),
+        ({"fps": nested(900)}, "levels"),
+        ({"fps": [0] * 30_000}, "values"),
+    ],
+)
+def test_a_stored_configuration_has_bounds(made_for, message):
+    from rgn.config import Config
+
+    stored = to_dict(bundled_config("rgn", Config, "charades"))
+    stored["data"]["features"]["made_for"] = made_for
+    with pytest.raises(UserError, match=f"^there: .*{message}"):
+        completed_config(stored, Config, "rgn", "there")
+
+
+def field_names(schema, prefix=""):
+    for name, hint in types_of(schema).items():
+        yield prefix + name
+        if (section := section_of(hint)) is not None:
+            yield from field_names(section, f"{prefix}{name}.")
+
+
+anything = st.text(max_size=40) | st.text("[]{}:,-&*!|>'\"%@#~ \n019.exnul", max_size=40)
+
+
+@pytest.mark.parametrize("package", MODELS)
+@settings(max_examples=40)
+@given(st.data())
+def test_whatever_an_option_is_given_is_taken_or_refused(package, data):
+    schema = importlib.import_module(f"{package}.config").Config
+    default = next(name for name in bundled_configs(package) if name.startswith("shapes"))
+    name = data.draw(st.sampled_from(sorted(field_names(schema))))
+    with contextlib.suppress(UserError):
+        bundled_config(package, schema, default, f"--{name}={data.draw(anything)}")

@@ -334,7 +334,9 @@ def test_a_configuration_refuses_objects_that_it_was_not_made_for(tmp_path):
         open_objects(ObjectsConfig(**fits, made_for={"box_units": "normalised"}), tmp_path)
     with pytest.raises(UserError, match="unknown field 'fps', a manifest has detector"):
         open_objects(ObjectsConfig(**fits, made_for={"fps": 1}), tmp_path)
-    with pytest.raises(UserError, match=r"data\.objects\.objects: found 0, expected at least 1"):
+    with pytest.raises(
+        UserError, match=r"data\.objects\.objects: found 0, expected a whole number, at least 1"
+    ):
         ObjectsConfig(path="o.h5", dim=D, objects=0)
     queries = [Query(id=v, video=v, text="", duration=1.0) for v in ("a", "b.avi", "x", "y")]
     with pytest.raises(UserError, match="no features for 2 videos of test, for example 'x'"):

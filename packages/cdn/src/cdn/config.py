@@ -10,6 +10,20 @@ from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.ranges import (
+    CountOrNone,
+    FolderName,
+    Layers,
+    MapClips,
+    Margin,
+    PathText,
+    Probability,
+    Rows,
+    Share,
+    Weight,
+    Width,
+    require_ranges,
+)
 from vmr_common.text import plain_words
 from vmr_common.training.config import OptimConfig, TrainConfig
 
@@ -18,44 +32,39 @@ from vmr_common.training.config import OptimConfig, TrainConfig
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: int = 512
+    hidden: Width = 512
     """Model width H."""
-    text_layers: int = 3
+    text_layers: Layers = 3
     """Layers of the query's LSTM."""
-    clips: int = 16
+    clips: MapClips = 16
     """Clips N of the map, a divisor of `data.frames`."""
-    scales: list[int] = field(default_factory=lambda: [16])
+    scales: list[MapClips] = field(default_factory=lambda: [16])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_common.nn.proposal_map`)."""
     proposals: Literal["pool", "conv"] = "pool"
     """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
-    attention_steps: int = 3
+    attention_steps: Layers = 3
     """Steps M of the frame attention inside a clip."""
-    attention_hidden: int = 256
+    attention_hidden: Width = 256
     """Width of the frame attention's energy."""
-    layers: int = 8
+    layers: Layers = 8
     """Layers R of the map network."""
-    kernel: int = 5
+    kernel: Layers = 5
     """Kernel size k of the map convolutions, odd."""
-    dynamic_layers: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
+    dynamic_layers: list[CountOrNone] = field(default_factory=lambda: [0, 1, 2, 3])
     """Which map layers (from 0) mix their kernel for every query."""
-    kernels: int = 8
+    kernels: Layers = 8
     """Kernels W that a dynamic layer mixes."""
-    kernel_dropout: float = 0.1
+    kernel_dropout: Probability = 0.1
     """Dropout on the weights of the mixture."""
-    recompute: int = 0
+    recompute: CountOrNone = 0
     """Map layers whose activations are computed again in the backward pass instead of kept, this many at a
     time: 2 halves what is kept for about a third more work; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "text_layers", "attention_steps", "attention_hidden", "layers", "kernels"):
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
+        require_ranges(self, "model")
+        require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         known = set(self.dynamic_layers) <= set(range(self.layers))
         require(known, "model.dynamic_layers", self.dynamic_layers, f"layers between 0 and {self.layers - 1}")
-        require(
-            0 <= self.kernel_dropout < 1, "model.kernel_dropout", self.kernel_dropout, "a probability below 1"
-        )
-        require(self.recompute >= 0, "model.recompute", self.recompute, "0 or more layers")
         proposal_lengths(self.clips, self.scales)  # raises where they do not fit
 
 
@@ -63,16 +72,12 @@ class ModelConfig:
 class LossConfig(MapLossConfig):
     """The objective."""
 
-    max_iou: float = 0.9
+    max_iou: Share = 0.9
     """Overlap from which on a proposal's target is 1."""
-    lambda_: float = 0.3
+    lambda_: Margin = 0.3
     """What the frame attention's products should be on their diagonal (see `losses.attention_distance`)."""
-    beta: float = 0.0
+    beta: Weight = 0.0
     """Weight of the attention distance; 0 leaves it out."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.beta >= 0, "loss.beta", self.beta, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +88,14 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Frame features of the videos."""
-    frames: int = 256
+    frames: Rows = 256
     """Frames F to which each video is pooled."""
     unit: bool = True
     """Whether every feature row is divided by its L2 norm before it is pooled."""
     standardise: bool = False
     """Whether every feature column is then shifted and scaled to mean 0 and deviation 1 over the training
     videos (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: str
+    word_vectors: PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     strip_punctuation: bool = False
     """Whether punctuation is taken off the words; the released code leaves `board.` an unknown word."""
@@ -98,7 +103,7 @@ class DataConfig:
     """Whether the full stop that ends a sentence is cut; the released loader does so on Charades-STA alone."""
 
     def __post_init__(self) -> None:
-        require(self.frames >= 1, "data.frames", self.frames, "at least 1")
+        require_ranges(self, "data")
 
     def words_of(self, text: str) -> list[str]:
         """A sentence's words, as the model is to read them."""
@@ -109,7 +114,7 @@ class DataConfig:
 class Config:
     """A CDN run."""
 
-    name: str = "shapes"
+    name: FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the attention distance compares frames, as the authors' code does; `fixed`: it compares the
@@ -130,5 +135,6 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         fits = self.data.frames % self.model.clips == 0
         require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")

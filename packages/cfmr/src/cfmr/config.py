@@ -7,6 +7,21 @@ from typing import Literal
 
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.ranges import (
+    Count,
+    CountOrNone,
+    FolderName,
+    Fraction,
+    Layers,
+    Margin,
+    PathText,
+    Positive,
+    Probability,
+    Rows,
+    Weight,
+    Width,
+    require_ranges,
+)
 from vmr_common.training.config import OptimConfig, TrainConfig
 
 
@@ -14,51 +29,37 @@ from vmr_common.training.config import OptimConfig, TrainConfig
 class ModelConfig:
     """Sizes of the network and its grid of proposals."""
 
-    hidden: int = 256
+    hidden: Width = 256
     """Model width D, a multiple of `heads`."""
-    heads: int = 4
+    heads: Layers = 4
     """Attention heads."""
-    encoder_layers: int = 3
+    encoder_layers: Layers = 3
     """Layers of the video encoder and of the text encoder."""
-    reconstructor_layers: int = 3
+    reconstructor_layers: Layers = 3
     """Layers of the masked-word reconstructor (training only)."""
-    concepts: int = 7
+    concepts: Layers = 7
     """Concept vectors K of a proposal and of a query."""
-    sigma: float = 9.0
+    sigma: Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
-    gamma: float = 0.5
+    gamma: Weight = 0.5
     """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
-    dropout: float = 0.1
+    dropout: Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
-    centres: int = 8
+    centres: Layers = 8
     """Proposal centres C in search, evenly spaced over the video, both ends included."""
-    widths: int = 3
+    widths: Layers = 3
     """Proposal widths M in search: `widest` * m / M."""
-    widest: float = 0.45
+    widest: Fraction = 0.45
     """Widest proposal in search, fraction of the video."""
-    train_widths: int = 3
+    train_widths: Layers = 3
     """Proposal widths around the glance in training."""
-    train_widest: float = 0.55
+    train_widest: Fraction = 0.55
     """Widest proposal in training, fraction of the video."""
 
     def __post_init__(self) -> None:
-        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0
-        require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
-        least_one = (
-            "encoder_layers",
-            "reconstructor_layers",
-            "concepts",
-            "centres",
-            "widths",
-            "train_widths",
-        )
-        for name in least_one:
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
-        for name in ("widest", "train_widest"):
-            value = getattr(self, name)
-            require(0 < value <= 1, f"model.{name}", value, "a fraction of the video, above 0")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
+        require_ranges(self, "model")
+        fits = self.hidden % self.heads == 0
+        require(fits, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
 
     @property
     def proposals(self) -> int:
@@ -70,17 +71,17 @@ class ModelConfig:
 class LossConfig:
     """Weights and margins of the objective (symbols of the paper)."""
 
-    alpha_1: float = 2.0
+    alpha_1: Weight = 2.0
     """Weight of what the video's concepts reconstruct, and of the contrast with the negatives."""
-    alpha_2: float = 1.0
+    alpha_2: Weight = 1.0
     """Weight of what the query's own concepts reconstruct."""
-    margin_1: float = 0.1
+    margin_1: Margin = 0.1
     """Margin of the best proposal's reconstruction over the complete video's (`reference_contrast`)."""
-    margin_2: float = 0.15
+    margin_2: Margin = 0.15
     """Margin of the best proposal's reconstruction over its negatives'."""
-    margin_3: float = 0.3
+    margin_3: Margin = 0.3
     """Margin of the best proposal's similarity over the complete video's (`reference_alignment`)."""
-    margin_4: float = 0.25
+    margin_4: Margin = 0.25
     """Margin of the best proposal's similarity over its negatives'."""
     reference_contrast: bool = False
     """Whether the complete video takes part in the contrast of reconstructions (`use_ref_words_rec`)."""
@@ -88,8 +89,7 @@ class LossConfig:
     """Whether the complete video takes part in the alignment of concepts (`use_ref_words_sam`)."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha_1", "alpha_2"):
-            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+        require_ranges(self, "loss")
 
     @property
     def needs_reference(self) -> bool:
@@ -105,29 +105,28 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Clip features of the videos."""
-    clips: int = 200
+    clips: Rows = 200
     """Clips T to which each video is pooled; the model sees T // 4 of them."""
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: str
+    word_vectors: PathText
     """GloVe text file, relative to the data root; may end in .gz."""
-    vocabulary: int = 8000
+    vocabulary: Count = 8000
     """Word classes: the most frequent words of the training queries that have a vector."""
-    max_words: int = 20
+    max_words: Rows = 20
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "data")
         require(self.clips >= 8, "data.clips", self.clips, "at least 8")
-        require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
-        require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A CFMR run."""
 
-    name: str = "shapes"
+    name: FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: a video's summary position starts as a copy of its last clip, as in the authors' code, whose
@@ -140,10 +139,13 @@ class Config:
     """Sizes of the network and its proposals."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights and margins of the objective."""
-    passes_per_chunk: int = 0
+    passes_per_chunk: CountOrNone = 0
     """With a large vocabulary: reconstruction passes classified at a time, their logits recomputed in the
     backward pass to save memory; 0 = all at once."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training loop."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self)

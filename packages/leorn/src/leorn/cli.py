@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from leorn.config import Config
@@ -74,7 +74,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     return task
 
 
-def predict_options(parser: ArgumentParser) -> None:
+def predict_options(parser: argparse.ArgumentParser) -> None:
     """What the predict command can draw."""
     parser.add_argument(
         "--explain",

@@ -10,6 +10,18 @@ from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_loss import MapLossConfig
 from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.ranges import (
+    CountOrNone,
+    FolderName,
+    Layers,
+    MapClips,
+    PathText,
+    Probability,
+    Rows,
+    Weight,
+    Width,
+    require_ranges,
+)
 from vmr_common.text import plain_words
 from vmr_common.training.config import OptimConfig, TrainConfig
 
@@ -28,58 +40,51 @@ class ReasoningConfig:
     """Whether the boxes of objects are encoded beside their features."""
     sentinel: bool = True
     """Whether every frame has one more slot that is no object, through which neighbouring frames are seen."""
-    shift: int = 2
+    shift: CountOrNone = 2
     """Frames S between which the sentinels exchange what they know; 0: they do not. Without sentinel: nothing."""
 
     def __post_init__(self) -> None:
-        require(self.shift >= 0, "model.reasoning.shift", self.shift, "0 or more frames")
+        require_ranges(self, "model.reasoning")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: int = 512
+    hidden: Width = 512
     """Model width H, a multiple of `heads` and of 4."""
-    heads: int = 4
+    heads: Layers = 4
     """Heads of the self-attention over objects."""
-    text_layers: int = 3
+    text_layers: Layers = 3
     """Layers of the query's bidirectional GRU."""
-    blocks: int = 3
+    blocks: Layers = 3
     """Blocks of object reasoning."""
-    feed_forward: int = 1024
+    feed_forward: Width = 1024
     """Width E inside a block's feed-forward part, at least 4."""
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
     """What takes part in the reasoning over objects."""
-    clips: int = 64
+    clips: MapClips = 64
     """Clips N of the map, a divisor of `data.frames`."""
-    scales: list[int] = field(default_factory=lambda: [16, 8, 8])
+    scales: list[MapClips] = field(default_factory=lambda: [16, 8, 8])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_common.nn.proposal_map`)."""
-    layers: int = 4
+    layers: Layers = 4
     """Layers of the map network."""
-    kernel: int = 9
+    kernel: Layers = 9
     """Kernel size of the map convolutions, odd."""
-    dropout: float = 0.05
+    dropout: Probability = 0.05
     """Dropout on attention weights and on what a block adds to its input."""
-    box_dropout: float = 0.1
+    box_dropout: Probability = 0.1
     """Dropout inside the box encoding."""
     recompute: bool = False
     """Whether what blocks and map layers need for the backward pass is computed again instead of kept: about a
     third more work for a fraction of the memory."""
 
     def __post_init__(self) -> None:
-        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0 and self.hidden % 4 == 0
-        require(
-            fits, "model.hidden", self.hidden, f"a positive multiple of 4 and of model.heads ({self.heads})"
-        )
-        for name in ("text_layers", "blocks", "layers"):
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        require_ranges(self, "model")
+        fits = self.hidden % self.heads == 0 and self.hidden % 4 == 0
+        require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
         require(self.feed_forward >= 4, "model.feed_forward", self.feed_forward, "at least 4")
-        require(self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
-        for name in ("dropout", "box_dropout"):
-            require(
-                0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a probability below 1"
-            )
+        require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         proposal_lengths(self.clips, self.scales)  # raises where they do not fit
 
 
@@ -97,21 +102,20 @@ class DataConfig:
     """Whether every column of the clip features is, behind norm and pooling, shifted and scaled to mean 0 and deviation
     1 over the training videos (helps with features whose rows are nearly alike); the constants are kept in the
     checkpoint."""
-    frames: int = 256
+    frames: Rows = 256
     """Frames F to which objects are sampled and clip features pooled."""
-    cache_gb: float = 2.0
+    cache_gb: Weight = 2.0
     """Prepared objects are kept in memory up to this size, per process."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """Type in which they are kept; float16 holds twice as many and rounds them."""
-    word_vectors: str
+    word_vectors: PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     drop_full_stop: bool = False
     """With the released quirks: whether the full stop that ends a sentence is cut, as the released loader of
     Charades-STA alone does."""
 
     def __post_init__(self) -> None:
-        require(self.frames >= 1, "data.frames", self.frames, "at least 1")
-        require(self.cache_gb >= 0, "data.cache_gb", self.cache_gb, "0 or more")
+        require_ranges(self, "data")
         if self.standardise:
             require(self.features is not None, "data.standardise", True, "false without data.features")
 
@@ -120,13 +124,14 @@ class DataConfig:
 class InitConfig:
     """Weights to begin with."""
 
-    objects: str | None = None
+    objects: PathText | None = None
     """A checkpoint, run folder or released weights (of the object-only model, say) whose object reasoning is taken
     over; null begins from scratch."""
     text: bool = False
     """Whether the text encoder is taken over as well; the released recipe starts it afresh."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "init")
         if self.text:
             require(self.objects is not None, "init.text", True, "init.objects, where to take it from")
 
@@ -135,7 +140,7 @@ class InitConfig:
 class Config:
     """A LEORN run."""
 
-    name: str = "shapes"
+    name: FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: punctuation stays on the words, as in the authors' code, which makes most such words (`board.`)
@@ -158,6 +163,7 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         fits = self.data.frames % self.model.clips == 0
         require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")
 

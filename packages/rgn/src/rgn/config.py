@@ -7,6 +7,21 @@ from typing import Literal
 
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.ranges import (
+    Count,
+    CountOrNone,
+    FolderName,
+    Layers,
+    Margin,
+    PathText,
+    Positive,
+    Probability,
+    Rows,
+    Share,
+    Weight,
+    Width,
+    require_ranges,
+)
 from vmr_common.training.config import OptimConfig, TrainConfig
 
 
@@ -14,63 +29,58 @@ from vmr_common.training.config import OptimConfig, TrainConfig
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: int = 256
+    hidden: Width = 256
     """Model width D, a multiple of `heads`."""
-    heads: int = 4
+    heads: Layers = 4
     """Attention heads."""
-    video_layers: int = 3
+    video_layers: Layers = 3
     """Layers of each video decoder."""
-    text_layers: int = 3
+    text_layers: Layers = 3
     """Layers of each text decoder."""
-    candidates: int = 8
+    candidates: Layers = 8
     """Candidate moments K per query."""
-    sigma: float = 9.0
+    sigma: Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
-    gamma: float = 0.5
+    gamma: Weight = 0.5
     """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
-    dropout: float = 0.1
+    dropout: Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
 
     def __post_init__(self) -> None:
-        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0
-        require(fits, "model.hidden", self.hidden, f"a positive multiple of model.heads ({self.heads})")
-        require(self.video_layers >= 1, "model.video_layers", self.video_layers, "at least 1")
-        require(self.text_layers >= 1, "model.text_layers", self.text_layers, "at least 1")
-        require(self.candidates >= 1, "model.candidates", self.candidates, "at least 1")
-        require(self.sigma > 0, "model.sigma", self.sigma, "a positive number")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
+        require_ranges(self, "model")
+        fits = self.hidden % self.heads == 0
+        require(fits, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Weights and margins of the objective (symbols of the paper)."""
 
-    theta: float = 0.5
+    theta: Share = 0.5
     """Share of the complete video in the semantic reference, 0 to 1."""
-    beta_1: float = 0.5
+    beta_1: Weight = 0.5
     """Weight of the semantic reference (re-glance and complete video)."""
-    beta_2: float = 0.5
+    beta_2: Weight = 0.5
     """Weight of the best candidate's reconstruction."""
-    delta_1: float = 1.0
+    delta_1: Weight = 1.0
     """Weight of the distance between candidate centres and the glance."""
-    delta_2: float = 1.0
+    delta_2: Weight = 1.0
     """Weight of the squared difference between candidate and re-glance windows."""
-    margin_1: float = 0.05
+    margin_1: Margin = 0.05
     """Margin of the best candidate over the re-glance."""
-    margin_2: float = 0.1
+    margin_2: Margin = 0.1
     """Margin of the best candidate over the complete video."""
-    margin_3: float = 0.15
+    margin_3: Margin = 0.15
     """Margin of the best candidate over its negatives."""
-    alpha_1: float = 1.0
+    alpha_1: Weight = 1.0
     """Weight of the hinges."""
-    alpha_2: float = 5.0
+    alpha_2: Weight = 5.0
     """Weight of the diversity term."""
-    lambda_: float = 0.146
+    lambda_: Weight = 0.146
     """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.theta <= 1, "loss.theta", self.theta, "a share between 0 and 1")
-        require(self.lambda_ >= 0, "loss.lambda_", self.lambda_, "0 or more")
+        require_ranges(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,31 +91,29 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Clip features of the videos."""
-    clips: int = 200
+    clips: Rows = 200
     """Clips N to which each video is pooled, a multiple of 4; the caption stage sees N / 4 of them."""
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: str
+    word_vectors: PathText
     """GloVe text file, relative to the data root; may end in .gz."""
-    vocabulary: int = 8000
+    vocabulary: Count = 8000
     """Word classes: the most frequent words of the training queries that have a vector."""
-    max_words: int = 20
+    max_words: Rows = 20
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
-        require(
-            self.clips >= 8 and self.clips % 4 == 0, "data.clips", self.clips, "a multiple of 4, at least 8"
-        )
-        require(self.vocabulary >= 1, "data.vocabulary", self.vocabulary, "at least 1")
-        require(self.max_words >= 1, "data.max_words", self.max_words, "at least 1")
+        require_ranges(self, "data")
+        fits = self.clips >= 8 and self.clips % 4 == 0
+        require(fits, "data.clips", self.clips, "a multiple of 4, at least 8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """An RGN run."""
 
-    name: str = "shapes"
+    name: FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released` scores a query as the authors' code does, dependent on its batch mates (needed for published
@@ -118,10 +126,13 @@ class Config:
     """Sizes of the network."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights and margins of the objective."""
-    passes_per_chunk: int = 0
+    passes_per_chunk: CountOrNone = 0
     """With a large vocabulary: caption passes classified at a time, their logits recomputed in the backward
     pass to save memory; 0 = all at once."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training loop."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self)

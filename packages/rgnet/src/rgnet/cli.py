@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from rgnet import ranking
@@ -82,7 +82,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
     return task
 
 
-def predict_options(parser: ArgumentParser) -> None:
+def predict_options(parser: argparse.ArgumentParser) -> None:
     """For models that read their queries from a feature file."""
     parser.add_argument(
         "--query-id",

@@ -7,6 +7,20 @@ from typing import Literal
 
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
+from vmr_common.ranges import (
+    Count,
+    CountOrNone,
+    FolderName,
+    Layers,
+    PathText,
+    Positive,
+    Probability,
+    Rows,
+    Share,
+    Weight,
+    Width,
+    require_ranges,
+)
 from vmr_common.training.config import OptimConfig, TrainConfig
 
 
@@ -14,44 +28,35 @@ from vmr_common.training.config import OptimConfig, TrainConfig
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: int = 256
+    hidden: Width = 256
     """Model width D, a multiple of `heads` and of 4."""
-    heads: int = 8
+    heads: Layers = 8
     """Attention heads."""
-    inner: int = 2048
+    inner: Width = 2048
     """Width inside feed-forward nets."""
-    cross_layers: int = 2
+    cross_layers: Layers = 2
     """Layers in which frames read the text."""
-    self_layers: int = 2
+    self_layers: Layers = 2
     """Layers in which the frames of a window and its retrieval token read each other."""
-    decoder_layers: int = 6
+    decoder_layers: Layers = 6
     """Decoder layers."""
-    queries: int = 5
+    queries: Layers = 5
     """Candidate moments Q per window."""
-    input_dropout: float = 0.5
+    input_dropout: Probability = 0.5
     """Dropout in the projections of the features."""
-    dropout: float = 0.1
+    dropout: Probability = 0.1
     """Dropout everywhere else."""
-    position_temperature: float = 10_000.0
+    position_temperature: Positive = 10_000.0
     """Temperature of the frames' sine positions."""
-    gate_temperature: float = 0.3
+    gate_temperature: Positive = 0.3
     """Temperature of the soft frame gate in training."""
     adapter: bool = False
     """Whether an adapter brings frames nearer to sentences for the matching score."""
 
     def __post_init__(self) -> None:
-        fits = self.heads > 0 and self.hidden > 0 and self.hidden % self.heads == 0 and self.hidden % 4 == 0
-        require(
-            fits, "model.hidden", self.hidden, f"a positive multiple of 4 and of model.heads ({self.heads})"
-        )
-        for name in ("inner", "cross_layers", "self_layers", "decoder_layers", "queries"):
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        for name in ("input_dropout", "dropout"):
-            require(
-                0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a probability below 1"
-            )
-        for name in ("position_temperature", "gate_temperature"):
-            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+        require_ranges(self, "model")
+        fits = self.hidden % self.heads == 0 and self.hidden % 4 == 0
+        require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +66,27 @@ class LossConfig:
     negatives: Literal["contrast", "window"] = "contrast"
     """`contrast`: every text of a batch meets every window of it; `window`: each text also meets one window of
     its own video that does not hold the moment."""
-    span: float = 10.0
+    span: Weight = 10.0
     """Weight of the distance of (centre, width), in loss and matching."""
-    giou: float = 1.0
+    giou: Weight = 1.0
     """Weight of the generalised overlap, in loss and matching."""
-    label: float = 4.0
+    label: Weight = 4.0
     """Weight of the classification of candidates, in loss and matching."""
-    background: float = 0.1
+    background: Weight = 0.1
     """Weight of a background candidate inside the classification."""
-    saliency: float = 1.0
+    saliency: Weight = 1.0
     """Weight of the frames' saliency."""
-    retrieval: float = 1.0
+    retrieval: Weight = 1.0
     """Weight of the retrieval of the window; 0 leaves the retrieval head as it is."""
-    adapter: float = 1.0
+    adapter: Weight = 1.0
     """Weight of the adapter's contrast, where the model has an adapter."""
-    margin: float = 0.2
+    margin: Weight = 0.2
     """Margin of the hinges of saliency and retrieval."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Temperature of the contrasts."""
 
     def __post_init__(self) -> None:
-        for name in ("span", "giou", "label", "background", "saliency", "retrieval", "adapter", "margin"):
-            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
-        require(self.temperature > 0, "loss.temperature", self.temperature, "a positive number")
+        require_ranges(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +97,11 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Frame features of the videos, one row per `seconds_per_row`; used as they are."""
-    seconds_per_row: float
+    seconds_per_row: Positive
     """Seconds between two feature rows."""
-    window: int
+    window: Rows
     """Frames W of a window; windows start every W // 2 frames."""
-    max_tokens: int = 20
+    max_tokens: Rows = 20
     """Tokens kept per query."""
     queries: QueryFeaturesConfig
     """Tokens and sentence vectors of the queries. Without sentence vectors moments are ranked by their proposal score
@@ -107,14 +110,12 @@ class DataConfig:
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
 
-    kept_gb: float = 4.0
+    kept_gb: Weight = 4.0
     """Features kept in memory, in units of 10^9 bytes; of longer videos the last used ones."""
 
     def __post_init__(self) -> None:
-        require(self.seconds_per_row > 0, "data.seconds_per_row", self.seconds_per_row, "positive seconds")
-        require(self.kept_gb >= 0, "data.kept_gb", self.kept_gb, "0 or more")
+        require_ranges(self, "data")
         require(self.window >= 2, "data.window", self.window, "at least 2 frames")
-        require(self.max_tokens >= 1, "data.max_tokens", self.max_tokens, "at least 1")
         known = self.queries.sentence_dim in (None, self.features.dim)
         require(
             known,
@@ -128,41 +129,38 @@ class DataConfig:
 class SearchConfig:
     """How a long video is searched."""
 
-    windows: int = 20
+    windows: Count = 20
     """Windows K per query that are decoded, the best by retrieval score."""
-    coarse_windows: int = 0
+    coarse_windows: CountOrNone = 0
     """Windows per query that are looked at by the network at all, the best by similarity of frames and sentence; 0:
     all. Needs sentence vectors."""
     matching_by_retrieval: bool = True
     """Whether the matching score is multiplied with the window's retrieval score (Ego4D yes, MAD no)."""
-    before_nms: int = 200
+    before_nms: Count = 200
     """Moments that enter the suppression."""
-    nms: float = 0.5
+    nms: Share = 0.5
     """Largest overlap of two moments that are kept."""
-    keep: int = 100
+    keep: Count = 100
     """Moments kept per query."""
-    pairs_at_once: int = 16
+    pairs_at_once: Count = 16
     """Windows that pass through the network together; memory grows with it, results do not change."""
-    cached_videos: int = 2
+    cached_videos: Count = 2
     """Videos whose projections are kept between batches."""
 
     def __post_init__(self) -> None:
-        for name in ("windows", "before_nms", "keep", "pairs_at_once", "cached_videos"):
-            require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), "at least 1")
-        require(self.coarse_windows >= 0, "search.coarse_windows", self.coarse_windows, "0 or more")
-        require(0 <= self.nms <= 1, "search.nms", self.nms, "an overlap in [0, 1]")
+        require_ranges(self, "search")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """An RGNet run."""
 
-    name: str = "shapes-long"
+    name: FolderName = "shapes-long"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the cross attention reads the padding of another pair of the batch, as in the authors' code,
     so that results depend on batch mates (needed for their numbers); `fixed`: each pair reads its own."""
-    init: str | None = None
+    init: PathText | None = None
     """A checkpoint or run folder whose weights training starts from."""
     protocols: list[str] = field(default_factory=lambda: ["strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""
@@ -180,6 +178,7 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
+        require_ranges(self)
         needs_sentences = {
             "search.coarse_windows": self.search.coarse_windows,
             "model.adapter": self.model.adapter,

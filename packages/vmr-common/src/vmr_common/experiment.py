@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore
 from vmr_common.files import add_bytes
 from vmr_common.manifest import Facts
 from vmr_common.objects import ObjectStore
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
+from vmr_common.ranges import Layers, Margin, PathText, Probability, Width, require_ranges
 from vmr_common.records import Query
 from vmr_common.registry import SHAPES
 from vmr_common.splits import Split, SplitConfig, load, split_hash
@@ -34,63 +35,66 @@ class SplitsConfig:
     """Queries to report on."""
     validation: SplitConfig | None = None
     """Queries that choose the epoch; null holds videos of `train` out (see `held_out`)."""
-    held_out: float = 0.1
+    held_out: Probability = 0.1
     """Share of the training videos held out for validation where `validation` is null, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.held_out < 1, "data.splits.held_out", self.held_out, "a share in [0, 1)")
+        require_ranges(self, "data.splits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """The feature files of a run."""
 
-    path: str | list[str]
+    path: PathText | list[PathText]
     """HDF5 file or folder of npy/npz files (relative to the data root); several are joined along the feature axis."""
     key: str | list[str] | None = None
     """Data set inside a video's group, or array of an npz file; a list gives one per path."""
-    dim: int
+    dim: Width
     """Width of a feature row."""
     made_for: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "data.features")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectsConfig:
     """The object features of a run."""
 
-    path: str
+    path: PathText
     """HDF5 file of object features (relative to the data root); shapes/objects.h5 is made on first use."""
-    dim: int
+    dim: Width
     """Width of an object's feature."""
-    objects: int
+    objects: Layers
     """Object slots per frame, the first ones."""
-    threshold: float = 0.0
+    threshold: Margin = 0.0
     """An object counts where the detector's confidence is above this."""
     made_for: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration was made for, e.g. {box_units: normalised}."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "objects"):
-            require(getattr(self, name) >= 1, f"data.objects.{name}", getattr(self, name), "at least 1")
+        require_ranges(self, "data.objects")
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryFeaturesConfig:
     """The vectors of a run's queries: either a file with features, or word vectors."""
 
-    path: str | None = None
+    path: PathText | None = None
     """HDF5 file, folder of npz files, npz file or LMDB with `token_features` and `cls_features` of each query."""
-    word_vectors: str | None = None
+    word_vectors: PathText | None = None
     """Word vectors instead (GloVe text, may end in .gz): a query is the vectors of its words."""
-    token_dim: int
+    token_dim: Width
     """Width of a token vector."""
-    sentence_dim: int | None = None
+    sentence_dim: Width | None = None
     """Width of the sentence vector (of `path`); null where there is none."""
     made_for: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32 text}."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "data.queries")
         if (self.path is None) == (self.word_vectors is None):
             raise UserError(
                 "query features: give either path (a feature file) or word_vectors (GloVe text), and not both"

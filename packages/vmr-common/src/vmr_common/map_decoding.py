@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import require
 from vmr_common.metrics import top_proposals
+from vmr_common.ranges import Count, Share, require_ranges
 from vmr_common.records import Prediction, Query
 
 
@@ -17,14 +17,13 @@ from vmr_common.records import Prediction, Query
 class DecodeConfig:
     """From a score map to moments."""
 
-    nms: float = 0.5
+    nms: Share = 0.5
     """Largest overlap that two predicted moments of a query may have."""
-    moments: int = 5
+    moments: Count = 5
     """Moments per query."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.nms <= 1, "decode.nms", self.nms, "a share between 0 and 1")
-        require(self.moments >= 1, "decode.moments", self.moments, "at least 1")
+        require_ranges(self, "decode")
 
 
 def window_seconds(windows: NDArray[np.float64], clips: int, duration: float) -> NDArray[np.float64]:

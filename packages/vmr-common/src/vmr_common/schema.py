@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from typing import (
+    Annotated,
     Any,
     Literal,
     NotRequired,
@@ -152,23 +153,26 @@ def _own(value: object, kind: type[Any], hint: Any, where: str, key: str) -> Any
 
 def _wrong(value: object, hint: Any, where: str, key: str) -> UserError:
     subject = f"key {key}: " if key else ""
-    return UserError(f"{where}: {subject}found {quoted(value, 60)}, expected {_said(hint)}")
+    return UserError(f"{where}: {subject}found {quoted(value, 60)}, expected {in_words(hint)}")
 
 
 def _at(key: str) -> str:
     return f"in {key}, " if key else ""
 
 
-def _said(hint: Any) -> str:
+def in_words(hint: Any) -> str:
+    """What a value of a type is, for messages and help; a rule beside the type says it better (see `ranges`)."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return str(getattr(arguments[1], "expected", None) or in_words(arguments[0]))
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_said, arguments))
+        return " or ".join(map(in_words, arguments))
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}" if len(arguments) > 1 else repr(arguments[0])
     if is_typeddict(hint) or origin is dict:
         return "an object"
     if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"a list of {len(arguments)}: {', '.join(map(_said, arguments))}"
+        return f"a list of {len(arguments)}: {', '.join(map(in_words, arguments))}"
     if origin in (list, tuple):
-        return f"a list, each item {_said(arguments[0])}"
+        return f"a list, each item {in_words(arguments[0])}"
     return _NAMES.get(hint, str(hint))

@@ -15,6 +15,7 @@ from vmr_common.annotations.policies import Policy, policy_named
 from vmr_common.annotations.report import Annotations, Report
 from vmr_common.errors import UserError
 from vmr_common.files import read_json
+from vmr_common.ranges import PathText, require_ranges
 from vmr_common.records import Query
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG, Entry
 
@@ -58,27 +59,25 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which queries: either a registered split, or an annotation file.
-
-    Attributes:
-        split: Registered name, e.g. ``charades-sta-rgn/train``.
-        annotations: An annotation file instead.
-        format: Its format; ``auto`` recognises it by its content.
-        videos: JSON file with a list of video ids; queries of other videos are left out.
-        videos_key: Which list, where `videos` holds an object of lists.
-        durations: CSV (id, length) or JSON file with durations in seconds, for formats that have none.
-        policy: What to do with irregular records of `annotations`.
-    """
+    """Queries of a run: either a registered split, or an annotation file."""
 
     split: str | None = None
-    annotations: str | None = None
+    """Registered name, e.g. charades-sta-rgn/train."""
+    annotations: PathText | None = None
+    """An annotation file instead."""
     format: str = "auto"
-    videos: str | None = None
+    """Its format; `auto` recognises it by its content."""
+    videos: PathText | None = None
+    """JSON file with a list of video ids; queries of other videos are left out."""
     videos_key: str | None = None
-    durations: str | None = None
+    """Which list, where `videos` holds an object of lists."""
+    durations: PathText | None = None
+    """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
     policy: str = "checked"
+    """What to do with irregular records of `annotations`."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "split")
         if (self.split is None) == (self.annotations is None):
             raise UserError("give either split (a registered name) or annotations (a file), and not both")
         if self.videos_key is not None and self.videos is None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
-import re
-import types
-import typing
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 
-from vmr_common.errors import UserError
-from vmr_common.files import read_text
+from vmr_common.cli.fields import build, check_values, explain, given_values, merged
+from vmr_common.cli.run import Parser
+from vmr_common.cli.yaml_text import parse_yaml, read_yaml
+from vmr_common.errors import UserError, quoted, visible
 
 if TYPE_CHECKING:  # it needs torch, which configurations do without
     from vmr_common.training import Checkpoint
@@ -38,16 +37,16 @@ class Parsed(Generic[Schema]):
     """
 
     config: Schema
-    options: Namespace
+    options: argparse.Namespace
 
 
-def make_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser whose options come from dataclass fields, each explained by the text under the field.
+def make_parser(prog: str, description: str) -> Parser:
+    """A parser for the options of a command beside the fields of its configuration.
 
     Options are not abbreviated: what reads an option before anything is parsed would not see it, and a misspelt key
     would set its neighbour.
     """
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    return Parser(prog=prog, description=description)
 
 
 def bundled_configs(package: str) -> dict[str, str]:
@@ -57,7 +56,7 @@ def bundled_configs(package: str) -> dict[str, str]:
 
 
 def parse(
-    parser: ArgumentParser,
+    parser: argparse.ArgumentParser,
     schema: type[Schema],
     argv: Sequence[str],
     *,
@@ -67,6 +66,9 @@ def parse(
     default: str = DEFAULT,
 ) -> Parsed[Schema]:
     """Reads options and configuration.
+
+    Values come from one reader each (`parse_yaml`, or JSON for stored ones) and go to the dataclasses as they are:
+    no text is understood twice, and no value names code.
 
     Args:
         parser: From `make_parser`, with the command's own options added.
@@ -81,34 +83,48 @@ def parse(
         UserError: for an unknown key (names the accepted ones), a value of the wrong type or range, a file
             that is missing or no YAML.
     """
+    bundled = bundled_configs(package)
     parser.add_argument(
         "--cfg",
-        action=ActionConfigFile,
-        help=f"a YAML file, or one of the bundled: {', '.join(bundled_configs(package))} (default: {default})",
+        action="append",
+        metavar="FILE",
+        help=f"a YAML file, or one of the bundled: {', '.join(bundled)} (default: {default})",
     )
-    own = {action.dest for action in parser._actions}
-    # reading the fields' texts from the sources takes a while, and only help shows them
-    explained = any(word in ("-h", "--help") or word.startswith("--print_config") for word in argv)
-    set_parsing_settings(docstring_parse_attribute_docstrings=explained)
-    if any(word.startswith("--print_config") for word in argv):
-        for action in parser._actions:  # what is printed is a configuration, so that --cfg takes it
-            action.help = argparse.SUPPRESS
-    parser.add_class_arguments(schema)
+    parser.add_argument("--print_config", action="store_true", help="print the whole configuration and end")
+    if any(word in ("-h", "--help") for word in argv):
+        explain(parser, schema, "fields of the configuration")
     if base is not None:
-        check_keys(base, schema, base_name)
-    arguments = _Sources(package, schema, default).resolve(list(argv), base)
-    try:
-        found = parser.parse_args(arguments)
-        instance = parser.instantiate(found)
-    except argparse.ArgumentError as error:
-        raise UserError(_readable(str(error))) from None
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(_readable(str(error))) from None
-    fields = {field.name: instance[field.name] for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
-    options = Namespace(**{name: instance.get(name) for name in own})
-    return Parsed(schema(**fields), options)
+        check_values(base, schema, base_name)
+    given, rest = given_values(argv, schema)
+    options = parser.parse_args(rest)
+    if base is not None and options.cfg:
+        raise UserError("--cfg cannot be given here: the checkpoint holds its configuration")
+    values: dict[str, Any] = dict(base or {})
+    if base is None:
+        for name in options.cfg or [default]:
+            values = merged(values, _read(name, bundled, schema), schema)
+    sources = [f"--cfg {visible(name)}" for name in options.cfg or ()] if base is None else [base_name]
+    where = ", ".join(sources + ["command line"] * bool(given))
+    config = build(schema, merged(values, given, schema), where and f"{where}: ")
+    if options.print_config:
+        sys.stdout.write(to_yaml(config))
+        raise SystemExit(0)
+    return Parsed(config, options)
+
+
+def _read(name: str, bundled: Mapping[str, str], schema: type[Any]) -> dict[str, Any]:
+    """The values of a configuration file, or of a bundled configuration."""
+    where, path = f"--cfg {visible(name)}", Path(name)
+    if name in bundled:
+        values = parse_yaml(bundled[name], where)
+    elif path.suffix in (".yaml", ".yml", ".json") or os.path.exists(name):
+        values = read_yaml(path, where)
+    else:
+        raise UserError(f"{where}: no such file, and not one of the bundled: {', '.join(bundled)}")
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected keys and values, found {quoted(values, 60)}")
+    check_values(values, schema, where)
+    return values
 
 
 def bundled_config(package: str, schema: type[Schema], name: str, *options: str) -> Schema:
@@ -154,98 +170,6 @@ def stored_config(checkpoint: Checkpoint, schema: type[Schema], package: str) ->
     """
     where = f"configuration in {checkpoint.path}"
     return completed_config(stored_values(checkpoint), schema, package, where)
-
-
-class _Sources:
-    """Turns every ``--cfg`` into checked YAML text."""
-
-    def __init__(self, package: str, schema: type[Any], default: str) -> None:
-        self.bundled = bundled_configs(package)
-        self.default = default
-        self.schema = schema
-
-    def resolve(self, argv: list[str], base: Mapping[str, Any] | None) -> list[str]:
-        """The arguments with ``--cfg`` first, given as text."""
-        rest: list[str] = []
-        names: list[str] = []
-        position = 0
-        while position < len(argv):
-            argument = argv[position]
-            if argument == "--cfg":
-                if position + 1 == len(argv):
-                    raise UserError(f"--cfg needs a YAML file or one of: {', '.join(self.bundled)}")
-                names.append(argv[position + 1])
-                position += 1
-            elif argument.startswith("--cfg="):
-                names.append(argument.removeprefix("--cfg="))
-            else:
-                rest.append(argument)
-            position += 1
-        if base is not None:
-            if names:
-                raise UserError("--cfg cannot be given here: the checkpoint holds its configuration")
-            texts = [yaml.safe_dump(dict(base), sort_keys=False)]
-        else:
-            texts = [self._text(name) for name in names or [self.default]]
-        return [part for text in texts for part in ("--cfg", text)] + rest
-
-    def _text(self, name: str) -> str:
-        path = Path(name)
-        if name in self.bundled:
-            text = self.bundled[name]
-        elif path.suffix in (".yaml", ".yml", ".json") or path.exists():
-            text = read_text(path)
-        else:
-            raise UserError(
-                f"--cfg {name}: no such file, and not one of the bundled: {', '.join(self.bundled)}"
-            )
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--cfg {name}: not YAML ({_on_one_line(str(error))})") from None
-        if not isinstance(values, dict):
-            raise UserError(f"--cfg {name}: expected keys and values, found {type(values).__name__}")
-        check_keys(values, self.schema, f"--cfg {name}")
-        return text
-
-
-def check_keys(values: Mapping[str, Any], schema: type[Any], where: str, prefix: str = "") -> None:
-    """Refuses keys that the schema does not have, at any depth.
-
-    Raises:
-        UserError: naming the first unknown key, the nearest known one and all that are accepted; or the key
-            that should hold further keys and does not.
-    """
-    hints = typing.get_type_hints(schema)
-    fields = [field.name for field in dataclasses.fields(schema)]
-    for key, value in values.items():
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            guess = f" (did you mean {prefix}{near[0]!s}?)" if near else ""
-            accepted = ", ".join(prefix + name for name in fields)
-            raise UserError(f"{where}: unknown key {prefix}{key}{guess}; accepted: {accepted}")
-        nested = _dataclass_of(hints[key])
-        if nested is None or (value is None and type(None) in typing.get_args(hints[key])):
-            continue
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: {prefix}{key} must hold keys and values, found {value!r}")
-        check_keys(value, nested, where, f"{prefix}{key}.")
-
-
-def _dataclass_of(hint: Any) -> type[Any] | None:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
-
-
-def _readable(message: str) -> str:
-    """A parser's message in the words of the command line."""
-    message = re.sub(r'^Parser key "([^"]+)":', r"\1:", message)
-    message = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", message)
-    return _on_one_line(message.replace("typing.", "").replace("NoneType", "null"))
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def to_yaml(config: Any) -> str:

@@ -5,14 +5,13 @@ A package describes itself with a `ModelPackage`; everything that does not depen
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import json
 import logging
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from vmr_common.cli.config import to_dict
 from vmr_common.cli.package import ModelPackage
@@ -155,12 +154,12 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     )
 
 
-def _add_checkpoint(parser: ArgumentParser) -> None:
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=str, required=True, help="a checkpoint file, or a run folder")
 
 
 def _restore_config(
-    package: ModelPackage[Any, Any, Any], parser: ArgumentParser, argv: list[str]
+    package: ModelPackage[Any, Any, Any], parser: argparse.ArgumentParser, argv: list[str]
 ) -> tuple[Any, Any, Checkpoint | None]:
     path = option(argv, "--checkpoint", "")
     # without one there is nothing to restore, but --help and the error must still work

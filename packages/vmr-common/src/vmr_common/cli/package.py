@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from vmr_common.cli.config import DEFAULT, make_parser
@@ -113,10 +113,10 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     restore: Callable[[Config, Checkpoint], Model]
     examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
-    import_options: Callable[[ArgumentParser], None] | None = None
+    import_options: Callable[[argparse.ArgumentParser], None] | None = None
     curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
     default: str = DEFAULT
-    predict_options: Callable[[ArgumentParser], None] | None = None
+    predict_options: Callable[[argparse.ArgumentParser], None] | None = None
     requested: Callable[[Config, Any, Any, Path], list[Query]] = requested_queries
     moment_table: Callable[[Model, Prediction], str] | None = None
     explain: (
@@ -137,14 +137,14 @@ class ModelPackage(Generic[Config, Model, Inputs]):
 
         return run
 
-    def parser(self, verb: str, description: str) -> ArgumentParser:
+    def parser(self, verb: str, description: str) -> argparse.ArgumentParser:
         """The parser of a command, with the options that all of them have."""
         parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
         add_data_root(parser)
         return parser
 
 
-def add_word_list(parser: ArgumentParser) -> None:
+def add_word_list(parser: argparse.ArgumentParser) -> None:
     """The option of import commands whose released checkpoints lack their words (see `LearnedInputs.of_released`)."""
     parser.add_argument(
         "--words",

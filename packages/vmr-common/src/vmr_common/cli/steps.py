@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from vmr_common.cli.config import parse, stored_values
 from vmr_common.cli.package import ModelPackage, RunConfig
@@ -21,7 +20,7 @@ from vmr_common.training import Checkpoint, Examples, distributed, predict_all, 
 
 def read_config(
     package: ModelPackage[Any, Any, Any],
-    parser: ArgumentParser,
+    parser: argparse.ArgumentParser,
     argv: Sequence[str],
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Any, Any]:

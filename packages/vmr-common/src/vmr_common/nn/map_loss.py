@@ -8,18 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vmr_common.errors import require
+from vmr_common.ranges import Share, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapLossConfig:
     """The objective."""
 
-    min_iou: float = 0.5
+    min_iou: Share = 0.5
     """Overlap up to which a proposal's target is 0."""
-    max_iou: float = 1.0
+    max_iou: Share = 1.0
     """Overlap from which on a proposal's target is 1."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "loss")
         fits = 0 <= self.min_iou < self.max_iou <= 1
         require(fits, "loss.min_iou", self.min_iou, f"0 <= min_iou < max_iou ({self.max_iou}) <= 1")
 

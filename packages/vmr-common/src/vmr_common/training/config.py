@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from vmr_common.errors import require
+from vmr_common.ranges import (
+    Count,
+    Fraction,
+    Positive,
+    Probability,
+    Processes,
+    Seed,
+    Updates,
+    UpdatesOrNone,
+    Weight,
+    require_ranges,
+)
 
 ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "multistep"]
 OptimizerName = Literal["adamw", "cpl-adam"]
@@ -21,27 +32,25 @@ class ScheduleConfig:
 
     name: ScheduleName = "constant"
     """Shape after the warm-up."""
-    warmup_updates: int = 0
+    warmup_updates: UpdatesOrNone = 0
     """Updates over which the rate rises linearly to its peak; at least 1 for `inverse-sqrt`."""
-    warmup_init_lr: float = 0.0
+    warmup_init_lr: Weight = 0.0
     """Rate of the very first update when there is a warm-up."""
-    final_lr: float = 0.0
+    final_lr: Weight = 0.0
     """Rate at the end of training, for `cosine` and `linear`."""
-    step_every: int = 1
+    step_every: Updates = 1
     """Epochs between two drops, for `step`."""
-    milestones: Sequence[int] = ()
+    milestones: tuple[Updates, ...] = ()
     """Numbers of finished epochs at which the rate drops, increasing, for `multistep`."""
-    step_factor: float = 0.1
+    step_factor: Fraction = 0.1
     """Factor of one drop, in (0, 1], for `step` and `multistep`."""
 
     def __post_init__(self) -> None:
         _choice("optim.schedule.name", self.name, get_args(ScheduleName))
-        _at_least("optim.schedule.warmup_updates", self.warmup_updates, int(self.name == "inverse-sqrt"))
-        _at_least("optim.schedule.warmup_init_lr", self.warmup_init_lr, 0)
-        _at_least("optim.schedule.final_lr", self.final_lr, 0)
-        _at_least("optim.schedule.step_every", self.step_every, 1)
-        key, milestones = "optim.schedule.step_factor", list(self.milestones)
-        require(0 < self.step_factor <= 1, key, self.step_factor, "a factor in (0, 1]")
+        require_ranges(self, "optim.schedule")
+        warms_up = self.warmup_updates >= 1 or self.name != "inverse-sqrt"
+        require(warms_up, "optim.schedule.warmup_updates", self.warmup_updates, "at least 1 for inverse-sqrt")
+        milestones = list(self.milestones)
         rising = milestones == sorted(set(milestones))
         require(rising, "optim.schedule.milestones", milestones, "numbers that increase")
 
@@ -52,24 +61,24 @@ class OptimConfig:
 
     optimizer: OptimizerName = "adamw"
     """`adamw` is torch's; `cpl-adam` adds eps to the uncorrected root of the second moment (CPL, RGN)."""
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     """Peak learning rate."""
-    group_lr: Mapping[str, float] = field(default_factory=dict)
+    group_lr: dict[str, Weight] = field(default_factory=dict)
     """Peak learning rate of parameters whose name begins with the key (longest match wins); 0 freezes."""
-    weight_decay: float = 0.0
+    weight_decay: Weight = 0.0
     """Decoupled weight decay: per update p loses lr * weight_decay * p."""
-    beta1: float = 0.9
+    beta1: Probability = 0.9
     """Decay of the mean of gradients, in [0, 1)."""
-    beta2: float = 0.999
+    beta2: Probability = 0.999
     """Decay of the mean of squared gradients, in [0, 1)."""
-    eps: float = 1e-8
+    eps: Weight = 1e-8
     """Added to the denominator of the update."""
-    clip_norm: float = 0.0
+    clip_norm: Weight = 0.0
     """Largest global gradient norm; 0 does not clip."""
     accumulation: Accumulation = "mean"
     """What becomes of the gradients of an update's forward passes (see `train.micro_batch`): `mean` averages over all
     queries and clips once; `sum` adds up the passes' means and clips after each pass (released 2D-map codes)."""
-    ema_decay: float = 0.0
+    ema_decay: Probability = 0.0
     """Decay per update of an average of the weights, which is then evaluated and kept; 0 averages nothing."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Learning-rate schedule."""
@@ -77,35 +86,29 @@ class OptimConfig:
     def __post_init__(self) -> None:
         _choice("optim.optimizer", self.optimizer, get_args(OptimizerName))
         _choice("optim.accumulation", self.accumulation, get_args(Accumulation))
-        require(self.lr > 0, "optim.lr", self.lr, "a positive number")
-        for prefix, lr in self.group_lr.items():
-            _at_least(f"optim.group_lr[{prefix}]", lr, 0)
-        for name in ("weight_decay", "eps", "clip_norm"):
-            _at_least(f"optim.{name}", getattr(self, name), 0)
-        for name in ("beta1", "beta2", "ema_decay"):
-            require(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "a number in [0, 1)")
+        require_ranges(self, "optim")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The training loop."""
 
-    epochs: int = 10
+    epochs: Updates = 10
     """Passes over the training queries."""
-    global_batch: int = 32
+    global_batch: Count = 32
     """Queries per update, over all processes and accumulation steps."""
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     """Most queries of one forward pass in one process; accumulation steps follow from it. None: no limit."""
-    eval_batch: int = 32
+    eval_batch: Count = 32
     """Queries per forward pass in evaluation."""
-    eval_every: int = 1
+    eval_every: Updates = 1
     """Epochs between two evaluations on the validation split; the last epoch is always evaluated."""
     select: Select = "validation"
     """Which weights become `best`: the best epoch on a validation split, the last epoch, or the best epoch on
     the test split (what many released codes do; for reproducing their tables only, and labelled so)."""
     select_metric: str = "R@1,mIoU"
     """The metric that decides, higher is better; the first of equal epochs is kept."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initialisation, order, masks and dropout."""
     device: str = "auto"
     """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cpu` or `cuda:1`."""
@@ -117,11 +120,11 @@ class TrainConfig:
     """Whether float32 products and convolutions may use TF32 on CUDA (faster, about 3 decimal digits)."""
     deterministic: bool = False
     """Whether torch must use deterministic algorithms where it has them, with a warning where it has none."""
-    workers: int = 0
+    workers: Processes = 0
     """Loader processes per training process; 0 loads in the process itself."""
-    checkpoint_updates: int = 0
+    checkpoint_updates: UpdatesOrNone = 0
     """Updates between two saves of `last` inside an epoch; it is always saved at the end of an epoch."""
-    log_updates: int = 50
+    log_updates: Updates = 50
     """Updates between two rows of metrics.jsonl."""
     tensorboard: bool = False
     """Whether TensorBoard events are written too (needs the `tensorboard` extra)."""
@@ -129,18 +132,9 @@ class TrainConfig:
     """Set when some parameters get no gradient, so that several processes do not wait for them."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "global_batch", "eval_batch", "eval_every", "log_updates"):
-            _at_least(f"train.{name}", getattr(self, name), 1)
-        for name in ("workers", "checkpoint_updates", "seed"):
-            _at_least(f"train.{name}", getattr(self, name), 0)
-        if self.micro_batch is not None:
-            _at_least("train.micro_batch", self.micro_batch, 1)
+        require_ranges(self, "train")
         _choice("train.select", self.select, get_args(Select))
         _choice("train.precision", self.precision, get_args(Precision))
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    require(least <= value < float("inf"), name, value, f"at least {least}")  # also refuses NaN
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
