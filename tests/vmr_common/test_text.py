@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from vmr_common import tokens
 from vmr_common.errors import UserError
 from vmr_common.text import (
     Vocabulary,
@@ -64,6 +65,22 @@ def test_sentences_end_where_a_reader_would_say():
         "Dr. No came at 5 p.m. today... and left?",
         "yes",
     ]
+
+
+@pytest.mark.parametrize("piece", ["a. ", "Mr. ", "... ", "e.g. b) ", "x. \u2028", ".) ", "?! "])
+def test_sentences_are_told_apart_in_work_that_grows_as_the_text_does(piece, monkeypatch):
+    judged = []
+    ends = tokens._ends_sentence
+    monkeypatch.setattr(
+        tokens, "_ends_sentence", lambda word, next_: judged.append(len(word)) or ends(word, next_)
+    )
+
+    def work(count):
+        judged.clear()
+        split_sentences(piece * count)
+        return sum(judged)
+
+    assert 0 < work(400) <= 5 * work(100)
 
 
 def test_long_and_strange_text_is_split_in_linear_time():

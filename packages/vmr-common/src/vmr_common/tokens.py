@@ -13,7 +13,8 @@ _ABBREVIATION_LIST = """
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
 _OPENING, _CLOSING = "([{<", ")]}>"
-_SENTENCE_END = re.compile(r"""(?<=[.?!])[)\]}"'»”’]*(?=\s+(\S))""")
+# A word that may end a sentence, closing marks apart, and what the next word begins with. It is tried once per word.
+_SENTENCE_END = re.compile(r"""(?<!\S)(\S*[.?!])[)\]}"'»”’]*(?=\s+(\S))""")
 
 # Applied in this order to one sentence; each puts blanks around what it recognises.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -59,20 +60,20 @@ def split_sentences(text: str) -> list[str]:
     sentences, start = [], 0
     for match in _SENTENCE_END.finditer(text):
         end = match.end()
-        if _ends_sentence(text[start : match.start()], match[1]):
+        if _ends_sentence(match[1], match[2]):
             sentences.append(text[start:end].strip())
             start = end
     last = text[start:].strip()
     return [*sentences, last] if last else sentences
 
 
-def _ends_sentence(before: str, following: str) -> bool:
-    """Whether a sentence ends after `before`, which ends in ``. ? !``; `following` begins what comes next."""
-    if before.endswith(".."):
+def _ends_sentence(word: str, following: str) -> bool:
+    """True if a sentence ends after a word that ends in ``. ? !``; `following` begins what comes next."""
+    if word.endswith(".."):
         return following.isupper()
-    if not before.endswith("."):
+    if not word.endswith("."):
         return True
-    stem = before.split()[-1][:-1].lstrip("\"'([{").lower()
+    stem = word[:-1].lstrip("\"'([{").lower()
     return stem not in _ABBREVIATIONS and not (len(stem) == 1 and stem.isalpha())
 
 
