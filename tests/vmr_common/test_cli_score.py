@@ -110,7 +110,7 @@ def test_arrays_and_ego4d_files_are_read_too(case, answer):
     nlq = write_lines(
         folder / "nlq.jsonl", [{**row, "query_id": f"uid_{n}"} for n, row in enumerate(annotation_lines(4))]
     )
-    entry = {"clip_uid": "c", "annotation_uid": "uid", "query_idx": 0, "predicted_times": [[0, 10]]}
+    entry = {"clip_uid": "v0", "annotation_uid": "uid", "query_idx": 0, "predicted_times": [[0, 10]]}
     (folder / "nlq.json").write_text(json.dumps({"results": [entry]}))
     arguments = [str(folder / "nlq.json"), "--annotations", nlq, "--protocol", "ego4d-nlq", "--json"]
     system = json.loads(answer(main, *arguments)[1])["results"][0]["systems"][0]

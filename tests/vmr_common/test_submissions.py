@@ -101,18 +101,20 @@ def test_a_file_that_would_not_pass_is_not_written(tmp_path):
 QVH_ROW = {"qid": 0, "query": "x", "vid": "v0", "pred_relevant_windows": [[0, 4, 0.9], [2, 8, 0.1]]}
 QVH_PROBLEMS = [
     ({"qid": "0"}, "qid must be an integer, found '0'"),
+    ({"qid": False}, "qid must be an integer, found False"),
     ({"qid": 9}, "the split has no such query"),
     ({"vid": "other"}, "vid is 'other', expected 'v0'"),
-    ({"pred_relevant_windows": []}, "must be a list of [start, end, score], with one at least"),
-    ({"pred_relevant_windows": [[0, 1]]}, "must be a list of [start, end, score]"),
-    ({"pred_relevant_windows": [[0, 1, 2], [3]]}, "must be a list of [start, end, score]"),
-    ({"pred_relevant_windows": "abc"}, "must be a list of [start, end, score]"),
-    ({"pred_relevant_windows": None}, "must be a list of [start, end, score]"),
-    ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "not finite"),
+    ({"pred_relevant_windows": []}, "no window"),
+    ({"pred_relevant_windows": [[0, 1]]}, "pred_relevant_windows[0] must be [start, end, score]"),
+    ({"pred_relevant_windows": [[0, 1, 2], [3]]}, "pred_relevant_windows[1] must be [start, end, score]"),
+    ({"pred_relevant_windows": "abc"}, "pred_relevant_windows must be a list, found 'abc'"),
+    ({"pred_relevant_windows": None}, "pred_relevant_windows must be a list, found None"),
+    ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "[0] end must be a finite number, found inf"),
     ({"pred_relevant_windows": [[4, 4, 1]]}, "window 0 does not start before it ends (4 to 4)"),
     ({"pred_relevant_windows": [[0, 4, 0.1], [2, 8, 0.9]]}, "scores are not descending"),
     ({"pred_saliency_scores": [0.0] * 4}, "4 pred_saliency_scores for 5 clips"),
-    ({"pred_saliency_scores": ["a"]}, "must be a list of finite numbers"),
+    ({"pred_saliency_scores": ["a"]}, "pred_saliency_scores[0] must be a number, found 'a'"),
+    ({"pred_saliency_scores": [0.0, True]}, "pred_saliency_scores[1] must be a number, found True"),
 ]
 
 
@@ -135,14 +137,19 @@ def test_repeated_queries_and_partial_saliency_are_named(tmp_path):
 
 EGO4D_ENTRY = {"clip_uid": "clip", "annotation_uid": "a_b", "query_idx": 0, "predicted_times": [[0, 4]]}
 EGO4D_PROBLEMS = [
-    ({"clip_uid": "other"}, "clip_uid is other, expected clip"),
-    ({"query_idx": "0"}, "query_idx must be an integer, found '0'"),
+    ({"clip_uid": "other"}, "clip_uid is 'other', expected 'clip'"),
+    ({"clip_uid": None}, "clip_uid must be text or a whole number, found None"),
+    ({"annotation_uid": ["a"]}, "annotation_uid must be text or a whole number, found a list of 1"),
+    ({"query_idx": "0"}, "query_idx must be an integer from 0 on, found '0'"),
+    ({"query_idx": True}, "query_idx must be an integer from 0 on, found True"),
     ({"query_idx": 7}, "the split has no such query"),
     ({"predicted_times": []}, "no window"),
     ({"predicted_times": [[4, 1]]}, "window 0 does not start before it ends (4 to 1)"),
-    ({"predicted_times": [[4]]}, "must be a list of [start, end]"),
-    ({"predicted_times": 3}, "must be a list of [start, end]"),
-    ({"predicted_times": [[0, float("nan")]]}, "not finite"),
+    ({"predicted_times": [[4]]}, "predicted_times[0] must be [start, end], found a list of 1"),
+    ({"predicted_times": [0, 4]}, "predicted_times[0] must be [start, end], found 0"),
+    ({"predicted_times": [["0", "4"]]}, "predicted_times[0] start must be a number, found '0'"),
+    ({"predicted_times": 3}, "predicted_times must be a list, found 3"),
+    ({"predicted_times": [[0, float("nan")]]}, "end must be a finite number, found nan"),
 ]
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from vmr_common.boundary import boundary, open_bytes, open_regular, read_bytes, reason
 from vmr_common.errors import UserError, quoted
@@ -351,7 +351,16 @@ def read_json(path: str | Path) -> Any:
     Raises:
         UserError: if it cannot be read, or as `parse_json`.
     """
-    return _parse_json(read_text(path), str(path), lambda error: f"{path}:{error.lineno}")
+    return parse_document(read_text(path), path)
+
+
+def parse_document(text: str, path: str | Path, first_line: int = 1) -> Any:
+    """The value of the JSON text of a whole file, which begins at line `first_line`; errors name the line.
+
+    Raises:
+        UserError: as `parse_json`.
+    """
+    return _parse_json(text, str(path), lambda error: f"{path}:{first_line - 1 + error.lineno}")
 
 
 def read_json_lines(
@@ -366,7 +375,15 @@ def read_json_lines(
     Raises:
         UserError: if the file cannot be read or a line is not a JSON object; names the line.
     """
-    for number, line, ended in _lines(Path(path)):
+    with open_bytes(Path(path)) as file:
+        yield from json_rows(text_lines(file, path), path, unfinished_last=unfinished_last)
+
+
+def json_rows(
+    lines: Iterable[tuple[int, str, bool]], path: str | Path, *, unfinished_last: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of every line of `text_lines`, as `read_json_lines`."""
+    for number, line, ended in lines:
         try:
             row = parse_json(line, f"{path}:{number}")
         except UserError:
@@ -378,24 +395,41 @@ def read_json_lines(
         yield number, row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Number, text and whether a newline ended it, of every non-blank line of UTF-8 text."""
-    with open_bytes(path) as file:
-        number = 0
-        while True:
-            # by newline bytes alone: sentences may hold U+2028 and other line separators unescaped
-            with boundary(f"cannot read {path}"):
-                raw = file.readline(LINE_LIMIT + 1)
-            if not raw:
-                return
-            number += 1
+def text_lines(
+    file: IO[bytes], path: str | Path, first: tuple[int, bytes] = (0, b""), *, blank: bool = False
+) -> Iterator[tuple[int, str, bool]]:
+    """Number, text and whether a newline ended it, of every non-blank line of UTF-8 text; one is held at a time.
+
+    Args:
+        file: Open for reading.
+        path: Its name, for messages.
+        first: Number and bytes of a line that was read from it before; without any (0, b"").
+        blank: Yield blank lines too.
+
+    Raises:
+        UserError: naming the line, if it cannot be read, is not UTF-8 or longer than `LINE_LIMIT`.
+    """
+    number, raw = first
+    while True:
+        if number:
             if len(raw) > LINE_LIMIT:
                 raise UserError(f"{path}:{number}: a line of more than {LINE_LIMIT:,} bytes")
-            if not raw.isspace():
-                yield number, _decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+            if blank or not raw.isspace():
+                yield number, decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+        # by newline bytes alone: sentences may hold U+2028 and other line separators unescaped
+        with boundary(f"cannot read {path}"):
+            raw = file.readline(LINE_LIMIT + 1)
+        if not raw:
+            return
+        number += 1
 
 
-def _decoded(raw: bytes, where: str, *, first: bool) -> str:
+def decoded(raw: bytes, where: str, *, first: bool) -> str:
+    """UTF-8 text, without the mark of byte order that may begin the first line.
+
+    Raises:
+        UserError: naming the first byte that is no text.
+    """
     try:
         return raw.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:

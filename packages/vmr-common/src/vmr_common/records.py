@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.files import read_json_lines, write_json_lines
+from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
+from vmr_common.values import field_of, identifier, number_rows, numbers, sentence
+
+# so many digits become an integer under every setting of the interpreter
+_WHOLE = re.compile("0|[1-9][0-9]{0,639}")
 
 
 def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
@@ -42,7 +47,7 @@ class Query:
         id: Unique within its split.
         video: Video id, the key in the feature store.
         text: The sentence as annotated.
-        duration: Length of the video, seconds, positive and finite.
+        duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
         moments: Ground truth, ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
         glance: Annotated time point inside the moment, seconds, or None.
         saliency: Highlight scores, ``(C, A)`` float64, one row per clip of `saliency_clips`, one column per
@@ -61,7 +66,7 @@ class Query:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", as_moments(self.moments))
-        if not (math.isfinite(self.duration) and self.duration > 0):
+        if not LEAST_DURATION <= self.duration <= MOST_SECONDS:
             raise ValueError(f"query {self.id}: duration must be positive seconds, found {self.duration}")
 
 
@@ -145,7 +150,7 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
     return row
 
 
-def encode_id(identifier: str) -> str | int:
+def encode_id(name: str) -> str | int:
     """A query id as files hold it: an integer where it is a plain decimal number, else text.
 
     QVHighlights-style tools compare ids as JSON values, so ``7`` must not come back as ``"7"``.
@@ -154,58 +159,78 @@ def encode_id(identifier: str) -> str | int:
         >>> encode_id("12"), encode_id("012"), encode_id("s30-d52_0")
         (12, '012', 's30-d52_0')
     """
-    return (
-        int(identifier)
-        if identifier.isascii() and identifier.isdecimal() and str(int(identifier)) == identifier
-        else identifier
-    )
+    return int(name) if _WHOLE.fullmatch(name) else name
 
 
-def decode_id(value: object) -> str:
-    """The inverse of `encode_id`: any JSON id (integer or text) as text."""
-    return str(value)
-
-
-def read_predictions(path: str | Path) -> list[Prediction]:
+def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
     """Reads predictions from JSON lines (ours, or any QVHighlights-style submission), in file order.
+
+    Args:
+        path: The file (``.gz`` accepted).
+        queries: Those that the predictions are for; a prediction that names another video than its query does is
+            refused.
 
     Raises:
         UserError: naming file, line and key for an unreadable file, a missing key, a window that is not
-            ``[start, end, score]`` of finite numbers, or a query id that occurs twice.
+            ``[start, end, score]`` of finite numbers (nothing is regrouped or converted), clip scores that are not a
+            flat list of such, an id or a sentence of another type, or a query id that occurs twice.
     """
+    return predictions_of(str(path), read_json_lines(path), queries)
+
+
+def predictions_of(
+    path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Iterable[Query] = ()
+) -> list[Prediction]:
+    """The predictions of rows ``(line number, object)``, see `read_predictions`."""
+    videos = {query.id: query.video for query in queries}
     predictions: list[Prediction] = []
     seen: dict[str, int] = {}
-    for number, row in read_json_lines(path):
-        prediction = _parse_prediction(row, f"{path}:{number}")
-        if prediction.query in seen:
+    for number, row in rows:
+        where = f"{path}:{number}"
+        prediction = _parse_prediction(row, where)
+        first = seen.setdefault(prediction.query, number)
+        if first != number:
             raise UserError(
-                f"{path}:{number}: query id {prediction.query!r} occurs twice (first on line {seen[prediction.query]})"
+                f"{where}: query id {quoted(prediction.query)} occurs twice (first on line {first})"
             )
-        seen[prediction.query] = number
+        require_video(prediction, videos.get(prediction.query), where)
         predictions.append(prediction)
     return predictions
 
 
-def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
-    for key in ("qid", "pred_relevant_windows"):
-        if key not in row:
-            found = ", ".join(map(str, row)) or "nothing"
-            raise UserError(f"{where}: key {key!r} is missing (found: {found[:200]})")
-    try:
-        windows = np.array(row["pred_relevant_windows"], dtype=np.float64).reshape(-1, 3)
-        saliency = row.get("pred_saliency_scores")
-        saliency = None if saliency is None else np.array(saliency, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError):
+def require_video(prediction: Prediction, video: str | None, where: str) -> None:
+    """Refuses a prediction for another video than that of its query.
+
+    Args:
+        prediction: Names a video, or none (empty text).
+        video: That of the query; None where the query is not known.
+        where: Begins the message.
+
+    Raises:
+        UserError: naming both.
+    """
+    if prediction.video and video is not None and prediction.video != video:
         raise UserError(
-            f"{where}: pred_relevant_windows must be a list of [start, end, score] numbers"
-        ) from None
-    if not np.isfinite(windows).all():
-        raise UserError(f"{where}: pred_relevant_windows holds a value that is not finite")
+            f"{where}: the prediction for query {quoted(prediction.query)} is about video {quoted(prediction.video)}, "
+            f"the query is about {quoted(video)}"
+        )
+
+
+def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
+    windows = number_rows(
+        field_of(row, "pred_relevant_windows", where),
+        ("start", "end", "score"),
+        where,
+        "pred_relevant_windows",
+    )
+    saliency = None
+    if row.get("pred_saliency_scores") is not None:
+        saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
     return Prediction(
-        query=decode_id(row["qid"]),
-        video=str(row.get("vid", "")),
+        query=identifier(field_of(row, "qid", where), where, "qid"),
+        video=identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else "",
         moments=windows[:, :2],
         scores=windows[:, 2],
-        text=str(row.get("query", "")),
+        text=sentence(row.get("query", ""), where, "query"),
         saliency=saliency,
     )

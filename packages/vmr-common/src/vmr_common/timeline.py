@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 HIGHLIGHT_CLIP_SECONDS = 2.0
+MOST_SECONDS = 1e9
+"""The longest time that annotations and options may state, about 32 years: no sum or quotient of times overflows."""
+LEAST_DURATION = 1e-6
+"""The shortest video that they may state, seconds."""
 
 
 def frames_to_seconds(frames: ArrayLike, fps: float) -> FloatArray:

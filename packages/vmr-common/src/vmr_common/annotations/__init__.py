@@ -7,7 +7,6 @@ Readers never drop, swap or limit anything silently: what they do to irregular r
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ from vmr_common.annotations.json_lines import (
 from vmr_common.annotations.policies import POLICIES, Policy, policy_named
 from vmr_common.annotations.report import Annotations, Report
 from vmr_common.annotations.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
-from vmr_common.annotations.values import listed
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, read_text
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.values import listed
 
 __all__ = [
     "FORMATS",
@@ -95,45 +94,42 @@ def read_annotations(
         UserError: if the format is unknown or not recognised, durations are missing, or a record is
             malformed.
     """
-    if format == "auto":
-        format = detect_format(path)
-    if format not in FORMATS:
-        raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
-    options: dict[str, Any] = {} if policy is None else {"policy": policy}
-    if format in NEED_DURATIONS:
-        if durations is None:
-            raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
-        return FORMATS[format](path, durations, **options)
-    if format in ("ego4d-nlq", "ego4d-nlq-whole-seconds"):
-        options["durations"] = durations
-    return FORMATS[format](path, **options)
+    with opened(path) as source:
+        if format == "auto":
+            format = detect_format(source)
+        if format not in FORMATS:
+            raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
+        options: dict[str, Any] = {} if policy is None else {"policy": policy}
+        if format in NEED_DURATIONS:
+            if durations is None:
+                raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
+            return FORMATS[format](source, durations, **options)
+        if format in ("ego4d-nlq", "ego4d-nlq-whole-seconds"):
+            options["durations"] = durations
+        return FORMATS[format](source, **options)
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: Readable) -> str:
     """Recognises the format of an annotation file by its content.
 
     Raises:
         UserError: if the file is empty or of no known format.
     """
-    text = read_text(path).lstrip()
-    if not text:
-        raise UserError(f"{path}: the file is empty, expected annotations")
-    if text[0] not in "[{":
-        fields = text.split("\n", 1)[0].split("##")
-        if len(fields) < 2:
-            raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
-        return "viga" if len(fields) > 2 and _is_number(fields[1]) else "charades-sta"
-    first, _, rest = text.partition("\n")
-    row = _line_object(first)
-    if row is None:
-        return _document_format(path)
-    line_format = _line_format(row)
-    if line_format is None and rest.strip():
-        raise UserError(
-            f"{path}:1: not a record of a known format (found: {listed(row)}), "
-            "expected video_id, duration, query, windows"
-        )
-    return line_format or _document_format(path)
+    with opened(path) as source:
+        first = source.first
+        if not first:
+            raise UserError(f"{source.path}: the file is empty, expected annotations")
+        if first[0] not in "[{":
+            return _text_format(first, source.path)
+        row = source.first_value()
+        return (_line_format(row) if isinstance(row, dict) else None) or _document_format(source)
+
+
+def _text_format(first: str, path: Path) -> str:
+    fields = first.split("##")
+    if len(fields) < 2:
+        raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
+    return "viga" if len(fields) > 2 and _is_number(fields[1]) else "charades-sta"
 
 
 def _is_number(text: str) -> bool:
@@ -142,15 +138,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _line_object(line: str) -> dict[str, Any] | None:
-    """The first line of a file as a JSON object, or None where it is not one by itself."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _line_format(row: dict[str, Any]) -> str | None:
@@ -163,8 +150,17 @@ def _line_format(row: dict[str, Any]) -> str | None:
     return "cone" if "query_id" in row else None
 
 
-def _document_format(path: str | Path) -> str:
-    document = read_json(path)
+def _document_format(source: TextInput) -> str:
+    row = source.first_value()
+    try:
+        document = source.document()
+    except UserError:
+        if not isinstance(row, dict):
+            raise
+        raise UserError(
+            f"{source.path}:1: not a record of a known format (found: {listed(row)}), "
+            "expected video_id, duration, query, windows"
+        ) from None
     if isinstance(document, list):
         return "glance-list"
     if isinstance(document.get("videos"), list):
@@ -174,4 +170,4 @@ def _document_format(path: str | Path) -> str:
         for key, name in (("movie", "mad"), ("num_frames", "tacos"), ("sentences", "activitynet")):
             if key in entry:
                 return name
-    raise UserError(f"{path}: not an annotation file of a known format ({', '.join(FORMATS)})")
+    raise UserError(f"{source.path}: not an annotation file of a known format ({', '.join(FORMATS)})")

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from vmr_common.annotations.policies import Policy
 from vmr_common.annotations.report import Annotations, Record, finish
-from vmr_common.annotations.values import (
+from vmr_common.errors import UserError
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.timeline import frames_to_seconds
+from vmr_common.values import (
     duration_of,
     field_of,
     identifier,
     list_of,
+    moment,
     number,
     object_of,
     pair,
+    positive,
+    seconds,
     sentence,
     shown,
 )
-from vmr_common.errors import UserError
-from vmr_common.files import read_json
-from vmr_common.timeline import frames_to_seconds
 
 
-def read_glance_list(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
+def read_glance_list(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
     """Reads the five-element lists of RGN and CFMR.
 
     The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds. CPL's
@@ -35,14 +37,15 @@ def read_glance_list(path: str | Path, *, policy: str | Policy = "checked") -> A
     Raises:
         UserError: naming file, record (counted from 0) and element.
     """
-    return finish(str(path), _glance_records(path), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _glance_records(source), policy)
 
 
-def _glance_records(path: str | Path) -> Iterator[Record]:
-    rows = list_of(read_json(path), str(path), "the file")
+def _glance_records(source: TextInput) -> Iterator[Record]:
+    rows = list_of(source.document(), str(source.path), "the file")
     length = len(rows[0]) if rows and isinstance(rows[0], list) and len(rows[0]) == 4 else 5
     for index, row in enumerate(rows):
-        where = f"{path}: record {index}"
+        where = f"{source.path}: record {index}"
         layout = "[video, duration, [start, end], sentence, time point]"
         if not isinstance(row, list) or len(row) != length:
             also = " without the time point, as in record 0" if length == 4 else ""
@@ -52,12 +55,12 @@ def _glance_records(path: str | Path) -> Iterator[Record]:
             video=identifier(row[0], where, "video (element 0)"),
             text=sentence(row[3], where, "sentence (element 3)"),
             duration=duration_of(row[1], where, "duration (element 1)"),
-            moments=[pair(row[2], where, "moment (element 2)")],
-            point=number(row[4], where, "time point (element 4)") if length == 5 else None,
+            moments=[moment(row[2], where, "moment (element 2)")],
+            point=seconds(row[4], where, "time point (element 4)") if length == 5 else None,
         )
 
 
-def read_tacos(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
+def read_tacos(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
     """Reads TACoS: ``{video: {timestamps, sentences, num_frames, fps}}`` with timestamps in frames.
 
     ViGA's files carry one more list, ``glance``, in frames. Seconds are frames divided by ``fps``. Video ids
@@ -66,10 +69,11 @@ def read_tacos(path: str | Path, *, policy: str | Policy = "checked") -> Annotat
     Raises:
         UserError: naming file, video and entry.
     """
-    return finish(str(path), _video_records(path, in_frames=True), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _video_records(source, in_frames=True), policy)
 
 
-def read_activitynet(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
+def read_activitynet(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
     """Reads ActivityNet Captions: ``{video: {duration, timestamps, sentences}}``, seconds.
 
     ViGA's files carry one more list, ``glance``, in seconds.
@@ -77,27 +81,28 @@ def read_activitynet(path: str | Path, *, policy: str | Policy = "checked") -> A
     Raises:
         UserError: naming file, video and entry.
     """
-    return finish(str(path), _video_records(path, in_frames=False), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _video_records(source, in_frames=False), policy)
 
 
-def _video_records(path: str | Path, *, in_frames: bool) -> Iterator[Record]:
-    for video, value in object_of(read_json(path), str(path), "the file").items():
-        where = f"{path}: video {shown(video)}"
+def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
+    for video, value in object_of(source.document(), str(source.path), "the file").items():
+        where = f"{source.path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
         times = list_of(field_of(entry, "timestamps", where), where, "timestamps")
         texts = list_of(field_of(entry, "sentences", where), where, "sentences", len(times))
         points = list_of(entry["glance"], where, "glance", len(times)) if "glance" in entry else None
-        fps = duration_of(field_of(entry, "fps", where), where, "fps") if in_frames else 1.0
         length_key = "num_frames" if in_frames else "duration"
-        length = duration_of(field_of(entry, length_key, where), where, length_key)
-        duration = duration_of(_seconds(length, fps, where, length_key), where) if in_frames else length
+        fps = positive(field_of(entry, "fps", where), where, "fps") if in_frames else None
+        length = positive(field_of(entry, length_key, where), where, length_key)
+        duration = duration_of(_seconds(length, fps, where, length_key), where)
         for index, (time, text) in enumerate(zip(times, texts, strict=True)):
             spot = f"{where}, entry {index}"
-            start, end = pair(time, spot, "timestamps")
+            start, end = (
+                _seconds(value, fps, spot, "timestamps") for value in pair(time, spot, "timestamps")
+            )
             point = None if points is None else number(points[index], spot, "glance")
-            if in_frames:
-                start, end = (_seconds(frame, fps, spot, "timestamps") for frame in (start, end))
-                point = None if point is None else _seconds(point, fps, spot, "glance")
+            point = None if point is None else _seconds(point, fps, spot, "glance")
             yield Record(
                 where=spot,
                 video=video,
@@ -108,14 +113,21 @@ def _video_records(path: str | Path, *, in_frames: bool) -> Iterator[Record]:
             )
 
 
-def _seconds(frames: float, fps: float, where: str, key: str) -> float:
-    """Frames in seconds; of two good numbers the quotient may still be infinite."""
-    with np.errstate(over="ignore"):
-        return number(float(frames_to_seconds(frames, fps)), where, f"{key} / fps")
+def _seconds(value: float, fps: float | None, where: str, key: str) -> float:
+    """A time in seconds: as it is without a frame rate, else of a frame number."""
+    if fps is None:
+        return seconds(value, where, key)
+    with np.errstate(
+        over="ignore"
+    ):  # of two good numbers the quotient may still be infinite, which is refused
+        return seconds(float(frames_to_seconds(value, fps)), where, f"{key} / fps")
 
 
 def read_ego4d_nlq(
-    path: str | Path, *, durations: Mapping[str, float] | None = None, policy: str | Policy = "drop-textless"
+    path: Readable,
+    *,
+    durations: Mapping[str, float] | None = None,
+    policy: str | Policy = "drop-textless",
 ) -> Annotations:
     """Reads the official Ego4D natural-language-query files: videos, clips, annotations, language queries.
 
@@ -131,11 +143,15 @@ def read_ego4d_nlq(
     Raises:
         UserError: naming file, clip, annotation and query.
     """
-    return finish(str(path), _ego4d_records(path, durations or {}), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _ego4d_records(source, durations or {}), policy)
 
 
 def read_ego4d_whole_seconds(
-    path: str | Path, *, durations: Mapping[str, float] | None = None, policy: str | Policy = "drop-brief"
+    path: Readable,
+    *,
+    durations: Mapping[str, float] | None = None,
+    policy: str | Policy = "drop-brief",
 ) -> Annotations:
     """Reads the files of `read_ego4d_nlq` (also NaQ's) as CONE and RGNet do: clip lengths in whole seconds.
 
@@ -149,24 +165,25 @@ def read_ego4d_whole_seconds(
     Raises:
         UserError: naming file, clip, annotation and query.
     """
-    return finish(str(path), _ego4d_records(path, durations or {}, _half_up), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _ego4d_records(source, durations or {}, _half_up), policy)
 
 
-def _half_up(seconds: float) -> float:
-    return float(np.floor(seconds + 0.5))
+def _half_up(time: float) -> float:
+    return float(np.floor(time + 0.5))
 
 
-def _as_it_is(seconds: float) -> float:
-    return seconds
+def _as_it_is(time: float) -> float:
+    return time
 
 
 def _ego4d_records(
-    path: str | Path, durations: Mapping[str, float], rounded: Callable[[float], float] = _as_it_is
+    source: TextInput, durations: Mapping[str, float], rounded: Callable[[float], float] = _as_it_is
 ) -> Iterator[Record]:
-    document = object_of(read_json(path), str(path), "the file")
-    for clip, where in _ego4d_clips(document, str(path)):
+    document = object_of(source.document(), str(source.path), "the file")
+    for clip, where in _ego4d_clips(document, str(source.path)):
         clip_uid = identifier(field_of(clip, "clip_uid", where), where, "clip_uid")
-        where = f"{path}: clip {shown(clip_uid)}"
+        where = f"{source.path}: clip {shown(clip_uid)}"
         duration = _clip_duration(clip, clip_uid, durations, where, rounded)
         for entry in list_of(field_of(clip, "annotations", where), where, "annotations"):
             annotation = object_of(entry, where, "an annotation")
@@ -194,7 +211,7 @@ def _clip_duration(
     rounded: Callable[[float], float],
 ) -> float:
     if "video_start_sec" in clip and "video_end_sec" in clip:
-        start, end = (rounded(number(clip[key], where, key)) for key in ("video_start_sec", "video_end_sec"))
+        start, end = (rounded(seconds(clip[key], where, key)) for key in ("video_start_sec", "video_end_sec"))
         return duration_of(end - start, where, "video_end_sec - video_start_sec")
     if uid in durations:
         return duration_of(rounded(durations[uid]), where)
@@ -213,12 +230,12 @@ def _ego4d_query(query: dict[str, Any], where: str, clip: str, duration: float, 
         # a null or absent sentence is how the published files mark an unusable record
         text="" if text is None else sentence(text, where, "query"),
         duration=duration,
-        moments=[] if times == [None, None] else [pair(times, where, "clip_start_sec, clip_end_sec")],
+        moments=[] if times == [None, None] else [moment(times, where, "clip_start_sec, clip_end_sec")],
     )
 
 
 def read_mad(
-    path: str | Path,
+    path: Readable,
     *,
     timestamps: Literal["timestamps", "ext_timestamps"] = "timestamps",
     policy: str | Policy = "as-annotated",
@@ -234,12 +251,13 @@ def read_mad(
     Raises:
         UserError: naming file and id.
     """
-    return finish(str(path), _mad_records(path, timestamps), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _mad_records(source, timestamps), policy)
 
 
-def _mad_records(path: str | Path, key: str) -> Iterator[Record]:
-    for identity, value in object_of(read_json(path), str(path), "the file").items():
-        where = f"{path}: record {shown(identity)}"
+def _mad_records(source: TextInput, key: str) -> Iterator[Record]:
+    for identity, value in object_of(source.document(), str(source.path), "the file").items():
+        where = f"{source.path}: record {shown(identity)}"
         row = object_of(value, where)
         yield Record(
             where=where,
@@ -247,5 +265,5 @@ def _mad_records(path: str | Path, key: str) -> Iterator[Record]:
             video=identifier(field_of(row, "movie", where), where, "movie"),
             text=sentence(field_of(row, "sentence", where), where, "sentence"),
             duration=duration_of(field_of(row, "movie_duration", where), where, "movie_duration"),
-            moments=[pair(field_of(row, key, where), where, key)],
+            moments=[moment(field_of(row, key, where), where, key)],
         )

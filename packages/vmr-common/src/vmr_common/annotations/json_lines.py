@@ -12,26 +12,28 @@ import numpy as np
 
 from vmr_common.annotations.policies import Policy
 from vmr_common.annotations.report import Annotations, Record, finish
-from vmr_common.annotations.values import (
+from vmr_common.errors import UserError
+from vmr_common.files import write_json_lines
+from vmr_common.records import Query
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.values import (
     duration_of,
     field_of,
     identifier,
     list_of,
+    moment,
+    moments,
     number,
-    pair,
-    pairs,
+    seconds,
     sentence,
     shown,
 )
-from vmr_common.errors import UserError
-from vmr_common.files import read_json_lines, write_json_lines
-from vmr_common.records import Query
 
 _SOURCE_TIMES = re.compile(r"_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)$")
 _GOOD_CLIP = 2
 
 
-def read_qvhighlights(path: str | Path, *, policy: str | Policy = "as-annotated") -> Annotations:
+def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
     """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
 
     Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
@@ -40,18 +42,19 @@ def read_qvhighlights(path: str | Path, *, policy: str | Policy = "as-annotated"
     Raises:
         UserError: naming file, line and key.
     """
-    return finish(str(path), _qvhighlights_records(path), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _qvhighlights_records(source), policy)
 
 
-def _qvhighlights_records(path: str | Path) -> Iterator[Record]:
-    for line, row in read_json_lines(path):
-        where = f"{path}:{line}"
+def _qvhighlights_records(source: TextInput) -> Iterator[Record]:
+    for line, row in source.rows():
+        where = f"{source.path}:{line}"
         video = identifier(field_of(row, "vid", where), where, "vid")
         duration = duration_of(field_of(row, "duration", where), where)
         extra = _saliency(row, where)
         remarks = []
-        source = _SOURCE_TIMES.search(video)
-        if source and duration < float(source[2]) - float(source[1]):
+        times = _SOURCE_TIMES.search(video)
+        if times and duration < float(times[2]) - float(times[1]):
             remarks.append("video shorter than its id says")
         if extra and not (extra["saliency"] >= _GOOD_CLIP).any():
             remarks.append("no clip scored 2 or more by any annotator")
@@ -61,7 +64,7 @@ def _qvhighlights_records(path: str | Path) -> Iterator[Record]:
             video=video,
             text=sentence(field_of(row, "query", where), where, "query"),
             duration=duration,
-            moments=pairs(row.get("relevant_windows", []), where, "relevant_windows"),
+            moments=moments(row.get("relevant_windows", []), where, "relevant_windows"),
             extra=extra,
             remarks=tuple(remarks),
         )
@@ -85,7 +88,7 @@ def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
     return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
 
 
-def read_cone(path: str | Path, *, policy: str | Policy = "as-annotated") -> Annotations:
+def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
     """Reads the flat JSON lines of the long-video methods (CONE, RGNet).
 
     Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
@@ -94,12 +97,13 @@ def read_cone(path: str | Path, *, policy: str | Policy = "as-annotated") -> Ann
     Raises:
         UserError: naming file, line and key.
     """
-    return finish(str(path), _cone_records(path), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _cone_records(source), policy)
 
 
-def _cone_records(path: str | Path) -> Iterator[Record]:
-    for line, row in read_json_lines(path):
-        where = f"{path}:{line}"
+def _cone_records(source: TextInput) -> Iterator[Record]:
+    for line, row in source.rows():
+        where = f"{source.path}:{line}"
         video_key = "clip_id" if "clip_id" in row else "video_id"
         yield Record(
             where=where,
@@ -107,11 +111,11 @@ def _cone_records(path: str | Path) -> Iterator[Record]:
             video=identifier(field_of(row, video_key, where), where, video_key),
             text=sentence(field_of(row, "query", where), where, "query"),
             duration=duration_of(field_of(row, "duration", where), where),
-            moments=[pair(row["timestamps"], where, "timestamps")] if "timestamps" in row else [],
+            moments=[moment(row["timestamps"], where, "timestamps")] if "timestamps" in row else [],
         )
 
 
-def read_canonical(path: str | Path, *, policy: str | Policy = "checked") -> Annotations:
+def read_canonical(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
     """Reads the canonical annotation JSON lines of this project, the inverse of `write_canonical`.
 
     Keys: ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds; empty for hidden
@@ -121,12 +125,13 @@ def read_canonical(path: str | Path, *, policy: str | Policy = "checked") -> Ann
     Raises:
         UserError: naming file, line and key.
     """
-    return finish(str(path), _canonical_records(path), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _canonical_records(source), policy)
 
 
-def _canonical_records(path: str | Path) -> Iterator[Record]:
-    for line, row in read_json_lines(path):
-        where = f"{path}:{line}"
+def _canonical_records(source: TextInput) -> Iterator[Record]:
+    for line, row in source.rows():
+        where = f"{source.path}:{line}"
         _refuse_misspelt(row, where)
         point = row.get("point")
         yield Record(
@@ -135,8 +140,8 @@ def _canonical_records(path: str | Path) -> Iterator[Record]:
             video=identifier(field_of(row, "video_id", where), where, "video_id"),
             text=sentence(field_of(row, "query", where), where, "query"),
             duration=duration_of(field_of(row, "duration", where), where),
-            moments=pairs(field_of(row, "windows", where), where, "windows"),
-            point=None if point is None else number(point, where, "point"),
+            moments=moments(field_of(row, "windows", where), where, "windows"),
+            point=None if point is None else seconds(point, where, "point"),
             extra=_saliency(row, where),
         )
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vmr_common.annotations.policies import POLICIES, Policy, policy_named
-from vmr_common.annotations.values import shown
 from vmr_common.errors import UserError
 from vmr_common.records import Query
+from vmr_common.values import shown
 
 WHOLE_VIDEO = 0.99
 ACTED = ("dropped:", "cut:", "raised:", "swapped:")

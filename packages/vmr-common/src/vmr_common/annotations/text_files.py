@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vmr_common.annotations.policies import Policy
 from vmr_common.annotations.report import Annotations, Record, finish
-from vmr_common.annotations.values import duration_of, object_of, parsed_number, sentence, shown
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, read_text
+from vmr_common.files import read_json
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.values import duration_of, identifier, object_of, parsed_number, seconds, sentence, shown
 
 _ID_COLUMNS, _LENGTH_COLUMNS = ("id", "video", "video_id", "vid"), ("length", "duration")
 
@@ -26,33 +26,42 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
         Video id -> duration in seconds, in file order.
 
     Raises:
-        UserError: naming file and line for a missing column, a length that is not positive seconds, or an id
-            that occurs twice.
+        UserError: naming file and line for a missing column, one that is there twice, a row with another number of
+            fields than the first, a length that is not positive seconds, or an id that occurs twice.
     """
-    # newline="" semantics: quoted scripts may hold line feeds, the file itself uses CR LF
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     durations: dict[str, float] = {}
-    try:
-        columns = reader.fieldnames or []
-        id_column, length_column = (
-            next((name for name in names if name in columns), None)
-            for names in (_ID_COLUMNS, _LENGTH_COLUMNS)
-        )
-        if id_column is None or length_column is None:
-            raise UserError(f"{path}:1: expected the columns id and length, found {shown(','.join(columns))}")
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            video = row[id_column]
-            if not video or row[length_column] is None:
-                raise UserError(f"{where}: expected an id and a length, found {shown(row[id_column])}")
-            if video in durations:
-                raise UserError(f"{where}: id {shown(video)} occurs twice")
-            durations[video] = duration_of(
-                parsed_number(row[length_column], where, length_column), where, length_column
+    with opened(path) as source:
+        # quoted scripts may hold line feeds; strict, because a quotation mark that is never closed ends the table
+        reader = csv.reader((line for _, line in source.lines(blank=True)), strict=True)
+        try:
+            names = next(reader, [])
+            id_column, length_column = (
+                _column(names, known, path) for known in (_ID_COLUMNS, _LENGTH_COLUMNS)
             )
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not a comma-separated table ({error})") from None
+            for row in filter(None, reader):
+                where = f"{path}:{reader.line_num}"
+                if len(row) != len(names):
+                    raise UserError(
+                        f"{where}: expected an id and a length among {len(names)} fields, found {len(row)} fields"
+                    )
+                video = identifier(row[id_column], where, names[id_column])
+                if video in durations:
+                    raise UserError(f"{where}: id {shown(video)} occurs twice")
+                length = parsed_number(row[length_column], where, names[length_column])
+                durations[video] = duration_of(length, where, names[length_column])
+        except csv.Error as error:
+            raise UserError(f"{path}:{reader.line_num}: not a comma-separated table ({error})") from None
     return durations
+
+
+def _column(names: Sequence[str], known: Sequence[str], path: str | Path) -> int:
+    """The place of the first of some `known` columns that a table has."""
+    column = next((name for name in known if name in names), None)
+    if column is None:
+        raise UserError(f"{path}:1: expected the columns id and length, found {shown(','.join(names))}")
+    if names.count(column) > 1:
+        raise UserError(f"{path}:1: the column {column!r} is there twice")
+    return names.index(column)
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
@@ -65,12 +74,15 @@ def read_durations(path: str | Path) -> dict[str, float]:
         return read_durations_csv(path)
     table = object_of(read_json(path), str(path), "the file")
     return {
-        video: duration_of(value, str(path), f"duration of {shown(video)}") for video, value in table.items()
+        identifier(video, str(path), "a video id"): duration_of(
+            value, str(path), f"duration of {shown(video)}"
+        )
+        for video, value in table.items()
     }
 
 
 def read_charades_sta(
-    path: str | Path, durations: Mapping[str, float], *, policy: str | Policy = "checked"
+    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
 ) -> Annotations:
     """Reads Charades-STA moments: lines ``VIDEO START END##sentence``, times in seconds.
 
@@ -82,11 +94,12 @@ def read_charades_sta(
     Raises:
         UserError: naming file and line for a malformed line, or a video without a duration.
     """
-    return finish(str(path), _lines(path, durations, with_point=False), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _records(source, durations, with_point=False), policy)
 
 
 def read_viga(
-    path: str | Path, durations: Mapping[str, float], *, policy: str | Policy = "checked"
+    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
 ) -> Annotations:
     """Reads ViGA's Charades-STA glances: lines ``VIDEO START END##POINT##sentence``, times in seconds.
 
@@ -95,16 +108,15 @@ def read_viga(
     Raises:
         UserError: as `read_charades_sta`.
     """
-    return finish(str(path), _lines(path, durations, with_point=True), policy)
+    with opened(path) as source:
+        return finish(str(source.path), _records(source, durations, with_point=True), policy)
 
 
-def _lines(path: str | Path, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:
+def _records(source: TextInput, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:
     layout = "VIDEO START END##POINT##sentence" if with_point else "VIDEO START END##sentence"
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
+    for number, line in source.lines():
+        line = line.removesuffix("\n").removesuffix("\r")
+        where = f"{source.path}:{number}"
         # sentences hold stray number signs, so only the first separators count
         parts = line.split("##", 2 if with_point else 1)
         head = parts[0].split()
@@ -120,6 +132,10 @@ def _lines(path: str | Path, durations: Mapping[str, float], *, with_point: bool
             video=video,
             text=sentence(parts[-1], where, "the sentence"),
             duration=duration_of(durations[video], where),
-            moments=[(parsed_number(head[1], where, "start"), parsed_number(head[2], where, "end"))],
-            point=parsed_number(parts[1], where, "time point") if with_point else None,
+            moments=[(_seconds(head[1], where, "start"), _seconds(head[2], where, "end"))],
+            point=_seconds(parts[1], where, "time point") if with_point else None,
         )
+
+
+def _seconds(text: str, where: str, key: str) -> float:
+    return seconds(parsed_number(text, where, key), where, key)

@@ -227,6 +227,8 @@ def _read(path: str, truth: _Truth, options: argparse.Namespace) -> tuple[str, l
     if options.ignore_unknown:
         known = {query.id for query in truth.queries}
         predictions = [prediction for prediction in predictions if prediction.query in known]
+    if not predictions:
+        raise UserError(f"{path}: holds no prediction" + " for the split" * options.ignore_unknown)
     name = Path(path).name
     label = name.split(".")[0] or name
     return (f"{Path(path).parent.name}/{label}" if label == "predictions" else label), predictions

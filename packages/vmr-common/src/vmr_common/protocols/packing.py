@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction, Query
+from vmr_common.records import Prediction, Query, require_video
 
 FloatArray = NDArray[np.float64]
 
@@ -84,8 +84,8 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
 
     Raises:
         UserError: naming the query, for a query id that occurs twice, a query without a target, a prediction
-            for an unknown query, two predictions for one query, or a time that is not finite; also for no
-            queries at all.
+            for an unknown query or for another video than the query's, two predictions for one query, or a time that is
+            not finite; also for no queries at all.
 
     Example:
         >>> query = Query(id="a", video="v", text="", duration=9.0, moments=[[0, 4]])
@@ -113,6 +113,7 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         if given[row]:
             raise UserError(f"query {prediction.query!r} has two predictions")
         given[row] = True
+        require_video(prediction, queries[row].video, "predictions")
         windows[row], scores[row] = prediction.moments, prediction.scores
         if limit is not None and len(scores[row]) > limit:
             windows[row], scores[row] = windows[row][:limit], scores[row][:limit]

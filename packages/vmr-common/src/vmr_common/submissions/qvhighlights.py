@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.files import read_json_lines, write_json_lines
-from vmr_common.records import Prediction, Query, decode_id, encode_id
+from vmr_common.records import Prediction, Query, encode_id
 from vmr_common.submissions.problems import id_problems, missing_queries, raise_first, window_problems
 from vmr_common.timeline import highlight_clips
+from vmr_common.values import number_rows, numbers, shown
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,13 @@ def _qvhighlights_problems(rows: Iterable[tuple[int, dict[str, Any]]], queries: 
     problems: list[str] = []
     with_saliency = 0
     for number, row in rows:
-        identifier = decode_id(row.get("qid"))
-        where = f"line {number} (qid {identifier})"
+        identifier = str(row.get("qid"))
+        where = f"line {number} (qid {shortened(identifier)})"
         problems += id_problems(identifier, seen, videos, where)
-        if not isinstance(row.get("qid"), int):
-            problems.append(f"{where}: qid must be an integer, found {row.get('qid')!r}")
+        if type(row.get("qid")) is not int:
+            problems.append(f"{where}: qid must be an integer, found {shown(row.get('qid'))}")
         if identifier in videos and row.get("vid") != videos[identifier]:
-            problems.append(f"{where}: vid is {row.get('vid')!r}, expected {videos[identifier]!r}")
+            problems.append(f"{where}: vid is {shown(row.get('vid'))}, expected {quoted(videos[identifier])}")
         problems += _scored_window_problems(row.get("pred_relevant_windows"), where)
         if "pred_saliency_scores" in row:
             with_saliency += 1
@@ -104,13 +105,9 @@ def _qvhighlights_problems(rows: Iterable[tuple[int, dict[str, Any]]], queries: 
 
 def _scored_window_problems(windows: Any, where: str) -> list[str]:
     try:
-        array = np.array(windows, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        array = np.zeros(0)
-    if array.ndim != 2 or array.shape[1] != 3 or not len(array):
-        return [f"{where}: pred_relevant_windows must be a list of [start, end, score], with one at least"]
-    if not np.isfinite(array).all():
-        return [f"{where}: pred_relevant_windows holds a value that is not finite"]
+        array = number_rows(windows, ("start", "end", "score"), where, "pred_relevant_windows")
+    except UserError as error:
+        return [str(error)]
     problems = window_problems(array[:, :2], where)
     if (np.diff(array[:, 2]) > 0).any():
         problems.append(f"{where}: scores are not descending (recall trusts the order, precision the score)")
@@ -118,14 +115,11 @@ def _scored_window_problems(windows: Any, where: str) -> list[str]:
 
 
 def _saliency_problems(saliency: Any, query: Query | None, where: str) -> list[str]:
-    numbers = isinstance(saliency, list) and all(
-        # a comparison, because an integer may be too large to become a float
-        isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
-        for value in saliency
-    )
-    if not numbers:
-        return [f"{where}: pred_saliency_scores must be a list of finite numbers"]
+    try:
+        values = numbers(saliency, where, "pred_saliency_scores")
+    except UserError as error:
+        return [str(error)]
     clips = None if query is None else highlight_clips(query.duration)
-    if clips is not None and len(saliency) != clips:
-        return [f"{where}: {len(saliency)} pred_saliency_scores for {clips} clips"]
+    if clips is not None and len(values) != clips:
+        return [f"{where}: {len(values)} pred_saliency_scores for {clips} clips"]
     return []

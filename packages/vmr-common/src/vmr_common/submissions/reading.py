@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.files import read_text
-from vmr_common.records import Prediction, Query, rank_scores, read_predictions
-from vmr_common.submissions.ego4d import read_ego4d
+from vmr_common.records import Prediction, Query, predictions_of, rank_scores
+from vmr_common.submissions.ego4d import entries_of
+from vmr_common.text_input import opened
 
 _WINDOW_ARRAYS = {"moments": 1.0, "pred": 1.0, "pred_cs": 100.0, "pred_e4": 10000.0}
 _SCORE_ARRAYS = {"scores": 1.0, "score_e4": 10000.0}
@@ -24,25 +23,19 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
 
     Args:
         path: ``.npz`` (see `read_npz`), an Ego4D submission, or JSON lines; text may be gzipped (``.gz``).
-        queries: Needed for ``.npz`` without ids.
+        queries: Those that the predictions are for. Needed for ``.npz`` without ids; a prediction that names another
+            video than its query does is refused.
 
     Raises:
         UserError: if the file cannot be read or is none of these; names file, line and key.
     """
-    path = Path(path)
-    if path.suffix == ".npz":
+    if Path(path).suffix == ".npz":
         return read_npz(path, queries)
-    if _is_ego4d(path):
-        return read_ego4d(path)
-    return read_predictions(path)
-
-
-def _is_ego4d(path: Path) -> bool:
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError):
-        return False  # several lines: JSON lines, whose reader names the line that is wrong
-    return isinstance(content, dict) and "results" in content
+    with opened(path) as source:
+        row = source.first_value() if source.first[:1] == "{" else {}
+        if row is None or "results" in row:  # a document of several lines, or of one
+            return entries_of(str(path), source.document(), queries or ())
+        return predictions_of(str(path), source.rows(), queries or ())
 
 
 def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
