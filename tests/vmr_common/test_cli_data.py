@@ -136,7 +136,10 @@ def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
         (["convert", "--out", "x"], "nothing to convert"),
         (["convert"], "the following arguments are required: --out"),
         (["paint"], "invalid choice: 'paint'"),
-        (["check", "--features", "features.h5", "--dim", "wide"], "invalid int value: 'wide'"),
+        (
+            ["check", "--features", "features.h5", "--dim", "wide"],
+            "expected a whole number from 1 to 1000000000, found 'wide'",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_status_two(root, capsys, arguments, message):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vmr_common.cli.ranges import seconds, whole
 from vmr_common.concat import FEATURES, STREAMS, write_concat
 from vmr_common.errors import UserError, require
 from vmr_common.features import FeatureStore
@@ -28,9 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="parts to write, e.g. train=dev_train test=dev_test: NAME is a list of --videos, "
         "or without --videos a registered split (default: one part, all)",
     )
-    add("--per-stream", type=int, default=20, help="about how many videos make a stream (default 20)")
-    add("--stride-s", type=float, help="seconds per feature row (default: what the features' manifest says)")
-    add("--seed", type=int, default=0, help="decides which videos lie together and in which order")
+    add("--per-stream", type=whole(1), default=20, help="about how many videos make a stream (default 20)")
+    add(
+        "--stride-s", type=seconds, help="seconds per feature row (default: what the features' manifest says)"
+    )
+    add("--seed", type=whole(0), default=0, help="decides which videos lie together and in which order")
     add("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
     add("--source", help="manifest: where videos and sentences come from")
 

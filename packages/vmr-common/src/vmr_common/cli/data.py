@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vmr_common.annotations import write_canonical
 from vmr_common.cli import concat_data, object_data, query_data, query_options
 from vmr_common.cli.query_options import chosen_split
+from vmr_common.cli.ranges import real, seconds, whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.concat import misfits
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features
@@ -51,8 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     query_data.add_options(check, word_vectors=True)
     object_data.add_options(check)
     object_data.add_slots(check)
-    check.add_argument("--dim", type=int, help="expected width of a feature row, or of an object's feature")
-    check.add_argument("--min-rows", type=int, default=1, help="fewest feature rows per video (default 1)")
+    check.add_argument(
+        "--dim", type=whole(1), help="expected width of a feature row, or of an object's feature"
+    )
+    check.add_argument(
+        "--min-rows", type=whole(0), default=1, help="fewest feature rows per video (default 1)"
+    )
 
     shapes = sub("shapes", _shapes, "Generate the embedded data set Shapes (also done on first use).")
     shapes.add_argument(
@@ -77,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, kind, about in (
         ("extractor", str, "network and weights that made the features"),
-        ("fps", float, "frames per second that the extractor saw"),
-        ("stride-s", float, "seconds from one row to the next"),
-        ("window-s", float, "seconds of video that one row saw"),
+        ("fps", real(0, 1e6, above=True), "frames per second that the extractor saw"),
+        ("stride-s", seconds, "seconds from one row to the next"),
+        ("window-s", seconds, "seconds of video that one row saw"),
         ("source", str, "where the features come from"),
     ):
         convert.add_argument(f"--{name}", type=kind, help=f"manifest: {about}")
@@ -91,7 +96,7 @@ def _features_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--features", nargs="+", help="HDF5 files or folders of npy or npz files; several are joined")
     add("--key", nargs="+", help="data set in each video's group, or array in each npz file")
-    add("--tolerance", type=int, default=2, help="rows that joined features may differ by (default 2)")
+    add("--tolerance", type=whole(0), default=2, help="rows that joined features may differ by (default 2)")
 
 
 @command

@@ -15,6 +15,7 @@ from typing import Any
 
 from vmr_common.cli.config import to_dict
 from vmr_common.cli.package import ModelPackage
+from vmr_common.cli.ranges import seconds, whole
 from vmr_common.cli.requests import option, requested_split
 from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import say
@@ -80,17 +81,15 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     _add_checkpoint(parser)
     parser.add_argument("--video", type=str, default=None, help="video id, as in the feature files")
     parser.add_argument("--query", type=str, default=None, help="the sentence")
-    parser.add_argument("--duration", type=float, default=None, help="length of the video in seconds")
+    parser.add_argument("--duration", type=seconds, default=None, help="length of the video in seconds")
     parser.add_argument(
         "--queries", type=str, default=None, help="an annotation file with many queries instead"
     )
-    parser.add_argument("-k", type=int, default=5, help="moments per query")
+    parser.add_argument("-k", type=whole(1), default=5, help="moments per query")
     parser.add_argument("--json", action="store_true", help=f"print JSON lines, as in {PREDICTIONS}")
     if package.predict_options is not None:
         package.predict_options(parser)
     config, options, checkpoint = _restore_config(package, parser, argv)
-    if options.k < 1:
-        raise UserError(f"-k must be at least 1, found {options.k}")
     root = data_root(options.data_root)
     inputs = package.open_inputs(config, root)
     queries = package.requested(config, options, inputs.store, root)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from vmr_common.cli.ranges import real, whole
 from vmr_common.convert import convert_objects
 from vmr_common.errors import UserError
 from vmr_common.manifest import creator
@@ -22,27 +23,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_slots(parser: argparse.ArgumentParser) -> None:
     """The option that says how many objects a frame has."""
-    parser.add_argument("--slots", type=int, help="objects per frame: those wanted of --objects")
+    parser.add_argument("--slots", type=whole(1), help="objects per frame: those wanted of --objects")
 
 
 def add_conversion(parser: argparse.ArgumentParser) -> None:
     """The options of a conversion of object features."""
     group = parser.add_argument_group("object features")
     add = group.add_argument
-    add("--dim", type=int, help="width of an object's feature")
+    add("--dim", type=whole(1), help="width of an object's feature")
     add(
         "--slots",
-        type=int,
+        type=whole(1),
         help=f"objects to keep per frame (default: those of an HDF5 file, {SLOTS} of a folder)",
     )
-    add("--frames", type=int, help="frames to keep per video, evenly (default: all)")
+    add("--frames", type=whole(1), help="frames to keep per video, evenly (default: all)")
     add("--box-order", choices=ORDERS, help=f"what the numbers of a box are (default: {ORDERS[0]!r})")
     add(
         "--box-units",
         choices=UNITS,
         help="default: pixels where the picture's size is known, else normalised",
     )
-    add("--image-size", nargs=2, type=float, metavar=("W", "H"), help="pixels, where the files do not say it")
+    add(
+        "--image-size",
+        nargs=2,
+        type=real(0, 1e6, above=True),
+        metavar=("W", "H"),
+        help="pixels, where the files do not say it",
+    )
     add(
         "--missing",
         choices=("error", "fill"),

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vmr_common.cli.ranges import whole
 from vmr_common.errors import UserError
 from vmr_common.experiment import QueryFeaturesConfig, open_query_features
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries, check_queries
@@ -22,8 +23,8 @@ def add_options(parser: argparse.ArgumentParser, *, word_vectors: bool) -> None:
             "--word-vectors",
             help="word vectors instead (GloVe text): queries without a known word are listed",
         )
-        add("--token-dim", type=int, help="expected width of a token vector")
-        add("--sentence-dim", type=int, help="expected width of the sentence vector (cls_features)")
+        add("--token-dim", type=whole(1), help="expected width of a token vector")
+        add("--sentence-dim", type=whole(1), help="expected width of the sentence vector (cls_features)")
 
 
 def open_store(arguments: argparse.Namespace, **dims: int | None) -> QueryFeatureStore:

@@ -8,6 +8,9 @@ from vmr_common.annotations import FORMATS, POLICIES
 from vmr_common.errors import UserError
 from vmr_common.splits import Split, SplitConfig, given_path, load
 
+_OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
+"""Options that say how to read ``--annotations``, and their defaults."""
+
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """The option that says where the data sets are (see `splits.data_root`)."""
@@ -25,9 +28,17 @@ def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
     if split:
         add("--split", help="registered split, such as charades-sta/test")
     add("--annotations", help="annotation file instead of a split")
-    add("--format", default="auto", help=f"format of --annotations: auto (default), {', '.join(FORMATS)}")
+    add(
+        "--format",
+        default=_OF_ANNOTATIONS["format"],
+        help=f"format of --annotations: auto (default), {', '.join(FORMATS)}",
+    )
     add("--durations", help="durations for --annotations where its format has none: CSV (id, length) or JSON")
-    add("--policy", default="checked", help=f"irregular records of --annotations: {', '.join(POLICIES)}")
+    add(
+        "--policy",
+        default=_OF_ANNOTATIONS["policy"],
+        help=f"irregular records of --annotations: {', '.join(POLICIES)}",
+    )
     add("--videos", help="JSON file with the ids of the videos to keep")
     add("--videos-key", help="which list of --videos")
 
@@ -47,6 +58,11 @@ def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
         if options.videos is not None:
             raise UserError("--videos needs a split or --annotations")
         return None
+    # training annotations for the bias row of `vmr-score` are read by the same options
+    if name is not None and not getattr(options, "train_annotations", None):
+        for key, default in _OF_ANNOTATIONS.items():
+            if getattr(options, key) != default:
+                raise UserError(f"--{key} is for --annotations, split {name} has its own")
     root = options.data_root
     files = {key: getattr(options, key) for key in ("annotations", "videos", "durations")}
     config = SplitConfig(

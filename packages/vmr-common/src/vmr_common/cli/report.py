@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmr_common.cli.ranges import whole
 from vmr_common.cli.run import Parser, command, say
-from vmr_common.errors import UserError
 from vmr_common.report import load_report, write_report
 from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT
 
@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN_FOLDER/{PAGE})")
     parser.add_argument(
         "--queries",
-        type=int,
+        type=whole(0),
         metavar="N",
         help="queries to draw (default: as saved); those not drawn before lack film strip and curve",
     )
@@ -33,8 +33,6 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; prints the path of the page."""
     options = _parser().parse_args(argv)
-    if options.queries is not None and options.queries < 0:
-        raise UserError(f"--queries: expected 0 or more, found {options.queries}")
     report = load_report(options.run)
     if options.queries is not None:
         report = dataclasses.replace(report, shown=options.queries)

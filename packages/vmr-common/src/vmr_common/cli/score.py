@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from vmr_common import protocols, submissions
 from vmr_common.baselines import Bias, chance
 from vmr_common.cli import query_options
+from vmr_common.cli.ranges import overlap, real, several, whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.protocols.paired import format_differences, paired_differences
@@ -45,9 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     query_options.add_options(parser)
     query_options.add_data_root(parser)
     add("--protocol", action="append", help=f"one of {', '.join(protocols.names())}; may be repeated")
-    add("--thresholds", type=_floats, help="overlaps, such as 0.3,0.5 (default: the protocol's)")
-    add("--ranks", type=_integers, help="n of R@n, such as 1,5,10 (default: the protocol's)")
-    add("--nms", type=float, help="suppression threshold of proposal-map (default 0.5)")
+    add(
+        "--thresholds",
+        type=several(real(0, 1, above=True)),
+        help="overlaps, such as 0.3,0.5 (default: the protocol's)",
+    )
+    add("--ranks", type=several(whole(1)), help="n of R@n, such as 1,5,10 (default: the protocol's)")
+    add("--nms", type=overlap, help="suppression threshold of proposal-map, 0 to 1 (default 0.5)")
     add("--drop-zero-length", action="store_true", help="leave out queries whose targets are all empty")
     add("--train-annotations", help="annotation file whose targets choose the bias row")
     add("--no-baselines", action="store_true", help="no chance and bias rows")
@@ -59,23 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    def parse(text: str) -> tuple[Any, ...]:
-        return tuple(sorted({kind(part) for part in text.split(",")}))
-
-    parse.__name__ = f"list of {kind.__name__}"  # argparse names the type in its message
-    return parse
-
-
-_floats, _integers = _numbers(float), _numbers(int)
-
-
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.run`)."""
     options = _parser().parse_args(argv)
     options.data_root = data_root(options.data_root)
     truth = _load_truth(options)
+    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [truth.protocol])]
+    if options.nms is not None and all(rules.nms is None for rules in rule_sets):
+        raise UserError(
+            f"--nms: no suppression in {', '.join(rules.name for rules in rule_sets)} (in proposal-map)"
+        )
     systems = [_read(options.predictions, truth, options)]
     if options.compare:
         systems.append(_read(options.compare, truth, options))
@@ -93,10 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     notes: list[str] = []
     if not options.no_baselines:
         rows += _baselines(truth, notes)
-    results = [
-        _evaluate(_configured(name, options), truth, rows, compare=bool(options.compare))
-        for name in dict.fromkeys(options.protocol or [truth.protocol])
-    ]
+    results = [_evaluate(rules, truth, rows, compare=bool(options.compare)) for rules in rule_sets]
     if options.json:
         report = {"split": truth.name, "notes": notes, "results": [result.to_dict() for result in results]}
         say(json.dumps(report, indent=2))
@@ -155,12 +151,8 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     chosen = protocols.protocol(name)
     changes: dict[str, Any] = {}
     if options.thresholds:
-        if not all(0 < threshold <= 1 for threshold in options.thresholds):
-            raise UserError(f"--thresholds must lie in (0, 1], found {options.thresholds}")
         changes["thresholds"] = options.thresholds
     if options.ranks:
-        if options.ranks[0] < 1:
-            raise UserError(f"--ranks must be at least 1, found {options.ranks}")
         changes["ranks"] = options.ranks
     if options.nms is not None and chosen.nms is not None:
         changes["nms"] = replace(chosen.nms, threshold=options.nms)

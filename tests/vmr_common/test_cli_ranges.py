@@ -1,0 +1,68 @@
+"""Numbers on the command line: within what an option states, or one line."""
+
+import argparse
+
+import pytest
+
+from vmr_common.cli import concat_data, data, object_data, query_data, report, score
+from vmr_common.cli.ranges import overlap, real, seconds, several, whole
+from vmr_common.errors import UserError
+
+NEVER = ("nan", "inf", "-inf", "1e999", "", " ", "x", "1_0", "٣", "0x1", "True", "1 2", "9" * 5000, "-1e308")
+
+
+@pytest.mark.parametrize("kind", [whole(0), whole(1), real(0, 1), real(0, 5, above=True), seconds, overlap])
+def test_what_is_no_finite_number_is_no_value_of_any_option(kind):
+    for text in NEVER:
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a") as caught:
+            kind(text)
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (whole(1, 9), ("1", "9", "+3"), ("0", "10", "1.0", "1e0")),
+        (overlap, ("0", "1", "0.5", "1e-3"), ("-0.1", "1.0001")),
+        (real(0, 1, above=True), ("1", "1e-9"), ("0", "-0.0")),
+        (seconds, ("1e-6", "1e9", "86400"), ("0", "-3", "1e308", "1e10", "1e-7")),
+        (several(whole(1)), ("1", "5,1", "1,1"), ("1,", ",1", "0,5", "1;5")),
+    ],
+)
+def test_a_range_includes_its_bounds_and_nothing_beyond(kind, good, bad):
+    for text in good:
+        kind(text)
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError):
+            kind(text)
+
+
+def option_types(parser):
+    """The type of every option of a parser and of its subcommands, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from option_types(below)
+        else:
+            yield "/".join(action.option_strings or [action.dest]), action.type
+
+
+def test_no_option_takes_any_number():
+    parsers = [score._parser(), data._parser(), report._parser()]
+    extra = argparse.ArgumentParser()
+    for add in (concat_data.add_options, object_data.add_conversion):
+        add(extra)
+    query_data.add_options(extra, word_vectors=True)
+    named = [pair for parser in (*parsers, extra) for pair in option_types(parser)]
+    assert len(named) > 60
+    assert not [name for name, kind in named if kind in (int, float)]
+
+
+def test_an_option_outside_its_range_is_one_line(answer):
+    status, out, err = answer(score.main, "p", "--annotations", "a", "--nms", "nan\x1b[2J" + "9" * 999)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: argument --nms: expected a number from 0 to 1, found 'nan")
+    assert "\x1b" not in err
+    assert len(err) < 300
+    with pytest.raises(UserError):
+        data._parser().parse_args(["check", "--features", "f", "--dim", "0"])
