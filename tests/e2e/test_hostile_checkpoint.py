@@ -155,6 +155,10 @@ def test_predictions_that_cannot_be_written_do_not_cost_the_scores(asked, tmp_pa
             ["--video", "test-0000", "--query", "the red circle spins", "--duration", "nan"],
             ["duration", "nan"],
         ),
+        (
+            ["--video", "test-0000", "--query", "the red circle spins", "--duration", "1e308"],
+            ["--duration: expected a number, at least 1e-06 and at most 1e+09, found '1e308'"],
+        ),
         (["--video", "test-9999", "--query", "the red circle spins"], ["'test-9999'", "features.h5"]),
         (["--video", "", "--query", "the red circle spins"], ["--video"]),
         (["--video", "test-0000", "--query", " "], ["--query"]),

@@ -138,7 +138,7 @@ def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
         (["paint"], "invalid choice: 'paint'"),
         (
             ["check", "--features", "features.h5", "--dim", "wide"],
-            "expected a whole number from 1 to 1000000000, found 'wide'",
+            "expected a whole number, at least 1 and at most 1,000,000,000, found 'wide'",
         ),
     ],
 )

@@ -219,7 +219,7 @@ def test_one_part_is_called_all(root, vmr_data):
         ((*ONE, "--videos", "lists.json", "--parts", "x=one", "y=one"), "is in x and in y"),
         ((*ONE, "--videos", "lists.json", "--parts", "x=three"), "no list 'three'"),
         ((*ONE, "--stride-s", "1"), "manifest says stride_s 2, asked for 1"),
-        ((*ONE, "--per-stream", "0"), "--per-stream: expected a whole number from 1"),
+        ((*ONE, "--per-stream", "0"), "--per-stream: expected a whole number, at least 1"),
         (("--features", "f.h5", "--parts", "a=nosuch/train"), "split 'nosuch/train' is unknown"),
     ],
 )

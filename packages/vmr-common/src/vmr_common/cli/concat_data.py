@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vmr_common.cli.ranges import seconds, whole
+from vmr_common.cli.numbers import seconds, whole
 from vmr_common.concat import FEATURES, STREAMS, write_concat
 from vmr_common.errors import UserError, require
 from vmr_common.features import FeatureStore

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from vmr_common.annotations import write_canonical
 from vmr_common.cli import concat_data, object_data, query_data, query_options
+from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import chosen_split
-from vmr_common.cli.ranges import real, seconds, whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.concat import misfits
 from vmr_common.convert import ObjectSource, convert_features, convert_query_features

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.cli.config import to_dict
+from vmr_common.cli.numbers import seconds, whole
 from vmr_common.cli.package import ModelPackage
-from vmr_common.cli.ranges import seconds, whole
 from vmr_common.cli.requests import option, requested_split
 from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import say

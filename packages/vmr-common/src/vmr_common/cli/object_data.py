@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from vmr_common.cli.ranges import real, whole
+from vmr_common.cli.numbers import real, whole
 from vmr_common.convert import convert_objects
 from vmr_common.errors import UserError
 from vmr_common.manifest import creator

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vmr_common.cli.ranges import whole
+from vmr_common.cli.numbers import whole
 from vmr_common.errors import UserError
 from vmr_common.experiment import QueryFeaturesConfig, open_query_features
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries, check_queries

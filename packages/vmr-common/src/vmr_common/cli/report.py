@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr_common.cli.ranges import whole
+from vmr_common.cli.numbers import whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.report import load_report, write_report
 from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT

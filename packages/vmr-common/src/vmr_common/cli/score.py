@@ -13,7 +13,7 @@ from typing import Any
 from vmr_common import protocols, submissions
 from vmr_common.baselines import Bias, chance
 from vmr_common.cli import query_options
-from vmr_common.cli.ranges import overlap, real, several, whole
+from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.protocols.paired import format_differences, paired_differences
