@@ -156,7 +156,7 @@ def test_what_is_wrong_with_an_entry_is_one_error_each(tmp_path):
         "flat": "array 'features' has shape (3,), expected (T, D)",
         "nan": "array 'features' holds NaN or infinity",
         "no archive": "is not a readable npz archive (File is not a zip file)",
-        "pickled": "is not a readable npz archive: it holds pickled objects, which are never loaded",
+        "pickled": "array 'features' cannot be read: it holds pickled objects, which are never loaded",
         "two": "no array 'features' (found: x, y)",
         "absent": "is missing (the LMDB holds 7 entries)",
     }

@@ -181,8 +181,7 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
     """
     array, pictures = folder / f"{query.video}.npy", folder / query.video
     if array.is_file():
-        with npz.readable(f"{array}: not an array of frames", array):
-            found = npz.read_file(array, mmap_mode="r")
+        found = npz.read_file(array, "r", "not an array of frames")
         if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or not len(found):
             raise UserError(f"{array}: expected frames (n, H, W, 3) uint8, found {found.shape} {found.dtype}")
     elif pictures.is_dir():

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.boundary import boundary, open_regular
 from vmr_common.errors import UserError
+from vmr_common.manifest import MANIFEST, MANIFEST_LIMIT
 
 Features = NDArray[np.float32]
 
@@ -61,21 +63,17 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> No
         raise UserError(f"{where} has no rows, expected at least one")
 
 
-def reason(error: BaseException) -> str:
-    """The text of an error on one line, not too long: zipfile quotes the bytes that it cannot read."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
 def manifest_beside(folder: Path) -> str | None:
     """The text of ``manifest.json`` in a folder of features, or None.
 
     Raises:
         UserError: if it is there and cannot be read.
     """
-    try:
-        return (folder / "manifest.json").read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    path = folder / f"{MANIFEST}.json"
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {folder / 'manifest.json'}: {reason(error)}") from None
+    with boundary(f"cannot read {path}"), open_regular(path) as file:
+        text = file.read(MANIFEST_LIMIT + 1)
+        if len(text) > MANIFEST_LIMIT:
+            raise UserError(f"{path}: more than {MANIFEST_LIMIT:,} bytes, which no manifest takes")
+        return text.decode()

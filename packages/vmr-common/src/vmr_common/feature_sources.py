@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
-import numpy as np
-from numpy.typing import NDArray
+from h5py import h5d, h5g
 
 from vmr_common import npz
+from vmr_common.boundary import PICKLE_START, boundary, open_regular, reason
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import Features, as_float32, check_layout, checked, manifest_beside, reason
+from vmr_common.feature_checks import Features, as_float32, check_layout, checked, manifest_beside
+from vmr_common.hdf5 import Hdf5File
 from vmr_common.lmdb_source import LmdbSource, is_lmdb
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -54,16 +53,18 @@ def open_source(path: Path, key: str | None) -> Source:
             return LmdbSource(path, key)
         if path.is_dir():
             return FolderSource(path, key)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(len(_HDF5_SIGNATURE))
     except FileNotFoundError:
         raise UserError(f"{path}: no such feature file or folder") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
     # HDF5 allows a user block before the signature, so the name may vouch for it too
     if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
         return Hdf5Source(path, key)
-    found = "a pickle, which is never loaded" if start.startswith(npz.PICKLE_START) else "something else"
+    found = "a pickle, which is never loaded" if start.startswith(PICKLE_START) else "something else"
     raise UserError(
         f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
     )
@@ -73,141 +74,69 @@ class Hdf5Source:
     """An HDF5 file with one data set per video, or one group per video with the data set `key` in it."""
 
     def __init__(self, path: Path, key: str | None) -> None:
-        self.path = path
+        self.hdf5 = Hdf5File(path)
         self.key = key
-        self._file: h5py.File | None = None
-        self._process = -1
-        self._sound: set[str] = set()  # videos that were read and checked, from the file that is open now
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_process": -1, "_sound": set()}
+    def _dataset(self, video: str) -> tuple[Any, str, str]:
+        """The data set of a video, its name in the file, and what to call it."""
+        where = f"{self.hdf5.path}: video {video!r}"
+        name = video if self.key is None else f"{video}/{self.key}"
+        if (node := self.hdf5.find_quickly(name)) is not None:
+            return node, name, where if self.key is None else f"{where}, key {self.key!r}"
+        node = self.hdf5.find(video, where)
+        if node is None:
+            raise UserError(f"{where} is missing (the file holds {self.hdf5.count()} videos)")
+        if isinstance(node, h5g.GroupID):
+            return self._inside(video, where)
+        if not isinstance(node, h5d.DatasetID):
+            raise UserError(f"{where} is not a data set")
+        return node, video, where
 
-    def file(self) -> h5py.File:
-        """The file, open in this process.
-
-        Raises:
-            UserError: if it is missing or not readable.
-        """
-        # a handle inherited through fork is closed here (which leaves the parent's alone) and opened anew, so
-        # that no two processes share one file position or one library state for the file
-        if self._file is not None and self._process == os.getpid():
-            return self._file
-        self.close()
-        try:
-            self._file = _open_hdf5(self.path)
-        except FileNotFoundError:
-            raise UserError(f"{self.path}: no such feature file") from None
-        except OSError as error:
-            raise UserError(f"{self.path}: not a readable HDF5 file ({reason(error)})") from None
-        self._process = os.getpid()
-        return self._file
-
-    def _dataset(self, video: str) -> tuple[h5py.Dataset, str]:
-        file = self.file()
-        where = f"{self.path}: video {video!r}"
-        if not self.is_name(video):
-            raise UserError(f"{where} is missing (not a name that a data set can have)")
-        try:
-            node = file.get(video)
-            if node is None:
-                raise UserError(f"{where} is missing (the file holds {len(file)} videos)")
-            if isinstance(node, h5py.Group):
-                return self._inside(node, where)
-            if not isinstance(node, h5py.Dataset):
-                raise UserError(f"{where} is not a data set")
-        except (OSError, RuntimeError, KeyError) as error:
-            raise UserError(f"{where} cannot be read ({reason(error)})") from None
-        return node, where
-
-    def _inside(self, group: h5py.Group, where: str) -> tuple[h5py.Dataset, str]:
-        names = ", ".join(list(group)[:8]) or "nothing"
+    def _inside(self, video: str, where: str) -> tuple[Any, str, str]:
+        name, called = f"{video}/{self.key}", f"{where}, key {self.key!r}"
+        node = None if self.key is None else self.hdf5.find(name, called)
+        if isinstance(node, h5d.DatasetID):
+            return node, name, called
+        names = npz.shown(self.hdf5.names(video))
         if self.key is None:
             raise UserError(f"{where} is a group (of {names}); say which data set is meant with key")
-        node = group.get(self.key)
-        if not isinstance(node, h5py.Dataset):
-            raise UserError(f"{where} has no data set {self.key!r} (found: {names})")
-        return node, f"{where}, key {self.key!r}"
-
-    @staticmethod
-    def is_name(video: str) -> bool:
-        """Whether HDF5 can hold a data set of this name."""
-        return "\0" not in video and not {"", "."} & set(video.split("/"))
+        raise UserError(f"{where} has no data set {self.key!r} (found: {names})")
 
     def read(self, video: str) -> Features:
         """The features of a video; its values are checked when it is read for the first time."""
-        values = self._read_quickly(video)
-        if values is None:
-            return self._read_carefully(video)
-        if video in self._sound:
-            return as_float32(values)
-        name = "" if self.key is None else f", key {self.key!r}"
-        features = checked(values, f"{self.path}: video {video!r}{name}")
-        self._sound.add(video)
+        sound = self.hdf5.sound
+        if video in sound:
+            return as_float32(self.hdf5.again(sound[video], f"{self.hdf5.path}: video {video!r}"))
+        node, name, where = self._dataset(video)
+        found = self.hdf5.numbers(node, where)
+        check_layout(found.shape, found.dtype, where)
+        self.hdf5.check(found)
+        features = checked(self.hdf5.values(found), where)
+        sound[video] = name
         return features
-
-    def _read_carefully(self, video: str) -> Features:
-        dataset, where = self._dataset(video)
-        check_layout(dataset.shape or (), dataset.dtype, where)
-        try:
-            values = dataset[()]
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{where} cannot be read ({reason(error)})") from None
-        return checked(values, where)
-
-    def _read_quickly(self, video: str) -> NDArray[Any] | None:
-        """The usual case by HDF5's own calls, at half the cost; None where anything is unusual."""
-        if "/" in video or not self.is_name(video):
-            return None
-        try:
-            name = video if self.key is None else f"{video}/{self.key}"
-            node = h5py.h5d.open(self.file().id, name.encode())
-            dtype = node.dtype
-            if node.shape is None or dtype.kind not in "fiu":
-                return None
-            values: NDArray[Any] = np.empty(node.shape, dtype)
-            if values.size:
-                node.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError, UnicodeEncodeError):
-            return None  # the careful way says what is wrong
-        return values
 
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone where there is one."""
-        dataset, where = self._dataset(video)
-        check_layout(dataset.shape or (), dataset.dtype, where)
-        return dataset.shape[0], dataset.shape[1]
+        node, _, where = self._dataset(video)
+        found = self.hdf5.numbers(node, where)
+        check_layout(found.shape, found.dtype, where)
+        return found.shape[0], found.shape[1]
 
     def has(self, video: str) -> bool:
         """Whether the video is there."""
-        return self.is_name(video) and video in self.file()
+        return self.hdf5.find(video, f"{self.hdf5.path}: video {video!r}") is not None
 
     def names(self) -> list[str]:
         """All video ids."""
-        try:
-            return list(self.file())
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.path}: the list of videos cannot be read ({reason(error)})") from None
+        return self.hdf5.names()
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
-        value = self.file().attrs.get("manifest")
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return self.hdf5.manifest_text()
 
     def close(self) -> None:
         """Closes the file; the next read opens it again."""
-        file, self._file = self._file, None
-        self._sound.clear()
-        if file is not None:
-            file.close()
-
-
-def _open_hdf5(path: Path) -> h5py.File:
-    """Opens for reading; without a lock where the file system refuses one (many network file systems do)."""
-    try:
-        # with the library's own choice first: within a process all handles of a file must agree on it
-        return h5py.File(path, "r")
-    except BlockingIOError:
-        return h5py.File(path, "r", locking=False)
+        self.hdf5.close()
 
 
 class FolderSource:
@@ -224,7 +153,7 @@ class FolderSource:
             return None
         for suffix in (".npy", ".npz"):
             path = self.path / (video + suffix)
-            if path.is_file():
+            if os.path.isfile(path):  # unlike pathlib's, this one says no to names that are too long
                 return path
         return None
 
@@ -237,23 +166,22 @@ class FolderSource:
     def read(self, video: str) -> Features:
         """The features of a video."""
         path = self._existing(video)
-        with _readable(path):
-            if path.suffix == ".npz":
-                array, name = npz.read_array(str(path), self.key, str(path))
-                return checked(array, f"{path}: array {name!r}")
+        if path.suffix == ".npy":
             return checked(npz.read_file(path), f"{path}: the array")
+        with npz.Archive(path, str(path)) as archive:
+            array, name = archive.features(self.key)
+        return checked(array, f"{path}: array {name!r}")
 
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone."""
         path = self._existing(video)
-        with _readable(path):
-            if path.suffix == ".npz":
-                shape, dtype, name = npz.read_layout(str(path), self.key, str(path))
-                check_layout(shape, dtype, f"{path}: array {name!r}")
-            else:
-                array = npz.read_file(path, mmap_mode="r")
-                shape, dtype = array.shape, array.dtype
-                check_layout(shape, dtype, f"{path}: the array")
+        if path.suffix == ".npy":
+            shape, dtype = npz.read_file_layout(path)
+            check_layout(shape, dtype, f"{path}: the array")
+        else:
+            with npz.Archive(path, str(path)) as archive:
+                shape, dtype, name = archive.features_layout(self.key)
+            check_layout(shape, dtype, f"{path}: array {name!r}")
         return shape[0], shape[1]
 
     def has(self, video: str) -> bool:
@@ -262,11 +190,9 @@ class FolderSource:
 
     def names(self) -> list[str]:
         """All video ids."""
-        return sorted(
-            entry.name[:-4]
-            for entry in os.scandir(self.path)
-            if entry.name.endswith((".npy", ".npz")) and entry.is_file()
-        )
+        with boundary(f"cannot read {self.path}"):
+            entries = list(os.scandir(self.path))
+        return sorted({e.name[:-4] for e in entries if e.name.endswith((".npy", ".npz")) and e.is_file()})
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
@@ -274,7 +200,3 @@ class FolderSource:
 
     def close(self) -> None:
         """Nothing stays open between reads."""
-
-
-def _readable(path: Path) -> contextlib.AbstractContextManager[None]:
-    return npz.readable(f"{path}: not a readable npy or npz file", path)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.feature_sources import Hdf5Source
 from vmr_common.files import atomic_path
+from vmr_common.hdf5 import is_name
 from vmr_common.manifest import MANIFEST, Facts
 
 DTYPES = ("float16", "float32")
@@ -104,7 +104,7 @@ def check_name(file: NewFile, name: str, where: str) -> None:
         OSError: if something before could not be written.
     """
     file.check()
-    if "/" in name or not Hdf5Source.is_name(name):
+    if "/" in name or not is_name(name):
         raise UserError(f"{where} cannot name an entry of an HDF5 file")
     if name in file:
         raise UserError(f"{where} is given twice")

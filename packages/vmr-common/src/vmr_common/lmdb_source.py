@@ -5,15 +5,16 @@ Needs the package ``lmdb`` (``pip install 'vmr-common[lmdb]'``), which is import
 
 from __future__ import annotations
 
-import io
-import os
+import functools
 import weakref
 from pathlib import Path
 from typing import Any
 
 from vmr_common import npz
-from vmr_common.errors import UserError
-from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside, reason
+from vmr_common.boundary import boundary, open_regular
+from vmr_common.errors import UserError, quoted
+from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside
+from vmr_common.per_process import PerProcess
 
 DATA_FILE = "data.mdb"
 _MAGIC, _MAGIC_AT = b"\xde\xc0\xef\xbe", 16  # of the first page, on machines of our byte order
@@ -29,7 +30,7 @@ def is_lmdb(path: Path) -> bool:
         return (path / DATA_FILE).is_file()
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
 
 
@@ -47,40 +48,25 @@ class _Environment:
     """One open environment; the library allows only one per path and process, so sources share it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._process = -1
-        self._handle: Any = None
+        self.handle: PerProcess[Any] = PerProcess(functools.partial(_open, path))
 
-    def handle(self) -> Any:
-        """The open environment of this process."""
-        if self._process != os.getpid():
-            if self._handle is not None:
-                self._handle.close()  # inherited through fork; the parent's stays open
-            self._handle = None
-            self._handle = self._open()
-            self._process = os.getpid()
-        return self._handle
 
-    def _open(self) -> Any:
-        lmdb = _package(self.path)
-        folder = self.path.is_dir()
-        data = self.path / DATA_FILE if folder else self.path
-        try:
-            # without a lock file: stores often lie on read-only disks, and nobody writes while we read
-            handle = lmdb.open(
-                str(self.path), subdir=folder, readonly=True, lock=False, create=False, readahead=False
-            )
-            pages, size = handle.info()["last_pgno"] + 1, handle.stat()["psize"]
-            found = data.stat().st_size
-        except (lmdb.Error, OSError) as error:
-            raise UserError(f"{self.path}: not a readable LMDB ({reason(error)})") from None
-        if found < pages * size:  # reading past the end of the map would kill the process
-            handle.close()
-            raise UserError(
-                f"{data}: {found:,} bytes, expected {pages * size:,}: the file is cut off "
-                "(if it is whole where it comes from, compact it there with mdb_copy -c)"
-            )
-        return handle
+def _open(path: Path) -> Any:
+    lmdb = _package(path)
+    folder = path.is_dir()
+    data = path / DATA_FILE if folder else path
+    with boundary(f"{path}: not a readable LMDB"):
+        # without a lock file: stores often lie on read-only disks, and nobody writes while we read
+        handle = lmdb.open(str(path), subdir=folder, readonly=True, lock=False, create=False, readahead=False)
+        pages, size = handle.info()["last_pgno"] + 1, handle.stat()["psize"]
+        found = data.stat().st_size
+    if found < pages * size:  # reading past the end of the map would kill the process
+        handle.close()
+        raise UserError(
+            f"{data}: {found:,} bytes, expected {pages * size:,}: the file is cut off "
+            "(if it is whole where it comes from, compact it there with mdb_copy -c)"
+        )
+    return handle
 
 
 _ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
@@ -102,44 +88,55 @@ class LmdbSource:
         if self._shared is None:
             place = self.path.resolve()
             self._shared = _ENVIRONMENTS.setdefault(place, _Environment(place))
-        return self._shared.handle()
+        return self._shared.handle.get()
 
-    def _value(self, video: str) -> tuple[io.BytesIO, str]:
+    def _archive(self, video: str) -> npz.Archive:
         where = f"{self.path}: video {video!r}"
         value = self.entry(video)
         if value is None:
-            raise UserError(f"{where} is missing (the LMDB holds {self._count()} entries)")
-        return io.BytesIO(value), where
+            raise UserError(f"{where} is missing (the LMDB holds {self.count():,} entries)")
+        return self.opened(value, where)
+
+    @staticmethod
+    def opened(value: bytes, where: str) -> npz.Archive:
+        """The archive that an entry is.
+
+        Raises:
+            UserError: beginning with `where`, if it is none.
+        """
+        return npz.Archive(value, where, " is not a readable npz archive")
 
     def entry(self, video: str) -> bytes | None:
         """The bytes stored for a video (or query), or None."""
         lmdb, environment = _package(self.path), self._environment()
         try:
-            # a copy, so that the array outlives the transaction and the environment
-            with environment.begin() as transaction:
-                value: bytes | None = transaction.get(video.encode())
-                return value
-        except (lmdb.BadValsizeError, UnicodeEncodeError):
+            key = video.encode()
+        except UnicodeEncodeError:
             return None  # not a name that an entry can have
-        except lmdb.Error as error:
-            raise UserError(f"{self.path}: video {video!r} cannot be read ({reason(error)})") from None
+        with boundary(f"{self.path}: video {video!r} cannot be read"):
+            try:
+                # a copy, so that the array outlives the transaction and the environment
+                with environment.begin() as transaction:
+                    value: bytes | None = transaction.get(key)
+                    return value
+            except lmdb.BadValsizeError:
+                return None  # likewise
 
-    def _count(self) -> int:
+    def count(self) -> int:
+        """The number of entries."""
         return int(self._environment().stat()["entries"])
 
     def read(self, video: str) -> Features:
         """The features of a video (or query)."""
-        value, where = self._value(video)
-        with npz.readable(f"{where} is not a readable npz archive"):
-            array, name = npz.read_array(value, self.key, where)
-        return checked(array, f"{where}, array {name!r}")
+        with self._archive(video) as archive:
+            array, name = archive.features(self.key)
+        return checked(array, f"{archive.where}, array {name!r}")
 
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D), from the header alone."""
-        value, where = self._value(video)
-        with npz.readable(f"{where} is not a readable npz archive"):
-            shape, dtype, name = npz.read_layout(value, self.key, where)
-        check_layout(shape, dtype, f"{where}, array {name!r}")
+        with self._archive(video) as archive:
+            shape, dtype, name = archive.features_layout(self.key)
+        check_layout(shape, dtype, f"{archive.where}, array {name!r}")
         return shape[0], shape[1]
 
     def has(self, video: str) -> bool:
@@ -148,15 +145,13 @@ class LmdbSource:
 
     def names(self) -> list[str]:
         """All ids."""
-        lmdb, environment = _package(self.path), self._environment()
+        environment = self._environment()
+        with boundary(f"{self.path}: the list of ids cannot be read"), environment.begin() as transaction:
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         try:
-            with environment.begin() as transaction:
-                keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
             return [key.decode() for key in keys]
         except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}: the key {error.object[:40]!r} is not UTF-8 text") from None
-        except lmdb.Error as error:
-            raise UserError(f"{self.path}: the list of ids cannot be read ({reason(error)})") from None
+            raise UserError(f"{self.path}: the key {quoted(error.object, 60)} is not UTF-8 text") from None
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, beside the data in the environment's folder, or None."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_type_hints
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
+from vmr_common.files import parse_json
+from vmr_common.schema import conform
 
 MANIFEST = "manifest"
 """Name of the attribute of an HDF5 file that holds its manifest."""
+
+MANIFEST_LIMIT = 1 << 20
+"""Bytes of a manifest at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +28,18 @@ class Facts:
         """A manifest from JSON values.
 
         Raises:
-            UserError: for a field that manifests do not have; names the known ones.
+            UserError: for a field that manifests do not have (names the known ones), a value of another type than the
+                field's, or a number that measures nothing; names the field.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise UserError(f"{where}: unknown field {unknown[0]!r}, a manifest has {', '.join(known)}")
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            if name not in hints:
+                known = ", ".join(field.name for field in dataclasses.fields(cls))
+                raise UserError(f"{where}: unknown field {quoted(name, 60)}, a manifest has {known}")
+            conform(value, hints[name], f"{where}: {name}")
+            # a row may have seen one picture, which takes no time
+            if type(value) in (int, float) and not (value > 0 or (value == 0 and name == "window_s")):
+                raise UserError(f"{where}: {name}: found {value}, expected a positive number")
         return cls(**values)
 
     def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
@@ -94,10 +104,7 @@ def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
     Raises:
         UserError: if it is not a JSON object with the fields of `kind`.
     """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
+    values = parse_json(text, f"{where}: manifest")
     if not isinstance(values, dict):
         raise UserError(f"{where}: the manifest is not a JSON object")
     return kind.from_mapping(values, f"{where}: manifest")

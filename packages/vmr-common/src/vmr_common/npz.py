@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
-from vmr_common.feature_checks import reason
-
-UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
-"""What numpy and zipfile raise for broken npy and npz files."""
+from vmr_common.boundary import boundary, open_regular, require_size
+from vmr_common.errors import UserError, listed, quoted, shortened, visible
 
 DEFAULT_KEYS = ("features", "image_embeddings", "token_features", "last_hidden_state")
 """Arrays that hold features, in the order in which they are looked for when no key is given."""
@@ -27,141 +26,226 @@ SENTENCE_KEYS = ("cls_features", "eot_features")
 STRAY = "allow_pickle"
 """Name of an array that some writers stored by mistake: it was meant as an argument."""
 
-PICKLE_START = b"\x80"
-PICKLED = "holds pickled objects, which are never loaded"
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+_LONGEST_HEADER = 10_000  # numpy's own limit, which it looks at only after reading
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Layout = tuple[tuple[int, ...], np.dtype[Any]]
 
 
+UNREADABLE = "not a readable npy or npz file"
+
+
+def read_file(path: Path, mmap_mode: Literal["r"] | None = None, what: str = UNREADABLE) -> NDArray[Any]:
+    """The array of an npy file, of any type but pickled objects.
+
+    Args:
+        path: The file.
+        mmap_mode: ``r`` maps the values into memory and reads them when they are used.
+        what: What is said of a file that is something else.
+
+    Raises:
+        UserError: if the file is something else, damaged, shorter than its header says, or a pickle.
+    """
+    with _open_npy(path, what) as (file, _):
+        if mmap_mode is None:
+            return _array(file, f"{path}: {what}", path)
+        with boundary(f"{path}: {what}", path):
+            mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode=mmap_mode)
+        return mapped
+
+
+def read_file_layout(path: Path) -> Layout:
+    """Shape and type of the array of an npy file, from its header alone.
+
+    Raises:
+        UserError: as `read_file`.
+    """
+    with _open_npy(path, UNREADABLE) as (_, layout):
+        return layout
+
+
 @contextlib.contextmanager
-def readable(what: str, path: Path | None = None) -> Iterator[None]:
-    """Turns what numpy and zipfile raise for a broken file into one error of the user.
+def _open_npy(path: Path, what: str) -> Iterator[tuple[IO[bytes], Layout]]:
+    with boundary(f"cannot read {path}"):
+        file = open_regular(path)
+    with file:
+        yield file, _header(file, os.fstat(file.fileno()).st_size, str(path), f"{path}: {what}", path)
+
+
+class Archive:
+    """An open npz archive, of which the directory was read once.
 
     Args:
-        what: Begins the message, with what the file should have been: ``a.npy: not a readable npy file``.
-        path: The file, which is looked at to tell a pickle from other damage; None where there are only bytes.
+        file: The file, or its bytes.
+        where: Begins the messages of errors.
+        what: Goes on with them where the archive as a whole cannot be read.
 
     Raises:
-        UserError: for all of `UNREADABLE`; one that is raised inside passes unchanged.
+        UserError: if it is no zip archive, its directory is damaged, or two of its arrays have one name.
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except UNREADABLE as error:
-        pickled = "allow_pickle" in str(error) or (path is not None and _start(path) == PICKLE_START)
-        raise UserError(what + (f": it {PICKLED}" if pickled else f" ({reason(error)})")) from None
+
+    def __init__(self, file: Path | bytes, where: str, what: str = f": {UNREADABLE}") -> None:
+        self.where = where
+        self._path = None if isinstance(file, bytes) else file
+        with boundary(where + what, self._path):
+            self._file: IO[bytes] = io.BytesIO(file) if isinstance(file, bytes) else open_regular(file)
+            try:
+                self._zip = zipfile.ZipFile(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+            self._size = self._file.seek(0, io.SEEK_END)
+        if (
+            len(self._zip.NameToInfo) < len(self._zip.filelist)
+            and (twice := _repeated(self.names)) is not None
+        ):
+            self.close()
+            raise UserError(f"{where}: holds the array {quoted(twice, 60)} twice")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all arrays."""
+        return [name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")]
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}.npy" in self._zip.NameToInfo
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The array of this name, of any type but pickled objects.
+
+        Raises:
+            UserError: if it is damaged, shorter than it says, larger than its compressed bytes can be trusted to hold,
+                encrypted, compressed in a way that numpy does not write, or holds pickled objects.
+        """
+        with self._member(name) as (member, _):
+            return _array(member, self._cannot(name), self._path)
+
+    def layout(self, name: str) -> Layout:
+        """Shape and type of the array of this name, from its header alone.
+
+        Raises:
+            UserError: as `read`.
+        """
+        with self._member(name) as (_, layout):
+            return layout
+
+    @contextlib.contextmanager
+    def _member(self, name: str) -> Iterator[tuple[IO[bytes], Layout]]:
+        entry, where = self._zip.getinfo(f"{name}.npy"), self._about(name)
+        if entry.compress_type not in _COMPRESSIONS:
+            raise UserError(
+                f"{where} is compressed by method {entry.compress_type}, expected none or deflate"
+            )
+        require_size((entry.file_size,), np.dtype(np.uint8), min(entry.compress_size, self._size), where)
+        with boundary(self._cannot(name), self._path):
+            member = self._zip.open(entry)
+        with member:
+            yield member, _header(member, entry.file_size, where, self._cannot(name), self._path)
+
+    def _about(self, name: str) -> str:
+        return f"{self.where}: array {quoted(name, 60)}"
+
+    def _cannot(self, name: str) -> str:
+        return f"{self._about(name)} cannot be read"
+
+    def features(self, key: str | None) -> tuple[NDArray[Any], str]:
+        """The array that holds the features, and its name.
+
+        Args:
+            key: Its name; None looks for `DEFAULT_KEYS`, else takes the only array.
+
+        Raises:
+            UserError: if the archive has no such array (names those it has), and as `read`.
+        """
+        name = self._choose(key)
+        array = self.read(name)
+        return (array[None] if name in SENTENCE_KEYS and array.ndim == 1 else array), name
+
+    def features_layout(self, key: str | None) -> tuple[tuple[int, ...], np.dtype[Any], str]:
+        """Shape, type and name of the array that `features` gives, from its header alone.
+
+        Raises:
+            UserError: as `features`.
+        """
+        name = self._choose(key)
+        shape, dtype = self.layout(name)
+        return ((1, *shape) if name in SENTENCE_KEYS and len(shape) == 1 else shape), dtype, name
+
+    def _choose(self, key: str | None) -> str:
+        name = chosen(self.names, key)
+        if name is None:
+            wanted = DEFAULT_KEYS[0] if key is None else key
+            raise UserError(f"{self.where}: no array {wanted!r} (found: {shown(self.names)})")
+        return name
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._zip.close()
+        self._file.close()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def _start(path: Path) -> bytes:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(len(PICKLE_START))
-    return b""
-
-
-def read_file(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """The array of an npy file.
-
-    Raises:
-        OSError, ValueError and the others of `UNREADABLE`: if the file is something else, damaged or a pickle.
-    """
-    found: Any = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise ValueError("an archive of arrays, expected one array")
-    return found
-
-
-def read_arrays(file: str | IO[bytes], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of these names that an archive has.
-
-    Raises:
-        OSError, ValueError and the others of `UNREADABLE`: if the archive is damaged or one holds pickled objects.
-    """
-    with zipfile.ZipFile(file) as archive:
-        there = set(_names(archive))
-        return {name: _array(archive, name) for name in names if name in there}
-
-
-def read_layouts(file: str | IO[bytes]) -> dict[str, Layout]:
-    """Shape and type of every array of an archive by its name, from the headers alone.
-
-    Raises:
-        OSError, ValueError and the others of `UNREADABLE`: if the archive is damaged.
-    """
-    with zipfile.ZipFile(file) as archive:
-        return {name: _layout(archive, name) for name in _names(archive)}
-
-
-def array_names(file: str | IO[bytes]) -> list[str]:
-    """The names of all arrays of an archive.
-
-    Raises:
-        OSError, ValueError and the others of `UNREADABLE`: if the archive is damaged.
-    """
-    with zipfile.ZipFile(file) as archive:
-        return _names(archive)
-
-
-def read_array(file: str | IO[bytes], key: str | None, where: str) -> tuple[NDArray[Any], str]:
-    """The array that holds the features, and its name.
-
-    Args:
-        file: Path or open file of the archive.
-        key: Its name; None looks for `DEFAULT_KEYS`, else takes the only array.
-        where: Begins the message of an error.
-
-    Raises:
-        UserError: if the archive has no such array; names those it has.
-        OSError, ValueError and the others of `UNREADABLE`: if the archive is damaged or holds pickled objects.
-    """
-    with zipfile.ZipFile(file) as archive:
-        name = _choose(_names(archive), key, where)
-        array = _array(archive, name)
-    return (array[None] if name in SENTENCE_KEYS and array.ndim == 1 else array), name
-
-
-def read_layout(
-    file: str | IO[bytes], key: str | None, where: str
-) -> tuple[tuple[int, ...], np.dtype[Any], str]:
-    """Shape, type and name of the array that `read_array` gives, from its header alone.
-
-    Raises:
-        UserError, OSError, ValueError and others: as `read_array`.
-    """
-    with zipfile.ZipFile(file) as archive:
-        name = _choose(_names(archive), key, where)
-        shape, dtype = _layout(archive, name)
-    return ((1, *shape) if name in SENTENCE_KEYS and len(shape) == 1 else shape), dtype, name
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as member:
-        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-    return array
-
-
-def _layout(archive: zipfile.ZipFile, name: str) -> Layout:
-    with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-    return shape, dtype
-
-
-def _names(archive: zipfile.ZipFile) -> list[str]:
-    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-
-
-def _choose(names: Sequence[str], key: str | None, where: str) -> str:
+def chosen(names: Sequence[str], key: str | None) -> str | None:
+    """Which of the arrays holds the features, see `Archive.features`; None where none does."""
     if key is None:
         known = [name for name in names if name != STRAY]
         wanted = [*DEFAULT_KEYS, *(known if len(known) == 1 else [])]
     else:
         wanted = [key, *(SENTENCE_KEYS if key in SENTENCE_KEYS else ())]
-    for name in wanted:
-        if name in names:
+    return next((name for name in wanted if name in names), None)
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first names of arrays, for a message."""
+    return listed([shortened(visible(name), 60) for name in names], 8) or "nothing"
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that occurs again."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
             return name
-    raise UserError(f"{where}: no array {wanted[0]!r} (found: {', '.join(names) or 'nothing'})")
+        seen.add(name)
+    return None
+
+
+def _header(file: IO[bytes], size: int, where: str, what: str, path: Path | None) -> Layout:
+    """Shape and type of the array in npy form that begins here, after checking that `size` bytes can hold it.
+
+    Raises:
+        UserError: if they cannot (beginning with `where`), or no such array begins here (beginning with `what`).
+    """
+    with boundary(what, path):
+        version = np.lib.format.read_magic(file)
+        width = 2 if version == (1, 0) else 4
+        count = file.read(width)
+    length = int.from_bytes(count, "little")
+    if version not in _VERSIONS or length > _LONGEST_HEADER:
+        raise UserError(f"{what} (its header is in version {version} and {length:,} bytes long)")
+    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+    with boundary(what, path):
+        shape, _, dtype = read(io.BytesIO(count + file.read(length)))
+    if dtype.hasobject:  # of which only the reader has something to say
+        return shape, dtype
+    left = size - np.lib.format.MAGIC_LEN - width - length
+    needed = require_size(shape, dtype, left, where)
+    if needed > left:
+        raise UserError(f"{what} (its header says {shape}, {dtype}: {needed:,} bytes; it holds {left:,})")
+    return shape, dtype
+
+
+def _array(file: IO[bytes], what: str, path: Path | None) -> NDArray[Any]:
+    """The array of a file in npy form, the header of which was checked."""
+    with boundary(what, path):
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array

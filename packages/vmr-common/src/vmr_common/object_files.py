@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5g, h5p
 from numpy.typing import NDArray
 
+from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import as_float32, first_not_finite, reason
+from vmr_common.feature_checks import as_float32, first_not_finite
+from vmr_common.hdf5 import Hdf5File, is_name
 from vmr_common.manifest import Facts
 
 Floats = NDArray[np.float32]
@@ -87,17 +88,6 @@ ASSUMED = ObjectManifest(
 file names, the figure says "normalized position", and the slots are taken from the front."""
 
 
-@contextlib.contextmanager
-def readable(where: str) -> Iterator[None]:
-    """Turns what h5py raises for damaged files into one error of the user that begins with `where`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{where} cannot be read ({reason(error)})") from None
-
-
 @dataclass(frozen=True)
 class Stored:
     """One video in an open file: three data sets, or one whose last axis is features, confidence, box.
@@ -129,7 +119,7 @@ class Stored:
         Raises:
             UserError: if the file is damaged, or holds NaN or infinity.
         """
-        with readable(self.where):
+        with boundary(f"{self.where} cannot be read"):
             packed, *parts = (
                 _rows(dataset, rows, objects) for dataset in (self.features, *(self.parts or ()))
             )
@@ -164,80 +154,95 @@ def _check_finite(values: Floats, where: str) -> None:
         )
 
 
-def video_names(file: h5py.File) -> list[str]:
+def video_names(file: Hdf5File) -> list[str]:
     """The ids of all videos of an object file, in any of the layouts."""
-    return list(_videos(file))
+    return file.names(_group(file))
 
 
-def has_video(file: h5py.File, video: str) -> bool:
+def has_video(file: Hdf5File, video: str) -> bool:
     """Whether an object file, in any of the layouts, has a video."""
-    return video in _videos(file)
+    return (
+        is_name(video) and file.find(_name(_group(file), video), f"{file.path}: video {video!r}") is not None
+    )
 
 
-def _videos(file: h5py.File) -> h5py.Group:
-    """The group whose entries are named by the videos."""
-    return file[BY_KIND[0]] if _is_by_kind(file) else file
+def _name(group: str, video: str) -> str:
+    return f"{group}/{video}" if group else video
 
 
-def _is_by_kind(file: h5py.File) -> bool:
-    """Whether the file holds one group per kind of array instead of one entry per video."""
-    return all(isinstance(file.get(name), h5py.Group) for name in BY_KIND)
+def _group(file: Hdf5File) -> str:
+    """The group whose entries are named by the videos where there is one group per kind of array, else nothing."""
+    by_kind = all(
+        isinstance(file.find(name, f"{file.path}: group {name!r}"), h5g.GroupID) for name in BY_KIND
+    )
+    return BY_KIND[0] if by_kind else ""
 
 
-def stored(file: h5py.File, video: str, where: str) -> Stored:
-    """The data sets of a video after checking that they belong together.
+def stored(file: Hdf5File, video: str, where: str) -> Stored:
+    """The data sets of a video after checking that they belong together, and once what they declare.
 
     Raises:
         UserError: beginning with `where`, if the video is missing or the file holds something else.
     """
-    videos = _videos(file)
-    node = videos.get(video)
+    group = _group(file)
+    node = file.find(_name(group, video), where) if is_name(video) else None
     if node is None:
-        raise UserError(f"{where} is missing (the file holds {len(videos)} videos)")
-    if _is_by_kind(file):
-        return _from_parts([file[name].get(video) for name in BY_KIND], BY_KIND, where)
-    if isinstance(node, h5py.Group):
-        names = (FEATURES, CONFIDENCE, BOXES)
-        return _from_parts([node.get(name) for name in names], names, where)
-    if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.shape[2] <= 1 + BOX:
-        found = f"an array of shape {node.shape}" if isinstance(node, h5py.Dataset) else "no array"
+        raise UserError(f"{where} is missing (the file holds {file.count(group)} videos)")
+    if group:
+        found = _from_parts(file, {name: f"{name}/{video}" for name in BY_KIND}, video, where)
+    elif isinstance(node, h5g.GroupID):
+        names = {name: f"{video}/{name}" for name in (FEATURES, CONFIDENCE, BOXES)}
+        found = _from_parts(file, names, video, where)
+    else:
+        found = _packed(file, node, video, where)
+    file.sound[video] = video
+    return found
+
+
+def _packed(file: Hdf5File, node: Any, video: str, where: str) -> Stored:
+    shape = file.numbers(node, where).shape if isinstance(node, h5d.DatasetID) else None
+    if shape is None or len(shape) != 3 or shape[2] <= 1 + BOX:
+        found = "no array" if shape is None else f"an array of shape {shape}"
         raise UserError(
             f"{where} holds {found}, expected object features: an array (frames, objects, features + 5), "
             f"or a group with {FEATURES}, {CONFIDENCE} and {BOXES}"
         )
-    _check_numbers(node, where)
-    return Stored(_uncached(node), None, where)
+    return Stored(_checked(file, node, video, where, fresh=video not in file.sound), None, where)
 
 
-def _from_parts(nodes: list[Any], names: tuple[str, ...], where: str) -> Stored:
-    for name, node in zip(names, nodes, strict=True):
-        if not isinstance(node, h5py.Dataset):
-            raise UserError(f"{where} has no data set {name!r}, expected {', '.join(names)}")
-        _check_numbers(node, f"{where}, {name}")
+def _from_parts(file: Hdf5File, names: dict[str, str], video: str, where: str) -> Stored:
+    """The three data sets, whose names in the file are those of their kinds."""
+    nodes = []
+    for kind, name in names.items():
+        node = file.find(name, f"{where}, {kind}")
+        if not isinstance(node, h5d.DatasetID):
+            raise UserError(f"{where} has no data set {kind!r}, expected {', '.join(names)}")
+        nodes.append(_checked(file, node, name, f"{where}, {kind}", fresh=video not in file.sound))
     features, confidence, boxes = nodes
     shape = features.shape
     if len(shape) != 3 or confidence.shape != shape[:2] or boxes.shape != (*shape[:2], BOX):
+        first, second, third = names
         raise UserError(
-            f"{where} has {names[0]} {shape}, {names[1]} {confidence.shape} and {names[2]} {boxes.shape}, "
+            f"{where} has {first} {shape}, {second} {confidence.shape} and {third} {boxes.shape}, "
             "expected (F, O, D), (F, O) and (F, O, 4)"
         )
-    return Stored(_uncached(features), (confidence, boxes), where)
+    return Stored(features, (confidence, boxes), where)
 
 
-def _check_numbers(node: h5py.Dataset, where: str) -> None:
-    if node.dtype.kind not in "fiu":
-        raise UserError(f"{where} holds values of type {node.dtype}, expected numbers")
-    if not node.shape or 0 in node.shape:
-        raise UserError(f"{where} has shape {node.shape}, expected at least one frame, object and feature")
+def _checked(file: Hdf5File, node: Any, name: str, where: str, *, fresh: bool) -> h5py.Dataset:
+    """A data set of numbers, of which what it declares is checked if it is fresh.
 
-
-def _uncached(node: h5py.Dataset) -> h5py.Dataset:
-    """The data set without HDF5's chunk cache, which would read whole chunks where half of each is wanted.
-
-    Compressed chunks come whole anyway and keep the cache.
+    It has no chunk cache, which would read whole chunks where half of each is wanted; compressed chunks come whole
+    anyway and keep the cache.
     """
-    if node.chunks is None or node.compression is not None:
-        return node
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    found = file.numbers(node, where)
+    if not found.shape or 0 in found.shape:
+        raise UserError(f"{where} has shape {found.shape}, expected at least one frame, object and feature")
+    if fresh:
+        file.check(found)
+    dataset = h5py.Dataset(node)
+    if dataset.chunks is None or dataset.compression is not None:
+        return dataset
+    access = h5p.create(h5p.DATASET_ACCESS)
     access.set_chunk_cache(1, 0, 1.0)
-    return h5py.Dataset(h5py.h5d.open(node.file.id, node.name.encode(), access))
+    return h5py.Dataset(file.open(name, where, access))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vmr_common import h5_writing
 from vmr_common.errors import UserError
-from vmr_common.feature_sources import Hdf5Source
+from vmr_common.hdf5 import Hdf5File
 from vmr_common.manifest import parse_facts
 from vmr_common.object_files import (
     ASSUMED,
@@ -25,7 +25,6 @@ from vmr_common.object_files import (
     ObjectManifest,
     Stored,
     has_video,
-    readable,
     stored,
     video_names,
 )
@@ -55,10 +54,11 @@ class ObjectStore:
         if objects is not None and objects < 1:
             raise UserError(f"{path}: objects must be at least 1, found {objects}")
         self.path = Path(path)
-        if not h5py.is_hdf5(self.path):
-            found = "found something else" if self.path.exists() else "no such file"
-            raise UserError(f"{self.path}: expected an HDF5 file of object features, {found}")
-        self._source = Hdf5Source(self.path, None)
+        if not self.path.exists():
+            raise UserError(f"{self.path}: expected an HDF5 file of object features, no such file")
+        if not self.path.is_file() or not h5py.is_hdf5(self.path):
+            raise UserError(f"{self.path}: expected an HDF5 file of object features, found something else")
+        self._file = Hdf5File(self.path)
         self._objects = objects
         self._dim = dim
         self._sound: set[str] = set()  # videos whose values were checked in this process
@@ -81,10 +81,7 @@ class ObjectStore:
 
     def _stored(self, video: str) -> Stored:
         where = f"{self.path}: video {video!r}"
-        if not Hdf5Source.is_name(video):
-            raise UserError(f"{where} is missing (not a name that a data set can have)")
-        with readable(where):
-            found = stored(self._source.file(), video, where)
+        found = stored(self._file, video, where)
         _, objects, dim = found.shape
         if self._dim is not None and dim != self._dim:
             raise UserError(f"{where} has features of width {dim}, expected {self._dim}")
@@ -114,8 +111,7 @@ class ObjectStore:
     __getitem__ = read
 
     def __contains__(self, video: str) -> bool:
-        with readable(f"{self.path}: the list of videos"):
-            return Hdf5Source.is_name(video) and has_video(self._source.file(), video)
+        return has_video(self._file, video)
 
     def length(self, video: str) -> int:
         """Number of frames of a video, without reading them.
@@ -126,8 +122,7 @@ class ObjectStore:
         return self._stored(video).shape[0]
 
     def _names(self) -> list[str]:
-        with readable(f"{self.path}: the list of videos"):
-            return sorted(video_names(self._source.file()))
+        return sorted(video_names(self._file))
 
     def videos(self) -> list[str]:
         """The ids of all videos, sorted."""
@@ -164,14 +159,13 @@ class ObjectStore:
         Raises:
             UserError: if it is not readable.
         """
-        with readable(f"{self.path}: the manifest"):
-            text = self._source.manifest_text()
+        text = self._file.manifest_text()
         return None if text is None else parse_facts(text, str(self.path), ObjectManifest)
 
     def close(self) -> None:
         """Closes the file of this process; a later access opens it again."""
         self._sound.clear()
-        self._source.close()
+        self._file.close()
 
     def __enter__(self) -> ObjectStore:
         return self

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import functools
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-import h5py
+from h5py import h5d, h5g
 from numpy.typing import NDArray
 
 from vmr_common import npz
 from vmr_common.errors import UserError
-from vmr_common.feature_checks import reason
-from vmr_common.feature_sources import FolderSource, Hdf5Source, open_source
+from vmr_common.feature_sources import FolderSource, Hdf5Source, Source, open_source
 from vmr_common.lmdb_source import LmdbSource
+from vmr_common.per_process import PerProcess
 
 TOKENS = "token_features"
 NAMES = (TOKENS, *npz.SENTENCE_KEYS)
@@ -56,52 +56,65 @@ def open_arrays(path: Path) -> ArraySource:
     return FolderArrays(source)
 
 
-class _Wrapped:
+Wrapped = TypeVar("Wrapped", bound=Source)
+
+
+class _Wrapped(Generic[Wrapped]):
     """What query sources take over from the feature source of the same layout."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Wrapped) -> None:
         self.source = source
 
     def has(self, query: str) -> bool:
         """Whether the query is there."""
-        return bool(self.source.has(query))
+        return self.source.has(query)
 
     def names(self) -> list[str]:
         """All query ids."""
-        found: list[str] = self.source.names()
-        return found
+        return self.source.names()
 
     def manifest_text(self) -> str | None:
         """The manifest as JSON text, or None."""
-        text: str | None = self.source.manifest_text()
-        return text
+        return self.source.manifest_text()
 
     def close(self) -> None:
         """Closes what is open in this process."""
         self.source.close()
 
-    def _missing(self, query: str, where: str) -> UserError:
-        return UserError(f"{where} is missing (there are {len(self.names())} others)")
+
+def _missing(where: str, count: int) -> UserError:
+    return UserError(f"{where} is missing (there are {count:,} others)")
 
 
-class Hdf5Arrays(_Wrapped):
+class Hdf5Arrays(_Wrapped[Hdf5Source]):
     """A group per query with named data sets, or a data set per query with its tokens."""
 
     def arrays(self, query: str, where: str) -> Arrays:
         """Those of `NAMES` that the query has."""
-        if not self.has(query):
-            raise self._missing(query, where)
-        try:
-            node = self.source.file()[query]
-            if isinstance(node, h5py.Dataset):
-                return {TOKENS: node[()]}
-            nodes = {name: node[name] for name in NAMES if name in node}
-            return {name: found[()] for name, found in nodes.items() if isinstance(found, h5py.Dataset)}
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
-            raise UserError(f"{where} cannot be read ({reason(error)})") from None
+        hdf5 = self.source.hdf5
+        node = hdf5.find(query, where)
+        if node is None:
+            raise _missing(where, hdf5.count())
+        if isinstance(node, h5d.DatasetID):
+            nodes = {TOKENS: node}
+        elif isinstance(node, h5g.GroupID):
+            nodes = {name: hdf5.find(f"{query}/{name}", f"{where}, {name}") for name in NAMES}
+        else:
+            raise UserError(f"{where} is neither a group nor a data set")
+        return {
+            name: self._values(found, f"{where}, {name}")
+            for name, found in nodes.items()
+            if isinstance(found, h5d.DatasetID)
+        }
+
+    def _values(self, node: Any, where: str) -> NDArray[Any]:
+        hdf5 = self.source.hdf5
+        found = hdf5.numbers(node, where)
+        hdf5.check(found)
+        return hdf5.values(found)
 
 
-class FolderArrays(_Wrapped):
+class FolderArrays(_Wrapped[FolderSource]):
     """A folder with ``<query>.npz``, or ``<query>.npy`` with the tokens alone."""
 
     def arrays(self, query: str, where: str) -> Arrays:
@@ -109,65 +122,84 @@ class FolderArrays(_Wrapped):
         path = self.source.file(query)
         if path is None:
             raise UserError(f"{where} is missing (no {query}.npz there)")
-        with npz.readable(f"{path}: not a readable npy or npz file", path):
-            if path.suffix == ".npy":
-                return {TOKENS: npz.read_file(path)}
-            return npz.read_arrays(str(path), NAMES)
+        if path.suffix == ".npy":
+            return {TOKENS: npz.read_file(path)}
+        with npz.Archive(path, str(path)) as archive:
+            return _known(archive)
 
 
-class LmdbArrays(_Wrapped):
+class LmdbArrays(_Wrapped[LmdbSource]):
     """An LMDB environment whose values are npz archives."""
 
     def arrays(self, query: str, where: str) -> Arrays:
         """Those of `NAMES` that the query has."""
         value = self.source.entry(query)
         if value is None:
-            raise self._missing(query, where)
-        with npz.readable(f"{where} is not a readable npz archive"):
-            return npz.read_arrays(io.BytesIO(value), NAMES)
+            raise _missing(where, self.source.count())
+        with self.source.opened(value, where) as archive:
+            return _known(archive)
+
+
+def _known(archive: npz.Archive) -> Arrays:
+    return {name: archive.read(name) for name in NAMES if name in archive}
 
 
 class NpzArrays:
-    """One npz archive with the arrays ``<query>/<name>``, or ``<query>`` with the tokens alone."""
+    """One npz archive with the arrays ``<query>/<name>``, or ``<query>`` with the tokens alone.
+
+    The archive stays open, in each process on its own: to read its directory takes time for every array in it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._index: dict[str, dict[str, str]] | None = None
+        self._archive = PerProcess(
+            functools.partial(npz.Archive, path, str(path), ": not a readable npz file")
+        )
 
-    def _members(self) -> dict[str, dict[str, str]]:
-        """Query -> array name -> name in the archive."""
-        if self._index is None:
-            with npz.readable(f"{self.path}: not a readable npz file", self.path):
-                entries = npz.array_names(str(self.path))
-            self._index = {}
-            for entry in entries:
-                query, _, name = entry.rpartition("/")
-                if name not in NAMES:
-                    query, name = entry, TOKENS
-                if query and entry != npz.STRAY:
-                    self._index.setdefault(query, {})[name] = entry
-        return self._index
+        self._count: int | None = None
+
+    def _members(self, query: str) -> dict[str, str]:
+        """Name in `NAMES` -> name in the archive, of the arrays of a query."""
+        archive = self._archive.get()
+        found = {name: f"{query}/{name}" for name in NAMES if query and f"{query}/{name}" in archive}
+        if query and _query_of(query) == query and query in archive:
+            if TOKENS in found:
+                raise UserError(
+                    f"{self.path}: query {query!r} has its tokens twice, also as {found[TOKENS]!r}"
+                )
+            found[TOKENS] = query
+        return found
 
     def arrays(self, query: str, where: str) -> Arrays:
         """Those of `NAMES` that the query has."""
-        members = self._members().get(query)
-        if members is None:
-            raise UserError(f"{where} is missing (there are {len(self._members())} others)")
-        with npz.readable(f"{where} cannot be read", self.path):
-            found = npz.read_arrays(str(self.path), members.values())
-        return {name: found[member] for name, member in members.items()}
+        members = self._members(query)
+        if not members:
+            if self._count is None:
+                self._count = len(self.names())
+            raise _missing(where, self._count)
+        archive = self._archive.get()
+        return {name: archive.read(member) for name, member in members.items()}
 
     def has(self, query: str) -> bool:
         """Whether the query is there."""
-        return query in self._members()
+        return bool(self._members(query))
 
     def names(self) -> list[str]:
         """All query ids."""
-        return list(self._members())
+        return list(dict.fromkeys(filter(None, map(_query_of, self._archive.get().names))))
 
     def manifest_text(self) -> str | None:
         """An archive has no manifest."""
         return None
 
     def close(self) -> None:
-        """Nothing stays open between reads."""
+        """Closes the archive; the next read opens it again."""
+        self._archive.close()
+
+
+def _query_of(entry: str) -> str:
+    """The query that an array of an archive belongs to; empty where it is of none."""
+    query, _, name = entry.rpartition("/")
+    if name in NAMES:
+        return query
+    return "" if entry == npz.STRAY else entry

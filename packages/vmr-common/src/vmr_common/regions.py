@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common import npz
+from vmr_common.boundary import PICKLED, boundary
 from vmr_common.errors import UserError, require
 from vmr_common.feature_checks import as_float32, manifest_beside
 from vmr_common.manifest import MANIFEST, parse_facts
@@ -28,6 +30,13 @@ SIZE_NAMES = (
     ("img_w", "img_h"),
     ("width", "height"),
 )
+_KNOWN = {
+    *FEATURE_NAMES,
+    *BOX_NAMES,
+    *CONFIDENCE_NAMES,
+    *COUNT_NAMES,
+    *(name for pair in SIZE_NAMES for name in pair),
+}
 ORDERS = ("x1 y1 x2 y2", "y1 x1 y2 x2", "x y w h", "cx cy w h")
 UNITS = ("normalised", "pixels")
 SUFFIXES = (".npy", ".npz")
@@ -165,7 +174,7 @@ class RegionFolder:
 
     def videos(self) -> list[str]:
         """The ids of all videos, sorted."""
-        entries = [entry for entry in self.path.iterdir() if entry.is_dir() or _is_region_file(entry)]
+        entries = [entry for entry in _entries(self.path) if entry.is_dir() or _is_region_file(entry)]
         names = [entry.name if entry.is_dir() else entry.stem for entry in entries]
         return sorted({name for name in names if not name.startswith(".")})
 
@@ -174,10 +183,10 @@ class RegionFolder:
         if video in ("", ".", "..") or "/" in video or "\0" in video:
             raise UserError(f"{self.path}: video {video!r} is missing (not a file name)")
         for suffix in SUFFIXES:
-            if (path := self.path / (video + suffix)).is_file():
+            if os.path.isfile(path := self.path / (video + suffix)):
                 return [path]
         folder = self.path / video
-        files = [path for path in folder.iterdir() if _is_region_file(path)] if folder.is_dir() else []
+        files = [path for path in _entries(folder) if _is_region_file(path)] if os.path.isdir(folder) else []
         if not files:
             raise UserError(
                 f"{self.path}: video {video!r} is missing (no {video}.npz there, no folder with frames)"
@@ -191,7 +200,10 @@ class RegionFolder:
             UserError: as `read`.
         """
         files = self._files(video)
-        return len(files) if files[0].parent != self.path else len(self._arrays(files[0])[0])
+        if files[0].parent != self.path:
+            return len(files)
+        shape = _features_shape(files[0])
+        return shape[0] if len(shape) == 3 else 1
 
     def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
         """The objects of some frames, or of all, see the class.
@@ -246,31 +258,33 @@ class RegionFolder:
         frames, count = features.shape[:2]
         confidence = self._part(path, arrays, CONFIDENCE_NAMES, (frames, count))
         boxes = self._part(path, arrays, BOX_NAMES, (frames, count, BOX))
+        size = _size(path, arrays, frames)
         if confidence is None:
             confidence = np.ones((frames, count), np.float32)
-        valid = _first(arrays, COUNT_NAMES)
+        valid = _first(path, arrays, COUNT_NAMES)
         if valid is not None:
+            if valid.size not in (1, frames):
+                raise UserError(
+                    f"{path}: array of {COUNT_NAMES[0]} has shape {valid.shape}, expected {(frames,)}"
+                )
             confidence = np.where(np.arange(count) < valid.reshape(-1, 1), confidence, np.float32(0))
         if boxes is None:
             whole = np.array([0, 0, 1, 1], np.float32)
             return ObjectFrames(features, confidence, np.broadcast_to(whole, (frames, count, BOX)))
-        boxes = self.boxes.standard(boxes, confidence > 0, _size(arrays), str(path))
+        boxes = self.boxes.standard(boxes, confidence > 0, size, str(path))
         return ObjectFrames(features, confidence, boxes)
 
     def _arrays(self, path: Path) -> tuple[Floats, Arrays]:
         """The features ``(T, n, D)`` of a file, and its other arrays."""
         arrays = _load(path)
-        features = _first(arrays, FEATURE_NAMES)
+        features = _first(path, arrays, FEATURE_NAMES)
         if features is None:
-            names = ", ".join(arrays) or "nothing"
-            raise UserError(
-                f"{path}: no array of features (looked for {', '.join(FEATURE_NAMES)}; found: {names})"
-            )
-        boxes = _first(arrays, BOX_NAMES)
+            raise _no_features(path, list(arrays))
+        boxes = _first(path, arrays, BOX_NAMES)
         if boxes is not None and features.ndim == 2 and len(features) != len(boxes) == features.shape[1]:
             features = features.T  # some extractors keep a column per object
-        if features.size == 0:
-            features = features.reshape(1, 0, features.shape[-1] if features.ndim > 1 else 0)
+        if features.shape == (0,):
+            features = features.reshape(0, 0)
         if features.ndim == 2:
             features = features[None]
         if features.ndim != 3:
@@ -287,7 +301,7 @@ class RegionFolder:
         self, path: Path, arrays: Arrays, names: Sequence[str], shape: tuple[int, ...]
     ) -> Floats | None:
         """Confidences or boxes of this shape; None where there are none and they may be filled in."""
-        values = _first(arrays, names)
+        values = _first(path, arrays, names)
         if values is not None and values.size == np.prod(shape):
             return as_float32(values.reshape(shape))
         if values is not None:
@@ -298,7 +312,7 @@ class RegionFolder:
         if self.missing == "fill":
             return None
         pickled = [name for name, array in arrays.items() if array.dtype.hasobject]
-        hint = f"; array {pickled[0]!r} {npz.PICKLED}" if pickled else ""
+        hint = f"; array {pickled[0]!r} {PICKLED}" if pickled else ""
         raise UserError(
             f"{path}: no array of {names[0]} (looked for {', '.join(names)}){hint}; --missing fill goes without, and "
             "--dim says how wide features are where an npy file has confidence and box as its last five columns"
@@ -316,30 +330,81 @@ def _numbers(stem: str) -> int:
     return int(found[-1]) if found else -1
 
 
+def _entries(folder: Path) -> list[Path]:
+    with boundary(f"cannot read {folder}"):
+        return list(folder.iterdir())
+
+
 def _load(path: Path) -> Arrays:
-    """All arrays of a file; of an array of pickled objects only its type, as an empty array.
+    """The arrays of a file that have a known name; of all others, and of pickled objects, only the type.
 
     Raises:
         UserError: if the file is not readable, or an npy file holds pickled objects.
     """
-    with npz.readable(f"{path}: not a readable npy or npz file", path):
-        if path.suffix == ".npy":
-            return {FEATURE_NAMES[0]: npz.read_file(path)}
-        layouts = npz.read_layouts(str(path))
-        plain = [name for name, (_, dtype) in layouts.items() if not dtype.hasobject]
-        arrays = npz.read_arrays(str(path), plain)
-    return {name: arrays.get(name, np.empty(0, object)) for name in layouts}
+    if path.suffix == ".npy":
+        return {FEATURE_NAMES[0]: npz.read_file(path)}
+    with npz.Archive(path, str(path)) as archive:
+        types = {name: archive.layout(name)[1] for name in archive.names}
+        wanted = [name for name, dtype in types.items() if name in _KNOWN and not dtype.hasobject]
+        return {name: np.empty(0, dtype) for name, dtype in types.items()} | {
+            name: archive.read(name) for name in wanted
+        }
 
 
-def _first(arrays: Arrays, names: Sequence[str]) -> NDArray[Any] | None:
-    return next((arrays[name] for name in names if name in arrays and not arrays[name].dtype.hasobject), None)
+def _features_shape(path: Path) -> tuple[int, ...]:
+    """The shape of a file's features, from their header alone.
+
+    Raises:
+        UserError: if the file is not readable or has none.
+    """
+    if path.suffix == ".npy":
+        return npz.read_file_layout(path)[0]
+    with npz.Archive(path, str(path)) as archive:
+        for name in FEATURE_NAMES:
+            if name in archive:
+                return archive.layout(name)[0]
+        raise _no_features(path, archive.names)
 
 
-def _size(arrays: Arrays) -> NDArray[Any] | None:
-    """Width and height of the picture, ``(1 or T, 2)``."""
+def _no_features(path: Path, names: Sequence[str]) -> UserError:
+    return UserError(
+        f"{path}: no array of features (looked for {', '.join(FEATURE_NAMES)}; found: {npz.shown(names)})"
+    )
+
+
+def _first(path: Path, arrays: Arrays, names: Sequence[str]) -> NDArray[Any] | None:
+    """The first array of one of these names that is not pickled; None where there is none.
+
+    Raises:
+        UserError: if it holds no numbers.
+    """
+    found = next((name for name in names if name in arrays and not arrays[name].dtype.hasobject), None)
+    return None if found is None else _numbers_of(path, arrays, found)
+
+
+def _numbers_of(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
+    if arrays[name].dtype.kind not in "fiu":
+        raise UserError(f"{path}: array {name!r} holds values of type {arrays[name].dtype}, expected numbers")
+    return arrays[name]
+
+
+def _size(path: Path, arrays: Arrays, frames: int) -> NDArray[Any] | None:
+    """Width and height of the picture, ``(1 or T, 2)``; None where the file does not say them.
+
+    Raises:
+        UserError: if they are no sizes, or neither one nor one per frame.
+    """
     for names in SIZE_NAMES:
         if all(name in arrays for name in names):
-            return np.stack([arrays[name].reshape(-1) for name in names], axis=1)
+            sides = [_numbers_of(path, arrays, name).reshape(-1) for name in names]
+            if len(sides[0]) != len(sides[1]) or len(sides[0]) not in (1, frames):
+                raise UserError(
+                    f"{path}: {' and '.join(names)} say {len(sides[0])} and {len(sides[1])} sizes"
+                )
+            size = np.stack(sides, axis=1)
+            if not (np.isfinite(size).all() and (size > 0).all()):
+                raise UserError(f"{path}: {' and '.join(names)} hold {size.min()}, expected sizes in pixels")
+            return size
     return None
 
 
