@@ -1,14 +1,18 @@
 """Run folders in use, damaged or out of reach: one clear line, exit status 2 and nothing lost."""
 
 import json
+import os
+import re
 import resource
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
 from folders import digests
 from rgn import cli
+from vmr_common.training import load_checkpoint, save_checkpoint
 
 
 def test_a_run_folder_that_is_used_already(place, trained, refused):
@@ -63,7 +67,18 @@ def test_resuming_and_overwriting_at_once(refused_training):
     ("more", "fragment"),
     [
         (["--train.seed", "5"], "train.seed was 0 and is now 5"),
-        (["--model.hidden", "32"], "do not fit this model"),
+        (["--train.select", "last"], "train.select was 'validation' and is now 'last'"),
+        (["--model.hidden", "32"], "model.hidden was 16 and is now 32"),
+        (["--quirks", "released"], "quirks was 'fixed' and is now 'released'"),
+        (["--loss.alpha_2", "4"], "loss.alpha_2 was 5.0 and is now 4.0"),
+        (["--data.clips", "12"], "data.clips was 8 and is now 12"),
+        (["--optim.weight_decay", "0.1"], "optim.weight_decay was 0.0 and is now 0.1"),
+        (
+            ["--protocols", "[point, strict]"],
+            "protocols was ['strict', 'point'] and is now ['point', 'strict']",
+        ),
+        (["--data.splits.train.annotations", "shapes/test.jsonl"], "the training queries were"),
+        (["--data.splits.validation.annotations", "shapes/test.jsonl"], "the validation queries were"),
     ],
 )
 def test_a_run_resumed_with_another_configuration(place, trained, refused, more, fragment):
@@ -71,6 +86,79 @@ def test_a_run_resumed_with_another_configuration(place, trained, refused, more,
     before = digests(place.run)
     assert fragment in refused(cli.train, *place.train_arguments("--resume", *more))
     assert digests(place.run) == before
+
+
+def change_features(place):
+    times = place.features.stat()
+    with h5py.File(place.features, "r+") as file:
+        video = sorted(file)[-1]
+        file[video][0, 0] += 0.5
+    os.utime(place.features, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def change_moments(place):
+    path = place.data / "shapes/train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[3]["windows"] = [[0.0, rows[3]["duration"] / 2]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def change_word_vectors(place):
+    path = place.data / "shapes/words.txt"
+    word, first, *rest = path.read_text().split(" ")
+    path.write_text(" ".join([word, str(float(first) + 1), *rest]))
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (change_features, r"the features were features\.h5 \(.*\) and are now features\.h5 \("),
+        (
+            change_moments,
+            r"the training queries were .* \(72 queries, hash \w{12}\) and are now .* \(72 queries, hash",
+        ),
+        (change_word_vectors, r"the word vectors or query features were words\.txt"),
+    ],
+)
+def test_a_run_resumed_on_other_data(place, trained, refused, change, fragment):
+    shutil.copytree(trained.place.run, place.run)
+    before = digests(place.run)
+    change(place)
+    message = refused(cli.train, *place.train_arguments("--resume", "--train.epochs", 2))
+    assert "cannot resume" in message
+    assert re.search(fragment, message)
+    assert digests(place.run) == before
+
+
+def test_a_run_goes_on_with_the_same_data_elsewhere_and_says_what_else_is_new(place, trained, done, caplog):
+    shutil.copytree(trained.place.run, place.run)
+    place.features.rename(place.data / "copy.h5")
+    os.utime(place.data / "copy.h5", (0, 0))
+    (place.data / "shapes/words.txt").rename(place.data / "words.txt")
+    more = ["--data.features.path", "copy.h5", "--data.word_vectors", "words.txt", "--protocols", "[strict]"]
+    with caplog.at_level("INFO"):
+        done(
+            cli.train, *place.train_arguments("--resume", *more, "--passes_per_chunk", 1, "--optim.lr", 0.002)
+        )
+    assert "data.features.path was 'shapes/features.h5' and is now 'copy.h5'" in caplog.text
+    assert "optim.lr was 0.001 and is now 0.002" in caplog.text
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, trained, done, caplog):
+    shutil.copytree(trained.place.run, place.run)
+    last = place.run / "checkpoints/last.safetensors"
+    found = load_checkpoint(last)
+    describe = {
+        **found.meta["describe"],
+        "features": {"files": ["features.h5"], "hash": "stat:0", "manifest": None},
+    }
+    del describe["words"]
+    meta = {key: value for key, value in found.meta.items() if key != "format"}
+    save_checkpoint(
+        last, {part: found.part(part) for part in ("model", "optim", "state")}, {**meta, "describe": describe}
+    )
+    done(cli.train, *place.train_arguments("--resume"))
+    assert "of an earlier version, cannot tell whether the features were the same" in caplog.text
 
 
 def test_a_run_resumed_from_a_checkpoint_cut_short(place, trained, refused):

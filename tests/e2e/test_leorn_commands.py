@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,17 @@ def test_the_second_stage_begins_with_the_objects_of_the_first(
     written = tiny.run_named("two-streams") / "predictions.jsonl"
     assert (tmp_path / "mine.jsonl").read_text() == written.read_text()
     assert "do not fit" in refused(cli.train, *second, "--overwrite", "--model.blocks", 1)
+
+
+def test_a_run_is_not_resumed_on_other_objects(tiny, run, data, refused):
+    kept = (data / "objects.h5").read_bytes()
+    with h5py.File(data / "objects.h5", "r+") as file:
+        file.attrs["changed"] = 1
+    try:
+        message = refused(cli.train, *tiny.train_arguments("--resume"))
+    finally:
+        (data / "objects.h5").write_bytes(kept)
+    assert "cannot resume, the features were objects.h5" in message
 
 
 def test_two_processes_under_torchrun_train_as_one(tiny, run, start):

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,12 @@ def test_a_model_that_reads_query_files_takes_entries_of_the_file(
     ]  # fmt: skip
     common = ["--cfg", tiny.config, "--data-root", tiny_data, "--runs", tmp_path]
     done(cli.train, *common, *features)
+    changed = tmp_path / "changed.h5"
+    shutil.copy(stored_queries, changed)
+    with h5py.File(changed, "r+") as file:
+        file.attrs["changed"] = 1
+    other = refused(cli.train, *common, *features, "--data.queries.path", changed, "--resume")
+    assert "cannot resume, the word vectors or query features were queries.h5" in other
     query = custom_split(tiny_data / "shapes/test.jsonl").queries[0]
     where = ["--checkpoint", tmp_path / "rgnet/tiny", "--data-root", tiny_data, "--video", query.video]
     assert "so a new sentence has none" in refused(cli.predict, *where, "--query", SENTENCE)

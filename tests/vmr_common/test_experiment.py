@@ -1,17 +1,14 @@
 """Splits and features of a run, as its configuration names them."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
-from vmr_common import experiment
 from vmr_common.errors import UserError
 from vmr_common.experiment import (
     FeaturesConfig,
     SplitsConfig,
-    features_hash,
     hold_out,
     load_splits,
     open_features,
@@ -136,32 +133,3 @@ def test_missing_videos_are_counted_and_one_is_named(features):
     require_videos(store, {"train": make_queries(6, 3)})
     with pytest.raises(UserError, match=r"features.h5: no features for 2 videos of test, for example 'v3'"):
         require_videos(store, {"train": make_queries(6, 3), "test": make_queries(10, 5)})
-
-
-def test_the_hash_is_that_of_the_bytes(features):
-    before = features_hash(FeatureStore(features))
-    assert before.startswith("sha256:")
-    os.utime(features, (0, 0))
-    assert features_hash(FeatureStore(features)) == before
-    with features.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last[0] ^ 1]))
-    assert features_hash(FeatureStore(features)) != before
-
-
-def test_large_files_are_hashed_by_name_size_and_time(features, monkeypatch):
-    monkeypatch.setattr(experiment, "HASHED_BYTES", 10)
-    before = features_hash(FeatureStore(features))
-    assert before.startswith("stat:")
-    os.utime(features, (0, 0))
-    assert features_hash(FeatureStore(features)) != before
-
-
-def test_the_hash_of_a_folder_covers_its_files(tmp_path):
-    for name in ("a", "b"):
-        np.save(tmp_path / f"{name}.npy", np.ones((2, 3), dtype=np.float32))
-    before = features_hash(FeatureStore(tmp_path))
-    np.save(tmp_path / "b.npy", np.zeros((2, 3), dtype=np.float32))
-    assert features_hash(FeatureStore(tmp_path)) != before

@@ -591,7 +591,9 @@ def test_an_unfinished_run_shows_its_curves(tmp_path):
 def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "metrics.jsonl").write_text('{"kind": "interval"}\nnonsense\n')
+    (tmp_path / "broken" / "metrics.jsonl").write_text(
+        '{"kind": "interval", "update": 1, "epoch": 1}\nnonsense\n'
+    )
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "metrics.jsonl").write_text('{"update": ' + 5000 * "9" + "}\n")
     (tmp_path / "deep").mkdir()

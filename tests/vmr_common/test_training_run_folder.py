@@ -9,6 +9,7 @@ import training_toy as toy
 from folders import digests
 from training_runs import Run, processes
 from vmr_common.errors import UserError
+from vmr_common.report import load_report
 from vmr_common.run_files import ALL, BEST, CONFIG, FILES, METRICS, NEW, READY, current
 from vmr_common.training import RunFolder, find_checkpoint, load_checkpoint
 
@@ -188,6 +189,34 @@ def test_a_pipe_or_folder_where_a_file_of_a_run_belongs_is_refused(tmp_path, nam
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(UserError, match=r"expected a file of a run, found something else"):
             RunFolder(tmp_path, **flags)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"kind": "epoch", "update": 3}', r"metrics\.jsonl:2: key 'epoch' is missing"),
+        (
+            '{"kind": "epoch", "update": 3, "epoch": "1"}',
+            r":2: key epoch: found '1', expected a whole number",
+        ),
+        ('{"kind": ["epoch"], "update": 3, "epoch": 1}', r":2: key kind: .* expected text"),
+        ('{"kind": "interval", "update": true, "epoch": 1}', r":2: key update: found True"),
+        (
+            '{"kind": "epoch", "update": 3, "epoch": 1, "train/total": [1]}',
+            r":2: key train/total: .* a finite number",
+        ),
+        ('{"kind": "epoch", "update": 3, "epoch": 1, "lr": "high"}', r":2: key lr: found 'high'"),
+    ],
+)
+def test_a_row_of_wrong_types_is_named_by_those_who_read_it(tmp_path, row, message):
+    good = '{"kind": "epoch", "update": 1, "epoch": 1, "lr": null, "later": [1]}'
+    (tmp_path / METRICS).write_text(f"{good}\n{row}\n{good}\n")
+    before = digests(tmp_path)
+    with RunFolder(tmp_path, resume=True) as run, pytest.raises(UserError, match=message):
+        run.keep_rows(lambda row: True)
+    with pytest.raises(UserError, match=message):
+        load_report(tmp_path)
+    assert digests(tmp_path) == before
 
 
 def test_nothing_to_resume_is_said(tmp_path):

@@ -72,6 +72,7 @@ PACKAGE = ModelPackage(
     restore=restore,
     examples=examples,
     convert=convert,
+    may_change=("model.recompute",),
 )
 
 train = PACKAGE.command(model.train)

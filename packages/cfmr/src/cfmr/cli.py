@@ -78,6 +78,7 @@ PACKAGE = ModelPackage(
     examples=examples,
     convert=convert,
     import_options=add_word_list,
+    may_change=("passes_per_chunk",),
 )
 
 train = PACKAGE.command(model.train)

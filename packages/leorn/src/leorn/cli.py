@@ -102,6 +102,10 @@ PACKAGE = ModelPackage(
     predict_options=predict_options,
     explain=explain,
     draw=draw_attention,
+    may_change=(
+        "model.recompute",
+        "data.cache_gb",
+    ),
 )
 
 train = PACKAGE.command(model.train)

@@ -105,6 +105,11 @@ class Sources:
         """The files."""
         return Stores(self.objects.store, None if self.clips is None else self.clips.store)
 
+    @property
+    def words(self) -> list[Path]:
+        """The files behind the words of queries."""
+        return [self.word_vectors]
+
     def __getitem__(self, video: str) -> VideoArrays:
         """What the network reads of one video."""
         return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])

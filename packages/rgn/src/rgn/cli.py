@@ -90,6 +90,7 @@ PACKAGE = ModelPackage(
     convert=convert,
     import_options=add_word_list,
     curves=reglance_curves,
+    may_change=("passes_per_chunk",),
 )
 
 train = PACKAGE.command(model.train)

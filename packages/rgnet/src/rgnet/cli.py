@@ -190,6 +190,11 @@ PACKAGE = ModelPackage(
     requested=requested,
     moment_table=moment_table,
     remarks=remarks,
+    may_change=(
+        "data.kept_gb",
+        "search.pairs_at_once",
+        "search.cached_videos",
+    ),
 )
 
 train = PACKAGE.command(model.train)

@@ -242,6 +242,12 @@ class Sources:
         """The feature files of the videos."""
         return self.features.store
 
+    @property
+    def words(self) -> list[Path]:
+        """The files behind the tokens of queries."""
+        named = (self.queries.path, self.queries.word_vectors)
+        return [self.data_root / path for path in named if path is not None]
+
     def __getitem__(self, video: str) -> Array:
         """The features of one video, ``(L, F)``, before they are standardised."""
         return self.features[video]

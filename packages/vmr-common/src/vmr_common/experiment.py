@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore
-from vmr_common.files import add_bytes
 from vmr_common.manifest import Facts
 from vmr_common.objects import ObjectStore
 from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
@@ -21,8 +20,6 @@ from vmr_common.splits import Split, SplitConfig, load, split_hash
 from vmr_common.text import WordVectors, tokenize
 
 SHAPES_OBJECTS = Path(SHAPES) / "objects.h5"
-HASHED_BYTES = 4 << 30
-"""Feature files up to this size are hashed whole; of larger ones only names, sizes and times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,30 +273,3 @@ class VideoStore(HasVideos, Protocol):
 
     def length(self, video: str, /) -> int:
         """Rows or frames of a video."""
-
-
-class HasPaths(Protocol):
-    """Anything that lies in files: a `FeatureStore`, `QueryFeatures`."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files and folders."""
-
-
-def features_hash(store: HasPaths) -> str:
-    """A hash of the feature files: of all bytes up to 4 GiB, beyond that of names, sizes and times.
-
-    Raises:
-        UserError: if a file cannot be read.
-    """
-    files = sorted(file for path in store.paths for file in ([path] if path.is_file() else path.rglob("*")))
-    files = [file for file in files if file.is_file()]
-    whole = sum(file.stat().st_size for file in files) <= HASHED_BYTES
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0")
-        if whole:
-            add_bytes(digest, file)
-        else:
-            digest.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
-    return ("sha256:" if whole else "stat:") + digest.hexdigest()

@@ -447,8 +447,10 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def add_bytes(digest: hashlib._Hash, path: str | Path) -> None:
-    """Adds a file's bytes to a hash.
+def add_bytes(
+    digest: hashlib._Hash, path: str | Path, progress: Callable[[int], object] = lambda count: None
+) -> None:
+    """Adds a file's bytes to a hash, and calls `progress` with how many bytes came since its last call.
 
     Raises:
         UserError: if the file cannot be read, or is a pipe, whose bytes nobody could read again.
@@ -456,3 +458,4 @@ def add_bytes(digest: hashlib._Hash, path: str | Path) -> None:
     with boundary(f"cannot read {path}"), open_regular(Path(path)) as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            progress(len(block))

@@ -69,6 +69,10 @@ class VideoInputs(Protocol):
     def store(self) -> VideoStore:
         """Where they come from."""
 
+    @property
+    def words(self) -> list[Path]:
+        """The files of word vectors or query features."""
+
     def __getitem__(self, video: str) -> Any:
         """The features of one video."""
 
@@ -103,6 +107,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         draw: Prepares what is drawn on the frames of some queries in the report: configuration, task, inputs, queries.
         remarks: Lines below the tables of an evaluation, from what the task met while it predicted these queries;
             called on all ranks.
+        may_change: Options of its own, of memory and speed alone, that a resumed training may change.
     """
 
     name: str
@@ -124,6 +129,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     ) = None
     draw: Callable[[Config, Model, Inputs, Sequence[Query]], Draw] | None = None
     remarks: Callable[[Config, Model, Sequence[Query]], list[str]] | None = None
+    may_change: tuple[str, ...] = ()
 
     def command(
         self, main: Callable[[ModelPackage[Config, Model, Inputs], list[str]], None]

@@ -21,7 +21,8 @@ from vmr_common.cli.requests import PARTS, resumed_config
 from vmr_common.cli.run import say
 from vmr_common.cli.steps import answerable, read_config, remarks_of, same_data, scored
 from vmr_common.errors import UserError
-from vmr_common.experiment import Splits, VideoStore, features_hash, load_splits, require_videos
+from vmr_common.experiment import Splits, load_splits, require_videos
+from vmr_common.fingerprint import Fingerprint, fingerprint
 from vmr_common.protocols import protocol
 from vmr_common.records import Prediction, Query
 from vmr_common.run_files import CONFIG, PAGE
@@ -32,6 +33,7 @@ from vmr_common.training import (
     Trainer,
     distributed,
     load_checkpoint,
+    load_meta,
     load_weights,
     seed_everything,
     select_device,
@@ -73,6 +75,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         learnt = answerable(package, config, task, inputs, splits.train)
         chosen_on = None if selection is None else answerable(package, config, task, inputs, selection)
         reported = answerable(package, config, task, inputs, splits.test)
+        earlier = distributed.from_rank_zero(lambda: _earlier(run) if options.resume else {})
         trainer = Trainer(
             task,
             learnt,
@@ -81,7 +84,8 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             config=config.train,
             optim=config.optim,
             run=run,
-            describe=_description(package, config, splits, inputs.store),
+            describe=_description(package, config, splits, inputs, earlier),
+            may_change=package.may_change,
         )
         run.start()
         # a run keeps its configuration until a resumed training has shown that another fits
@@ -184,19 +188,38 @@ def _report_lines(split: Split) -> Iterator[str]:
     yield from (line for line in split.report.lines() if split.report.counts or split.report.notes)
 
 
+def _earlier(run: RunFolder) -> dict[str, Any]:
+    """What the checkpoint that is resumed knows of its files."""
+    describe = load_meta(run.last)["describe"] if run.last.exists() else {}
+    return {
+        part: value
+        for part in ("features", "words")
+        if isinstance(value := describe.get(part), dict) and "times" in value
+    }
+
+
 def _description(
-    package: ModelPackage[Any, Any, Any], config: Any, splits: Splits, store: VideoStore
+    package: ModelPackage[Any, Any, Any],
+    config: Any,
+    splits: Splits,
+    inputs: VideoInputs,
+    earlier: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What checkpoints say about where they come from; call it on every rank."""
+    store = inputs.store
+
+    def of(paths: list[Path], part: str) -> Fingerprint:
+        return distributed.from_rank_zero(lambda: fingerprint(paths, earlier.get(part)))
+
     return {
         "package": package.name,
         "config": to_dict(config),
         "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
         "features": {
-            "files": [path.name for path in store.paths],
-            "hash": distributed.from_rank_zero(lambda: features_hash(store)),
+            **of(store.paths, "features"),
             "manifest": None if store.manifest is None else dataclasses.asdict(store.manifest),
         },
+        "words": of(inputs.words, "words"),
     }
 
 

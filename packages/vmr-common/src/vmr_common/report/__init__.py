@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, read_json_lines, write_text
+from vmr_common.files import read_json, write_text
+from vmr_common.history import read_rows
 from vmr_common.records import read_predictions
 from vmr_common.report.data import Curve, Draw, Report, Shown, choose_queries
 from vmr_common.report.page import render
@@ -88,6 +89,6 @@ def read_history(path: str | Path) -> list[Mapping[str, Any]]:
     """Rows of ``metrics.jsonl``; a last line that is still being written is left out.
 
     Raises:
-        UserError: if the file cannot be read or an earlier line is not a JSON object; names the line.
+        UserError: if the file cannot be read or an earlier line is no row of a training; names the line.
     """
-    return [row for _, row in read_json_lines(path, unfinished_last=True)]
+    return list(read_rows(path, unfinished_last=True))

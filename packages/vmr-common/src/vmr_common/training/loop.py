@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from vmr_common.training.loading import Loader
 from vmr_common.training.optim import optimizer_tensors, restore_optimizer
 from vmr_common.training.predict import Evaluator, progress_bar
 from vmr_common.training.run import Events, RunFolder
+from vmr_common.training.same_run import require_same
 from vmr_common.training.sampler import Plan
 from vmr_common.training.state import Mean, State
 from vmr_common.training.task import Examples, Progress, Task
@@ -73,7 +73,8 @@ class Trainer:
         optim: The optimiser.
         run: Where everything goes.
         describe: JSON that every checkpoint carries: `package` (required), the resolved configuration,
-            hashes of split and features, versions.
+            hashes of splits, features and words; what a resumed training is compared with.
+        may_change: Options of the configuration that it may have changed, beyond `same_run.MAY_CHANGE`.
 
     Raises:
         UserError: if the options do not fit together.
@@ -90,6 +91,7 @@ class Trainer:
         optim: OptimConfig,
         run: RunFolder,
         describe: Mapping[str, Any],
+        may_change: Collection[str] = (),
     ) -> None:
         if (validation is None) != (evaluate is None):
             raise ValueError("validation and evaluate go together")
@@ -101,7 +103,7 @@ class Trainer:
         set_switches(config)
         self.device = select_device(config.device)
         self.task, self.config, self.run, self.describe = task, config, run, dict(describe)
-        self.optim = optim
+        self.optim, self.may_change = optim, may_change
         self.package = str(self.describe["package"])
         self.train, self.evaluate = train, evaluate
         task.model.to(self.device)
@@ -330,7 +332,7 @@ class Trainer:
         found = distributed.from_rank_zero(
             lambda: load_checkpoint(self.run.last, package=self.package, prefer="last")
         )
-        self._require_same_run(found)
+        distributed.from_rank_zero(lambda: self._require_same_run(found))
         load_weights(self.task.model, found.part("model"), found.path)
         try:
             restore_optimizer(self.task.model, self.updater.optimizer, found.part("optim"))
@@ -352,17 +354,13 @@ class Trainer:
         self.best = kept
 
     def _require_same_run(self, found: Checkpoint) -> None:
-        now = {"train": asdict(self.config), "optim": asdict(self.optim)}
-        options = [("train", "seed"), ("train", "global_batch"), ("optim", "optimizer")]
-        pairs = [(f"{part}.{name}", found.meta[part][name], now[part][name]) for part, name in options]
-        pairs.append(("the number of training queries", found.meta["train_queries"], self.plan.size))
-        for name, before, value in pairs:
-            if before != value:
-                raise UserError(f"{found.path}: cannot resume, {name} was {before!r} and is now {value!r}")
-        if found.state != json.loads(json.dumps(self.task.state())):
-            raise UserError(
-                f"{found.path}: cannot resume, the task's state (vocabulary and the like) has changed since"
-            )
+        require_same(
+            found,
+            self._meta(),
+            state=self.task.state(),
+            tensors=self.task.state_tensors(),
+            may_change=self.may_change,
+        )
 
     def _restore_files(self) -> None:
         # rows written after the checkpoint will be written again
@@ -370,12 +368,11 @@ class Trainer:
         self.run.keep_rows(lambda r: r["update"] <= update if r["kind"] == "interval" else r["epoch"] < epoch)
 
     def _kept_best(self) -> tuple[float | None, int] | None:
-        """What the `best` file holds (value, epoch), if it was selected by the same rule."""
+        """What the `best` file holds: value and epoch."""
         if not self.run.best.exists():
             return None
         kept = load_meta(self.run.best, package=self.package)["selection"]
-        same = kept["select"] == self.config.select and kept["metric"] == self.config.select_metric
-        return (kept["value"], kept["epoch"]) if same else None
+        return kept["value"], kept["epoch"]
 
     def _seconds(self) -> float:
         return self.state.seconds + time.monotonic() - self._started

@@ -19,11 +19,11 @@ from vmr_common.files import (
     FolderLock,
     atomic_path,
     no_links,
-    read_json_lines,
     write_json_lines,
     write_text,
     writing,
 )
+from vmr_common.history import read_rows
 from vmr_common.training import distributed, run_swap
 from vmr_common.training.checkpoint import load_meta
 
@@ -233,8 +233,7 @@ class RunFolder:
         if not text.endswith(b"\n"):
             with writing(self.metrics), _opened(self.metrics) as handle:
                 os.ftruncate(handle, text.rfind(b"\n") + 1)
-        rows = [row for _, row in read_json_lines(self.metrics)]
-        write_json_lines(self.metrics, filter(keep, rows))
+        write_json_lines(self.metrics, filter(keep, list(read_rows(self.metrics))))
 
     def sync(self) -> None:
         """Makes sure that the metrics are on the disk (rank 0 only)."""

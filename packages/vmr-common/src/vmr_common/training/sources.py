@@ -29,6 +29,11 @@ class FeatureSources:
         """The feature files."""
         return self.features.store
 
+    @property
+    def words(self) -> list[Path]:
+        """The files behind the words of queries."""
+        return [self.word_vectors]
+
     def __getitem__(self, video: str) -> NDArray[np.float32]:
         """The features of one video, ``(n, D)``."""
         return self.features[video]
