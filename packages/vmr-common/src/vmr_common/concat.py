@@ -6,14 +6,18 @@ every half minute, and a sentence may fit several of the joined videos.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,10 +25,13 @@ from vmr_common.annotations import write_canonical
 from vmr_common.errors import UserError, require
 from vmr_common.feature_checks import Features
 from vmr_common.features import FeatureStore, write_features
-from vmr_common.files import write_text
+from vmr_common.files import partial_of, read_json, write_text, writing
 from vmr_common.manifest import Manifest, creator
 from vmr_common.records import Query, as_moments
+from vmr_common.schema import conform
+from vmr_common.whole_folder import held, whole_folder
 
+_WHAT = "videos joined end to end by vmr-data concat; start_s is where a video begins in its stream"
 FEATURES, STREAMS = "features.h5", "streams.json"
 SLACK_S = 2.0  # by which rows times stride may differ from an annotated duration, beside two rows
 logger = logging.getLogger(__name__)
@@ -228,11 +235,11 @@ def write_concat(
 ) -> dict[str, Joined]:
     """Joins the videos of each split into streams and writes them as one data set.
 
-    The files are ``<split>.jsonl`` (canonical annotations), ``features.h5`` (a data set per stream) and, written last,
-    ``streams.json`` (which video lies where). Each is written whole or not at all.
+    The files are ``<split>.jsonl`` (canonical annotations), ``features.h5`` (a data set per stream) and
+    ``streams.json`` (which video lies where). The folder is written whole or not at all.
 
     Args:
-        folder: Where; made if it is not there.
+        folder: Where; made if it is not there. Streams that were joined there before are replaced at the end.
         splits: Name to queries. Videos without features, and their queries, are left out and counted.
         store: Features of the single videos.
         stride_s: Seconds per feature row, by default what the store's manifest says.
@@ -246,14 +253,14 @@ def write_concat(
         What was made of each split.
 
     Raises:
-        UserError: if no video has features, a video is in two splits, or rows and durations do not fit.
+        UserError: if no video has features, a video is in two splits, rows and durations do not fit, or the folder
+            holds anything but joined streams.
     """
     stride = stride_of(store, stride_s)
     joined = {
         name: _join(name, queries, store, stride, videos_per_stream, seed) for name, queries in splits.items()
     }
     _refuse_shared_videos(joined)
-    folder = Path(folder)
     known = store.manifest or Manifest()
     parts = sum(len(stream.parts) for made in joined.values() for stream in made.streams)
     manifest = dataclasses.replace(
@@ -263,21 +270,81 @@ def write_concat(
         creator=creator(),
     )
     streams = [stream for made in joined.values() for stream in made.streams]
-    write_features(folder / FEATURES, _rows(streams, store, step), manifest, dtype)
-    for name, made in joined.items():
-        write_canonical(folder / f"{name}.jsonl", made.queries)
-    about = {
-        "what": "videos joined end to end by vmr-data concat; start_s is where a video begins in its stream",
-        "stride_s": stride,
-        "seed": seed,
-        "source": manifest.source,
-        "streams": {
-            name: {stream.id: [dataclasses.asdict(part) for part in stream.parts] for stream in made.streams}
+    about = About(
+        what=_WHAT,
+        stride_s=stride,
+        seed=seed,
+        source=str(manifest.source),
+        streams={
+            name: {
+                stream.id: [
+                    PartJson(video=part.video, start_s=part.start_s, rows=part.rows) for part in stream.parts
+                ]
+                for stream in made.streams
+            }
             for name, made in joined.items()
         },
-    }
-    write_text(folder / STREAMS, json.dumps(about, indent=1) + "\n")
+    )
+    folder = Path(folder).resolve()
+    _refuse_foreign(folder)
+    with writing(folder), held(folder, _is_own):
+        _refuse_foreign(folder)
+        with whole_folder(folder, _is_own) as fresh:
+            write_features(fresh / FEATURES, _rows(streams, store, step), manifest, dtype)
+            for name, made in joined.items():
+                write_canonical(fresh / f"{name}.jsonl", made.queries)
+            write_text(fresh / STREAMS, json.dumps(about, indent=1) + "\n")
     return joined
+
+
+class PartJson(TypedDict):
+    """A `Part` in ``streams.json``."""
+
+    video: str
+    start_s: float
+    rows: int
+
+
+class About(TypedDict):
+    """What ``streams.json`` says."""
+
+    what: str
+    stride_s: float
+    seed: int
+    source: str
+    streams: dict[str, dict[str, list[PartJson]]]
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file name is one that `write_concat` writes."""
+    name = partial_of(name) or name
+    return name in (FEATURES, STREAMS) or re.fullmatch(r"[A-Za-z0-9_-]+\.jsonl", name) is not None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Makes sure that a folder may be replaced: it is not there, empty, or holds nothing but joined streams.
+
+    Raises:
+        UserError: naming what else is in it.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file stands where the folder of the streams belongs")
+    names = os.listdir(folder)
+    if not names:
+        return
+    parts: list[str] = []
+    if (folder / STREAMS).is_file():
+        with contextlib.suppress(UserError):
+            about = conform(read_json(folder / STREAMS), About, str(folder / STREAMS))
+            parts = list(about["streams"]) if about["what"] == _WHAT else []
+    known = {FEATURES, STREAMS, *(f"{part}.jsonl" for part in parts)} if parts else set()
+    foreign = sorted(name for name in names if (partial_of(name) or name) not in known)
+    if foreign:
+        raise UserError(
+            f"{folder}: holds {foreign[0]}, which is not of joined streams; name another folder or an empty one"
+        )
 
 
 def _join(

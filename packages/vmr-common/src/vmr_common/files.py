@@ -139,6 +139,12 @@ def _locked(handle: int) -> bool | None:
     return True
 
 
+def partial_of(name: str) -> str | None:
+    """The name of the file that `atomic_path` writes under this name, or None if it is no such name."""
+    form = _PARTIAL.fullmatch(name)
+    return None if form is None else form["name"]
+
+
 def sweep_partials(folder: Path, of: Callable[[str], bool]) -> None:
     """Deletes what killed processes left of `atomic_path` in a folder, and nothing else.
 
@@ -150,8 +156,8 @@ def sweep_partials(folder: Path, of: Callable[[str], bool]) -> None:
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            form = _PARTIAL.fullmatch(entry.name)
-            if form is None or not of(form["name"]) or not entry.is_file(follow_symlinks=False):
+            name = partial_of(entry.name)
+            if name is None or not of(name) or not entry.is_file(follow_symlinks=False):
                 continue
             with contextlib.suppress(OSError):
                 handle = os.open(entry.path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -191,6 +197,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except OSError:
+        return False
+
+
 class FolderLock:
     """A folder held by one process, until the block or the process ends, however it does.
 
@@ -220,6 +234,9 @@ class FolderLock:
                 f"{folder}: another process is at work there ({quoted(holder) if holder else 'it has just begun'})"
             )
         _held.add(self._handle)
+        if not _is_at(self._handle, self.path):  # the holder before has deleted it
+            self.close()
+            raise UserError(f"{folder}: another process was at work there and has just ended; try again")
         with writing(self.path):
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"{doing}, process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

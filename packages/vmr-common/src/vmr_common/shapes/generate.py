@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmr_common.annotations import canonical_row
-from vmr_common.errors import UserError
+from vmr_common.boundary import reason
+from vmr_common.errors import UserError, quoted
 from vmr_common.features import Manifest, creator, write_features
-from vmr_common.files import read_json, sha256, umask, write_json_lines, write_text
+from vmr_common.files import (
+    partial_of,
+    read_json,
+    sha256,
+    write_json_lines,
+    write_text,
+    writing,
+)
 from vmr_common.records import Query, as_moments
+from vmr_common.schema import conform
 from vmr_common.shapes.features import Projection, statistics
 from vmr_common.shapes.language import sentences
 from vmr_common.shapes.render import Frames, render
 from vmr_common.shapes.scene import held_out_combinations, make_scene
 from vmr_common.shapes.spec import SHORT, SPLITS, Draw, ShapesSpec, split_video
 from vmr_common.shapes.vectors import word_table
+from vmr_common.whole_folder import held, whole_folder
 
 GENERATOR = 3  # raised whenever the same spec gives other bytes
 WORKERS = 2
@@ -36,6 +42,32 @@ META, CHECKSUMS = "meta.json", "checksums.json"
 OBJECTS, OBJECTS_NOTE = "objects.h5", "objects.json"  # made when first asked for, see `object_file`
 FILES = (*(f"{split}.jsonl" for split in SPLITS), "features.h5", "words.txt", META)
 logger = logging.getLogger(__name__)
+Kind = TypeVar("Kind")
+
+
+class Checksum(TypedDict):
+    """Of a file, in ``checksums.json``."""
+
+    sha256: str
+    bytes: int
+
+
+class Standardisation(TypedDict):
+    """Constants of each column of the statistics."""
+
+    mean: list[float]
+    deviation: list[float]
+
+
+class Meta(TypedDict):
+    """What ``meta.json`` says of a data set."""
+
+    generator: int
+    creator: str
+    spec: dict[str, Any]
+    held_out: list[tuple[str, str, str]]
+    held_out_queries: list[str]
+    standardisation: Standardisation
 
 
 def queries(split: str, spec: ShapesSpec = SHORT) -> list[Query]:
@@ -87,14 +119,10 @@ def ensure(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool = False
     folder = Path(folder).resolve()
     if _problem(folder, spec, verify) is None:
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            problem = _problem(folder, spec, verify)  # another process may have been faster
-            if problem is not None:
-                _replace(folder, spec, problem)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    with writing(folder), locked(folder):
+        problem = _problem(folder, spec, verify)  # another process may have been faster
+        if problem is not None:
+            _replace(folder, spec, problem)
     return folder
 
 
@@ -104,75 +132,70 @@ def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
         return "absent"
     if not folder.is_dir():
         raise UserError(f"{folder}: a file stands where the Shapes folder belongs")
-    foreign = sorted({path.name for path in folder.iterdir()} - {*FILES, CHECKSUMS, OBJECTS, OBJECTS_NOTE})
+    foreign = sorted(path.name for path in folder.iterdir() if not is_own(path.name))
     if foreign:
         raise UserError(
             f"{folder}: not a folder of Shapes data (it holds {foreign[0]}), name another or an empty one"
         )
-    try:
-        meta, sums = read_json(folder / META), read_json(folder / CHECKSUMS)
-        for name in FILES:
-            if (folder / name).stat().st_size != sums[name]["bytes"]:
-                return f"{name} is damaged: not the size that {CHECKSUMS} says"
-            if verify and sha256(folder / name) != sums[name]["sha256"]:
-                return f"{name} is damaged: not the SHA-256 that {CHECKSUMS} says"
-        if meta["generator"] != GENERATOR:
-            return "made by another version"
-        found = meta["spec"]
-    except (UserError, OSError, KeyError, TypeError):
-        return "incomplete"
-    if found != spec.to_json():
-        other = next(name for name, value in spec.to_json().items() if found.get(name) != value)
+    meta, sums = _read_own(folder / META, Meta), _read_own(folder / CHECKSUMS, dict[str, Checksum])
+    if meta is None and sums is None and any(folder.iterdir()):
         raise UserError(
-            f"{folder}: holds Shapes with {other} {found.get(other)}, asked for {spec.to_json()[other]}; "
+            f"{folder}: neither {META} nor {CHECKSUMS} says that this is Shapes data, name another or an empty folder"
+        )
+    if meta is None or sums is None:
+        return "incomplete"
+    for name in FILES:
+        path = folder / name
+        if not path.is_file() or name not in sums:
+            return "incomplete"
+        if path.stat().st_size != sums[name]["bytes"]:
+            return f"{name} is damaged: not the size that {CHECKSUMS} says"
+        if verify and sha256(path) != sums[name]["sha256"]:
+            return f"{name} is damaged: not the SHA-256 that {CHECKSUMS} says"
+    if meta["generator"] != GENERATOR:
+        return "made by another version"
+    found = meta["spec"]
+    if found != spec.to_json():
+        wanted = spec.to_json()
+        other = next(name for name in {**wanted, **found} if found.get(name) != wanted.get(name))
+        raise UserError(
+            f"{folder}: holds Shapes with {other} {quoted(found.get(other), 60)}, asked for {wanted.get(other)}; "
             "name another folder or delete this one"
         )
     return None
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lets one process at a time generate beside `folder`; the system frees the lock when its holder dies."""
-    handle = -1
+def _read_own(path: Path, kind: type[Kind]) -> Kind | None:
+    """What a file of a Shapes folder says, or None if it is damaged or not there."""
     try:
-        with contextlib.suppress(
-            OSError, ImportError
-        ):  # without locks the last rename decides, which is safe too
-            import fcntl
+        return conform(read_json(path), kind, str(path))
+    except UserError:
+        return None
 
-            handle = os.open(folder.parent, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            for stale in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
-                shutil.rmtree(
-                    stale, ignore_errors=True
-                )  # of a killed process: a living one would hold the lock
-        yield
-    finally:
-        if handle >= 0:
-            os.close(handle)
+
+def is_own(name: str) -> bool:
+    """Whether a file name is one of a Shapes folder, or of such a file that is being written."""
+    return (partial_of(name) or name) in (*FILES, CHECKSUMS, OBJECTS, OBJECTS_NOTE)
+
+
+def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Lets one process at a time generate beside `folder`, see `held`."""
+    return held(folder, is_own)
 
 
 def _replace(folder: Path, spec: ShapesSpec, problem: str) -> None:
-    """Generates into a hidden sibling and renames it to `folder`."""
+    """Generates beside the folder, whose place the result takes."""
     videos = sum(spec.count(split) for split in SPLITS)
     if problem == "absent":
         logger.info("generating the data set %s (%d rendered videos) in %s", folder.name, videos, folder)
     else:
         logger.warning("generating the data set in %s anew: %s", folder, problem)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
-        fresh = work / "new"
-        fresh.mkdir()
-        _write(fresh, spec)
-        if folder.exists():
-            folder.rename(work / "old")
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if _problem(folder, spec, verify=False) is not None:  # not a concurrent caller's finished folder
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with whole_folder(folder, is_own) as fresh:
+            _write(fresh, spec)
+    except OSError:
+        if _problem(folder, spec, verify=False) is not None:  # not a concurrent caller's finished folder
+            raise
 
 
 def _write(folder: Path, spec: ShapesSpec) -> None:
@@ -197,7 +220,6 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
         name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in FILES
     }
     write_text(folder / CHECKSUMS, json.dumps(sums, indent=1) + "\n")
-    os.chmod(folder, 0o777 & ~umask())
 
 
 def _write_features(path: Path, spec: ShapesSpec) -> Projection:
@@ -237,15 +259,18 @@ def read_spec(folder: str | Path) -> ShapesSpec:
         UserError: if the folder holds no Shapes data set of this version.
     """
     path = Path(folder) / META
-    meta: Any = read_json(path)
+    meta = read_json(path)
+    if not isinstance(meta, dict) or "generator" not in meta:
+        raise UserError(f"{path}: not the description of a Shapes data set")
+    if meta["generator"] != GENERATOR:
+        raise UserError(
+            f"{path}: made by generator {quoted(meta['generator'], 60)}, this version is {GENERATOR}"
+        )
+    spec = conform(meta, Meta, str(path))["spec"]
     try:
-        if meta["generator"] != GENERATOR:
-            raise UserError(f"{path}: made by generator {meta['generator']}, this version is {GENERATOR}")
-        return ShapesSpec.from_json(meta["spec"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: not the description of a Shapes data set") from None
+        return ShapesSpec.from_json(spec)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not the description of a Shapes data set ({reason(error)})") from None
 
 
 def frames(folder: str | Path, video: str) -> tuple[Frames, NDArray[np.float64]]:

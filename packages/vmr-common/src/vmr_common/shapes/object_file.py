@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from tqdm import tqdm
 
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, sha256, write_text
+from vmr_common.files import no_links, read_json, sha256, write_text, writing
 from vmr_common.manifest import creator
-from vmr_common.objects import ObjectFrames, ObjectManifest, write_objects
+from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, write_objects
+from vmr_common.schema import conform
 from vmr_common.shapes.generate import GENERATOR, OBJECTS, OBJECTS_NOTE, ensure, locked
 from vmr_common.shapes.objects import object_frames
 from vmr_common.shapes.render import render
@@ -23,6 +22,7 @@ from vmr_common.shapes.scene import make_scene
 from vmr_common.shapes.spec import SHORT, SPLITS, ShapesSpec
 
 VERSION = 1  # raised whenever the same spec gives other objects
+_SOURCE = "Shapes, generator "
 logger = logging.getLogger(__name__)
 
 
@@ -42,45 +42,59 @@ def ensure_objects(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool
     """
     folder = ensure(folder, spec)
     if not _sound(folder, verify):
-        try:
-            with locked(folder):
-                if not _sound(folder, verify):  # another process may have been faster
-                    _make(folder, spec)
-        except OSError as error:
-            raise UserError(f"cannot write {folder / OBJECTS}: {error.strerror or error}") from error
+        with writing(folder / OBJECTS), locked(folder):
+            if not _sound(folder, verify):  # another process may have been faster
+                _make(folder, spec)
     return folder / OBJECTS
 
 
-def _sound(folder: Path, verify: bool) -> bool:
-    path = folder / OBJECTS
+class Note(TypedDict):
+    """What ``objects.json`` says of the file beside it."""
+
+    generator: int
+    version: int
+    sha256: str
+    bytes: int
+
+
+def _note(folder: Path) -> Note | None:
     try:
-        note = read_json(folder / OBJECTS_NOTE)
-        same = [note["generator"], note["version"]] == [GENERATOR, VERSION]
-        intact = path.stat().st_size == note["bytes"] and not (verify and sha256(path) != note["sha256"])
-    except (UserError, OSError, KeyError, TypeError):
+        return conform(read_json(folder / OBJECTS_NOTE), Note, str(folder / OBJECTS_NOTE))
+    except UserError:
+        return None
+
+
+def _sound(folder: Path, verify: bool) -> bool:
+    path, note = folder / OBJECTS, _note(folder)
+    if note is None or not path.is_file() or path.stat().st_size != note["bytes"]:
         return False
-    return same and intact
+    same = (note["generator"], note["version"]) == (GENERATOR, VERSION)
+    return same and not (verify and sha256(path) != note["sha256"])
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises `UserError` for object features that are not of Shapes: neither a note nor their manifest says so."""
+    no_links(folder, (OBJECTS, OBJECTS_NOTE))
+    path = folder / OBJECTS
+    if not path.exists() or _note(folder) is not None:
+        return
+    try:
+        with ObjectStore(path) as store:
+            if store.manifest is not None and (store.manifest.source or "").startswith(_SOURCE):
+                return
+    except UserError:
+        pass
+    raise UserError(f"{path}: not the object features of Shapes, for which the place is needed; move it away")
 
 
 def _make(folder: Path, spec: ShapesSpec) -> None:
-    """Writes beside the folder and moves both files into it, the note last."""
+    """Writes the file and then its note, each whole or not at all."""
     logger.info("making the object features of the Shapes data set in %s", folder)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        write_objects(work / OBJECTS, _items(spec), _manifest(spec))
-        fresh = work / OBJECTS
-        note = {
-            "generator": GENERATOR,
-            "version": VERSION,
-            "sha256": sha256(fresh),
-            "bytes": fresh.stat().st_size,
-        }
-        write_text(work / OBJECTS_NOTE, json.dumps(note, indent=1) + "\n")
-        (folder / OBJECTS_NOTE).unlink(missing_ok=True)
-        os.replace(fresh, folder / OBJECTS)
-        os.replace(work / OBJECTS_NOTE, folder / OBJECTS_NOTE)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    _refuse_foreign(folder)
+    path = folder / OBJECTS
+    write_objects(path, _items(spec), _manifest(spec))
+    note = Note(generator=GENERATOR, version=VERSION, sha256=sha256(path), bytes=path.stat().st_size)
+    write_text(folder / OBJECTS_NOTE, json.dumps(note, indent=1) + "\n")
 
 
 def _items(spec: ShapesSpec) -> Iterator[tuple[str, ObjectFrames]]:
@@ -96,6 +110,6 @@ def _manifest(spec: ShapesSpec) -> ObjectManifest:
         box_units="normalised",
         frame_sampling=f"one per feature row of {spec.stride:g} s: the last frame in it that shows the object",
         object_order="by arrival; an object keeps its slot while it is followed",
-        source=f"Shapes, generator {GENERATOR}, seed {spec.seed}",
+        source=f"{_SOURCE}{GENERATOR}, seed {spec.seed}",
         creator=creator(),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+
+from vmr_common.schema import conform
 
 SPLITS = ("train", "val", "test")
 SHAPES = ("circle", "square", "triangle", "star")
@@ -15,6 +17,7 @@ SIZES = ("small", "big")
 # hue in degrees, the mark's and body's brightness follow from it in `scene`
 COLOURS = {"red": 0, "orange": 30, "yellow": 58, "green": 120, "blue": 228, "purple": 282}
 SLIDES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_MOST = 100_000  # of anything that a spec counts
 ACTIONS = (*SLIDES, "spin", "grow", "shrink", "blink", "shake")
 
 T = TypeVar("T")
@@ -60,22 +63,26 @@ class ShapesSpec:
 
     def __post_init__(self) -> None:
         for name in ("train", "val", "test", "size", "fps", "frames_per_row", "feature_dim", "word_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ValueError(
+                    f"{name} must be at least 1 and at most {_MOST:,}, found {getattr(self, name)}"
+                )
         if min(self.seed, self.sentence_seed) < 0:
             raise ValueError(f"seeds must not be negative, found {self.seed}, {self.sentence_seed}")
         for name in ("duration", "things", "events", "queries", "moment"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be two rising positive numbers, found {low}, {high}")
+            if not 0 < low <= high <= _MOST:
+                raise ValueError(
+                    f"{name} must be two rising positive numbers, at most {_MOST:,}, found {low}, {high}"
+                )
         if self.things[1] > len(COLOURS):
             raise ValueError(
                 f"things must end at {len(COLOURS)}, one for each colour, found {self.things[1]}"
             )
         if self.moment[1] > 0.5:
             raise ValueError(f"moment must end at 0.5 of the video at most, found {self.moment[1]}")
-        if self.size % 4 or self.size < 40:
-            raise ValueError(f"size must be a multiple of 4 from 40 on, found {self.size}")
+        if self.size % 4 or not 40 <= self.size <= 1024:
+            raise ValueError(f"size must be a multiple of 4 from 40 to 1024, found {self.size}")
         if self.queries[0] > self.events[0]:
             raise ValueError(f"queries asks for {self.queries[0]} sentences of {self.events[0]} events")
 
@@ -104,6 +111,9 @@ class ShapesSpec:
         Raises:
             TypeError, ValueError: for an unknown field or a value out of range.
         """
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            conform(value, hints.get(name, Any), name)
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**arguments)
 
