@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -15,10 +13,13 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.boundary import boundary
+from vmr_common.conversion_parts import has_parts, part, parts_folder
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, write_features
-from vmr_common.files import write_text
-from vmr_common.manifest import Facts, Manifest
+from vmr_common.lmdb_source import DATA_FILE
+from vmr_common.manifest import Manifest
+from vmr_common.object_files import Floats
 from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, sampled_frames, write_objects
 from vmr_common.query_features import QueryFeatureStore, write_query_features
 from vmr_common.regions import BoxForm
@@ -55,8 +56,9 @@ def convert_features(
 ) -> int:
     """Writes the features of a store into one HDF5 file (see `write_features`), streaming.
 
-    Finished parts of 64 videos are kept in a hidden folder beside `out` until the file is whole: a conversion
-    that was killed goes on from there when it is called again with the same arguments and unchanged sources.
+    Finished parts of 64 videos are kept in a hidden folder beside `out` until the file is whole: a conversion that was
+    killed goes on from there when it is called again. Parts are compared with the sources, value by value, before they
+    are used, so that what was changed meanwhile is converted as it is now.
 
     Args:
         store: Where features come from, of any layout or joined.
@@ -73,9 +75,8 @@ def convert_features(
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
     write = functools.partial(write_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion("video", Path(out), manifest, dtype, write, FeatureStore, PART_SIZE, step)
-    chosen = store.videos() if videos is None else videos
-    return conversion.run(store, store.paths, chosen, [_sources(store.paths), store.keys])
+    conversion = _Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
+    return conversion.run(store, store.paths, store.videos() if videos is None else videos)
 
 
 def convert_query_features(
@@ -104,11 +105,8 @@ def convert_query_features(
         UserError: if there is no query, one cannot be read, or the file cannot be written.
     """
     write = functools.partial(write_query_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion(
-        "query", Path(out), manifest, dtype, write, QueryFeatureStore, QUERIES_PART_SIZE, step
-    )
-    chosen = store.queries() if queries is None else queries
-    return conversion.run(store, store.paths, chosen, ["queries", _sources(store.paths)])
+    conversion = _Conversion("query", Path(out), dtype, write, QueryFeatureStore, QUERIES_PART_SIZE, step)
+    return conversion.run(store, store.paths, store.queries() if queries is None else queries)
 
 
 class ObjectSource(Protocol):
@@ -168,13 +166,10 @@ def convert_objects(
     Raises:
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
-    options = [repr(value) for name, value in sorted(vars(source).items()) if not name.startswith("_")]
-    options += [repr(value) for value in (source.objects, frames, boxes)]
     write = functools.partial(write_objects, manifest=manifest, dtype=dtype)
-    conversion = _Conversion("video", Path(out), manifest, dtype, write, ObjectStore, PART_SIZE, step)
+    conversion = _Conversion("video", Path(out), dtype, write, ObjectStore, PART_SIZE, step)
     chosen = source.videos() if videos is None else videos
-    plan = ["objects", _sources(source.paths), options]
-    return conversion.run(_Sampled(source, frames, boxes), source.paths, chosen, plan)
+    return conversion.run(_Sampled(source, frames, boxes), source.paths, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +205,6 @@ class _Conversion(Generic[Value]):
     Attributes:
         noun: What a value is of, for messages.
         out: The file.
-        manifest: What made the values.
         dtype: ``float32`` or ``float16``.
         write: Writes a file of such values, with the manifest and as the dtype.
         reopen: Opens a file that `write` wrote.
@@ -220,54 +214,56 @@ class _Conversion(Generic[Value]):
 
     noun: str
     out: Path
-    manifest: Facts
     dtype: str
     write: _Write[Value]
     reopen: Callable[[Path], _Store[Value]]
     part_size: int
     step: Callable[[int], object] | None
 
-    def run(
-        self, store: _Store[Value], sources: Iterable[Path], ids: Iterable[str], plan: Sequence[object]
-    ) -> int:
-        """Converts the values of these ids; parts of the same plan that are there are not made again.
+    def run(self, store: _Store[Value], sources: Sequence[Path], ids: Iterable[str]) -> int:
+        """Converts the values of these ids; parts that hold what the sources hold now are not made again.
 
         Args:
             store: Gives the values.
             sources: The files and folders that they come from.
             ids: Of the values; one that comes again is left out.
-            plan: What decides about a part, beside the ids and what the conversion itself holds.
 
         Returns:
             The number of values written.
 
         Raises:
-            UserError: if there is no value, or the file is one of the sources.
+            UserError: if there is no value, the file is one of the sources, or a source changes meanwhile.
         """
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             raise UserError(f"{store.name}: no {self.noun} to convert")
         if any(path.resolve() == self.out.resolve() for path in sources):
             raise UserError(f"{self.out}: the conversion would overwrite its own source")
-        if len(wanted) <= self.part_size:
-            return self.write(self.out, self._counted(store, wanted))
-        folder = _parts_folder(self.out, json.dumps([*plan, *self._about(wanted), self.part_size]))
-        parts = []
-        for start in range(0, len(wanted), self.part_size):
-            chosen = wanted[start : start + self.part_size]
-            parts.append((folder / f"{start // self.part_size:06d}.h5", chosen))
-            if parts[-1][0].exists():
-                self._finished(len(chosen))
-            else:
-                self.write(parts[-1][0], self._counted(store, chosen))
-        count = self.write(self.out, self._joined(parts))
-        shutil.rmtree(folder)
-        return count
+        unchanged = _Unchanged(sources, self.out)
+        # what is written through, a device say, has no place for a folder beside it
+        special = self.out.exists() and not self.out.is_file()
+        if special or (len(wanted) <= self.part_size and not has_parts(self.out)):
+            return self.write(self.out, unchanged.at_the_end(self._counted(store, wanted)))
+        with parts_folder(self.out) as folder:
+            parts = []
+            for start in range(0, len(wanted), self.part_size):
+                chosen = wanted[start : start + self.part_size]
+                path = part(folder, start // self.part_size)
+                parts.append((path, chosen))
+                if path.exists() and self._holds(path, store, chosen):
+                    self._finished(len(chosen))
+                else:
+                    self.write(path, self._counted(store, chosen))
+            return self.write(self.out, unchanged.at_the_end(self._joined(parts)))
 
-    def _about(self, wanted: Sequence[str]) -> list[object]:
-        """What a conversion consists of beside its sources: parts of another one are of no use."""
-        digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
-        return [digest, dataclasses.asdict(self.manifest), self.dtype]
+    def _holds(self, path: Path, store: _Store[Value], keys: Sequence[str]) -> bool:
+        """Whether a part holds, value by value, what its sources hold now: what they were made from may be gone."""
+        try:
+            kept = self.reopen(path)
+        except UserError:  # damaged
+            return False
+        with contextlib.closing(kept):
+            return all(_same(kept, key, store[key], self.dtype) for key in keys)
 
     def _finished(self, count: int) -> None:
         if self.step is not None:
@@ -280,28 +276,82 @@ class _Conversion(Generic[Value]):
 
     def _joined(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> Iterator[tuple[str, Value]]:
         for path, keys in parts:
-            with contextlib.closing(self.reopen(path)) as part:
+            with contextlib.closing(self.reopen(path)) as finished:
                 for key in keys:
-                    yield key, part[key]
+                    yield key, finished[key]
 
 
-def _sources(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    return [(str(path.resolve()), *_state(path)) for path in paths]
+def _same(store: _Store[Value], key: str, found: Value, dtype: str) -> bool:
+    """Whether a part holds the arrays that were found now, or these rounded to what they are stored as."""
+    try:
+        kept = store[key]
+    except UserError:  # of another conversion, or damaged
+        return False
+    pairs = zip(_arrays(kept), _arrays(found), strict=True)
+    return all(
+        one is other or (one is not None and other is not None and _equal(one, other, dtype))
+        for one, other in pairs
+    )
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change of a source, over all files of a folder."""
-    files = [path]
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix in (".npy", ".npz", ".mdb") or file.is_dir()]
-    stats = [file.stat() for file in files]
-    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+def _equal(kept: Floats, found: Floats, dtype: str) -> bool:
+    if kept.shape != found.shape:
+        return False
+    with np.errstate(over="ignore"):
+        rounded = found.astype(dtype).astype(np.float32)
+    # bit by bit, so that 0 and -0 differ
+    bits = kept.view(np.uint32)
+    return np.array_equal(bits, found.view(np.uint32)) or np.array_equal(bits, rounded.view(np.uint32))
 
 
-def _parts_folder(out: Path, plan: str) -> Path:
-    folder = out.with_name(f".{out.name}.parts")
-    note = folder / "plan.json"
-    if not (note.is_file() and note.read_text(encoding="utf-8") == plan):
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(note, plan)
-    return folder
+def _arrays(value: object) -> list[Floats | None]:
+    """The arrays that a value of any kind consists of."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    return list(vars(value).values())
+
+
+class _Unchanged:
+    """What the sources of a conversion were when it began: their sizes and the times of their last changes.
+
+    Args:
+        sources: The files and folders.
+        out: What is written; a folder around it changes by that.
+    """
+
+    def __init__(self, sources: Sequence[Path], out: Path) -> None:
+        self._out = out.resolve()
+        self._before = {path: self._states(path) for path in sources}
+
+    def at_the_end(self, items: Iterator[tuple[str, Value]]) -> Iterator[tuple[str, Value]]:
+        """The items, and then an error if a source is not what it was. Files that came new into a folder do not count.
+
+        Raises:
+            UserError: naming what changed.
+        """
+        yield from items
+        for path, before in self._before.items():
+            now = self._states(path)
+            changed = [name for name, state in before.items() if now.get(name) != state]
+            if changed:
+                raise UserError(
+                    f"{path / changed[0]}: changed while it was converted; convert again when nobody writes there"
+                )
+
+    def _states(self, path: Path) -> dict[str, tuple[int, int]]:
+        """Of a source, or of every file and folder in one that may be read."""
+        with boundary(f"cannot read {path}"):
+            if not path.is_dir():
+                return {"": _state(path)}
+            with os.scandir(path.resolve()) as entries:
+                return {entry.name: _state(entry) for entry in entries if self._is_source(entry)}
+
+    def _is_source(self, entry: os.DirEntry[str]) -> bool:
+        if entry.is_dir():
+            return not (entry.name.startswith(".") or self._out.is_relative_to(entry.path))
+        return entry.is_file() and (entry.name == DATA_FILE or entry.name.endswith((".npy", ".npz")))
+
+
+def _state(path: Path | os.DirEntry[str]) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
