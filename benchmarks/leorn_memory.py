@@ -65,7 +65,7 @@ def forward(model, videos, device):
     def loss():
         output = model(videos, torch.zeros(1, dtype=torch.int64, device=device), words)
         target = torch.full_like(output.logits, 0.7)
-        return losses.total(output.logits, target, config_of("charades").loss)["total"]
+        return losses.total(output.logits, target, config_of("charades").loss, released=True)["total"]
 
     return kept_for_backward(model, loss)
 

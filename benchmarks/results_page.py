@@ -46,7 +46,8 @@ is a table per test split, because variants of a data set keep different queries
 LONG = """The same videos joined end to end by `vmr-data concat` ([data.md](data.md)), for methods that first have
 to find the right part."""
 QUIRKS = """The same settings, once with `quirks: released` and once with `quirks: fixed`; the page of each model
-lists its quirks. Differences within the deviation over seeds say nothing."""
+lists its quirks. Differences within the deviation over seeds say nothing. CDN's and LEORN's released rows were measured
+with the cross-entropy of logits, which the fixed ones use."""
 PARITY = """Worst difference between what is computed here and what was recorded while the released code ran, over
 all arrays of a test: absolute, and relative to the largest number of the array. The parity tests themselves write
 it; float32 on the CPU."""

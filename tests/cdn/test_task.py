@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from cdn.config import LossConfig, ModelConfig
+from cdn import cli
+from cdn.config import Config, LossConfig, ModelConfig
 from cdn.data import QueryExamples
 from cdn.losses import attention_distance
 from cdn.model import CDN
 from cdn.task import CDNTask
 from made_up import WORDS, features_of, shake, timed_queries
+from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou
@@ -194,6 +196,20 @@ def test_the_attention_distance_is_that_of_its_definition():
             total += (product - 0.3 * torch.eye(len(product))).square().sum().item()
         found = attention_distance(attention, 0.3, over_steps=over_steps)
         assert found.item() == pytest.approx(total / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize("quirks", ["released", "fixed"])
+def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
+    config = bundled_config("cdn", Config, "shapes", "--quirks", quirks, "--data.features.dim", "5")
+    task = cli._task(dataclasses.replace(config, model=SIZES), MapInputs(WORDS))
+    batch = make_examples().batch(list(range(9)), 1)
+    scorer = task.model.scorer
+    for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
+        with torch.no_grad():
+            scorer.weight.zero_()
+            scorer.bias.fill_(logit)
+        gradient = gradients(task, batch)["scorer.bias"]
+        assert (gradient == 0).all() == silent
 
 
 def test_a_query_without_a_moment_can_be_asked_and_one_without_a_known_word_is_answered():

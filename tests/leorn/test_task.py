@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from leorn.config import ModelConfig, ReasoningConfig
+from leorn import cli
+from leorn.config import Config, ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN
 from leorn.reasoning import shift_in_time
 from leorn.task import LEORNTask
 from made_up import WORDS, shake
+from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_loss import MapLossConfig
@@ -87,6 +89,20 @@ def test_scores_do_not_depend_on_batch_mates(clips):
     together = logits(make_task(clips=clips), examples, list(range(9)))
     alone = torch.cat([logits(make_task(clips=clips), examples, [n]) for n in range(9)], dim=1)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("quirks", ["released", "fixed"])
+def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
+    config = bundled_config("leorn", Config, "shapes", "--quirks", quirks, "--data.objects.dim", str(DIM))
+    task = cli._task(dataclasses.replace(config, model=SIZES), MapInputs(WORDS))
+    batch, scorer = make_examples().batch(list(range(9)), 1), task.model.scorer
+    for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
+        with torch.no_grad():
+            scorer.weight.zero_()
+            scorer.bias.fill_(logit)
+        scorer.bias.grad = None
+        task.loss(batch, PROGRESS)["total"].backward()
+        assert (scorer.bias.grad == 0).all() == silent
 
 
 @pytest.mark.parametrize("clips", [False, True])

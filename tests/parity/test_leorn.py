@@ -82,7 +82,9 @@ def task_of(golden, model: LEORN) -> LEORNTask:
 def train_pass(golden, model: LEORN) -> SimpleNamespace:
     output = model(*inputs_of(golden))
     overlaps = model.map.gather(torch.from_numpy(golden.arrays["in/iou_map"])[:, 0])
-    return SimpleNamespace(output=output, terms=losses.total(output.logits, overlaps, loss_config(golden)))
+    return SimpleNamespace(
+        output=output, terms=losses.total(output.logits, overlaps, loss_config(golden), released=True)
+    )
 
 
 def ours_of(golden, prefix: str, ours: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -38,7 +38,7 @@ def create(config: Config, queries: Sequence[Query], sources: Sources) -> CDNTas
 
 def _task(config: Config, learned: MapInputs) -> CDNTask:
     network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=learned.words.dim)
-    return CDNTask(network, config.loss, config.decode, learned, over_steps=config.quirks == "fixed")
+    return CDNTask(network, config.loss, config.decode, learned, released=config.quirks == "released")
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> CDNTask:

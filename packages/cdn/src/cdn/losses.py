@@ -27,7 +27,7 @@ def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = 
 
 
 def total(
-    logits: Tensor, overlaps: Tensor, attention: Tensor, config: LossConfig, *, over_steps: bool = False
+    logits: Tensor, overlaps: Tensor, attention: Tensor, config: LossConfig, *, released: bool
 ) -> dict[str, Tensor]:
     """All weighted terms and their sum, `total`; the attention distance is there if it has a weight.
 
@@ -36,11 +36,12 @@ def total(
         overlaps: ``(P, B)`` temporal overlap of each cell with the query's moment.
         attention: ``(B, N, s, M)`` frame attention of each query's video.
         config: Range of the target and weights.
-        over_steps: See `attention_distance`.
+        released: Whether both terms are those of the released code: the cross-entropy of float32 probabilities (see
+            `scaled_iou_loss`), and the distance of the products of frames (see `attention_distance`).
     """
     target = scaled_iou(overlaps, config.min_iou, config.max_iou)
-    terms = {"overlap": scaled_iou_loss(logits, target)}
+    terms = {"overlap": scaled_iou_loss(logits, target, of_probabilities=released)}
     if config.beta:
-        distance = attention_distance(attention, config.lambda_, over_steps=over_steps)
+        distance = attention_distance(attention, config.lambda_, over_steps=not released)
         terms["attention"] = config.beta * distance
     return {**terms, "total": torch.stack(list(terms.values())).sum()}

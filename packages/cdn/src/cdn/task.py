@@ -27,7 +27,7 @@ class CDNTask:
         loss: The objective.
         decode: From a score map to moments.
         learned: Words, and the scale of the features.
-        over_steps: See `losses.attention_distance`.
+        released: Whether the loss is that of the released code, see `losses.total`.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class CDNTask:
         decode: DecodeConfig,
         learned: MapInputs,
         *,
-        over_steps: bool = False,
+        released: bool = False,
     ) -> None:
         self.model = model
         self.learned = learned
-        self._loss, self._decode, self._over_steps = loss, decode, over_steps
+        self._loss, self._decode, self._released = loss, decode, released
         self._encoded: EncodedVideos[Tensor] = EncodedVideos(model)
         self._windows = cell_windows(model.map.cells.cpu().numpy())
 
@@ -54,7 +54,7 @@ class CDNTask:
             self.model.map.gather(batch.overlaps),
             output.attention.index_select(0, batch.video_of),
             self._loss,
-            over_steps=self._over_steps,
+            released=self._released,
         )
 
     def predict(self, batch: Batch) -> list[Prediction]:

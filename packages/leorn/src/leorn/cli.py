@@ -49,7 +49,8 @@ def _task(config: Config, learned: MapInputs) -> LEORNTask:
         word_dim=learned.words.dim,
         clip_dim=None if config.data.features is None else config.data.features.dim,
     )
-    return LEORNTask(network, config.loss, config.decode, learned)
+    released = config.quirks == "released"
+    return LEORNTask(network, config.loss, config.decode, learned, released=released)
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> LEORNTask:

@@ -7,13 +7,16 @@ from torch import Tensor
 from vmr_common.nn.map_loss import MapLossConfig, scaled_iou, scaled_iou_loss
 
 
-def total(logits: Tensor, overlaps: Tensor, config: MapLossConfig) -> dict[str, Tensor]:
+def total(logits: Tensor, overlaps: Tensor, config: MapLossConfig, *, released: bool) -> dict[str, Tensor]:
     """The one term, `overlap`, as `total` too.
 
     Args:
         logits: ``(P, B)`` scores of the valid cells.
         overlaps: ``(P, B)`` temporal overlap of each cell with the query's moment.
         config: Range of the target.
+        released: Whether the cross-entropy is taken of float32 probabilities, as in the released code (see
+            `scaled_iou_loss`).
     """
-    loss = scaled_iou_loss(logits, scaled_iou(overlaps, config.min_iou, config.max_iou))
+    target = scaled_iou(overlaps, config.min_iou, config.max_iou)
+    loss = scaled_iou_loss(logits, target, of_probabilities=released)
     return {"overlap": loss, "total": loss}

@@ -29,12 +29,21 @@ class LEORNTask:
         loss: The objective.
         decode: From a score map to moments.
         learned: Words, and the scale of the clip features.
+        released: Whether the loss is that of the released code, see `losses.total`.
     """
 
-    def __init__(self, model: LEORN, loss: MapLossConfig, decode: DecodeConfig, learned: MapInputs) -> None:
+    def __init__(
+        self,
+        model: LEORN,
+        loss: MapLossConfig,
+        decode: DecodeConfig,
+        learned: MapInputs,
+        *,
+        released: bool = False,
+    ) -> None:
         self.model = model
         self.learned = learned
-        self._loss, self._decode = loss, decode
+        self._loss, self._decode, self._released = loss, decode, released
         self._encoded: EncodedVideos[Encoded] = EncodedVideos(model)
         self._windows = cell_windows(model.map.cells.numpy())
 
@@ -42,7 +51,8 @@ class LEORNTask:
         """The loss of a batch, its mean over queries and cells, as `overlap` and `total`."""
         self._encoded.clear()  # the weights are about to change
         output = self.model(batch.features, batch.video_of, batch.words)
-        return losses.total(output.logits, self.model.map.gather(batch.overlaps), self._loss)
+        overlaps = self.model.map.gather(batch.overlaps)
+        return losses.total(output.logits, overlaps, self._loss, released=self._released)
 
     def output(self, batch: Batch) -> Output:
         """Scores and attention of a batch; every video is encoded once, see `EncodedVideos`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,11 +32,20 @@ def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
     return ((iou - low) / (high - low)).clamp(0.0, 1.0)
 
 
-def scaled_iou_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy, a scalar, from logits in float32 (no logarithm is cut).
+def scaled_iou_loss(logits: Tensor, target: Tensor, *, of_probabilities: bool) -> Tensor:
+    """Mean binary cross-entropy, a scalar, in float32.
 
     Args:
         logits: Of the valid cells of all maps, any shape.
         target: Same shape, from `scaled_iou`.
+        of_probabilities: Whether it is taken of float32 probabilities, as the released codes do: above a logit of 16.6
+            the probability is 1, the gradient 0 and the loss the cut logarithm's 100. Else it is taken of the logits,
+            and nothing is cut.
     """
-    return F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    if not of_probabilities:
+        return F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    probability = logits.float().sigmoid()
+    with torch.autocast(logits.device.type, enabled=False):
+        # torch refuses what is no number, on an accelerator by ending the process; here the loss is no number either
+        loss = F.binary_cross_entropy(probability.nan_to_num(), target.float())
+    return loss + 0 * probability.sum()
