@@ -2,28 +2,42 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cfmr.config import LossConfig, ModelConfig
-from cfmr.data import QueryExamples, kept_clip_features, kept_clips
+from cfmr import cli, data
+from cfmr.config import Config, LossConfig, ModelConfig
+from cfmr.data import QueryExamples, Sources, kept_clip_features, kept_clips
+from cfmr.model import Supervision
 from cfmr.task import CFMRTask
 from cfmr_toy import make_task
 from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
+from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.nn.reconstruction import end_token_mask
 from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.training import Progress
+from vmr_common.training.learned_inputs import LearnedInputs
 
 FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
 
 
-def make_examples(queries: list[Query], max_words: int = 20) -> QueryExamples:
-    return QueryExamples(queries, FEATURES, VOCABULARY, CLASS_VECTORS, max_words=max_words, seed=0)
+def make_examples(queries: list[Query], max_words: int = 20, *, end_token: bool = True) -> QueryExamples:
+    return QueryExamples(
+        queries,
+        FEATURES,
+        VOCABULARY,
+        CLASS_VECTORS,
+        max_words=max_words,
+        end_token=end_token,
+        seed=0,
+    )
 
 
 def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
@@ -130,6 +144,50 @@ def test_the_longest_allowed_query_has_no_end_token():
     queries = [dataclasses.replace(query, text="word1 word2 word3") for query in glanced_queries(2)]
     assert make_examples(queries).batch([0, 1], 1).targets.shape == (2, 4)
     assert make_examples(queries, max_words=3).batch([0, 1], 1).targets.shape == (2, 3)
+
+
+def test_the_longest_query_of_a_batch_of_the_torch_branch_has_no_end_token():
+    texts = ("word1 word2 word3", "word1 word2")
+    queries = [
+        dataclasses.replace(query, text=text) for query, text in zip(glanced_queries(2), texts, strict=True)
+    ]
+    task = make_task(learned_summary=False)
+    places, told = {}, {}
+    for end_token in (True, False):
+        examples = make_examples(queries, end_token=end_token)
+        batches = {"together": examples.batch([0, 1], 1), "alone": examples.batch([1], 1)}
+        for name, batch in batches.items():
+            places[end_token, name] = end_token_mask(batch.words.lengths, batch.targets.shape[1])
+            supervision = Supervision(
+                batch.video_of, batch.glance, batch.masked, batch.glance.new_tensor(0.3), reference=False
+            )
+            with torch.no_grad():
+                states = task.model(batch.frames, batch.words, supervision).states
+                told[end_token, name] = task.nll(states, batch).text[-1]
+                vectors = task.model.encode_text(batch.words)[-1]
+            # what a query is searched with depends on no batch in either form
+            torch.testing.assert_close(vectors, told.setdefault("vectors", vectors), rtol=1e-5, atol=1e-5)
+    assert places[True, "together"].sum(dim=1).tolist() == [4, 3]
+    assert places[False, "together"].sum(dim=1).tolist() == [3, 3]
+    assert places[True, "alone"].sum(dim=1).tolist() == [3]
+    assert places[False, "alone"].sum(dim=1).tolist() == [2]
+    torch.testing.assert_close(told[True, "together"], told[True, "alone"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(told[False, "together"], told[True, "together"], rtol=1e-5, atol=1e-5)
+    assert abs(told[False, "together"] - told[False, "alone"]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("quirks", "end_token", "learned_summary"),
+    [("released", True, False), ("released-torch", False, False), ("fixed", True, True)],
+)
+def test_quirks_decide_on_end_token_and_summary(quirks, end_token, learned_summary):
+    config = bundled_config("cfmr", Config, "shapes", "--quirks", quirks)
+    learned = LearnedInputs(VOCABULARY, CLASS_VECTORS)
+    sources = Sources(FEATURES, Path("none.txt"))
+    examples = data.make_examples(config, learned, sources, glanced_queries(2))
+    batch = examples.batch([0, 1], 1)
+    assert batch.targets.shape[1] == batch.words.lengths.max() + end_token
+    assert (cli._task(config, learned).model.video_summary_token is not None) == learned_summary
 
 
 def test_a_batch_holds_every_video_once():

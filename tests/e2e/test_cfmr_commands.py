@@ -1,6 +1,7 @@
 """CFMR's commands as a user types them: train, evaluate, predict, import, index and search."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -144,8 +145,13 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_da
     assert after.videos()[: len(before)] == before.videos()
 
 
-def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys, refused):
-    np.savez(tmp_path / "weights.npz", **released_weights("cfmr"))
+@pytest.mark.parametrize("options", [[], ["--quirks", "released-torch"]])
+def test_weights_under_the_released_names_become_a_checkpoint(options, tmp_path, capsys, refused):
+    weights = released_weights("cfmr")
+    if options:  # the PyTorch branch names the parts of a layer norm as torch does
+        ending = {".gamma": ".weight", ".beta": ".bias"}
+        weights = {re.sub(r"\.(gamma|beta)$", lambda m: ending[m[0]], name): w for name, w in weights.items()}
+    np.savez(tmp_path / "weights.npz", **weights)
     words = [f"w{n}" for n in range(39)]
     (tmp_path / "words.txt").write_text("\n".join(words))
     rows = [" ".join([word, *["0.5"] * 20]) for word in words]
@@ -156,7 +162,7 @@ def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, capsys, 
         "--data.features.dim", "24", "--model.hidden", "32", "--model.encoder_layers", "2",
         "--model.reconstructor_layers", "1", "--model.concepts", "3",
     ]  # fmt: skip
-    assert cli.import_official(arguments) == 0
+    assert cli.import_official([*arguments, *options]) == 0
     assert (tmp_path / "C.safetensors").exists()
     assert "needs released" not in capsys.readouterr().err
     assert "expected released" in refused(cli.import_official, *arguments, "--quirks", "fixed")

@@ -334,7 +334,7 @@ def test_queries_become_the_recorded_batch(golden):
         words.append(known_words(tokens, [tag_score(tag) for tag in tags], vocabulary, max_words))
     masks = [np.zeros(len(known), dtype=bool) for known in words]
     kept = {video: keep(features, clips) for video, features in raw.items()}
-    batch = collate(queries, words, masks, kept, vectors, max_words)
+    batch = collate(queries, words, masks, kept, vectors, max_words, end_token=True)
     pooled = np.stack([pool(raw[query.video], clips) for query in queries])
     np.testing.assert_allclose(pooled, recorded["frames_feat"], rtol=1e-5, atol=1e-6)
     assert (recorded["frames_len"] == clips).all()

@@ -60,7 +60,8 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the configuration is not of the released kind, the word list does not have as many words
             as the classifier has classes, a word has no vector, or the weights do not fit.
     """
-    require(config.quirks == "released", "quirks", config.quirks, "released, as the authors' weights need it")
+    expected = "released or released-torch, as the authors' weights need it"
+    require(config.quirks != "fixed", "quirks", config.quirks, expected)
     renamed = from_official(weights)
     learned = LearnedInputs.of_released(renamed, options.words, data_root / config.data.word_vectors)
     task = _task(config, learned)

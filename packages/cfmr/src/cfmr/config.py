@@ -128,9 +128,11 @@ class Config:
 
     name: FolderName = "shapes"
     """Name of the run folder."""
-    quirks: Literal["released", "fixed"] = "fixed"
+    quirks: Literal["released", "released-torch", "fixed"] = "fixed"
     """`released`: a video's summary position starts as a copy of its last clip, as in the authors' code, whose
-    learnable summary vector is dead (needed for their weights and numbers); `fixed`: it is that vector."""
+    learnable summary vector is dead (needed for their weights and numbers); `released-torch`: the same, and as in the
+    PyTorch branch of that code the longest query of a training batch has no end token; `fixed`: the summary position is
+    the learnable vector, and every query of fewer than `data.max_words` words has its end token."""
     protocols: list[str] = field(default_factory=lambda: ["strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""
     data: DataConfig

@@ -91,6 +91,8 @@ class QueryExamples(PointExamples[Batch]):
         vocabulary: The words that the model knows.
         word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
         max_words: Words kept per query.
+        end_token: Whether the longest query of a batch has an end token as well, where it has fewer than `max_words`
+            words. Without, what is told of a query depends on its batch.
         seed: Seed of the word masks in training.
     """
 
@@ -102,17 +104,27 @@ class QueryExamples(PointExamples[Batch]):
         word_vectors: NDArray[np.float32],
         *,
         max_words: int,
+        end_token: bool,
         seed: int,
     ) -> None:
         super().__init__(queries, vocabulary, max_words=max_words, seed=seed)
         self._features = features
         self._word_vectors = word_vectors
         self._max_words = max_words
+        self._end_token = end_token
 
     def _collate(
         self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
     ) -> Batch:
-        return collate(queries, words, masks, self._features, self._word_vectors, self._max_words)
+        return collate(
+            queries,
+            words,
+            masks,
+            self._features,
+            self._word_vectors,
+            self._max_words,
+            end_token=self._end_token,
+        )
 
 
 class Sources(FeatureSources):
@@ -140,6 +152,7 @@ def make_examples(
         learned.vocabulary,
         learned.word_vectors,
         max_words=config.data.max_words,
+        end_token=config.quirks != "released-torch",
         seed=config.train.seed,
     )
     warn_of_left_out(found.unknown, len(found), "have no word that the model knows")
@@ -153,8 +166,10 @@ def collate(
     features: FeaturesByVideo,
     word_vectors: NDArray[np.float32],
     max_words: int,
+    *,
+    end_token: bool,
 ) -> Batch:
-    """Pads B queries to the longest one and its end token, see `Batch`.
+    """Pads B queries to the longest one and, with `end_token`, to its end token, see `Batch`.
 
     A query of `max_words` words has no end token as a target, whatever its batch mates (as released).
 
@@ -165,9 +180,10 @@ def collate(
         features: Kept clips by video.
         word_vectors: ``(V, E)``.
         max_words: See above.
+        end_token: See `QueryExamples`.
     """
     longest = max(len(known) for known in words)
-    padded = collate_words(words, masks, word_vectors, min(longest + 1, max_words))
+    padded = collate_words(words, masks, word_vectors, min(longest + int(end_token), max_words))
     videos, video_of = distinct_videos(queries)
     return Batch(
         query_ids=tuple(query.id for query in queries),
