@@ -1,5 +1,6 @@
 """RGN against numbers measured on the released code: every recorded stage, loss, gradient and metric."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from judging import point_scores
+from judging import gradient_limits, point_scores_agree, same_scores_along, stated
 from rgn import losses
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate
@@ -23,13 +24,26 @@ from vmr_common.nn.reconstruction import best_pass, reconstruction_nll, sinusoid
 from vmr_common.pooling import pool
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, tag_score
+from vmr_common.timeline import centre_width_to_moments
 from vmr_common.training import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
 
 PACKAGE = "rgn"
+INPUTS = (
+    "param/",
+    "in/",
+    "data/pool/in_",
+    "data/collate/id2vec",
+    "eval/model/gt_s",
+    "eval/model/durations",
+    "eval/made_up/gt",
+    "eval/made_up/spans",
+    "opt/schedule_updates",
+)
 
 
 def build(golden) -> RGN:
-    sizes, transformer = golden.about["config"]["config"], golden.about["config"]["config"]["DualTransformer"]
+    sizes = golden.config["config"]
+    transformer = sizes["DualTransformer"]
     assert transformer["d_model"] == sizes["hidden_size"]
     assert transformer["dropout"] == sizes["dropout"] == 0
     config = ModelConfig(
@@ -54,7 +68,7 @@ def build(golden) -> RGN:
 
 
 def loss_config(golden) -> LossConfig:
-    values = dict(golden.about["config"]["loss"])
+    values = dict(golden.config["loss"])
     return LossConfig(lambda_=values.pop("lambda"), **values)
 
 
@@ -71,10 +85,10 @@ def inputs_of(golden) -> Inputs:
 
 def train_pass(golden, model: RGN) -> SimpleNamespace:
     """One training pass as the task runs it, with everything that the case may have recorded."""
-    inputs, arrays = inputs_of(golden), golden.arrays
-    glance, targets = torch.from_numpy(arrays["in/glance"]), torch.from_numpy(arrays["in/words_id"])
-    epochs = golden.about["config"]["config"]["max_epoch"]
-    progress = torch.tensor(negative_progress(int(arrays["in/epoch"]), epochs, model.config.gamma))
+    inputs, given = inputs_of(golden), golden.tensors("in/")
+    glance, targets = given["glance"], given["words_id"]
+    epochs = golden.config["config"]["max_epoch"]
+    progress = torch.tensor(negative_progress(int(given["epoch"]), epochs, model.config.gamma))
     output = model(inputs, Supervision(glance, progress))
     proposals, told = output.proposals, output.references
     mask = model.embed(inputs).words_mask[:, :-1]
@@ -111,7 +125,7 @@ def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden)
 
 
 def test_every_intermediate_stage_agrees(golden):
-    model, arrays = build(golden).eval(), golden.arrays
+    model = build(golden).eval()
     inputs = inputs_of(golden)
     embedded = model.embed(inputs)
     seen: dict[str, Tensor] = {
@@ -153,7 +167,7 @@ def test_every_intermediate_stage_agrees(golden):
     caption.caption(seen["words_masked_in"], embedded.words_mask[:, :-1], candidate_memory, bias)
     hook.remove()
     seen["cand_attn"] = weights[0].mean(dim=2)  # (B, K, L, P)
-    assert arrays["mid/keep_idx"].tolist() == seen["keep_idx"].tolist()
+    assert golden.wanted("mid/keep_idx").tolist() == seen["keep_idx"].tolist()
     golden.compare("mid/", seen)
 
 
@@ -217,11 +231,10 @@ def test_gradients_agree(golden):
     train_pass(golden, model).terms["total"].backward()
     ours = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert all(gradient is not None for gradient in ours.values()), "a parameter takes part in nothing"
-    norm = torch.stack([gradient.norm() for gradient in ours.values()]).norm()
-    np.testing.assert_allclose(norm.item(), golden.arrays["grad_norm/total"], rtol=1e-3)
-    for name, wanted in golden.group("grad/").items():
-        found = ours[NAMES.ours(name)].numpy()
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max(), err_msg=name)
+    norm = torch.nn.utils.get_total_norm(list(ours.values()))
+    golden.same("grad_norm/total", norm, rtol=1e-3)
+    for name, wanted in golden.recorded("grad/").items():
+        golden.same(f"grad/{name}", ours[NAMES.ours(name)], **gradient_limits(wanted, norm.item()))
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
@@ -232,27 +245,31 @@ def test_inference_outputs_and_candidate_order_agree(golden, in_chunks):
         output = model(inputs)
         proposals, states = output.proposals, output.states
         mask = model.embed(inputs).words_mask[:, :-1]
-        targets = torch.from_numpy(golden.arrays["in/words_id"])
+        targets = torch.from_numpy(golden.given("in/words_id"))
         nll = reconstruction_nll(
             states, model.classifier, targets, mask, passes_per_chunk=3 if in_chunks else 0
         )
+    ours = outputs(model, proposals, states, mask) | {"nll": nll}
+    for name in set(golden.recorded("out/eval/")) - {"order", "spans"}:
+        golden.same(f"out/eval/{name}", ours[name])
     ranked = rank(proposals, nll)
-    ours = outputs(model, proposals, states, mask) | {
-        "nll": nll,
-        "order": ranked.order,
-        "spans": torch.from_numpy(ranked.moments),
-    }
-    golden.compare("out/eval/", ours)
-    assert ranked.order.tolist() == golden.arrays["out/eval/order"].tolist()
+    spans = centre_width_to_moments(*(part.double().numpy() for part in (proposals.centre, proposals.width)))
+    order = golden.wanted("out/eval/order")
+    for row in range(len(order)):
+        same_scores_along(nll[row].numpy(), ranked.order[row].numpy(), order[row], 1e-4)
+        np.testing.assert_array_equal(ranked.moments[row], spans[row, ranked.order[row]])
+    golden.same("out/eval/spans", np.take_along_axis(spans, order[..., None], axis=1))
 
 
 def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
-    arrays, options = golden.arrays, golden.about["config"]["optimizer"]
+    golden.recorded("opt/")
+    options = golden.config["optimizer"]
+    (limit,) = stated(golden.said("opt/loss_trajectory"), "clip", default=[10.0])
     optim = OptimConfig(
         optimizer="cpl-adam",
         lr=options["lr"],
         weight_decay=options["weight_decay"],
-        clip_norm=10.0,
+        clip_norm=limit,
         schedule=ScheduleConfig(
             name="inverse-sqrt",
             warmup_updates=options["warmup_updates"],
@@ -261,9 +278,14 @@ def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
     )
     model = build(golden).train()
     optimizer = build_optimizer(model, optim)
+    ours = dict(model.named_parameters())
+    rounding = {name: torch.zeros_like(parameter) for name, parameter in ours.items()}
     trajectory, rates = [], []
-    for update in range(len(arrays["opt/loss_trajectory"])):
-        rate = learning_rate(optim.schedule, optim.lr, update=update, total_updates=6, epoch_updates=6)
+    updates = len(golden.arrays["opt/loss_trajectory"])
+    for update in range(updates):
+        rate = learning_rate(
+            optim.schedule, optim.lr, update=update, total_updates=updates, epoch_updates=updates
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = train_pass(golden, model).terms["total"]
@@ -273,42 +295,49 @@ def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
         optimizer.step()
         trajectory.append(loss.item())
         rates.append(rate)
-    np.testing.assert_allclose(rates, arrays["opt/lr_used"], rtol=1e-5)
-    np.testing.assert_allclose(trajectory, arrays["opt/loss_trajectory"], rtol=1e-3, atol=1e-3)
-    ours = dict(model.named_parameters())
-    for name, wanted in golden.group("opt/param_after_6/").items():
-        # what the method never uses is not in our model; the released optimiser leaves it as it was
-        kept = (
-            golden.arrays[f"param/{name}"]
-            if NAMES.ours(name) is None
-            else ours[NAMES.ours(name)].detach().numpy()
-        )
-        np.testing.assert_allclose(kept, wanted, rtol=1e-3, atol=1e-3, err_msg=name)
+        for name, parameter in ours.items():
+            # how far rounding of the gradients, as large as in `first_update_agrees`, may turn this step
+            root = (optimizer.state[parameter]["exp_avg_sq"] / (1 - 0.999 ** (update + 1))).sqrt()
+            turned = 2 * 5e-5 * parameter.grad.abs().max() / (root + optim.eps)
+            rounding[name] += rate * turned.clamp(max=2)
+    golden.same("opt/lr_used", rates, rtol=1e-5)
+    golden.same("opt/loss_trajectory", trajectory, rtol=1e-3, atol=1e-3)
+    for name, wanted in golden.recorded("opt/param_after_6/").items():
+        known = NAMES.ours(name)
+        if known is None:
+            # what the method never uses is not in our model; the released optimiser leaves it as it was
+            golden.same(f"opt/param_after_6/{name}", golden.given(f"param/{name}"), rtol=0)
+            continue
+        found = golden.wanted(f"opt/param_after_6/{name}") - ours[known].detach().numpy()
+        limits = 1e-4 * np.abs(wanted) + rounding[known].numpy() + 2e-4
+        assert (np.abs(found) <= limits).all(), name
 
 
 def test_learning_rates_of_the_published_schedule_agree(golden):
-    schedule = ScheduleConfig(name="inverse-sqrt", warmup_updates=400, warmup_init_lr=1e-7)
+    said = golden.said("opt/schedule_lr")
+    (lr,), (warmup,) = stated(said, "lr", default=[4e-4]), stated(said, "warm-up", default=[400])
+    (init,) = stated(said, "init", default=[1e-7])
+    schedule = ScheduleConfig(name="inverse-sqrt", warmup_updates=int(warmup), warmup_init_lr=init)
     ours = [
-        learning_rate(schedule, 4e-4, update=int(n), total_updates=10**6, epoch_updates=100)
-        for n in golden.arrays["opt/schedule_updates"]
+        learning_rate(schedule, lr, update=int(n), total_updates=10**6, epoch_updates=100)
+        for n in golden.given("opt/schedule_updates")
     ]
-    np.testing.assert_allclose(ours, golden.arrays["opt/schedule_lr"], rtol=1e-5)
+    golden.same("opt/schedule_lr", ours, rtol=1e-5)
 
 
 def test_pooling_agrees(golden):
-    given = golden.group("data/pool/in_")
-    assert given
-    for rows, features in given.items():
-        wanted = golden.arrays[f"data/pool/out_{rows}"]
-        np.testing.assert_allclose(pool(features, len(wanted)), wanted, rtol=1e-6, atol=1e-6)
+    for rows, wanted in golden.recorded("data/pool/out_").items():
+        found = pool(golden.given(f"data/pool/in_{rows}"), len(wanted))
+        golden.same(f"data/pool/out_{rows}", found, rtol=1e-6, atol=1e-6)
 
 
 def test_queries_become_the_recorded_batch(golden):
     toy = golden.about["toy_data"]
-    args, collated = toy["args"], golden.group("data/collate/")
+    args = toy["args"]
+    collated = {name: golden.wanted(f"data/collate/{name}") for name in golden.recorded("data/collate/")}
     vocabulary = Vocabulary.from_counts(toy["counter_in_insertion_order"], args["vocab_size"])
     assert {word: vocabulary.id(word) for word in vocabulary.words} == toy["keep_vocab"]
-    vectors = collated.pop("id2vec")[[0, *(toy["w2id"][word] for word in vocabulary.words)]]
+    vectors = golden.given("data/collate/id2vec")[[0, *(toy["w2id"][word] for word in vocabulary.words)]]
     queries = [
         Query(
             id=record[0], video=record[0], text="", duration=record[1], moments=[record[2]], glance=record[4]
@@ -320,7 +349,7 @@ def test_queries_become_the_recorded_batch(golden):
         tokens, tags = zip(*tagged, strict=True)
         words.append(known_words(tokens, [tag_score(tag) for tag in tags], vocabulary, args["max_num_words"]))
     features = [
-        pool(golden.arrays[f"data/pool/in_{rows}"], args["max_num_frames"]) for rows in toy["raw_clips"]
+        pool(golden.given(f"data/pool/in_{rows}"), args["max_num_frames"]) for rows in toy["raw_clips"]
     ]
     masks = [np.zeros(len(known), dtype=bool) for known in words]
     batch = collate(queries, words, masks, features, vectors, end_token=False)
@@ -338,18 +367,38 @@ def test_queries_become_the_recorded_batch(golden):
     np.testing.assert_allclose(weights, collated["weights"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("group", ["model", "made_up"])
-def test_metrics_of_the_released_runner_agree(golden, group):
-    recorded = golden.group(f"eval/{group}/")
-    if group == "model":
-        spans, truth = golden.arrays["out/eval/spans"], recorded.pop("gt_s").astype(np.float64)
-        durations = recorded.pop("durations")
-    else:
-        spans, truth = recorded.pop("spans"), recorded.pop("gt").astype(np.float64)
-        durations = np.ones(len(spans))
-        overlaps = iou(spans, truth[:, None], union="hull", eps=1e-10)
-        np.testing.assert_allclose(np.maximum(overlaps, 0), recorded.pop("iou"), atol=1e-6)
-    ours = point_scores(spans, truth, durations)
-    assert recorded
-    for name, wanted in recorded.items():
-        np.testing.assert_allclose(ours[name], wanted, atol=1e-5, err_msg=name)
+METRIC = r"R@\d+,.*"
+
+
+def metrics_of(golden, prefix: str) -> dict[str, float]:
+    """The recorded metrics below `prefix`, compared by the caller."""
+    names = [name for name in golden.recorded(prefix) if re.fullmatch(METRIC, name)]
+    return {name: float(golden.wanted(prefix + name)) for name in names}
+
+
+def test_metrics_of_the_released_runner_agree(golden):
+    recorded = metrics_of(golden, "eval/model/")
+    truth = golden.given("eval/model/gt_s").astype(np.float64)
+    spans = golden.arrays["out/eval/spans"]
+    point_scores_agree(spans, truth, golden.given("eval/model/durations"), recorded)
+
+
+def test_metrics_agree_on_made_up_spans(golden):
+    recorded = metrics_of(golden, "eval/made_up/")
+    spans, truth = golden.given("eval/made_up/spans"), golden.given("eval/made_up/gt").astype(np.float64)
+    overlaps = iou(spans, truth[:, None], union="hull", eps=1e-10)
+    golden.same("eval/made_up/iou", np.maximum(overlaps, 0), rtol=0, atol=1e-6)
+    point_scores_agree(spans, truth, np.ones(len(spans)), recorded)
+
+
+def test_the_recorded_word_mask_is_one_that_is_drawn(golden):
+    masked, weights = golden.given("in/masked_words"), golden.given("in/weights")
+    for mask, weight, length in zip(masked, weights, golden.given("in/words_len").tolist(), strict=True):
+        assert mask.sum() == max(length // 3, 1)
+        assert not mask[0]
+        assert weight[mask[1 : len(weight) + 1].astype(bool)].all()
+        np.testing.assert_allclose(weight[:length].sum(), 1, rtol=1e-5)
+
+
+def test_every_recorded_array_is_read_or_compared(golden, left_over):
+    assert left_over(INPUTS) == []
