@@ -118,8 +118,8 @@ class Config:
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the loss is that of the authors' code, a cross-entropy of float32 probabilities, whose gradient
-    vanishes above a logit of 16.6, and an attention distance that compares frames; `fixed`: the cross-entropy is taken of
-    the logits, and the distance compares the attention steps, as the usual penalty for orthogonal attention does.
+    vanishes above a logit of 16.6, and an attention distance that compares frames; `fixed`: the cross-entropy is taken
+    of the logits, and the distance compares the attention steps, as the usual penalty for orthogonal attention does.
     Predictions never depend on it."""
     protocols: list[str] = field(default_factory=lambda: ["proposal-map", "strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""

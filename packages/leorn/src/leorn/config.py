@@ -144,8 +144,8 @@ class Config:
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: punctuation stays on the words, as in the authors' code, which makes most such words (`board.`)
-    unknown ones, and the loss is a cross-entropy of float32 probabilities, whose gradient vanishes above a logit of 16.6;
-    `fixed`: punctuation is taken off, and the cross-entropy is taken of the logits."""
+    unknown ones, and the loss is a cross-entropy of float32 probabilities, whose gradient vanishes above a logit of
+    16.6; `fixed`: punctuation is taken off, and the cross-entropy is taken of the logits."""
     protocols: list[str] = field(default_factory=lambda: ["proposal-map", "strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""
     data: DataConfig
