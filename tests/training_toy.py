@@ -205,7 +205,7 @@ def write_run(run: RunFolder, mark: str) -> None:
     """All files of a run, each with the mark in it."""
     run.start()
     run.write_config(f"name: {mark}\n")
-    meta = {"role": "last", "package": "toy", "state": {}, "describe": {"mark": mark}}
+    meta = {"role": "last", "package": "toy", "state": {}, "describe": {"config": {"mark": mark}}}
     position = {"update": 1, "epoch": 1, "batch": 0}
     save_checkpoint(run.last, {}, {**meta, **position})
     run.append({"kind": "epoch", "mark": mark})

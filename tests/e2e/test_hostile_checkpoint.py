@@ -9,7 +9,7 @@ import h5py
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from made_up import Trap
 from rgn import cli
@@ -80,11 +80,16 @@ def test_safetensors_that_are_no_checkpoint(asked, checkpoint, refused):
     ("changes", "fragment"),
     [
         ({"describe": {}}, "holds no configuration"),
-        ({"describe": None}, "holds no configuration"),
+        ({"describe": None}, "key describe: found None"),
+        ({"describe": {"config": {"name": "a"}}}, "required and not given: data.splits.train"),
         ({"state": {}}, "'words'"),
         ({"state": {"words": 3}}, "words"),
         ({"state": {"words": ["red", "red"]}}, "words"),
         ({"format": 99}, "99"),
+        ({"state": None}, "key state: found None"),
+        ({"role": 1}, "key role: found 1"),
+        ({"selection": []}, "key selection: found []"),
+        ({"later": 1}, "unknown key 'later'"),
     ],
     ids=str,
 )
@@ -95,14 +100,68 @@ def test_a_checkpoint_with_a_damaged_description(asked, checkpoint, refused, cha
     assert fragment in message
 
 
-def test_a_checkpoint_whose_configuration_is_of_another_version(asked, checkpoint, refused):
+def section(config: dict, key: str) -> tuple[dict, str]:
+    """Where a dotted key of a configuration lies, and its last part."""
+    *sections, name = key.split(".")
+    for part in sections:
+        config = config[part]
+    return config, name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fragment"),
+    [
+        ("model.depth", 3, "unknown key model.depth"),
+        ("model", 3, "model must hold keys and values, found 3"),
+        ("model.hidden", "wide", "model.hidden: found 'wide', expected a whole number"),
+        ("model.hidden", 65_536, "do not fit this model"),
+        (
+            "model.hidden",
+            1 << 60,
+            "model.hidden: found 1152921504606846976, expected a whole number, at least 1 and",
+        ),
+        ("model.video_layers", 50, "do not fit this model"),
+        ("data.splits.train", {"class_path": "os.abort"}, "unknown key data.splits.train.class_path"),
+        ("optim.lr", None, "optim.lr: found None, expected a finite number"),
+        ("name", "../up", "name: found '../up', expected the name of a folder"),
+        ("protocols", [["strict"]], "protocols: key [0]: found ['strict'], expected text"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_whose_configuration_is_not_its_own(asked, checkpoint, refused, key, value, fragment):
     with safe_open(checkpoint, framework="pt") as file:
         describe = json.loads(file.metadata()["vmr"])["describe"]
-    describe["config"]["model"]["depth"] = 3
+    part, name = section(describe["config"], key)
+    part[name] = value
     rewrite(checkpoint, describe=describe)
     message = refused(cli.evaluate, *asked)
-    assert "unknown key model.depth" in message
+    assert fragment in message
     assert str(checkpoint) in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_give_no_table(asked, checkpoint, refused, value):
+    change_weights(checkpoint, lambda tensor: tensor.index_fill_(0, torch.tensor([0]), value))
+    message = refused(cli.evaluate, *asked)
+    assert str(checkpoint) in message
+    assert "hold values that are not finite" in message
+
+
+def test_weights_beyond_any_measure_give_no_table(asked, checkpoint, refused):
+    change_weights(checkpoint, lambda tensor: tensor * 1e30)
+    request = ["--video", "test-0000", "--query", "the red circle spins"]
+    assert "not made of finite numbers" in refused(cli.evaluate, *asked)
+    assert "not made of finite numbers" in refused(cli.predict, *asked, *request)
+
+
+def change_weights(path: Path, change) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {
+        name: change(tensor) if name.startswith("model.") else tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path, metadata=metadata)
 
 
 def test_a_checkpoint_of_other_sizes_than_asked_for(asked, refused):

@@ -185,7 +185,7 @@ def test_a_stored_configuration_gets_the_defaults_of_what_it_lacks():
         completed_config({"inner": {"sice": 1}}, Schema, "rgn", "there")
 
 
-@pytest.mark.parametrize("describe", [None, {}, {"config": [1]}])
+@pytest.mark.parametrize("describe", [{}, {"config": [1]}])
 def test_a_checkpoint_without_a_configuration_is_refused(describe):
     with pytest.raises(UserError, match=r"^a\.safetensors: holds no configuration$"):
         stored_config(checkpoint(describe), Schema, "rgn")
@@ -268,18 +268,24 @@ def test_what_is_required_is_asked_for_by_name():
         size: int = 3
 
     @dataclass(frozen=True, kw_only=True)
+    class Empty:
+        size: int = 3
+
+    @dataclass(frozen=True, kw_only=True)
     class Whole:
         part: Part
+        empty: Empty
         maybe: Part | None = None
 
-    Whole.__annotations__.update(part=Part, maybe=Part | None)
-    with pytest.raises(UserError, match=r"^toy.safetensors: required and not given: part.dim, part.path$"):
+    Whole.__annotations__.update(part=Part, empty=Empty, maybe=Part | None)
+    with pytest.raises(
+        UserError, match=r"^toy.safetensors: required and not given: part.dim, part.path, empty$"
+    ):
         read(base={}, schema=Whole)
-    with pytest.raises(UserError, match=r"required and not given: part.path, maybe.dim$"):
+    with pytest.raises(UserError, match=r"required and not given: part.path, empty, maybe.dim$"):
         read("--part.dim", "3", "--maybe.path", "a", base={}, schema=Whole)
-    assert read(base={"part": {"dim": 1, "path": "a"}}, schema=Whole).config == Whole(
-        part=Part(dim=1, path="a")
-    )
+    whole = Whole(part=Part(dim=1, path="a"), empty=Empty())
+    assert read(base={"part": {"dim": 1, "path": "a"}, "empty": {}}, schema=Whole).config == whole
 
 
 @pytest.mark.parametrize("value", ["os.system", "subprocess.Popen", "argparse.Namespace"])

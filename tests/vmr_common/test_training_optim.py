@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_optimizer_state_survives_by_name_in_another_instance(name):
     optimizers = [build_optimizer(model, config) for model in (first, second)]
     step(first, optimizers[0])
     second.load_state_dict(first.state_dict())
-    restore_optimizer(second, optimizers[1], optimizer_tensors(first, optimizers[0]))
+    restore_optimizer(second, optimizers[1], optimizer_tensors(first, optimizers[0]), Path("x.safetensors"))
     for pair in zip((first, second), optimizers, strict=True):
         step(*pair)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

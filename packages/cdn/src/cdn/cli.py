@@ -43,7 +43,8 @@ def _task(config: Config, learned: MapInputs) -> CDNTask:
 
 def restore(config: Config, checkpoint: Checkpoint) -> CDNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    return _task(config, MapInputs.restore(checkpoint, standardised=config.data.standardise))
+    columns = config.data.features.dim if config.data.standardise else None
+    return _task(config, MapInputs.restore(checkpoint, columns))
 
 
 def examples(config: Config, task: CDNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:

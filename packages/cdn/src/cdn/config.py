@@ -9,7 +9,7 @@ from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_loss import MapLossConfig
-from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.nn.proposal_map import require_map
 from vmr_common.ranges import (
     CountOrNone,
     FolderName,
@@ -65,7 +65,7 @@ class ModelConfig:
         require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         known = set(self.dynamic_layers) <= set(range(self.layers))
         require(known, "model.dynamic_layers", self.dynamic_layers, f"layers between 0 and {self.layers - 1}")
-        proposal_lengths(self.clips, self.scales)  # raises where they do not fit
+        require_map(self.clips, self.scales, self.layers, self.kernel)
 
 
 @dataclass(frozen=True, kw_only=True)

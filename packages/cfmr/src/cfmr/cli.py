@@ -45,7 +45,8 @@ def _task(config: Config, learned: LearnedInputs) -> CFMRTask:
 
 def restore(config: Config, checkpoint: Checkpoint) -> CFMRTask:
     """The task of a checkpoint, before its weights are loaded."""
-    return _task(config, LearnedInputs.restore(checkpoint, standardised=config.data.standardise))
+    columns = config.data.features.dim if config.data.standardise else None
+    return _task(config, LearnedInputs.restore(checkpoint, columns))
 
 
 def examples(config: Config, task: CFMRTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:

@@ -19,7 +19,7 @@ from cfmr.model import flat_concepts
 from cfmr.task import moments_of
 from vmr_common.cli.config import stored_config, to_dict
 from vmr_common.errors import UserError
-from vmr_common.training import Checkpoint, load_checkpoint, load_weights, save_checkpoint, select_device
+from vmr_common.training import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
 from vmr_common.training.point_supervised import encode
 
 
@@ -38,8 +38,7 @@ class Encoder:
         self.config = stored_config(checkpoint, Config, "cfmr")
         self.checkpoint = checkpoint
         self.device = select_device(device)
-        task = cli.restore(self.config, checkpoint)
-        load_weights(task.model, checkpoint.weights, checkpoint.path)
+        task = restored(lambda: cli.restore(self.config, checkpoint), checkpoint)
         self.model = task.model.eval().to(self.device)
         self.learned = task.learned
 

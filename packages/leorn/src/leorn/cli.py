@@ -55,7 +55,8 @@ def _task(config: Config, learned: MapInputs) -> LEORNTask:
 
 def restore(config: Config, checkpoint: Checkpoint) -> LEORNTask:
     """The task of a checkpoint, before its weights are loaded."""
-    return _task(config, MapInputs.restore(checkpoint, standardised=config.data.standardise))
+    clips = config.data.features if config.data.standardise else None
+    return _task(config, MapInputs.restore(checkpoint, None if clips is None else clips.dim))
 
 
 def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:

@@ -9,7 +9,7 @@ from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig
 from vmr_common.map_decoding import DecodeConfig
 from vmr_common.nn.map_loss import MapLossConfig
-from vmr_common.nn.proposal_map import proposal_lengths
+from vmr_common.nn.proposal_map import require_map
 from vmr_common.ranges import (
     CountOrNone,
     FolderName,
@@ -85,7 +85,7 @@ class ModelConfig:
         require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
         require(self.feed_forward >= 4, "model.feed_forward", self.feed_forward, "at least 4")
         require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
-        proposal_lengths(self.clips, self.scales)  # raises where they do not fit
+        require_map(self.clips, self.scales, self.layers, self.kernel)
 
 
 @dataclass(frozen=True, kw_only=True)

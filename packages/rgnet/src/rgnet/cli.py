@@ -62,8 +62,8 @@ def restore(config: Config, checkpoint: Checkpoint) -> RGNetTask:
     Raises:
         UserError: if features are standardised and the checkpoint holds no constants for it.
     """
-    scale = stored_scale(checkpoint) if config.data.standardise else None
-    return RGNetTask(_network(config), config, scale)
+    columns = config.data.features.dim if config.data.standardise else None
+    return RGNetTask(_network(config), config, stored_scale(checkpoint, columns))
 
 
 def examples(config: Config, task: RGNetTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:

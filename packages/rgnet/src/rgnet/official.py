@@ -73,7 +73,7 @@ _KNOWN = re.compile(
 
 NAMES = ReleasedNames(method="RGNet", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
 """What would refine the last layer's anchor is never used either, which no name alone tells: see `from_official`."""
-_REFINE = re.compile(r"^decoder\.refine\.(\d+)\.")
+_REFINE = re.compile(r"^decoder\.refine\.(\d{1,4})\.")
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

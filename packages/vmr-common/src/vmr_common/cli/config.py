@@ -155,8 +155,7 @@ def stored_values(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises:
         UserError: if there is none.
     """
-    describe = checkpoint.meta["describe"]
-    values = describe.get("config") if isinstance(describe, dict) else None
+    values = checkpoint.meta["describe"].get("config")
     if not isinstance(values, dict):
         raise UserError(f"{checkpoint.path}: holds no configuration")
     return values

@@ -112,7 +112,8 @@ def _missing(schema: type[Any], values: Mapping[str, Any], prefix: str) -> Itera
         section, value = section_of(hints[field.name]), values.get(field.name)
         needed = field.default is field.default_factory is dataclasses.MISSING
         if section is not None and (value is not None or needed):
-            yield from _missing(section, value or {}, f"{prefix}{field.name}.")
+            below = list(_missing(section, value or {}, f"{prefix}{field.name}."))
+            yield from below if below or field.name in values else [prefix + field.name]
         elif needed and field.name not in values:
             yield prefix + field.name
 

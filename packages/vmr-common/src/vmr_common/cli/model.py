@@ -19,7 +19,7 @@ from vmr_common.cli.package import ModelPackage
 from vmr_common.cli.requests import option, requested_split
 from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import say
-from vmr_common.cli.steps import answerable, predicted, read_config, remarks_of, same_data, scored
+from vmr_common.cli.steps import answerable, finite, predicted, read_config, remarks_of, same_data, scored
 from vmr_common.cli.train import train
 from vmr_common.errors import UserError, require
 from vmr_common.experiment import require_videos
@@ -31,7 +31,7 @@ from vmr_common.training import (
     Checkpoint,
     distributed,
     load_checkpoint,
-    load_weights,
+    restored,
     save_checkpoint,
     session,
 )
@@ -100,7 +100,8 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         raise UserError(
             "the model knows no word of the query; its vocabulary comes from the training queries"
         )
-    predictions = [_first(prediction, options.k) for prediction in predicted(config, task, examples)]
+    found = finite(predicted(config, task, examples))
+    predictions = [_first(prediction, options.k) for prediction in found]
     if options.json:
         say(
             "\n".join(
@@ -169,9 +170,7 @@ def _restore_config(
 def _restore_task(package: ModelPackage[Any, Any, Any], config: Any, checkpoint: Checkpoint | None) -> Any:
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
-    task = package.restore(config, checkpoint)
-    load_weights(task.model, checkpoint.weights, checkpoint.path)
-    return task
+    return restored(lambda: package.restore(config, checkpoint), checkpoint)
 
 
 def _first(prediction: Prediction, k: int) -> Prediction:

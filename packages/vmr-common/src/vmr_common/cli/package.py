@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
+from vmr_common.boundary import reason
 from vmr_common.cli.config import DEFAULT, make_parser
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.cli.requests import requested_queries
 from vmr_common.cli.run import command
+from vmr_common.errors import UserError
 from vmr_common.experiment import SplitsConfig, VideoStore
 from vmr_common.records import Prediction, Query
 from vmr_common.report import Curve, Draw
@@ -139,7 +142,14 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         @command
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> None:
-            main(self, list(sys.argv[1:] if argv is None else argv))
+            try:
+                main(self, list(sys.argv[1:] if argv is None else argv))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"not enough memory ({reason(error)}); smaller sizes of the model or of a batch need less"
+                ) from None
 
         return run
 
@@ -148,6 +158,15 @@ class ModelPackage(Generic[Config, Model, Inputs]):
         parser = make_parser(f"{self.name}-{verb}", f"{self.title}: {description}")
         add_data_root(parser)
         return parser
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was missing, which torch says in several ways on a CPU."""
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )
 
 
 def add_word_list(parser: argparse.ArgumentParser) -> None:

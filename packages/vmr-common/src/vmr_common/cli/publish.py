@@ -37,7 +37,8 @@ class RunFacts:
     Attributes:
         package: The model package.
         command: The command as typed.
-        checkpoint: The selected weights with their description.
+        checkpoint: The selected weights.
+        describe: Where they come from, see `Description`.
         seconds: Training time.
         parameters: Number of trained numbers.
         flops: What predicting the whole test split took (see `training.cost`), or None where it cannot be counted.
@@ -46,6 +47,7 @@ class RunFacts:
     package: str
     command: str
     checkpoint: Checkpoint
+    describe: Mapping[str, Any]
     seconds: float
     parameters: int
     flops: int | None
@@ -107,8 +109,7 @@ def figures(facts: RunFacts, queries: int) -> dict[str, Any]:
         facts: About the run.
         queries: Queries that were predicted; FLOPs are given per query.
     """
-    meta = facts.checkpoint.meta
-    config = meta["describe"]["config"]
+    meta, config = facts.checkpoint.meta, facts.describe["config"]
     return {
         "package": facts.package,
         "name": config["name"],
@@ -133,8 +134,7 @@ def _today() -> str:
 
 
 def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
-    meta = facts.checkpoint.meta
-    describe: dict[str, Any] = meta["describe"]
+    meta, describe = facts.checkpoint.meta, facts.describe
     config = describe["config"]
     return {
         "run": config["name"],

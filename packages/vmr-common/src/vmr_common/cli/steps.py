@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vmr_common.cli.config import parse, stored_values
 from vmr_common.cli.package import ModelPackage, RunConfig
 from vmr_common.cli.results import Results, score_all
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.protocols import protocol
 from vmr_common.records import Prediction, Query
 from vmr_common.splits import Split
@@ -27,7 +29,7 @@ def read_config(
     """The configuration and the other options; with a checkpoint its configuration is where fields start.
 
     Raises:
-        UserError: as `parse`, for a name that is no folder's, and for protocols that do not exist.
+        UserError: as `parse`, and for protocols that do not exist.
     """
     base = None if checkpoint is None else stored_values(checkpoint)
     where = "" if checkpoint is None else f"configuration in {checkpoint.path}"
@@ -41,8 +43,6 @@ def read_config(
         default=package.default,
     )
     config: RunConfig = parsed.config
-    if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
-        raise UserError(f"name: found {config.name!r}, expected the name of a folder")
     if not config.protocols:
         raise UserError("protocols: found none, expected at least one")
     for rules in config.protocols:
@@ -75,8 +75,23 @@ def scored(
     """Predicts a split and scores it by the protocols of the run."""
     predictions = predicted(config, task, examples)
     return distributed.from_rank_zero(
-        lambda: score_all(package.name, split, predictions, config.protocols, train_queries)
+        lambda: score_all(package.name, split, finite(predictions), config.protocols, train_queries)
     )
+
+
+def finite(predictions: list[Prediction]) -> list[Prediction]:
+    """The predictions themselves.
+
+    Raises:
+        UserError: if one holds what is not a finite number, so that no score would mean anything.
+    """
+    for found in predictions:
+        if not (np.isfinite(found.moments).all() and np.isfinite(found.scores).all()):
+            raise UserError(
+                f"the model's answer to query {quoted(found.query, 60)} is not made of finite numbers: its weights, or "
+                f"the features of video {quoted(found.video, 60)}, cannot be right"
+            )
+    return predictions
 
 
 def predicted(config: Any, task: Any, examples: Examples) -> list[Prediction]:

@@ -93,7 +93,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             run.write_config(to_yaml(config))
         result = trainer.fit(resume=options.resume)
         run.write_config(to_yaml(config))
-        best = load_checkpoint(run.best, package=package.name)
+        best = load_checkpoint(run.best, package=package.name, trained=True)
         load_weights(task.model, best.weights, best.path)
         # what runs in compiled graphs cannot be counted
         with contextlib.nullcontext() if config.train.compile else count_flops() as counted:
@@ -104,6 +104,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             package=package.name,
             command=_anew(package.name, argv, run),
             checkpoint=best,
+            describe=trainer.describe,
             seconds=result.seconds,
             parameters=sum(parameter.numel() for parameter in task.model.parameters()),
             flops=flops,

@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
+
+MAP_READS = 1 << 25
+"""Cells that all layers of a map network read together at the most; 6 layers of 9 x 9 kernels on 256 clips read so
+many."""
 
 
 def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]:
@@ -49,6 +53,17 @@ def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]
                 raise UserError(f"{given}: length {offset + 1} (scale {number}) is longer than the video")
             lengths.append((offset, stride))
     return lengths
+
+
+def require_map(clips: int, scales: Sequence[int], layers: int, kernel: int) -> None:
+    """Checks the sizes of a map network, whose layers keep tables of what each cell reads.
+
+    Raises:
+        UserError: as `proposal_lengths`, and for tables of more than `MAP_READS` entries.
+    """
+    proposal_lengths(clips, scales)
+    reads = layers * (clips * kernel) ** 2
+    require(reads <= MAP_READS, "model.kernel", kernel, f"a smaller one for {layers} layers on {clips} clips")
 
 
 def valid_cells(clips: int, scales: Sequence[int]) -> Tensor:

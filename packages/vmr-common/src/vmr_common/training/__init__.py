@@ -6,6 +6,7 @@ from vmr_common.training.checkpoint import (
     load_checkpoint,
     load_meta,
     load_weights,
+    restored,
     save_checkpoint,
 )
 from vmr_common.training.config import OptimConfig, ScheduleConfig, TrainConfig
@@ -40,6 +41,7 @@ __all__ = [
     "load_meta",
     "load_weights",
     "predict_all",
+    "restored",
     "save_checkpoint",
     "seed_everything",
     "select_device",

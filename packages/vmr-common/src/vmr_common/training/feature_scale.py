@@ -10,7 +10,7 @@ from torch import Tensor
 from vmr_common.errors import UserError
 from vmr_common.pooling import ColumnScale, FeaturesByVideo, Standardised
 from vmr_common.records import Query
-from vmr_common.training.checkpoint import Checkpoint
+from vmr_common.training.checkpoint import Checkpoint, require_finite
 
 
 def measured_scale(features: FeaturesByVideo, queries: Sequence[Query]) -> ColumnScale:
@@ -18,17 +18,34 @@ def measured_scale(features: FeaturesByVideo, queries: Sequence[Query]) -> Colum
     return ColumnScale.measure(features, dict.fromkeys(query.video for query in queries))
 
 
-def stored_scale(checkpoint: Checkpoint) -> ColumnScale:
+def stored_scale(checkpoint: Checkpoint, columns: int | None) -> ColumnScale | None:
     """The scale of the feature columns that a checkpoint holds.
 
+    Args:
+        checkpoint: Of a task.
+        columns: Of the features, where they are standardised; None where they are not, and there is no scale.
+
     Raises:
-        UserError: if it holds none.
+        UserError: if it holds none, or not one number for each column (a deviation above 0).
     """
-    mean, std = (checkpoint.state_tensors.get(f"feature_{name}") for name in ("mean", "std"))
-    if mean is None or std is None:
+    if columns is None:
+        return None
+    names = ("feature_mean", "feature_std")
+    found = {name: tensor for name, tensor in checkpoint.state_tensors.items() if name in names}
+    if len(found) < len(names):
         raise UserError(
             f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
         )
+    for name, tensor in found.items():
+        if tensor.shape != (columns,) or tensor.dtype != torch.float32:
+            raise UserError(
+                f"{checkpoint.path}: state.{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected one float32 "
+                f"number for each of {columns:,} feature columns"
+            )
+    require_finite(found, checkpoint.path, "numbers of the tensor")
+    mean, std = (found[name] for name in names)
+    if not (std > 0).all():
+        raise UserError(f"{checkpoint.path}: state.feature_std: found a deviation of 0 or less")
     return ColumnScale(mean.numpy(), std.numpy())
 
 

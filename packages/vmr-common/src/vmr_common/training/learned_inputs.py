@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.files import read_text
 from vmr_common.pooling import ColumnScale, FeaturesByVideo
 from vmr_common.records import Query
 from vmr_common.text import Vocabulary, WordVectors, tokenize
 from vmr_common.training.checkpoint import Checkpoint
 from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
+from vmr_common.training.stored_words import stored_words
 
 logger = logging.getLogger(__name__)
 
@@ -99,41 +101,35 @@ class LearnedInputs:
             raise UserError(f"{words}: holds {len(listed)} words, the weights expect {classes - 1}")
         vectors = WordVectors.read(word_vectors, keep=set(listed))
         if len(set(listed)) < len(listed):
-            twice = next(word for word in listed if listed.count(word) > 1)
-            raise UserError(f"{words}: the word {twice!r} occurs twice")
+            twice = next(word for word, count in Counter(listed).items() if count > 1)
+            raise UserError(f"{words}: the word {quoted(twice, 60)} occurs twice")
         missing = [word for word in listed if word not in vectors]
         if missing:
-            raise UserError(f"{word_vectors}: no vector for {len(missing)} words, e.g. {missing[0]!r}")
+            raise UserError(
+                f"{word_vectors}: no vector for {len(missing)} words, e.g. {quoted(missing[0], 60)}"
+            )
         return cls(Vocabulary(tuple(listed)), vectors.table(listed))
 
     @classmethod
-    def restore(cls, checkpoint: Checkpoint, *, standardised: bool) -> LearnedInputs:
+    def restore(cls, checkpoint: Checkpoint, columns: int | None) -> LearnedInputs:
         """As a checkpoint of ours holds them.
 
+        Args:
+            checkpoint: Of a task with words.
+            columns: Of the features, where they are standardised.
+
         Raises:
-            UserError: if the checkpoint holds no words, not one vector for each, or no scale although the
-                features were standardised.
+            UserError: as `stored_words` and `stored_scale`.
         """
-        words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise UserError(
-                f"{checkpoint.path}: expected a list of words under 'words', found {type(words).__name__}"
-            )
-        known = len(set(words))
-        if vectors is None or vectors.ndim != 2 or len(vectors) != len(words) + 1 or known < len(words):
-            found = "none" if vectors is None else f"shape {tuple(vectors.shape)}"
-            raise UserError(
-                f"{checkpoint.path}: expected one vector for each of its {known} words, found {found}"
-            )
-        scale = stored_scale(checkpoint) if standardised else None
-        return cls(Vocabulary(tuple(words)), vectors.numpy(), scale)
+        words, vectors = stored_words(checkpoint, rows_before=1)
+        return cls(Vocabulary(words), vectors, stored_scale(checkpoint, columns))
 
     def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them."""
         return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
-        """The words by class, for a checkpoint."""
+        """The words by class, for a checkpoint (see `WordsState`)."""
         return {"words": list(self.vocabulary.words)}
 
     def state_tensors(self) -> dict[str, Tensor]:

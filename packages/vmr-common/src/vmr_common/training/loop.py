@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import vmr_common
+from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_common.records import Prediction
 from vmr_common.training import distributed
@@ -330,21 +331,17 @@ class Trainer:
 
     def _restore(self) -> None:
         found = distributed.from_rank_zero(
-            lambda: load_checkpoint(self.run.last, package=self.package, prefer="last")
+            lambda: load_checkpoint(self.run.last, package=self.package, prefer="last", trained=True)
         )
         distributed.from_rank_zero(lambda: self._require_same_run(found))
         load_weights(self.task.model, found.part("model"), found.path)
-        try:
-            restore_optimizer(self.task.model, self.updater.optimizer, found.part("optim"))
-        except KeyError as error:
-            raise UserError(
-                f"{found.path}: optimiser state for {error}, which this model does not train"
-            ) from None
+        restore_optimizer(self.task.model, self.updater.optimizer, found.part("optim"), found.path)
         if self.updater.average is not None:
-            self.updater.average.load(found.part("ema") or found.part("model"))
+            self.updater.average.load(found.part("ema") or found.part("model"), found.path)
         if found.meta["scaler"] and self.updater.scaler.is_enabled():
-            self.updater.scaler.load_state_dict(found.meta["scaler"])
-        self.state = State.from_meta(found.meta)
+            with boundary(f"{found.path}: metadata key scaler: not the state of a loss scaler"):
+                self.updater.scaler.load_state_dict(found.meta["scaler"])
+        self.state = State.from_meta(found.meta, found.path, self.plan.updates)
         distributed.from_rank_zero(self._restore_files)
         kept = distributed.from_rank_zero(self._kept_best)
         if kept is not None and kept[1] >= self.state.epoch:
@@ -371,7 +368,11 @@ class Trainer:
         """What the `best` file holds: value and epoch."""
         if not self.run.best.exists():
             return None
-        kept = load_meta(self.run.best, package=self.package)["selection"]
+        kept = load_meta(self.run.best, package=self.package, trained=True)["selection"]
+        if kept["epoch"] is None:
+            raise UserError(
+                f"{self.run.best}: metadata key selection.epoch: found None, expected a whole number"
+            )
         return kept["value"], kept["epoch"]
 
     def _seconds(self) -> float:

@@ -20,6 +20,7 @@ from vmr_common.records import Query, distinct_videos
 from vmr_common.text import WordLookup, WordVectors, plain_words
 from vmr_common.training.checkpoint import Checkpoint
 from vmr_common.training.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
+from vmr_common.training.stored_words import stored_words
 
 logger = logging.getLogger(__name__)
 Features = TypeVar("Features")
@@ -77,19 +78,18 @@ class MapInputs:
         return cls(WordVectors.read(word_vectors, keep=words), scale)
 
     @classmethod
-    def restore(cls, checkpoint: Checkpoint, *, standardised: bool) -> MapInputs:
+    def restore(cls, checkpoint: Checkpoint, columns: int | None) -> MapInputs:
         """As a checkpoint of ours holds them.
 
+        Args:
+            checkpoint: Of a task with words.
+            columns: Of the features, where they are standardised.
+
         Raises:
-            UserError: if the checkpoint does not hold one vector for each of its words, or no scale although
-                the features were standardised.
+            UserError: as `stored_words` and `stored_scale`.
         """
-        words, vectors = checkpoint.state.get("words"), checkpoint.state_tensors.get("word_vectors")
-        listed = isinstance(words, list) and all(isinstance(word, str) for word in words)
-        if not listed or vectors is None or vectors.ndim != 2 or len(vectors) != len(words or ()):
-            raise UserError(f"{checkpoint.path}: expected words and one vector for each, found others")
-        scale = stored_scale(checkpoint) if standardised else None
-        return cls(WordVectors(tuple(words or ()), vectors.numpy(), str(checkpoint.path)), scale)
+        words, vectors = stored_words(checkpoint)
+        return cls(WordVectors(words, vectors, str(checkpoint.path)), stored_scale(checkpoint, columns))
 
     @classmethod
     def of_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> MapInputs:
@@ -113,7 +113,7 @@ class MapInputs:
         return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
-        """The words, for a checkpoint."""
+        """The words, for a checkpoint (see `WordsState`)."""
         return {"words": list(self.words.words)}
 
     def state_tensors(self) -> dict[str, Tensor]:

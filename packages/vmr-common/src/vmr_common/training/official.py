@@ -70,7 +70,11 @@ class ReleasedNames:
         Raises:
             UserError: if a name is not one of the released model.
         """
-        named = {self.ours(name): tensor for name, tensor in weights.items()}
+        # programs save half and double precision too; what is no number of that kind stays, and will not fit
+        named = {
+            self.ours(name): tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in weights.items()
+        }
         return {name: tensor for name, tensor in named.items() if name is not None}
 
 

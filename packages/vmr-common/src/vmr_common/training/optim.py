@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vmr_common.errors import UserError
+from vmr_common.training.checkpoint import require_finite, require_fit
 from vmr_common.training.config import OptimConfig
+
+STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What both optimisers keep of a parameter."""
 
 
 class CplAdam(torch.optim.Optimizer):
@@ -106,20 +111,39 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], path: Path
 ) -> None:
     """Puts back what `optimizer_tensors` gave.
 
+    Args:
+        model: What the optimiser trains.
+        optimizer: Receives its state.
+        tensors: By parameter name and key.
+        path: Where they come from, for the message.
+
     Raises:
-        KeyError: if a tensor belongs to no trained parameter of the model.
+        UserError: for tensors that belong to no trained parameter of the model, are of another shape or type, or hold
+            what no update leaves behind; and where some of a parameter's are missing.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
-    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    number = {name: index for index, name in enumerate(ordered)}
-    state: dict[int, dict[str, Tensor]] = {}
-    for full_name, tensor in tensors.items():
-        name, key = full_name.rsplit(".", 1)
-        state.setdefault(number[name], {})[key] = tensor.clone()
+    ordered = [(names[p], p) for group in optimizer.param_groups for p in group["params"]]
+    stored = {name.rpartition(".")[0] for name in tensors}
+    own = {
+        f"{name}.{key}": torch.zeros(()) if key == "step" else parameter
+        for name, parameter in ordered
+        if name in stored
+        for key in STATE
+    }
+    require_fit(own, tensors, path, "optimiser states")
+    require_finite(tensors, path, "optimiser states")
+    for name, tensor in tensors.items():
+        if not name.endswith(".exp_avg") and (tensor < 0).any():
+            raise UserError(f"{path}: the optimiser state {name} holds a number below 0")
+    state = {
+        number: {key: tensors[f"{name}.{key}"].clone() for key in STATE}
+        for number, (name, _) in enumerate(ordered)
+        if name in stored
+    }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -140,8 +164,14 @@ class WeightAverage:
             else:
                 self.weights[name].copy_(tensor)
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Continues from these averages."""
+    def load(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Continues from these averages.
+
+        Raises:
+            UserError: if they do not fit the model, or hold what is not finite; names `path`.
+        """
+        require_fit(self.weights, weights, path, "averaged weights")
+        require_finite(weights, path, "averaged weights")
         for name, tensor in self.weights.items():
             tensor.copy_(weights[name])
 

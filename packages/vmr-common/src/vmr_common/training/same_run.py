@@ -153,8 +153,7 @@ def _changed_files(found: Checkpoint, now: Mapping[str, Any], part: str, what: s
 
 
 def _files(values: Mapping[str, Any]) -> str:
-    names = " + ".join(map(str, values["files"]))
-    return f"{names} ({values['bytes']:,} bytes, {values['hash'][:19]})"
+    return f"{' + '.join(values['files'])} ({values.get('bytes', 0):,} bytes, {values['hash'][:19]})"
 
 
 def _warn(found: Checkpoint, what: str) -> None:

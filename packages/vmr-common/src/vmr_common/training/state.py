@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmr_common.errors import UserError
+from vmr_common.training.checkpoint import Meta
 
 
 @dataclass
@@ -41,9 +44,31 @@ class State:
     whole_epoch: Mean = field(default_factory=Mean)
 
     @classmethod
-    def from_meta(cls, meta: Mapping[str, Any]) -> State:
-        """The state that a checkpoint's JSON holds (written with `dataclasses.asdict`)."""
-        kept = {f.name: meta[f.name] for f in fields(cls)}
-        return cls(
-            **{**kept, "interval": Mean(**kept["interval"]), "whole_epoch": Mean(**kept["whole_epoch"])}
+    def from_meta(cls, meta: Meta, path: Path, updates: int) -> State:
+        """The state that a checkpoint's JSON holds (written with `dataclasses.asdict`).
+
+        Args:
+            meta: The JSON, of a training.
+            path: Where it comes from, for the message.
+            updates: Updates per epoch.
+
+        Raises:
+            UserError: if it is one that no training of so many updates per epoch can reach.
+        """
+        state = cls(
+            update=meta["update"],
+            epoch=meta["epoch"],
+            batch=meta["batch"],
+            seconds=meta["seconds"],
+            interval=Mean(**meta["interval"]),
+            whole_epoch=Mean(**meta["whole_epoch"]),
         )
+        reached = state.epoch >= 1 and 0 <= state.batch <= updates
+        if not reached or state.update != (state.epoch - 1) * updates + state.batch:
+            raise UserError(
+                f"{path}: metadata says update {state.update}, which is update {state.batch} of epoch {state.epoch}, "
+                f"but an epoch has {updates} updates"
+            )
+        if any(mean.queries < (1 if mean.sums else 0) for mean in (state.interval, state.whole_epoch)):
+            raise UserError(f"{path}: metadata keys interval and whole_epoch hold sums over no queries")
+        return state
