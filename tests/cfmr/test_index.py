@@ -361,7 +361,7 @@ def test_one_writer_at_a_time(tmp_path):
     index = empty(folder)
     from cfmr.index.writer import Writer
 
-    with Writer(folder), pytest.raises(UserError, match="another process is writing"):
+    with Writer(folder), pytest.raises(UserError, match="writing to this index, process"):
         index.add_vectors(["v1"], {"v1": 10.0}, vectors_of(["v1"]))
     index.add_vectors(["v1"], {"v1": 10.0}, vectors_of(["v1"]))
     assert index.videos() == ["v1"]

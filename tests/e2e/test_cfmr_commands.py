@@ -1,6 +1,8 @@
 """CFMR's commands as a user types them: train, evaluate, predict, import, index and search."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,6 +16,7 @@ import pytest
 from cfmr import cli
 from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
+from processes import PATIENCE_S, launched, ranks
 from recorded import released_weights
 from vmr_common.annotations import read_annotations
 from vmr_common.metrics import iou
@@ -99,11 +102,96 @@ def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, refused):
     assert "the query is empty" in refused(search, built, " ")
     assert "give one sentence" in refused(search, built)
     assert "holds no video 'x'" in refused(search, built, SENTENCE, "--video", "x")
-    assert "must be at least 1" in refused(search, built, SENTENCE, "-k", "0")
+    for k in ("0", "-1", "1.5", "ten", "9" * 5000):
+        assert "argument -k: expected a whole number, at least 1" in refused(search, built, SENTENCE, "-k", k)
+    for overlap in ("nan", "2", "-0.1", "inf", "half"):
+        assert "argument --nms: expected a number, at least 0 and at most 1" in refused(
+            search, built, SENTENCE, "--nms", overlap
+        )
+    for count in ("0", "1000000000000"):
+        assert "at least 1 and at most 65,536" in refused(index, "--out", built, "--shard-videos", count)
     assert "no such feature file" in refused(index, "--out", built, "--add", "--features", tmp_path / "no.h5")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"qid": 7}\n')
     assert "key 'query' must hold a sentence" in refused(search, built, "--queries", questions)
+    assert "--add builds or adds" in refused(index, "--out", built, "--compact", "--add")
+    assert "holds float16 vectors, --dtype asks for float32" in refused(
+        index, "--out", built, "--add", "--dtype", "float32", "--data-root", tiny_data
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("d.json", '{"test-0000": NaN}', "finite number"),
+        ("d.json", '{"test-0000": 1e400}', "finite number"),
+        ("d.json", '{"test-0000": "9"}', "must be a number"),
+        ("d.json", '{"test-0000": true}', "must be a number"),
+        ("d.json", '{"test-0000": 9, "test-0000": 8}', "occurs twice"),
+        ("d.csv", "id,length\ntest-0000,nan\n", "d.csv:2: length must be a finite number"),
+        ("d.csv", "id,length\ntest-0000,9\ntest-0000,9\n", "d.csv:3: id 'test-0000' occurs twice"),
+        ("d.csv", "id,length\ntest-0000,-9\n", "d.csv:2: length must be positive"),
+        ("d.csv", "id,length\ntest-0000,9\n", "the duration of"),
+    ],
+)
+def test_a_wrong_table_of_durations_is_named_and_nothing_is_built(
+    run, tmp_path, tiny_data, refused, name, text, message
+):
+    (tmp_path / name).write_text(text)
+    out = tmp_path / "index"
+    given = ["--checkpoint", run, "--out", out, "--durations", tmp_path / name, "--data-root", tiny_data]
+    assert message in refused(index, *given)
+    assert not out.exists()
+
+
+def test_a_folder_of_something_else_is_refused_before_a_model_is_read(tmp_path, refused):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "train-000000.tar").write_text("precious")
+    message = refused(index, "--out", tmp_path, "--checkpoint", tmp_path / "no-such-model")
+    assert "not an index, and not empty (holds 'shards/train-000000.tar')" in message
+    assert [path.name for path in tmp_path.rglob("*")] == ["shards", "train-000000.tar"]
+
+
+def test_a_wrong_question_is_named_before_any_is_answered(built, tmp_path, capsys):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"query": SENTENCE}) + '\n{"query": "the red \\ud800 circle"}\n')
+    assert search([str(built), "--queries", str(questions), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: {questions}:2: ")
+
+
+def test_answers_come_while_others_are_searched_and_a_reader_may_leave(built, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"qid": n, "query": SENTENCE}) + "\n" for n in range(1_000)))
+    command = [sys.executable, "-m", "cfmr", "search", built, "--queries", questions, "--json"]
+    with launched(command) as process:
+        assert json.loads(process.stdout.readline())["qid"] == 0
+        assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(timeout=PATIENCE_S) == 0
+        assert process.stderr.read() == ""
+
+
+def test_two_processes_answer_a_pipe_of_questions_as_one(built, tmp_path):
+    questions = "".join(json.dumps({"qid": n, "query": SENTENCE}) + "\n" for n in range(40))
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "cfmr", "search", built, "--queries", tmp_path / "pipe", "--json"]
+    with contextlib.ExitStack() as stack:
+        first, second = [stack.enter_context(launched(command, place)) for place in ranks(2)]
+        (tmp_path / "pipe").write_text(questions)
+        answers, problems = first.communicate(timeout=PATIENCE_S)
+        assert second.communicate(timeout=PATIENCE_S)[0] == ""
+    assert problems == ""
+    assert [json.loads(line)["qid"] for line in answers.splitlines()] == list(range(40))
+
+
+def test_what_lacks_a_split_says_how_it_is_measured(built, tiny_data, done, refused):
+    video = read_annotations(tiny_data / "shapes/test.jsonl").queries[0].video
+    done(index, "--out", built, "--remove", video)
+    message = refused(search, built, "--measure", "test", "--data-root", tiny_data)
+    assert f"holds no video '{video}', which the queries ask for" in message
+    assert "cfmr-index --add" in message
 
 
 def test_recall_over_a_collection_is_counted_from_its_search(tmp_path, run, tiny_data, done):

@@ -18,8 +18,14 @@ from cfmr.data import collate_texts, keep, stack_frames
 from cfmr.model import flat_concepts
 from cfmr.task import moments_of
 from vmr_common.cli.config import stored_config, to_dict
+<<<<<<< HEAD
 from vmr_common.errors import UserError
 from vmr_common.training import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
+=======
+from vmr_common.errors import UserError, quoted
+from vmr_common.masked_queries import KnownWords
+from vmr_common.training import Checkpoint, load_checkpoint, load_weights, save_checkpoint, select_device
+>>>>>>> 4423092 (The index deletes only what is its own, holds no descriptors, merges small shards, streams answers)
 from vmr_common.training.point_supervised import encode
 
 
@@ -89,6 +95,13 @@ class Encoder:
         frames = type(frames)(frames.features.to(self.device), frames.mask.to(self.device))
         return flat_concepts(self.model.encode_video(frames)).cpu()
 
+    def _words(self, text: str) -> KnownWords:
+        return encode(text, self.learned.vocabulary, self.config.data.max_words)
+
+    def knows(self, text: str) -> bool:
+        """Whether the model knows a word of a sentence."""
+        return len(self._words(text)) > 0
+
     @torch.no_grad()
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
         """Vectors ``(Q, K * D)`` float32 on the CPU of sentences.
@@ -96,10 +109,10 @@ class Encoder:
         Raises:
             UserError: naming the first sentence without a word that the model knows.
         """
-        words = [encode(text, self.learned.vocabulary, self.config.data.max_words) for text in texts]
+        words = [self._words(text) for text in texts]
         for text, known in zip(texts, words, strict=True):
             if not len(known):
-                raise UserError(f"the model knows no word of the query {text!r}")
+                raise UserError(f"the model knows no word of the query {quoted(text)}")
         batch = collate_texts(words, self.learned.word_vectors)
         batch = type(batch)(batch.vectors.to(self.device), batch.lengths.to(self.device))
         return flat_concepts(self.model.encode_text(batch)).cpu()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cfmr.index.manifest import Manifest, ShardEntry, read_manifest
 from cfmr.index.shards import write_shard
-from cfmr.index.writer import SHARDS, Writer
+from cfmr.index.writer import SHARDS, Writer, merged, require_shard_videos
 from vmr_common.errors import UserError
 from vmr_common.training import distributed
 from vmr_common.training.predict import progress_bar
@@ -50,6 +50,7 @@ def extend(
         UserError: if another process writes to the index or has changed it, the disk is full, and so on; what
             was reported before stays.
     """
+    require_shard_videos(shard_videos)
     rank, world = distributed.rank(), distributed.world()
     parts = [videos[start : start + shard_videos] for start in range(0, len(videos), shard_videos)]
     rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
@@ -67,7 +68,7 @@ def extend(
                 raise failure
             new = tuple(one for one in entries if isinstance(one, ShardEntry))
             manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
-            distributed.from_rank_zero(functools.partial(state.commit, manifest))
+            manifest = distributed.from_rank_zero(functools.partial(state.commit, manifest))
             added += sum(one.videos for one in new)
             if report is not None and rank == 0:
                 report(added)
@@ -98,10 +99,14 @@ class _State:
     def begin(self) -> Manifest:
         """Locks the index until the end of the stack; the manifest as it is."""
         self._writer = self._stack.enter_context(Writer(self._folder))
-        self._writer.sweep()
         return read_manifest(self._folder)
 
-    def commit(self, manifest: Manifest) -> None:
-        """Makes the manifest the state of the index."""
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Makes the manifest the state of the index, merges small shards if there are many, and says what it is now."""
         assert self._writer is not None
         self._writer.commit(manifest)
+        fewer = merged(manifest, self._writer)
+        if fewer != manifest:
+            self._writer.commit(fewer)
+            self._writer.sweep()
+        return fewer

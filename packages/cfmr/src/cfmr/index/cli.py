@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from tqdm import tqdm
 
 from cfmr.encoder import Encoder
 from cfmr.index.corpus import measure
-from cfmr.index.video_index import SHARD_VIDEOS, Hit, VideoIndex
+from cfmr.index.manifest import MOST_VIDEOS
+from cfmr.index.questions import Question, Questions, checked_questions
+from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
+from cfmr.index.writer import SHARD_VIDEOS, compact, remove, require_own
 from vmr_common.annotations import read_durations
+from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.cli.requests import known_durations, named_split
 from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import Parser, command, say
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted, visible
 from vmr_common.experiment import FeaturesConfig, open_features
 from vmr_common.features import FeatureStore
-from vmr_common.files import read_json_lines
 from vmr_common.records import Query
 from vmr_common.splits import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import distributed, session
+from vmr_common.training.predict import progress_bar
 
 logger = logging.getLogger(__name__)
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, found {value}")
-    return value
 
 
 @command
@@ -64,8 +66,14 @@ def index(argv: Sequence[str] | None = None) -> None:
         "--compact", action="store_true", help="rewrite it in full shards, free removed space"
     )
     parser.add_argument("--verify", action="store_true", help="read every byte and compare the checksums")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the vectors")
-    parser.add_argument("--shard-videos", type=_whole, default=SHARD_VIDEOS, help="videos per shard")
+    parser.add_argument("--dtype", choices=("float16", "float32"), help="of the vectors (default: float16)")
+    parser.add_argument(
+        "--shard-videos",
+        type=whole(1, MOST_VIDEOS),
+        default=SHARD_VIDEOS,
+        help="videos per shard, and between two moments from which a killed build goes on; if there are more than "
+        "64 shards of fewer than 256 videos, they are merged",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... for the model")
     add_data_root(parser)
     options = parser.parse_args(argv)
@@ -77,11 +85,16 @@ def index(argv: Sequence[str] | None = None) -> None:
 
 
 def _maintain(options: argparse.Namespace) -> None:
-    opened = VideoIndex.open(options.out)
+    for name in ("add", "checkpoint", "features", "key", "durations", "split", "dtype"):
+        if getattr(options, name):
+            raise UserError(f"--{name} builds or adds; give it without --remove, --compact and --verify")
+    folder = Path(options.out)
     if options.remove:
-        say(f"{opened.remove(options.remove)} videos removed")
+        remove(folder, options.remove)
+        say(f"{len(set(options.remove))} videos removed")
     if options.compact:
-        opened.compact(options.shard_videos)
+        compact(folder, options.shard_videos)
+    opened = VideoIndex.open(folder)
     if options.verify:
         opened.verify()
         say("every byte is as it was written")
@@ -90,7 +103,10 @@ def _maintain(options: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     folder = Path(options.out)
+    distributed.from_rank_zero(lambda: require_own(folder))
     exists = distributed.from_rank_zero((folder / "manifest.json").exists)
+    if options.add and not exists:
+        raise UserError(f"{folder}: no index to add to")
     if options.checkpoint is not None:
         encoder = Encoder.load(options.checkpoint, options.device)
     elif exists:
@@ -105,16 +121,17 @@ def _build(options: argparse.Namespace) -> None:
     else:
         wanted = store.videos() if videos is None else videos
         durations = known_durations(encoder.config.data.splits, store, root, wanted)
-    if exists and not options.add:
-        _require_resumable(VideoIndex.open(folder, encoder), store)
-    elif options.add and not exists:
-        raise UserError(f"{folder}: no index to add to")
+    found = VideoIndex.open(folder, encoder) if exists else None
+    dtype = options.dtype or (found.manifest.dtype if found else "float16")
+    if found and dtype != found.manifest.dtype:
+        raise UserError(f"{folder}: holds {found.manifest.dtype} vectors, --dtype asks for {dtype}")
+    if found and not options.add:
+        _require_resumable(found, store)
 
     def report(count: int) -> None:
         logger.info("%s videos are in the index", f"{count:,}")
 
-    if options.add:
-        found = VideoIndex.open(folder, encoder)
+    if found and options.add:
         found.add(store, durations, videos=videos, shard_videos=options.shard_videos, report=report)
     else:
         found = VideoIndex.build(
@@ -123,7 +140,7 @@ def _build(options: argparse.Namespace) -> None:
             store,
             durations,
             videos=videos,
-            dtype=options.dtype,
+            dtype=dtype,
             shard_videos=options.shard_videos,
             report=report,
         )
@@ -157,7 +174,7 @@ def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
     foreign = next((video for video in found.videos() if video not in store), None)
     if foreign is not None:
         raise UserError(
-            f"{found.folder}: holds an index of other videos ({foreign!r} is not in {store.name}); "
+            f"{found.folder}: holds an index of other videos ({quoted(foreign)} is not in {store.name}); "
             "pass --add to add to it, or choose another folder"
         )
 
@@ -180,13 +197,15 @@ def search(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("index", help="folder made by cfmr-index")
     parser.add_argument("query", nargs="?", help="the sentence")
-    parser.add_argument("-k", type=_whole, default=10, help="moments per sentence")
+    parser.add_argument("-k", type=whole(1), default=10, help="moments per sentence")
     parser.add_argument("--video", nargs="+", help="search in these videos only")
     parser.add_argument("--queries", help="JSON lines with query (and qid) each, instead of one sentence")
     parser.add_argument(
         "--measure", metavar="SPLIT", help="measure recall over the collection; as in cfmr-index"
     )
-    parser.add_argument("--nms", type=float, default=0.5, help="largest overlap of two moments of one video")
+    parser.add_argument(
+        "--nms", type=overlap, default=0.5, help="largest overlap of two moments of one video"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.add_argument("--checkpoint", help="make sure that the index was built by this model")
     parser.add_argument("--device", default="cpu", help="where to multiply: cpu, cuda, ...")
@@ -198,49 +217,80 @@ def search(argv: Sequence[str] | None = None) -> None:
     with session(options.device):
         encoder = None if options.checkpoint is None else Encoder.load(options.checkpoint, "cpu")
         opened = VideoIndex.open(options.index, encoder)
-        if options.measure is not None:
-            queries = _queries_of(options.measure, opened.encoder, data_root(options.data_root))
-            scores = measure(opened, queries, nms=options.nms)
-            say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
+        if options.measure is None:
+            _answer(options, opened)
             return
-        rows = _rows(options)
-        found = opened.search(
-            [row["query"] for row in rows],
-            options.k,
-            videos=options.video,
-            nms=options.nms,
-            device=options.device,
-            shared=distributed.world() > 1,
+        queries = distributed.from_rank_zero(
+            lambda: _queries_of(options.measure, opened.encoder, data_root(options.data_root))
         )
+        shared = distributed.world() > 1
+        scores = measure(opened, queries, nms=options.nms, device=options.device, shared=shared)
         if distributed.rank() == 0:
-            write = _as_json if options.json else _as_table
-            say("\n".join(write(row, moments) for row, moments in zip(rows, found, strict=True)))
+            say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
 
 
-def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    if options.queries is None:
-        if not options.query.strip():
-            raise UserError("the query is empty, expected a sentence")
-        return [{"query": options.query}]
-    rows: list[dict[str, Any]] = []
-    for number, row in read_json_lines(options.queries):
-        if not isinstance(row.get("query"), str) or not row["query"].strip():
-            raise UserError(f"{options.queries}:{number}: key 'query' must hold a sentence")
-        rows.append({key: row[key] for key in ("qid", "query") if key in row})
-    if not rows:
-        raise UserError(f"{options.queries}: holds no query")
-    return rows
+def _answer(options: argparse.Namespace, opened: VideoIndex) -> None:
+    """Checks all questions, then answers them batch by batch; rank 0 alone reads and writes."""
+    with contextlib.ExitStack() as stack:
+        asked: list[Questions] = []
+
+        def begin() -> int:
+            asked.append(stack.enter_context(_questions(options, opened.encoder)))
+            return asked[0].count
+
+        count = distributed.from_rank_zero(begin)
+        bar: tqdm[Question] = stack.enter_context(progress_bar((), title="search", total=count, unit="query"))
+        for _ in range(0, count, QUERIES_AT_ONCE):
+            batch = distributed.from_rank_zero(lambda: asked[0].next(QUERIES_AT_ONCE))
+            found = opened.search(
+                [question["query"] for question in batch],
+                options.k,
+                videos=options.video,
+                nms=options.nms,
+                device=options.device,
+                shared=distributed.world() > 1,
+            )
+            # the other processes end as quietly as the one whose reader went away
+            if not distributed.from_rank_zero(functools.partial(_print, batch, found, options.json)):
+                raise BrokenPipeError
+            bar.update(len(batch))
 
 
-def _as_json(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
-    return json.dumps({**row, "moments": [dataclasses.asdict(hit) for hit in found]}, ensure_ascii=False)
+def _questions(options: argparse.Namespace, encoder: Encoder) -> contextlib.AbstractContextManager[Questions]:
+    if options.queries is not None:
+        return checked_questions(options.queries, encoder.knows)
+    if not options.query.strip():
+        raise UserError("the query is empty, expected a sentence")
+    return contextlib.nullcontext(Questions(1, io.StringIO(json.dumps({"query": options.query}))))
 
 
-def _as_table(row: Mapping[str, Any], found: Sequence[Hit]) -> str:
-    width = max([len("video"), *(len(hit.video) for hit in found)])
+def _print(batch: Sequence[Question], found: Sequence[Sequence[Hit]], as_json: bool) -> bool:
+    """Writes answers at once; False if nobody reads them any more."""
+    write = _as_json if as_json else _as_table
+    try:
+        with tqdm.external_write_mode():
+            say(*(write(question, hits) for question, hits in zip(batch, found, strict=True)))
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def _as_json(question: Question, found: Sequence[Hit]) -> str:
+    return json.dumps({**question, "moments": [dataclasses.asdict(hit) for hit in found]}, ensure_ascii=False)
+
+
+def _as_table(question: Question, found: Sequence[Hit]) -> str:
+    videos = [_cell(hit.video) for hit in found]
+    width = max([len("video"), *map(len, videos)])
     columns = {"rank": ">4", "video": f"<{width}", "start": ">8", "end": ">8", "score": ">8"}
     rows = [
-        (str(rank), hit.video, format_clock(hit.start), format_clock(hit.end), f"{hit.score:.3f}")
-        for rank, hit in enumerate(found, 1)
+        (str(rank), video, format_clock(hit.start), format_clock(hit.end), f"{hit.score:.3f}")
+        for rank, (video, hit) in enumerate(zip(videos, found, strict=True), 1)
     ]
-    return moment_table(row["query"], columns, rows)
+    return moment_table(_cell(question["query"]), columns, rows)
+
+
+def _cell(text: str) -> str:
+    """Foreign text on one line of a table."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfmr.index.video_index import VideoIndex
-from vmr_common.errors import UserError
+from cfmr.index.video_index import QUERIES_AT_ONCE, VideoIndex
+from vmr_common.errors import UserError, quoted
 from vmr_common.metrics import hits, iou
 from vmr_common.records import Query
 from vmr_common.timeline import to_seconds
+from vmr_common.training.predict import progress_bar
 
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
@@ -53,43 +54,65 @@ class CorpusScores:
         return "\n".join([about, head, *lines])
 
 
-def measure(index: VideoIndex, queries: Sequence[Query], *, nms: float = 0.5) -> CorpusScores:
+def measure(
+    index: VideoIndex,
+    queries: Sequence[Query],
+    *,
+    nms: float = 0.5,
+    device: str = "cpu",
+    shared: bool = False,
+) -> CorpusScores:
     """Searches the whole index for every query.
 
     Args:
         index: Must hold the queries' videos.
         queries: With at least one moment each.
         nms: See `VideoIndex.search`.
+        device: See there.
+        shared: See there.
 
     Raises:
-        UserError: if a query's video is not in the index.
+        UserError: before anything is searched, if a query's video is not in the index, or the model knows no word of
+            a sentence.
     """
-    held = set(index.videos())
-    missing = [query.video for query in queries if query.video not in held]
-    if missing:
-        raise UserError(f"{index.folder}: holds no video {missing[0]!r}, which the queries ask for")
-    texts = [query.text for query in queries]
-    ranked = index.rank_videos(texts, max(RANKS))
-    found = index.search(texts, max(RANKS), nms=nms)
+    _require_answerable(index, queries)
     video_rank, moment_rank, chance = [], [], []
-    for query, videos, moments in zip(queries, ranked, found, strict=True):
-        video_rank.append(_first([video == query.video for video, _ in videos]))
-        right = [
-            moment.video == query.video and _overlaps(np.array([moment.start, moment.end]), query)
-            for moment in moments
-        ]
-        moment_rank.append(_first(right))
-        fits = [_overlaps(to_seconds(moment, query.duration), query) for moment in index.moments]
-        chance.append(float(np.mean(fits)) / len(held))
+    size = len(index)
+    batches = [queries[start : start + QUERIES_AT_ONCE] for start in range(0, len(queries), QUERIES_AT_ONCE)]
+    for batch in progress_bar(batches, title="search", total=len(batches), unit="batch"):
+        texts = [query.text for query in batch]
+        ranked = index.rank_videos(texts, max(RANKS), device=device, shared=shared)
+        found = index.search(texts, max(RANKS), nms=nms, device=device, shared=shared)
+        for query, videos, moments in zip(batch, ranked, found, strict=True):
+            video_rank.append(_first([video == query.video for video, _ in videos]))
+            right = [
+                moment.video == query.video and _overlaps(np.array([moment.start, moment.end]), query)
+                for moment in moments
+            ]
+            moment_rank.append(_first(right))
+            fits = [_overlaps(to_seconds(moment, query.duration), query) for moment in index.moments]
+            chance.append(float(np.mean(fits)) / size)
     p = np.array(chance)
     return CorpusScores(
         queries=len(queries),
-        videos=len(held),
+        videos=size,
         video={rank: _share(video_rank, rank) for rank in RANKS},
-        video_chance={rank: min(rank / len(held), 1.0) for rank in RANKS},
+        video_chance={rank: min(rank / size, 1.0) for rank in RANKS},
         moment={rank: _share(moment_rank, rank) for rank in RANKS},
         moment_chance={rank: float((1 - (1 - p) ** rank).mean()) for rank in RANKS},
     )
+
+
+def _require_answerable(index: VideoIndex, queries: Sequence[Query]) -> None:
+    missing = index.absent(query.video for query in queries)
+    if missing:
+        raise UserError(
+            f"{index.folder}: holds no video {quoted(missing[0])}, which the queries ask for ({len(missing)} are "
+            "missing); add them with cfmr-index --add, or measure on queries of its videos"
+        )
+    for query in queries:
+        if not index.encoder.knows(query.text):
+            raise UserError(f"query {quoted(query.id)}: the model knows no word of {quoted(query.text)}")
 
 
 def _overlaps(moment: np.ndarray, query: Query) -> bool:

@@ -33,8 +33,8 @@ class Candidates:
 
 def best_videos(
     shards: Sequence[tuple[int, Shard]], queries: Tensor, k: int, device: torch.device
-) -> list[Candidates]:
-    """The k videos with the highest-scoring proposal, for every query.
+) -> Iterator[Candidates]:
+    """The k videos with the highest-scoring proposal, for one query after the other.
 
     Scores are first computed at full speed, then those that could be among the best are computed again in
     float32; the margin covers all rounding of the first pass, so the result is that of float32 throughout.
@@ -45,8 +45,8 @@ def best_videos(
         k: How many.
         device: Where to multiply.
 
-    Returns:
-        One per query, in no order; fewer than k videos only if there are not more. Ties at the end are kept.
+    Yields:
+        One per query, its videos in no order; fewer than k videos only if there are not more. Ties at the end are kept.
     """
     total = sum(shard.entry.videos for _, shard in shards)
     best = np.full((len(queries), total), -np.inf, dtype=np.float32)
@@ -65,11 +65,9 @@ def best_videos(
     ]
     places = np.concatenate([np.zeros((0, 2), dtype=np.int64), *parts])
     opened = dict(shards)
-    found = []
     for query, values in zip(queries, best, strict=True):
         chosen = places[_promising(values, k, slack)]
-        found.append(_keep_best(rescore(opened, chosen, query), k))
-    return found
+        yield _keep_best(rescore(opened, chosen, query), k)
 
 
 def _blocks(shard: Shard) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from torch import Tensor
 from cfmr.encoder import Encoder
 from cfmr.index import scan
 from cfmr.index.building import extend
-from cfmr.index.manifest import NAME, Manifest, read_manifest
+from cfmr.index.manifest import NAME, Manifest, fingerprint, read_manifest, require_possible
 from cfmr.index.shards import MissingShard, Shard
-from cfmr.index.writer import MODEL, SHARDS, Writer, compacted, removed
-from vmr_common.errors import UserError
+from cfmr.index.writer import MODEL, SHARD_VIDEOS, SHARDS, Writer, compact, remove
+from vmr_common.errors import UserError, quoted
 from vmr_common.features import FeatureStore
 from vmr_common.files import sha256
 from vmr_common.h5_writing import check_dtype
 from vmr_common.manifest import Manifest as FeatureManifest
 from vmr_common.training import distributed, load_checkpoint, select_device
+from vmr_common.values import duration_of, identifier
 
-SHARD_VIDEOS = 512
 QUERIES_AT_ONCE = 32
 _ENCODED_AT_ONCE = 8
 
@@ -58,6 +58,9 @@ class VideoIndex:
     def __init__(self, folder: str | Path, encoder: Encoder | None = None) -> None:
         self.folder = Path(folder)
         self._encoder = encoder
+        self._shards: list[Shard] = []
+        self.manifest = read_manifest(self.folder)
+        self.moments: NDArray[np.float64] = np.array(self.manifest.moments, dtype=np.float64).reshape(-1, 2)
         self.reopen()
         if encoder is not None:
             _require_model(self.folder, self.manifest, encoder)
@@ -70,20 +73,26 @@ class VideoIndex:
         return cls(folder, encoder)
 
     def reopen(self) -> None:
-        """Looks at the index as it is now; what earlier searches found stays valid."""
-        for attempt in range(5):
-            self.manifest = read_manifest(self.folder)
+        """Looks at the index as it is now; what earlier searches found stays valid. Opens only what is new.
+
+        Raises:
+            UserError: as the constructor, or if the folder holds an index of another model or type now.
+        """
+        opened = {shard.entry: shard for shard in self._shards}
+        while True:
+            manifest = read_manifest(self.folder)
+            if dataclasses.replace(manifest, shards=self.manifest.shards) != self.manifest:
+                raise UserError(f"{self.folder}: was replaced by an index of another kind, open it anew")
             try:
-                self._shards = [
-                    Shard(self.folder / SHARDS, entry, self.manifest) for entry in self.manifest.shards
-                ]
+                for entry in manifest.shards:
+                    if entry not in opened:
+                        opened[entry] = Shard(self.folder / SHARDS, entry, manifest)
+                break
             except MissingShard:
                 # replaced by a writer between our two looks, unless the manifest is still the same
-                if attempt == 4 or read_manifest(self.folder) == self.manifest:
+                if read_manifest(self.folder) == manifest:
                     raise
-            else:
-                break
-        self.moments: NDArray[np.float64] = np.array(self.manifest.moments, dtype=np.float64).reshape(-1, 2)
+        self.manifest, self._shards = manifest, [opened[entry] for entry in manifest.shards]
 
     @property
     def encoder(self) -> Encoder:
@@ -99,10 +108,19 @@ class VideoIndex:
 
     def __len__(self) -> int:
         """Number of videos."""
-        return sum(len(shard.rows) for shard in self._shards)
+        return sum(entry.live for entry in self.manifest.shards)
 
     def __contains__(self, video: object) -> bool:
         return any(video in shard.rows for shard in self._shards)
+
+    def absent(self, videos: Iterable[str]) -> list[str]:
+        """Those videos that the index does not hold, each once, in their order."""
+        left = dict.fromkeys(videos)
+        for rows in (shard.rows for shard in self._shards):
+            fewer, more = (left, rows) if len(left) < len(rows) else (rows, left)
+            for video in [video for video in fewer if video in more]:
+                del left[video]
+        return list(left)
 
     def videos(self) -> list[str]:
         """The ids of all videos, in the order of the index."""
@@ -141,25 +159,26 @@ class VideoIndex:
             encoder: The model; a copy is kept in the index, so that searching needs nothing else.
 
         Raises:
-            UserError: if there is an index already, or the folder cannot be written.
+            UserError: if there is an index already, the folder holds anything else or cannot be written, or the
+                moments or sizes are not possible.
         """
         folder = Path(folder)
         check_dtype(folder, dtype)
+        manifest = Manifest(
+            model=model,
+            model_sha256="",
+            dtype=dtype,
+            moments=tuple((float(start), float(end)) for start, end in moments),
+            size=size,
+            features=None if features is None else dataclasses.asdict(features),
+        )
+        require_possible(manifest, str(folder))
         with Writer(folder) as writer:
             if (folder / NAME).exists():
                 raise UserError(f"{folder}: holds an index already")
-            digest = ""
             if encoder is not None:
                 encoder.save(folder / MODEL)
-                digest = sha256(folder / MODEL)
-            manifest = Manifest(
-                model=model,
-                model_sha256=digest,
-                dtype=dtype,
-                moments=tuple((float(start), float(end)) for start, end in moments),
-                size=size,
-                features=None if features is None else dataclasses.asdict(features),
-            )
+                manifest = dataclasses.replace(manifest, model_sha256=sha256(folder / MODEL))
             writer.commit(manifest)
         return cls(folder, encoder)
 
@@ -198,6 +217,7 @@ class VideoIndex:
 
         def create() -> None:
             if not (folder / NAME).exists():
+                _require_usable(features.videos() if videos is None else videos, durations)
                 proposals = [(start, end) for start, end in encoder.moments.tolist()]
                 cls.create(
                     folder,
@@ -247,9 +267,8 @@ class VideoIndex:
             }
             features.manifest.check(expected, features.name)
         self.reopen()
-        held = set(self.videos())
-        wanted = [video for video in (features.videos() if videos is None else videos) if video not in held]
-        _require_durations(wanted, durations)
+        wanted = self.absent(features.videos() if videos is None else videos)
+        _require_usable(wanted, durations)
 
         def encoded(part: Sequence[str]) -> NDArray[np.float32]:
             vectors = []
@@ -274,11 +293,11 @@ class VideoIndex:
         if vectors.shape != shape:
             raise UserError(f"{self.folder}: vectors of shape {vectors.shape}, expected {shape}")
         self.reopen()
-        known = set(self.videos())
-        twice = [video for video in videos if video in known or known.add(video)]  # type: ignore[func-returns-value]
-        if twice:
-            raise UserError(f"{self.folder}: holds video {twice[0]!r} already, or it is given twice")
-        _require_durations(videos, durations)
+        new = self.absent(videos)
+        if len(new) < len(videos):
+            twice = next(video for video, other in zip(videos, [*new, None], strict=False) if video != other)
+            raise UserError(f"{self.folder}: holds video {quoted(twice)} already, or it is given twice")
+        _require_usable(videos, durations)
         added = extend(
             self.folder, self.manifest, videos, durations, lambda part: vectors, max(len(videos), 1), None
         )
@@ -291,17 +310,13 @@ class VideoIndex:
         Raises:
             UserError: naming the first video that is not in the index; none is removed then.
         """
-        with Writer(self.folder) as writer:
-            writer.commit(removed(read_manifest(self.folder), self.folder, videos))
+        remove(self.folder, videos)
         self.reopen()
         return len(set(videos))
 
     def compact(self, shard_videos: int = SHARD_VIDEOS) -> None:
         """Rewrites the index in full shards, without what was removed. Open readers are not disturbed."""
-        with Writer(self.folder) as writer:
-            writer.sweep()
-            writer.commit(compacted(read_manifest(self.folder), writer, shard_videos))
-            writer.sweep()
+        compact(self.folder, shard_videos)
         self.reopen()
 
     # ---- searching -----------------------------------------------------------------------------------------
@@ -357,24 +372,23 @@ class VideoIndex:
         """
         if k < 1:
             raise UserError(f"k must be at least 1, found {k}")
-        found: list[scan.Candidates] = []
+        if not 0 <= nms <= 1:
+            raise UserError(f"nms must be an overlap from 0 to 1, found {nms}")
+        answers = []
         for part in queries.split(QUERIES_AT_ONCE):
-            if videos is None:
-                found += self._best_videos(part, k, device, shared)
-            else:
-                places = self._places(videos)
-                opened = dict(enumerate(self._shards))
-                found += [scan.rescore(opened, places, query) for query in part]
-        return [
-            [self._hit(one, *best) for best in scan.best_moments(one, self.moments, k, nms)] for one in found
-        ]
+            for found in self._candidates(part, k, videos, device, shared):
+                best = scan.best_moments(found, self.moments, k, nms)
+                answers.append([self._hit(found, *one) for one in best])
+        return answers
 
-    def rank_videos(self, queries: Sequence[str], k: int = 10) -> list[list[tuple[str, float]]]:
-        """The k videos with the best moment for every sentence, with its score."""
+    def rank_videos(
+        self, queries: Sequence[str], k: int = 10, *, device: str = "cpu", shared: bool = False
+    ) -> list[list[tuple[str, float]]]:
+        """The k videos with the best moment for every sentence, with its score; arguments as of `search`."""
         ranked = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             vectors = self.encoder.encode_queries(queries[start : start + QUERIES_AT_ONCE])
-            for found in self._best_videos(vectors, k, "cpu", shared=False):
+            for found in self._best_videos(vectors, k, device, shared):
                 best = found.scores.max(axis=1)
                 order = np.argsort(-best, kind="stable")[:k]
                 names = [
@@ -383,20 +397,38 @@ class VideoIndex:
                 ranked.append(list(zip(names, best[order].tolist(), strict=True)))
         return ranked
 
-    def _best_videos(self, queries: Tensor, k: int, device: str, shared: bool) -> list[scan.Candidates]:
+    def _candidates(
+        self, queries: Tensor, k: int, videos: Sequence[str] | None, device: str, shared: bool
+    ) -> Iterator[scan.Candidates]:
+        """One query after the other, so that only one query's candidates are held."""
+        if videos is None:
+            yield from self._best_videos(queries, k, device, shared)
+            return
+        places, opened = self._places(videos), dict(enumerate(self._shards))
+        for query in queries:
+            yield scan.rescore(opened, places, query)
+
+    def _best_videos(self, queries: Tensor, k: int, device: str, shared: bool) -> Iterator[scan.Candidates]:
         numbered = list(enumerate(self._shards))
-        if shared:
-            numbered = numbered[distributed.rank() :: distributed.world()]
-        mine = scan.best_videos(numbered, queries, k, select_device(device))
-        parts = distributed.gather(mine) if shared else [mine]
-        return [scan.merge(one, k) for one in zip(*parts, strict=True)]
+        if not shared:
+            for one in scan.best_videos(numbered, queries, k, select_device(device)):
+                yield scan.merge([one], k)
+            return
+        if (
+            len(set(distributed.gather(fingerprint(self.manifest)))) > 1
+        ):  # places would not mean the same videos
+            raise UserError(f"{self.folder}: changed while the processes opened it, try again")
+        numbered = numbered[distributed.rank() :: distributed.world()]
+        mine = list(scan.best_videos(numbered, queries, k, select_device(device)))
+        for parts in zip(*distributed.gather(mine), strict=True):
+            yield scan.merge(parts, k)
 
     def _places(self, videos: Sequence[str]) -> NDArray[np.int64]:
         places = []
         for video in dict.fromkeys(videos):
             numbers = [number for number, shard in enumerate(self._shards) if video in shard.rows]
             if not numbers:
-                raise UserError(f"{self.folder}: holds no video {video!r}")
+                raise UserError(f"{self.folder}: holds no video {quoted(video)}")
             self._shards[numbers[0]].recheck_if_touched()
             places.append((numbers[0], self._shards[numbers[0]].rows[video]))
         return np.array(places, dtype=np.int64).reshape(-1, 2)
@@ -416,7 +448,13 @@ def _require_model(folder: Path, manifest: Manifest, encoder: Encoder) -> None:
         )
 
 
-def _require_durations(videos: Sequence[str], durations: Mapping[str, float]) -> None:
-    unknown = [video for video in videos if not durations.get(video, 0) > 0]
+def _require_usable(videos: Sequence[str], durations: Mapping[str, float]) -> None:
+    """Raises `UserError` unless the ids are text and the lengths of the videos are known and possible."""
+    unknown = [video for video in videos if video not in durations]
     if unknown:
-        raise UserError(f"the duration of {len(unknown)} videos is not known, for example {unknown[0]!r}")
+        raise UserError(
+            f"the duration of {len(unknown)} videos is not known, for example {quoted(unknown[0])}"
+        )
+    for video in videos:
+        identifier(video, "video", quoted(video))
+        duration_of(durations[video], f"video {quoted(video)}")

@@ -19,8 +19,8 @@ T = TypeVar("T", int, float)
 _WHOLE = re.compile("[+-]?[0-9]{1,18}")
 
 
-def whole(low: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `low` to `MOST`.
+def whole(low: int, high: int = MOST) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `low` to `high`.
 
     Example:
         >>> whole(1)("12")
@@ -29,7 +29,7 @@ def whole(low: int) -> Callable[[str], int]:
         Traceback (most recent call last):
         argparse.ArgumentTypeError: expected a whole number, at least 1 and at most 1,000,000,000, found '0'
     """
-    return _within(ranges.whole(low, MOST), lambda text: int(text) if _WHOLE.fullmatch(text) else None)
+    return _within(ranges.whole(low, high), lambda text: int(text) if _WHOLE.fullmatch(text) else None)
 
 
 def real(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:

@@ -22,8 +22,10 @@ from vmr_common.training.task import Examples, Task, to_device
 Item = TypeVar("Item")
 
 
-def progress_bar(items: Iterable[Item], *, title: str, total: int, done: int = 0, unit: str) -> tqdm[Item]:
-    """A progress bar on rank 0 when stderr is a terminal, else just the items."""
+def progress_bar(
+    items: Iterable[Item], *, title: str, total: int | None, done: int = 0, unit: str
+) -> tqdm[Item]:
+    """A progress bar on rank 0 when stderr is a terminal, else just the items; without a total it only counts."""
     hidden = distributed.rank() != 0 or not sys.stderr.isatty()
     return tqdm(items, desc=title, total=total, initial=done, unit=unit, leave=False, disable=hidden)
 

@@ -1,0 +1,78 @@
+"""A file of sentences to search for, checked as a whole before the first one is searched."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, NotRequired, TypedDict
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.files import read_json_lines, writing
+from vmr_common.schema import conform
+from vmr_common.training.predict import progress_bar
+
+
+class Question(TypedDict):
+    """A line of the file; other keys are passed over."""
+
+    query: str
+    qid: NotRequired[str | int]
+
+
+@contextlib.contextmanager
+def checked_questions(path: str, known: Callable[[str], bool]) -> Iterator[Questions]:
+    """The questions of a file or pipe of JSON lines, read once; memory does not grow with their number.
+
+    Args:
+        path: JSON lines with `query` and, where the answers shall name it, `qid`.
+        known: Whether the model can answer a sentence.
+
+    Raises:
+        UserError: naming file and line, if one is not a question, holds no sentence, or the model cannot answer it.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+        count, unknown, first = 0, 0, ""
+        rows = read_json_lines(path)
+        with writing(Path(tempfile.gettempdir())):
+            for number, row in progress_bar(rows, title="check", total=None, unit="query"):
+                question = _question(row, f"{path}:{number}")
+                if not known(question["query"]):
+                    unknown += 1
+                    first = (
+                        first or f"{path}:{number}: the model knows no word of {quoted(question['query'])}"
+                    )
+                kept.write(json.dumps(question) + "\n")
+                count += 1
+            kept.seek(0)
+        if unknown:
+            raise UserError(first + (f", and of {unknown - 1:,} other queries" if unknown > 1 else ""))
+        if not count:
+            raise UserError(f"{path}: holds no query")
+        yield Questions(count, kept)
+
+
+class Questions:
+    """Checked questions.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self, count: int, lines: IO[str]) -> None:
+        self.count = count
+        self._lines = lines
+
+    def next(self, count: int) -> list[Question]:
+        """The next `count` questions, fewer at the end."""
+        return [json.loads(line) for line in itertools.islice(self._lines, count)]
+
+
+def _question(row: dict[str, object], where: str) -> Question:
+    text = row.get("query")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: key 'query' must hold a sentence, found {quoted(text)}")
+    return conform({key: row[key] for key in ("qid", "query") if key in row}, Question, where)

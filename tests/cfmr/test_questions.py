@@ -1,0 +1,103 @@
+"""A file of sentences is checked as a whole, once, and never held."""
+
+import gzip
+import json
+import os
+import threading
+import tracemalloc
+
+import pytest
+
+from cfmr.index.questions import checked_questions
+from vmr_common.errors import UserError
+
+
+def known(text: str) -> bool:
+    return "word" in text
+
+
+def write(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_questions_come_in_their_order_with_their_ids_as_given(tmp_path):
+    rows = [
+        {"qid": 7, "query": "word a"},
+        {"query": "word \u2028 b"},
+        {"qid": "7", "query": "word c", "vid": None},
+    ]
+    with checked_questions(write(tmp_path / "q.jsonl", rows), known) as asked:
+        assert asked.count == 3
+        assert asked.next(2) == [{"qid": 7, "query": "word a"}, {"query": "word \u2028 b"}]
+        assert asked.next(2) == [{"qid": "7", "query": "word c"}]
+        assert asked.next(2) == []
+
+
+def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):
+    text = b'{"query": "word"}\n' * 3
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(text,))
+    writer.start()
+    (tmp_path / "q.jsonl.gz").write_bytes(gzip.compress(text))
+    for name in ("pipe", "q.jsonl.gz"):
+        with checked_questions(str(tmp_path / name), known) as asked:
+            assert len(asked.next(9)) == asked.count == 3
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"qid": 1}', "key 'query' must hold a sentence, found None"),
+        ('{"query": null}', "key 'query' must hold a sentence, found None"),
+        ('{"query": ["word"]}', r"key 'query' must hold a sentence, found \['word'\]"),
+        ('{"query": " \\n "}', "key 'query' must hold a sentence, found"),
+        ('{"query": "word", "qid": 1.5}', "key qid: found 1.5, expected text or a whole number"),
+        ('{"query": "word", "qid": true}', "key qid: found True"),
+        ('{"query": "word", "qid": null}', "key qid: found None"),
+        ('{"query": "word", "qid": {}}', "key qid: found {}"),
+        ('{"query": "word", "query": "word"}', "the key 'query' occurs twice"),
+        ('{"query": "word \\udc00"}', "half a surrogate pair"),
+        ('{"query": "word", "qid": "\\ud800"}', "half a surrogate pair"),
+        ('["word"]', "expected a JSON object"),
+        ("word", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ("\udcff", "not UTF-8 text"),
+        ('{"query": "another"}', "the model knows no word of 'another'"),
+    ],
+)
+def test_a_wrong_line_is_named_by_file_and_line(tmp_path, line, message):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"query": "word"}\n\n' + line + '\n{"query": "word"}\n', errors="surrogateescape")
+    with pytest.raises(UserError, match=message) as error, checked_questions(str(path), known):
+        pass
+    assert str(error.value).startswith(f"{path}:3: ")
+
+
+def test_all_sentences_of_unknown_words_are_counted_at_once(tmp_path):
+    path = write(tmp_path / "q.jsonl", [{"query": text} for text in ("word", "x", "y", "word", "z")])
+    with pytest.raises(UserError, match=r":2: the model knows no word of 'x', and of 2 other queries$"):
+        checked_questions(path, known).__enter__()
+
+
+def test_a_file_without_questions_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no query"):
+        checked_questions(write(tmp_path / "q.jsonl", []), known).__enter__()
+
+
+def peak(path) -> int:
+    tracemalloc.start()
+    with checked_questions(path, known) as asked:
+        while asked.next(32):
+            pass
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_does_not_grow_with_the_questions(tmp_path):
+    rows = [{"qid": n, "query": f"word {n}"} for n in range(1_000)]
+    few, many = write(tmp_path / "few.jsonl", rows), write(tmp_path / "many.jsonl", rows * 4)
+    peak(few)
+    assert peak(many) < 1.2 * peak(few)
