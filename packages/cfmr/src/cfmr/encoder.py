@@ -18,14 +18,9 @@ from cfmr.data import collate_texts, keep, stack_frames
 from cfmr.model import flat_concepts
 from cfmr.task import moments_of
 from vmr_common.cli.config import stored_config, to_dict
-<<<<<<< HEAD
-from vmr_common.errors import UserError
-from vmr_common.training import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
-=======
 from vmr_common.errors import UserError, quoted
 from vmr_common.masked_queries import KnownWords
-from vmr_common.training import Checkpoint, load_checkpoint, load_weights, save_checkpoint, select_device
->>>>>>> 4423092 (The index deletes only what is its own, holds no descriptors, merges small shards, streams answers)
+from vmr_common.training import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
 from vmr_common.training.point_supervised import encode
 
 
