@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vmr_common.errors import UserError
+from vmr_common import npz
+from vmr_common.boundary import reason, require_size
+from vmr_common.errors import UserError, quoted, shortened
 
 NESTED = ("model_parameters", "state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs put the weights."""
+
+_ZIP = b"PK\x03\x04"
 
 
 DECODER_LAYER_RENAMES = (
@@ -91,26 +96,42 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     found.
 
     Raises:
-        UserError: if the file is missing, of another kind, or holds no tensors by name.
+        UserError: if the file is missing, of another kind, holds no tensors by name or one twice, or declares much more
+            than it holds.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file (expected weights: PyTorch, safetensors or npz)")
     try:
         found = _read(path)
+    except UserError:
+        raise
     except Exception as error:  # a file that is something else makes the readers fail in any way
-        reason = _reason(error)
-        raise UserError(f"{path}: not weights that can be read safely ({reason})") from None
+        raise UserError(f"{path}: not weights that can be read safely ({_reason(error)})") from None
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
             break
-    weights = (
-        {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    )
+    named = found.items() if isinstance(found, Mapping) else ()
+    weights = {k: v for k, v in named if isinstance(k, str) and isinstance(v, Tensor)}
     if not weights:
         raise UserError(f"{path}: holds no tensors by name")
+    for name, tensor in weights.items():
+        _require_plain(name, tensor, path)
+        if unwrapped(name) != name and unwrapped(name) in weights:
+            raise UserError(
+                f"{path}: holds {quoted(unwrapped(name), 100)} twice, also as {quoted(name, 100)}"
+            )
     return weights
+
+
+def _require_plain(name: str, tensor: Tensor, path: Path) -> None:
+    """Raises `UserError` for a tensor that is sparse, quantised or nowhere, or a view of much more than is stored."""
+    where = f"{path}: tensor {quoted(name, 100)}"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise UserError(f"{where} is not a plain array of numbers")
+    size = path.stat().st_size
+    require_size(tuple(tensor.shape), np.dtype(f"V{tensor.element_size()}"), size, where)
 
 
 def _reason(error: Exception) -> str:
@@ -121,14 +142,20 @@ def _reason(error: Exception) -> str:
             if foreign is None
             else f"it holds {foreign[1]}, which is never loaded"
         )
-    return str(error).strip().split("\n")[0][:160] or type(error).__name__
+    return shortened(reason(error), 160)
 
 
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
+    with path.open("rb") as file:
+        packed = file.read(len(_ZIP)) == _ZIP  # as torch tells its two formats apart
+    if packed:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        require_size((declared,), np.dtype(np.uint8), path.stat().st_size, str(path))
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        with npz.Archive(path, str(path)) as arrays:
+            return {name: torch.from_numpy(arrays.read(name)) for name in arrays.names}
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)
