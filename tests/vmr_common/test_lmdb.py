@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import pickle
+import struct
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from processes import run_to_end
 from vmr_common.cli.data import main
 from vmr_common.errors import UserError
 from vmr_common.features import FeatureStore, check_store
@@ -179,6 +181,81 @@ def test_a_file_that_is_cut_off_is_an_error_and_never_a_crash(tmp_path, keep):
     path.write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(UserError, match=r"x\.lmdb: [\d,]+ bytes, expected [\d,]+: the file is cut off"):
         FeatureStore(path)["v7"]
+
+
+PAGE = 4096
+
+
+def damaged(path, places):
+    """Changes bytes: (page, place in it, new bytes)."""
+    data = bytearray(path.read_bytes())
+    for page, place, new in places:
+        data[page * PAGE + place : page * PAGE + place + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+def page_of(path, flags):
+    """The first page of a kind."""
+    data = path.read_bytes()
+    pages = range(2, len(data) // PAGE)
+    return next(page for page in pages if struct.unpack_from("<H", data, page * PAGE + 10)[0] == flags)
+
+
+NUMBER = struct.Struct("<Q").pack
+READ = """
+import sys
+from vmr_common.features import FeatureStore
+from vmr_common.errors import UserError
+for path in sys.argv[1:]:
+    try:
+        store = FeatureStore(path)
+        print([store[video].shape for video in store.videos()])
+    except UserError as error:
+        print(error)
+"""
+DAMAGES = [  # kind of page, and what is changed in it, or in page 0 or 1
+    (0, [(0, 24 + 16, NUMBER(7))]),  # pages of 7 bytes
+    (0, [(1, 16, b"none")]),
+    (0, [(page, 16 + 24 + 48 + 40, NUMBER(1 << 50)) for page in (0, 1)]),  # the root
+    (0, [(page, 16 + 24 + 48 + 4, b"\4\0") for page in (0, 1)]),  # several values for a key
+    (1, [(None, 0, NUMBER(99))]),
+    (1, [(None, 12, b"\xff\xff")]),
+    (1, [(None, 16, b"\xff\xff")]),
+    (2, [(None, 10, b"\x20\0")]),
+    (2, [(None, 12, b"\x12\0\x11\0")]),
+    (4, [(None, 0, NUMBER(1))]),
+    (4, [(None, 12, b"\xff\xff\xff\0")]),
+]
+
+
+def test_damaged_pages_are_an_error_and_never_a_crash(tmp_path):
+    values = {f"v{n:03d}": archive(features=RNG.normal(size=(60 if n == 5 else 2, 20))) for n in range(30)}
+    whole = write_lmdb(tmp_path / "x.lmdb", values, folder=False)
+    paths = [whole]
+    for number, (flags, changes) in enumerate(DAMAGES):
+        paths.append(tmp_path / f"{number}.lmdb")
+        paths[-1].write_bytes(whole.read_bytes())
+        place = page_of(whole, flags) if flags else None
+        damaged(paths[-1], [(place if page is None else page, *rest) for page, *rest in changes])
+    done = run_to_end([sys.executable, "-c", READ, *paths])  # in a process of its own, which may be killed
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *others = done.stdout.splitlines()
+    assert first.count("20") == len(values)
+    assert len(others) == len(DAMAGES)
+    for path, line in zip(paths[1:], others, strict=True):
+        assert line.startswith(f"{path}: not a readable LMDB (")
+
+
+def test_pages_in_a_circle_end(tmp_path):
+    values = {f"v{n:03d}": archive(features=RNG.normal(size=(2, 20))) for n in range(30)}
+    path = write_lmdb(tmp_path / "x.lmdb", values, folder=False)
+    branch = page_of(path, 1)
+    data = path.read_bytes()
+    (first,) = struct.unpack_from("<H", data, branch * PAGE + 16)
+    damaged(path, [(branch, first, struct.pack("<HH", branch, 0))])
+    with pytest.raises(UserError, match=rf"not a readable LMDB \(page {branch} is damaged\)"):
+        FeatureStore(path).videos()
 
 
 def test_a_folder_whose_data_file_is_no_lmdb_is_named(tmp_path):

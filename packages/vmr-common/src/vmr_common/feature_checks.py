@@ -45,7 +45,7 @@ def first_not_finite(values: Features) -> tuple[int, ...] | None:
 
 def as_float32(array: NDArray[Any]) -> Features:
     """A contiguous float32 array of the same values; what is beyond its range becomes infinity."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)
 
 

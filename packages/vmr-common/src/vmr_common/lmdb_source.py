@@ -14,10 +14,10 @@ from vmr_common import npz
 from vmr_common.boundary import boundary, open_regular
 from vmr_common.errors import UserError, quoted
 from vmr_common.feature_checks import Features, check_layout, checked, manifest_beside
+from vmr_common.lmdb_pages import MAGIC, MAGIC_AT, check_pages
 from vmr_common.per_process import PerProcess
 
 DATA_FILE = "data.mdb"
-_MAGIC, _MAGIC_AT = b"\xde\xc0\xef\xbe", 16  # of the first page, on machines of our byte order
 
 
 def is_lmdb(path: Path) -> bool:
@@ -31,7 +31,7 @@ def is_lmdb(path: Path) -> bool:
     if not path.is_file():
         return False
     with open_regular(path) as file:
-        return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+        return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
 
 
 def _package(path: Path) -> Any:
@@ -54,19 +54,10 @@ class _Environment:
 def _open(path: Path) -> Any:
     lmdb = _package(path)
     folder = path.is_dir()
-    data = path / DATA_FILE if folder else path
+    check_pages(path / DATA_FILE if folder else path)
     with boundary(f"{path}: not a readable LMDB"):
         # without a lock file: stores often lie on read-only disks, and nobody writes while we read
-        handle = lmdb.open(str(path), subdir=folder, readonly=True, lock=False, create=False, readahead=False)
-        pages, size = handle.info()["last_pgno"] + 1, handle.stat()["psize"]
-        found = data.stat().st_size
-    if found < pages * size:  # reading past the end of the map would kill the process
-        handle.close()
-        raise UserError(
-            f"{data}: {found:,} bytes, expected {pages * size:,}: the file is cut off "
-            "(if it is whole where it comes from, compact it there with mdb_copy -c)"
-        )
-    return handle
+        return lmdb.open(str(path), subdir=folder, readonly=True, lock=False, create=False, readahead=False)
 
 
 _ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()

@@ -41,6 +41,7 @@ ORDERS = ("x1 y1 x2 y2", "y1 x1 y2 x2", "x y w h", "cx cy w h")
 UNITS = ("normalised", "pixels")
 SUFFIXES = (".npy", ".npz")
 SLOTS = 36  # objects kept per frame, as many as the common detector gives
+MOST_SLOTS = 4096
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -137,7 +138,7 @@ class RegionFolder:
         boxes: BoxForm | None = None,
         missing: Literal["error", "fill"] = "error",
     ) -> None:
-        require(objects >= 1, "objects per frame", objects, "at least 1")
+        require(1 <= objects <= MOST_SLOTS, "objects per frame", objects, f"1 to {MOST_SLOTS:,}")
         self.path = Path(path)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such folder of region features")
