@@ -1,6 +1,8 @@
 """What is drawn of the attention over objects."""
 
 import dataclasses
+import os
+import struct
 import zlib
 
 import numpy as np
@@ -114,4 +116,35 @@ def test_a_file_that_is_no_array_of_frames_is_one_error(tmp_path, data):
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "v").mkdir()
     with pytest.raises(UserError, match="holds no picture"):
+        read_frames(tmp_path, QUERY)
+
+
+def png(width, height, data):
+    """A picture of this size; its pixels are what `data` unpacks to."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"GIF89a", png(9, 9, b"none"), png(9900, 9900, zlib.compress(bytes(99))), png(1 << 30, 1, b"")],
+)
+def test_pictures_that_cannot_be_read_are_one_error(tmp_path, data):
+    pytest.importorskip("PIL")
+    (tmp_path / "v").mkdir()
+    path = tmp_path / "v/0.png"
+    path.write_bytes(png(2, 2, zlib.compress(bytes(14))))
+    assert read_frames(tmp_path, QUERY)[0].shape == (1, 2, 2, 3)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"0\.png") as caught:
+        read_frames(tmp_path, QUERY)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"0\.png: expected a regular file"):
         read_frames(tmp_path, QUERY)

@@ -20,6 +20,7 @@ from leorn.config import Config
 from leorn.data import Sources, make_examples
 from leorn.task import LEORNTask
 from vmr_common import npz
+from vmr_common.boundary import boundary, open_regular, require_size
 from vmr_common.errors import UserError
 from vmr_common.experiment import SHAPES_OBJECTS
 from vmr_common.files import atomic_path
@@ -203,10 +204,15 @@ def _read_pictures(folder: Path) -> Pictures:
         raise UserError(
             f"{folder}: pictures are read by the package Pillow (pip install pillow), .npy without"
         ) from None
-    try:
-        found = [np.asarray(reader(name).convert("RGB")) for name in names]
-    except OSError as error:
-        raise UserError(f"{folder}: a picture cannot be read ({error})") from None
+    found = [_picture(name, reader) for name in names]
     if len({picture.shape for picture in found}) > 1:
         raise UserError(f"{folder}: the pictures differ in size")
     return np.stack(found)
+
+
+def _picture(path: Path, reader: Callable[[Any], Any]) -> Pictures:
+    with boundary(f"{path}: a picture that cannot be read"), open_regular(path) as file:
+        picture = reader(file)
+        width, height = picture.size
+        require_size((height, width, 3), np.dtype(np.uint8), path.stat().st_size, str(path))
+        return np.asarray(picture.convert("RGB"))
