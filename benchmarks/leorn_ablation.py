@@ -8,7 +8,6 @@ interrupted and repeated. The table, means over the seeds, goes to the terminal 
 """
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -16,6 +15,9 @@ from pathlib import Path
 from recording import RESULTS, write_rows
 
 from leorn import cli
+from vmr_common.files import read_json
+from vmr_common.protocols.scores import ScoresRow
+from vmr_common.schema import conform
 
 PARTS = {
     "all": [],
@@ -54,7 +56,7 @@ def scores(options, part, seed):
         ]
         if cli.train(given):
             sys.exit(f"the run {name} failed")
-    return json.loads(results.read_text())[0]["values"]
+    return conform(read_json(results), list[ScoresRow], str(results))[0]["values"]
 
 
 def main():

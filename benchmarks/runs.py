@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vmr_common.cli.config import completed_config, to_dict
+from vmr_common.cli.publish import RunFigures
+from vmr_common.cli.yaml_text import read_yaml
 from vmr_common.errors import UserError
-from vmr_common.files import read_json, read_json_lines, read_text, write_json_lines
+from vmr_common.files import read_json, read_json_lines, write_json_lines
+from vmr_common.protocols.scores import ScoresRow
 from vmr_common.run_files import CONFIG, FIGURES, RESULTS
+from vmr_common.schema import conform
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by
 NAMED = 4  # settings that tell rows apart are named up to this number
@@ -83,15 +85,18 @@ def read_run(folder: Path, section: str) -> Run:
     """
     if not (folder / FIGURES).is_file():
         raise UserError(f"{folder}: expected the folder of a finished run, found no {FIGURES}")
-    figures = read_json(folder / FIGURES)
-    rows = [row for row in read_json(folder / RESULTS) if row["protocol"] == PROTOCOL]
+    figures = conform(read_json(folder / FIGURES), RunFigures, str(folder / FIGURES))
+    found = conform(read_json(folder / RESULTS), list[ScoresRow], str(folder / RESULTS))
+    rows = [row for row in found if row["protocol"] == PROTOCOL]
     if not rows:
         raise UserError(f"{folder / RESULTS}: no scores under protocol {PROTOCOL}; add it to `protocols`")
+    if any(value is None for row in rows for value in row["values"].values()):
+        raise UserError(f"{folder / RESULTS}: holds figures that are not numbers")
     model = rows[0]
     return Run(
         section=section,
-        figures=figures,
-        config=portable(completed(figures["package"], yaml.safe_load(read_text(folder / CONFIG)))),
+        figures=dict(figures),
+        config=portable(completed(figures["package"], read_yaml(folder / CONFIG, str(folder / CONFIG)))),
         split=model["split"],
         queries=model["num_queries"],
         missing=model["num_missing"],

@@ -56,7 +56,14 @@ def make(tmp_path):
             inner[last] = value
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         rows = [
-            {"name": who, "protocol": rules, "split": split, "num_queries": queries, "num_missing": 0}
+            {
+                "name": who,
+                "protocol": rules,
+                "compare": "IoU >= m",
+                "split": split,
+                "num_queries": queries,
+                "num_missing": 0,
+            }
             | {"values": dict(zip(METRICS, found if rules == "strict" else [0.99] * 7, strict=True))}
             for rules in ("point", "strict")
             for who, found in ((package, values), ("chance", chance), ("bias", bias))
@@ -72,10 +79,12 @@ def make(tmp_path):
             "epoch": 7,
             "seconds": 300.0,
             "device": "cpu",
+            "processes": 1,
             "threads": 1,
             "precision": "fp32",
             "parameters": 385657,
             "flops_per_query": 2.628e9,
+            "versions": {"vmr-common": "0.1.0", "torch": "2", "python": "3", "processes": 1, "device": "cpu"},
         }
         (folder / "run.json").write_text(json.dumps(known | (figures or {})))
         return str(folder)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vmr_common import Prediction, Query, UserError
 from vmr_common.files import write_json_lines
@@ -27,6 +29,7 @@ from vmr_common.report.analysis import (
     rank_ious,
     selected_epoch,
 )
+from vmr_common.report.page import MOST_CHARTS, render
 from vmr_common.report.strips import BUDGET, shrink, thumbnails
 from vmr_common.shapes.png import png_bytes
 
@@ -543,9 +546,36 @@ def test_json_form_survives_values_that_are_not_numbers():
     [
         (lambda row: row.pop("queries"), "key 'queries' is missing"),
         (lambda row: row.update(format=99), "expected a report of format 1, found 99"),
-        (lambda row: row.update(tables=[3]), "not a usable report"),
-        (lambda row: row.update(queries=[{"id": "a"}]), "key 'video' is missing"),
-        (lambda row: row.update(strips=7), "not a usable report"),
+        (lambda row: row.update(tables=[3]), "key tables[0]: found 3, expected an object"),
+        (lambda row: row.update(queries=[{"id": "a"}]), "in queries[0], key 'video' is missing"),
+        (lambda row: row.update(strips=7), "key strips: found 7, expected an object"),
+        (lambda row: row.update(later=1), "unknown key 'later'"),
+        (lambda row: row.update(title=None), "key title: found None, expected text"),
+        (lambda row: row.update(shown=10**9), "key shown: found 1000000000, expected at most"),
+        (lambda row: row.update(seed=-1), "key seed: found -1"),
+        (
+            lambda row: row["tables"][0]["rows"][0].update(num_missing="3"),
+            "tables[0].rows[0].num_missing: found '3'",
+        ),
+        (
+            lambda row: row["tables"][0]["rows"][1]["values"].update(x=True),
+            "tables[0].rows[1].values.x: found True",
+        ),
+        (lambda row: row["queries"][7].update(text=None), "key queries[7].text: found None"),
+        (
+            lambda row: row["queries"][7].update(duration=-1.0),
+            "key queries[7]: query q7: duration must be positive",
+        ),
+        (lambda row: row["queries"][7].update(moments=[1, 2]), "key queries[7].moments[0]: found 1"),
+        (lambda row: row["queries"][7].update(moments=[[1.0]]), "key queries[7]: "),
+        (lambda row: row["queries"][7].update(moments=[[1.0], [1.0, 2.0]]), "key queries[7]: "),
+        (lambda row: row["queries"][7].update(moments=[[1.0, 2.0, 3.0], [4.0]]), "key queries[7]: "),
+        (lambda row: row["bias"][2].update(scores=[0.5]), "key bias[2]: prediction for query q2"),
+        (
+            lambda row: row["curves"].update(q1=[{"name": "c", "times": [1.0], "values": []}]),
+            "key curves.q1[0]: ",
+        ),
+        (lambda row: row["facts"].update(seed=0), "key facts.seed: found 0, expected text"),
     ],
 )
 def test_a_damaged_report_is_named_in_one_line(damage, message):
@@ -606,10 +636,85 @@ def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
         ("broken", "metrics.jsonl:2: not JSON"),
         ("digits", "metrics.jsonl:1: not usable JSON"),
         ("deep", "metrics.jsonl:1: not usable JSON (nested too deeply)"),
-        ("list", "expected a report of format 1, found 'list'"),
+        ("list", "expected a report of format 1, found []"),
     ):
         done = run_command(tmp_path / name)
         assert done.returncode == 2, name
         assert re.fullmatch(rf"error: .*{re.escape(message)}.*\n", done.stderr), done.stderr
         assert not (tmp_path / name / "report.html").exists()
     assert run_command(tmp_path, "--queries", "-1").returncode == 2
+
+
+def test_moments_are_never_regrouped():
+    row = full_report(frames=None).to_json()
+    row["queries"][3]["moments"] = [[1.0, 2.0, 3.0, 4.0]]
+    with pytest.raises(
+        UserError, match=r"key queries\[3\]: moments must have shape \(M, 2\), found \(1, 4\)"
+    ):
+        Report.from_json(row)
+
+
+def test_hidden_characters_are_written_out(tmp_path):
+    text = "a\x1b[2Jb\u202ec\x00"
+    found = page(Report(title=text, facts={text: text}), tmp_path)
+    assert r"a\u001b[2Jb\u202ec\u0000" in found.text
+    assert not set("\x1b\u202e\x00") & set(found.source)
+
+
+def odd_numbers():
+    huge = st.sampled_from([1e308, -1e308, 1e-308, 0.0, 10**300, -(10**300), 10**400])
+    return st.none() | st.booleans() | huge | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(odd_numbers(), odd_numbers(), odd_numbers()), min_size=1, max_size=5))
+def test_any_numbers_of_a_history_make_a_page(rows):
+    made = [
+        row
+        for update, loss, share in rows
+        for row in (
+            {"kind": "interval", "update": update, "lr": loss, "train/total": loss},
+            {"kind": "epoch", "epoch": update, "validation/R@1,mIoU": share, "selected": True},
+        )
+    ]
+    assert "Training" in render(Report(title="t", history=made))
+
+
+def test_the_work_of_a_history_grows_as_its_rows_do():
+    """Also where every row has a key of its own; the page draws some of them and says how many are left out."""
+    counts = []
+    for number in (100, 400):
+        rows = [Counting({"kind": "interval", "update": n, f"train/x{n}": 1.0}) for n in range(number)]
+        Counting.reads = 0
+        text = render(Report(title="t", history=rows))
+        counts.append(Counting.reads)
+        assert f"{number - MOST_CHARTS} further charts are left out." in text
+    assert counts[1] <= 5 * counts[0]
+
+
+class Counting(dict):
+    reads = 0
+
+    def get(self, key, default=None):
+        Counting.reads += 1
+        return super().get(key, default)
+
+    def items(self):
+        Counting.reads += len(self)
+        return super().items()
+
+    def __contains__(self, key):
+        Counting.reads += 1
+        return super().__contains__(key)
+
+    def __iter__(self):
+        Counting.reads += len(self)
+        return super().__iter__()
+
+
+def test_a_page_does_not_grow_with_its_queries():
+    sizes = []
+    for number in (100, 400):
+        made = queries(number)
+        sizes.append(len(render(Report(title="t", queries=made, predictions=predictions(made)))))
+    assert sizes[1] < 1.1 * sizes[0]

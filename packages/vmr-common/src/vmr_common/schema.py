@@ -122,8 +122,16 @@ def _check_items(value: object, hint: Any, where: str, key: str) -> None:
     if len(kinds) != len(items):
         raise _wrong(value, hint, where, key)
     for place, (item, kind) in enumerate(zip(items, kinds, strict=True)):
-        if kind is not Any and not (isinstance(kind, type) and _is_scalar(item, kind)):
+        # files hold millions of numbers, for which the way through `_check` is long
+        if not any(_is_scalar(item, scalar) for scalar in _scalars(kind)):
             _check(item, kind, where, f"{key}[{place}]")
+
+
+@functools.cache
+def _scalars(hint: Any) -> tuple[Any, ...]:
+    """The types of a hint for single values, or for one of several kinds of them; else nothing."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return kinds if all(kind in _NAMES for kind in kinds) else ()
 
 
 def _check_union(value: object, options: tuple[Any, ...], where: str, key: str) -> None:

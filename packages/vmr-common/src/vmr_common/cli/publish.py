@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -21,6 +21,7 @@ from vmr_common.registry import SHAPES, SHAPES_LONG
 from vmr_common.report import Curve, Draw, Report, choose_queries, read_history, save_report
 from vmr_common.report.data import Frames
 from vmr_common.training import Checkpoint
+from vmr_common.training.checkpoint import Versions
 
 SHOWN = 40
 _SELECTION = {
@@ -102,7 +103,27 @@ def publish(
     save_report(folder, report)
 
 
-def figures(facts: RunFacts, queries: int) -> dict[str, Any]:
+class RunFigures(TypedDict):
+    """What ``run.json`` holds."""
+
+    package: str
+    name: str
+    seed: int
+    quirks: str
+    date: str
+    select: str
+    epoch: int
+    seconds: float
+    device: str
+    processes: int
+    threads: int | None
+    precision: str
+    parameters: int
+    flops_per_query: float | None
+    versions: Versions
+
+
+def figures(facts: RunFacts, queries: int) -> RunFigures:
     """What tables of several runs need to know about one, for programs (``run.json``).
 
     Args:

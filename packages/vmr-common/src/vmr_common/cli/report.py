@@ -10,6 +10,7 @@ from pathlib import Path
 from vmr_common.cli.numbers import whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.report import load_report, write_report
+from vmr_common.report.data import MOST_SHOWN
 from vmr_common.run_files import METRICS, PAGE, PREDICTIONS, REPORT
 
 
@@ -22,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN_FOLDER/{PAGE})")
     parser.add_argument(
         "--queries",
-        type=whole(0),
+        type=whole(0, MOST_SHOWN),
         metavar="N",
         help="queries to draw (default: as saved); those not drawn before lack film strip and curve",
     )

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+
+class ScoresRow(TypedDict):
+    """The scores of one system as JSON (``results.json``, ``report.json``); null where a figure is not a number."""
+
+    name: str
+    protocol: str
+    compare: str
+    split: str
+    num_queries: int
+    num_missing: int
+    values: dict[str, float | None]
+    shown: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +44,10 @@ class Scores:
     shown: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as JSON can hold them, without `shown`."""
+        """The scores as JSON can hold them, without `shown` (`ScoresRow` has a name too)."""
         row = asdict(self)
         del row["shown"]
+        row["values"] = {key: value if math.isfinite(value) else None for key, value in self.values.items()}
         return row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,6 +22,8 @@ THRESHOLDS = (0.3, 0.5, 0.7)
 LENGTH_EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 START_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CROWDED = 0.8
+MOST = 1e100
+"""Values of a history from which on nothing is drawn: their differences could overflow."""
 
 
 def moment_ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
@@ -158,17 +160,26 @@ def loss_series(history: Sequence[Mapping[str, Any]], points: int = 200) -> list
     """
     rows = [row for row in history if row.get("kind") == "interval"]
     rows = rows or [row for row in history if row.get("kind") == "epoch"]
-    keys = dict.fromkeys(str(key) for row in rows for key in row if str(key).startswith("train/"))
-    names = {key: key.removeprefix("train/") for key in keys}
-    # a dict per key: updates that are repeated count once, with their last value
-    found = {key: _by("update", key, rows) for key in (*names, *EXTRA_LINES)}
-    labels = {**names, **EXTRA_LINES}
-    return [_condense(labels[key], sorted(values.items()), points) for key, values in found.items() if values]
+    found = _by("update", rows, lambda key: key.startswith("train/") or key in EXTRA_LINES)
+    extra = {key: found.pop(key) for key in EXTRA_LINES if key in found}  # behind the losses
+    return [
+        _condense(EXTRA_LINES.get(key, key.removeprefix("train/")), sorted(values.items()), points)
+        for key, values in (found | extra).items()
+    ]
 
 
-def _by(axis: str, key: str, rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
-    places = [(_number(row.get(axis)), _number(row[key])) for row in rows if key in row]
-    return {place: value for place, value in places if math.isfinite(place)}
+def _by(
+    axis: str, rows: Sequence[Mapping[str, Any]], wanted: Callable[[str], bool]
+) -> dict[str, dict[float, float]]:
+    """The values of the wanted keys by place on an axis; of places that are repeated the last value counts."""
+    found: dict[str, dict[float, float]] = {}
+    for row in rows:
+        place = _number(row.get(axis))
+        if math.isfinite(place):
+            for key, value in row.items():
+                if wanted(key):
+                    found.setdefault(key, {})[place] = _number(value)
+    return found
 
 
 def _condense(name: str, pairs: list[tuple[float, float]], points: int) -> Series:
@@ -201,13 +212,9 @@ def metric_series(history: Sequence[Mapping[str, Any]], split: str = "validation
     """
     rows = [row for row in history if row.get("kind") == "epoch"]
     prefix = f"{split}/"
-    keys = dict.fromkeys(str(key) for row in rows for key in row if str(key).startswith(prefix))
     groups: dict[str, list[Series]] = {}
-    for key in keys:
-        pairs = sorted(_by("epoch", key, rows).items())
-        if not pairs:
-            continue
-        x, y = np.array(pairs, dtype=np.float64).T
+    for key, values in _by("epoch", rows, lambda key: key.startswith(prefix)).items():
+        x, y = np.array(sorted(values.items()), dtype=np.float64).T
         group, name = split_key(key.removeprefix(prefix))
         group, name = ("mIoU", group) if name == "mIoU" else (group, name)
         groups.setdefault(group or name, []).append(Series(name=name, x=x, y=y))
@@ -236,4 +243,6 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    """A value of a history as a number that can be drawn, else not-a-number."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+    return float(value) if known else math.nan

@@ -169,7 +169,8 @@ def figure(title: str, content: Markup) -> Markup:
 
 def _x_range(series: Sequence[Series]) -> tuple[float, float]:
     low, high = min(s.x.min() for s in series), max(s.x.max() for s in series)
-    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(high) + 0.5)
+    margin = 0.0 if high > low else max(0.5, abs(low) * 1e-3)
+    return float(low) - margin, float(high) + margin
 
 
 def _y_range(series: Sequence[Series], from_zero: bool) -> tuple[float, float]:

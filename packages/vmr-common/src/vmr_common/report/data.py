@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.protocols import Scores
+from vmr_common.protocols.scores import ScoresRow
 from vmr_common.records import Prediction, Query
 from vmr_common.report.analysis import rank_ious
+from vmr_common.schema import conform
 
 FORMAT = 1
 BIAS_MOMENTS = 5
+MOST_SHOWN = 1000
+"""Queries that a page draws at the most; each takes some ten thousand characters."""
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 Frames: TypeAlias = Callable[[str], "tuple[NDArray[np.uint8], NDArray[np.float64]] | None"]
 Draw: TypeAlias = Callable[[Query, "NDArray[np.uint8]", "NDArray[np.float64]"], "NDArray[np.uint8]"]
 """Frames ``(n, H, W, 3)`` of a query's video and their times ``(n,)`` in seconds, with something drawn on them."""
 Group: TypeAlias = Literal["best", "worst", "random"]
+
+
+Number: TypeAlias = float | None
+"""A number in JSON, null where it is not finite."""
+Made = TypeVar("Made")
+
+
+class _TableJson(TypedDict):
+    title: str
+    rows: list[ScoresRow]
+
+
+class _QueryJson(TypedDict):
+    id: str
+    video: str
+    text: str
+    duration: float
+    moments: list[list[Number]]
+    glance: Number
+
+
+class _PredictionJson(TypedDict):
+    query: str
+    video: str
+    moments: list[list[Number]]
+    scores: list[Number]
+
+
+class _CurveJson(TypedDict):
+    name: str
+    times: list[Number]
+    values: list[Number]
+
+
+class ReportJson(TypedDict):
+    """What ``report.json`` holds."""
+
+    format: int
+    title: str
+    facts: dict[str, str]
+    warnings: list[str]
+    command: str
+    selected_on_test: bool
+    bias_window: str
+    shown: int
+    seed: int
+    tables: list[_TableJson]
+    queries: list[_QueryJson]
+    bias: list[_PredictionJson] | None
+    curves: dict[str, list[_CurveJson]]
+    strips: dict[str, list[str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +150,7 @@ class Report:
     shown: int = 40
     seed: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReportJson:
         """A plain JSON object of everything but history, predictions and frames, which have their own files.
 
         Of a bias prediction the first five moments are kept; the film strips are those of `strips`.
@@ -112,7 +166,13 @@ class Report:
             "shown": self.shown,
             "seed": self.seed,
             "tables": [
-                {"title": title, "rows": [{"name": name, **_scores_row(scores)} for name, scores in rows]}
+                {
+                    "title": title,
+                    "rows": [
+                        {"name": name, **scores.to_dict(), "shown": list(scores.shown)}  # type: ignore[typeddict-item]
+                        for name, scores in rows
+                    ],
+                }
                 for title, rows in self.tables
             ],
             "queries": [_query_row(query) for query in self.queries],
@@ -147,35 +207,39 @@ class Report:
             UserError: if the object is not a report of this format.
         """
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
-            raise UserError(f"{where}: expected a report of format {FORMAT}, found {found!r}")
-        try:
-            return cls(
-                title=str(data["title"]),
-                facts={str(key): str(value) for key, value in data["facts"].items()},
-                warnings=[str(text) for text in data["warnings"]],
-                command=str(data["command"]),
-                selected_on_test=bool(data["selected_on_test"]),
-                bias_window=str(data["bias_window"]),
-                shown=int(data["shown"]),
-                seed=int(data["seed"]),
-                tables=[
-                    (str(table["title"]), [_scores(row) for row in table["rows"]]) for table in data["tables"]
-                ],
-                queries=[_query(row) for row in data["queries"]],
-                bias=None if data["bias"] is None else [_prediction(row) for row in data["bias"]],
-                curves={key: [_curve(row) for row in rows] for key, rows in data["curves"].items()},
-                strips={
-                    key: [str(image) for image in images if str(image).startswith("data:image/")]
-                    for key, images in data["strips"].items()
-                },
-                history=history,
-                predictions=predictions,
+            found = data.get("format") if isinstance(data, Mapping) else data
+            raise UserError(f"{where}: expected a report of format {FORMAT}, found {quoted(found, 60)}")
+        known = conform(dict(data), ReportJson, where)
+        if not 0 <= known["shown"] <= MOST_SHOWN:
+            raise UserError(
+                f"{where}: key shown: found {known['shown']}, expected at most {MOST_SHOWN:,} queries"
             )
-        except KeyError as error:
-            raise UserError(f"{where}: key {error} is missing") from None
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: not a usable report ({error})") from None
+        if known["seed"] < 0:
+            raise UserError(f"{where}: key seed: found {known['seed']}, expected 0 or more")
+        bias = known["bias"]
+        return cls(
+            title=known["title"],
+            facts=known["facts"],
+            warnings=known["warnings"],
+            command=known["command"],
+            selected_on_test=known["selected_on_test"],
+            bias_window=known["bias_window"],
+            shown=known["shown"],
+            seed=known["seed"],
+            tables=[(table["title"], [_scores(row) for row in table["rows"]]) for table in known["tables"]],
+            queries=_made(_query, known["queries"], f"{where}: key queries"),
+            bias=None if bias is None else _made(_prediction, bias, f"{where}: key bias"),
+            curves={
+                key: _made(_curve, rows, f"{where}: key curves.{shortened(key, 60)}")
+                for key, rows in known["curves"].items()
+            },
+            strips={
+                key: [image for image in images if image.startswith("data:image/")]
+                for key, images in known["strips"].items()
+            },
+            history=history,
+            predictions=predictions,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,21 +306,19 @@ def _floats(values: Sequence[float | None]) -> FloatArray:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _scores_row(scores: Scores) -> dict[str, Any]:
-    row = dataclasses.asdict(scores)
-    row["values"] = {
-        key: float(value) if math.isfinite(value) else None for key, value in scores.values.items()
-    }
-    return row
+def _scores(row: ScoresRow) -> tuple[str, Scores]:
+    return row["name"], Scores(
+        protocol=row["protocol"],
+        compare=row["compare"],
+        split=row["split"],
+        num_queries=row["num_queries"],
+        num_missing=row["num_missing"],
+        values={key: math.nan if value is None else float(value) for key, value in row["values"].items()},
+        shown=tuple(row.get("shown", ())),
+    )
 
 
-def _scores(row: Mapping[str, Any]) -> tuple[str, Scores]:
-    values = {str(key): math.nan if value is None else float(value) for key, value in row["values"].items()}
-    rest = {key: row[key] for key in ("protocol", "compare", "split", "num_queries", "num_missing")}
-    return str(row["name"]), Scores(**rest, values=values, shown=tuple(row["shown"]))
-
-
-def _query_row(query: Query) -> dict[str, Any]:
+def _query_row(query: Query) -> _QueryJson:
     return {
         "id": query.id,
         "video": query.video,
@@ -267,18 +329,18 @@ def _query_row(query: Query) -> dict[str, Any]:
     }
 
 
-def _query(row: Mapping[str, Any]) -> Query:
+def _query(row: _QueryJson) -> Query:
     return Query(
-        id=str(row["id"]),
-        video=str(row["video"]),
-        text=str(row["text"]),
-        duration=float(row["duration"]),
-        moments=np.array([_floats(moment) for moment in row["moments"]]),
-        glance=None if row["glance"] is None else float(row["glance"]),
+        id=row["id"],
+        video=row["video"],
+        text=row["text"],
+        duration=row["duration"],
+        moments=_moments(row["moments"]),
+        glance=row["glance"],
     )
 
 
-def _prediction_row(prediction: Prediction) -> dict[str, Any]:
+def _prediction_row(prediction: Prediction) -> _PredictionJson:
     return {
         "query": prediction.query,
         "video": prediction.video,
@@ -287,14 +349,29 @@ def _prediction_row(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _prediction(row: Mapping[str, Any]) -> Prediction:
+def _prediction(row: _PredictionJson) -> Prediction:
     return Prediction(
-        query=str(row["query"]),
-        video=str(row["video"]),
-        moments=np.array([_floats(moment) for moment in row["moments"]]),
+        query=row["query"],
+        video=row["video"],
+        moments=_moments(row["moments"]),
         scores=_floats(row["scores"]),
     )
 
 
-def _curve(row: Mapping[str, Any]) -> Curve:
-    return Curve(name=str(row["name"]), times=_floats(row["times"]), values=_floats(row["values"]))
+def _moments(rows: Sequence[Sequence[float | None]]) -> FloatArray:
+    return np.array([_floats(moment) for moment in rows])
+
+
+def _curve(row: _CurveJson) -> Curve:
+    return Curve(name=row["name"], times=_floats(row["times"]), values=_floats(row["values"]))
+
+
+def _made(make: Callable[[Any], Made], rows: Sequence[Any], where: str) -> list[Made]:
+    """What `make` gives for each row; of a row that it cannot take, the message names the place."""
+    made = []
+    for place, row in enumerate(rows):
+        try:
+            made.append(make(row))
+        except ValueError as error:
+            raise UserError(f"{where}[{place}]: {error}") from None
+    return made

@@ -1,13 +1,16 @@
-"""HTML and SVG built from elements, so that every text is escaped unless it is markup already."""
+"""HTML and SVG built from elements, so that every text is escaped unless it is markup already.
+
+Control characters, which have no place in HTML, are written out as in JSON.
+"""
 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+from vmr_common.errors import visible
+
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
@@ -52,7 +55,7 @@ def join(*children: Child) -> Markup:
         if isinstance(child, Markup):
             parts.append(child)
         elif isinstance(child, str):
-            parts.append(html.escape(_printable(child)))
+            parts.append(html.escape(visible(child)))
         elif child is not None:
             parts.append(join(*child))
     return Markup("".join(parts))
@@ -64,13 +67,8 @@ def _attribute(key: str, value: Attribute) -> str:
     key = key.rstrip("_").replace("_", "-")
     if value is True:
         return f" {key}"
-    text = number(value) if isinstance(value, (int, float)) else _printable(value)
+    text = number(value) if isinstance(value, (int, float)) else visible(value)
     return f' {key}="{html.escape(text)}"'
-
-
-def _printable(text: str) -> str:
-    """Control characters and lone surrogates have no place in HTML and would spoil the file's UTF-8."""
-    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def number(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -24,6 +25,7 @@ from vmr_common.report.tables import figure, headlines, metric_table, scrolling
 from vmr_common.report.timelines import LONG, timeline, zoom
 from vmr_common.timeline import format_clock
 
+MOST_CHARTS = 60
 GROUPS = {
     "best": ("The best", "Highest IoU of the first prediction."),
     "worst": ("The worst", "Lowest IoU of the first prediction."),
@@ -124,18 +126,38 @@ def _training(report: Report) -> Markup:
         return _section("training", "Training", el("p", "No training history was recorded.", class_="empty"))
     parts = []
     if losses:
-        charts = [line_chart(f"loss{row}", s.name, [s], x_name="update") for row, s in enumerate(losses)]
-        parts += [el("h3", "Loss terms"), el("div", charts, class_="panels")]
+        charts = [
+            line_chart(f"loss{row}", s.name, [s], x_name="update")
+            for row, s in enumerate(losses[:MOST_CHARTS])
+        ]
+        parts += [el("h3", "Loss terms"), el("div", charts, class_="panels"), _left_out(len(losses))]
     chosen = selected_epoch(report.history)
     mark = None if chosen is None else (chosen, "selected")
     for split, metrics in groups.items():
         charts = [
-            line_chart(f"{split}{n}", name, lines, x_name="epoch", y_text=percent, from_zero=True, mark=mark)
-            for n, (name, lines) in enumerate(metrics.items())
+            line_chart(
+                f"{split}{n}",
+                name,
+                lines[:MOST_CHARTS],
+                x_name="epoch",
+                y_text=percent,
+                from_zero=True,
+                mark=mark,
+            )
+            for n, (name, lines) in enumerate(itertools.islice(metrics.items(), MOST_CHARTS))
         ]
         if charts:
-            parts += [el("h3", split.capitalize()), el("div", charts, class_="panels")]
+            parts += [
+                el("h3", split.capitalize()),
+                el("div", charts, class_="panels"),
+                _left_out(len(metrics)),
+            ]
     return _section("training", "Training", *parts)
+
+
+def _left_out(count: int) -> Markup:
+    text = f"{count - MOST_CHARTS:,} further charts are left out."
+    return el("p", text, class_="empty") if count > MOST_CHARTS else Markup("")
 
 
 def _kinds(report: Report) -> Markup:

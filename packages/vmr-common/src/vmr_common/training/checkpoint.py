@@ -32,8 +32,8 @@ PARTS = ("model", "ema", "optim", "state")
 _KEY = "vmr"  # the one entry of the file's metadata
 
 Role = Literal["best", "last"]
-_Versions = TypedDict(
-    "_Versions", {"vmr-common": str, "torch": str, "python": str, "processes": int, "device": str}
+Versions = TypedDict(
+    "Versions", {"vmr-common": str, "torch": str, "python": str, "processes": int, "device": str}
 )
 
 
@@ -98,7 +98,7 @@ class Meta(TypedDict):
     train: NotRequired[dict[str, Any]]
     optim: NotRequired[dict[str, Any]]
     scaler: NotRequired[dict[str, float]]
-    versions: NotRequired[_Versions]
+    versions: NotRequired[Versions]
     metrics: NotRequired[dict[str, Any]]
 
 
