@@ -23,6 +23,8 @@ _WHOLE = re.compile("0|[1-9][0-9]{0,639}")
 def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
     """Returns moments as a read-only ``(M, 2)`` float64 array of seconds; an empty list gives ``(0, 2)``.
 
+    An array that is so already, and can no longer be changed, is handed through; of all others a copy is made.
+
     Raises:
         ValueError: if the shape is not ``(M, 2)``.
 
@@ -30,16 +32,26 @@ def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
         >>> as_moments([[1, 2.5]]).tolist()
         [[1.0, 2.5]]
     """
-    array = np.array(moments, dtype=np.float64)
+    array = _fixed(moments)
     if array.size == 0:
         array = array.reshape(0, 2)
     if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError(f"moments must have shape (M, 2), found {array.shape}")
+    return array
+
+
+def _fixed(values: ArrayLike) -> NDArray[np.float64]:
+    """Values as a float64 array that nobody can change."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not values.flags.writeable:
+        owner = values if values.base is None else values.base
+        if isinstance(owner, np.ndarray) and not owner.flags.writeable:
+            return values
+    array = np.array(values, dtype=np.float64)
     array.setflags(write=False)
     return array
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Query:
     """A sentence to localise in one video, with what is known about the answer.
 
@@ -70,7 +82,7 @@ class Query:
             raise ValueError(f"query {self.id}: duration must be positive seconds, found {self.duration}")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Prediction:
     """Ranked moments for one query, best first.
 
@@ -92,8 +104,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", as_moments(self.moments))
-        scores = np.array(self.scores, dtype=np.float64)
-        scores.setflags(write=False)
+        scores = _fixed(self.scores)
         object.__setattr__(self, "scores", scores)
         if scores.shape != (len(self.moments),):
             raise ValueError(

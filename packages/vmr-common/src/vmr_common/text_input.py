@@ -68,7 +68,8 @@ class TextInput:
         if rest.strip() or value is None:
             # a first line that ends as a value does is a row of JSON lines: what is wrong with it says most
             failure = self._failure if self._raw.rstrip()[-1:] in b"}]" else None
-            data, self._raw = self._raw + rest, b""
+            data = self._raw + rest
+            self._raw = b""
             del rest
             text = decoded(data, str(self.path), first=self._number <= 1)
             del data
@@ -76,7 +77,7 @@ class TextInput:
                 value = parse_document(text, self.path, max(self._number, 1))
             except UserError as error:
                 raise failure or error from None
-        self._value = value
+        self._value, self._raw = value, b""
         return value
 
 

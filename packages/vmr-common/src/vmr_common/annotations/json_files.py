@@ -45,6 +45,7 @@ def _glance_records(source: TextInput) -> Iterator[Record]:
     rows = list_of(source.document(), str(source.path), "the file")
     length = len(rows[0]) if rows and isinstance(rows[0], list) and len(rows[0]) == 4 else 5
     for index, row in enumerate(rows):
+        rows[index] = None  # what was read makes room for its query
         where = f"{source.path}: record {index}"
         layout = "[video, duration, [start, end], sentence, time point]"
         if not isinstance(row, list) or len(row) != length:
@@ -86,7 +87,7 @@ def read_activitynet(path: Readable, *, policy: str | Policy = "checked") -> Ann
 
 
 def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
-    for video, value in object_of(source.document(), str(source.path), "the file").items():
+    for video, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
         times = list_of(field_of(entry, "timestamps", where), where, "timestamps")
@@ -105,12 +106,18 @@ def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
             point = None if point is None else _seconds(point, fps, spot, "glance")
             yield Record(
                 where=spot,
-                video=video,
+                video=identifier(video, where, "the video's id"),
                 text=sentence(text, spot, "sentences"),
                 duration=duration,
                 moments=[(start, end)],
                 point=point,
             )
+
+
+def _taken(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The items of an object, which is emptied on the way: what was read makes room for its queries."""
+    for key in list(document):
+        yield key, document.pop(key)
 
 
 def _seconds(value: float, fps: float | None, where: str, key: str) -> float:
@@ -256,7 +263,7 @@ def read_mad(
 
 
 def _mad_records(source: TextInput, key: str) -> Iterator[Record]:
-    for identity, value in object_of(source.document(), str(source.path), "the file").items():
+    for identity, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: record {shown(identity)}"
         row = object_of(value, where)
         yield Record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") 
     """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
 
     Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
-    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``.
+    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``. What looks
+    like another spelling of these is an error.
 
     Raises:
         UserError: naming file, line and key.
@@ -46,9 +47,33 @@ def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") 
         return finish(str(source.path), _qvhighlights_records(source), policy)
 
 
-def _qvhighlights_records(source: TextInput) -> Iterator[Record]:
+_JUDGED = 100  # keys of a line that are compared with the one looked for
+_OTHER_NAMES = {"point": "glance", "query_id": "qid"}
+
+
+def _rows(source: TextInput, optional: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and object of every line; what looks like another spelling of an `optional` key is an error."""
+    judged: tuple[str, ...] = ()
     for line, row in source.rows():
         where = f"{source.path}:{line}"
+        if (names := tuple(row)) != judged:  # most lines have the keys of the line before
+            judged = names
+            for key in optional:
+                _refuse_misspelt(key, names, where)
+        yield where, row
+
+
+def _refuse_misspelt(key: str, names: Sequence[str], where: str) -> None:
+    if key in names:
+        return
+    other = _OTHER_NAMES.get(key)
+    near = [other] if other in names else difflib.get_close_matches(key, names[:_JUDGED], cutoff=0.8)
+    if near:
+        raise UserError(f"{where}: unknown key {shown(near[0])} (did you mean {key!r}?)")
+
+
+def _qvhighlights_records(source: TextInput) -> Iterator[Record]:
+    for where, row in _rows(source, ("relevant_windows", "relevant_clip_ids", "saliency_scores")):
         video = identifier(field_of(row, "vid", where), where, "vid")
         duration = duration_of(field_of(row, "duration", where), where)
         extra = _saliency(row, where)
@@ -92,7 +117,8 @@ def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annot
     """Reads the flat JSON lines of the long-video methods (CONE, RGNet).
 
     Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
-    ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip).
+    ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip). What looks
+    like another spelling of that is an error.
 
     Raises:
         UserError: naming file, line and key.
@@ -102,8 +128,7 @@ def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annot
 
 
 def _cone_records(source: TextInput) -> Iterator[Record]:
-    for line, row in source.rows():
-        where = f"{source.path}:{line}"
+    for where, row in _rows(source, ("timestamps",)):
         video_key = "clip_id" if "clip_id" in row else "video_id"
         yield Record(
             where=where,
@@ -130,9 +155,7 @@ def read_canonical(path: Readable, *, policy: str | Policy = "checked") -> Annot
 
 
 def _canonical_records(source: TextInput) -> Iterator[Record]:
-    for line, row in source.rows():
-        where = f"{source.path}:{line}"
-        _refuse_misspelt(row, where)
+    for where, row in _rows(source, ("point", "query_id")):
         point = row.get("point")
         yield Record(
             where=where,
@@ -144,15 +167,6 @@ def _canonical_records(source: TextInput) -> Iterator[Record]:
             point=None if point is None else seconds(point, where, "point"),
             extra=_saliency(row, where),
         )
-
-
-def _refuse_misspelt(row: dict[str, Any], where: str) -> None:
-    for key, other in (("point", "glance"), ("query_id", "qid")):
-        if key in row:
-            continue
-        near = [name for name in row if name == other] or difflib.get_close_matches(key, row, cutoff=0.8)
-        if near:
-            raise UserError(f"{where}: unknown key {shown(near[0])} (did you mean {key!r}?)")
 
 
 def canonical_row(query: Query) -> dict[str, Any]:

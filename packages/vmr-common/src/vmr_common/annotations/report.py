@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from vmr_common.annotations.policies import POLICIES, Policy, policy_named
 from vmr_common.errors import UserError
-from vmr_common.records import Query
+from vmr_common.records import Query, as_moments
 from vmr_common.values import shown
 
 WHOLE_VIDEO = 0.99
@@ -87,6 +86,7 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
     queries: list[Query] = []
     numbers: Counter[str] = Counter()
     used: dict[str, str] = {}
+    videos: dict[str, str] = {}  # one text for all queries of a video
     repeats = _Repeats()
     read = 0
     for record in records:
@@ -97,9 +97,9 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
             numbers[record.video] += 1
         if identifier in used:
             raise UserError(
-                f"{record.where}: id {shown(identifier)} occurs twice (first at {used[identifier]})"
+                f"{record.where}: id {shown(identifier)} occurs twice (first at {source}{used[identifier]})"
             )
-        used[identifier] = record.where
+        used[identifier] = record.where.removeprefix(source)
         counts.update(_irregularities(record))
         counts.update(repeats.of(record))
         moments = _apply(record, policy, counts)
@@ -108,10 +108,10 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
         queries.append(
             Query(
                 id=identifier,
-                video=record.video,
+                video=videos.setdefault(record.video, record.video),
                 text=record.text,
                 duration=record.duration,
-                moments=np.array(moments, dtype=np.float64),
+                moments=as_moments(moments),
                 glance=record.point,
                 **record.extra,
             )
@@ -179,25 +179,31 @@ def _judge_moment(moment: tuple[float, float], duration: float) -> list[str]:
 
 
 class _Repeats:
-    """Recognises records that say again what an earlier one said."""
+    """Recognises records that say again what an earlier one said, in some 200 bytes per record."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[Any, ...]] = set()
+        self._videos: dict[str, int] = {}
+        # by video and moments: sentence and time point of the one record there, or a set of those of several
+        self._said: dict[bytes, tuple[str, float | None] | set[Any]] = {}
 
     def of(self, record: Record) -> list[str]:
-        place = (record.video, *record.moments)
-        keys: Sequence[tuple[str, tuple[Any, ...]]] = (
-            ("same video and moment as an earlier query", ("moment", *place)),
-            ("same video, moment and sentence as an earlier query", ("text", record.text, *place)),
-            (
-                "same video, moment, sentence and time point as an earlier query",
-                (record.point, record.text, *place),
-            ),
-        )
-        # a record without a moment (hidden truth) repeats only if its sentence does
-        chosen = keys[0 if record.moments else 1 : 3 if record.point is not None else 2]
-        found = [words for words, key in chosen if key in self._seen]
-        self._seen.update(key for _, key in chosen)
+        video = self._videos.setdefault(record.video, len(self._videos))
+        times = [time + 0.0 for moment in record.moments for time in moment]  # -0.0 is 0.0
+        place = struct.pack(f"q{len(times)}d", video, *times)
+        earlier = self._said.get(place)
+        if earlier is None:
+            self._said[place] = (record.text, record.point)
+            return []
+        if isinstance(earlier, tuple):
+            earlier = self._said[place] = {earlier, earlier[0]}
+        found = []
+        if record.moments:  # a record without a moment (hidden truth) repeats only if its sentence does
+            found.append("same video and moment as an earlier query")
+        if record.text in earlier:
+            found.append("same video, moment and sentence as an earlier query")
+        if record.point is not None and (record.text, record.point) in earlier:
+            found.append("same video, moment, sentence and time point as an earlier query")
+        earlier |= {record.text, (record.text, record.point)}
         return found
 
 
