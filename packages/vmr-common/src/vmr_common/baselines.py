@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 
 from vmr_common import metrics, timeline
 from vmr_common.errors import UserError
-from vmr_common.protocols.packing import pad
 from vmr_common.records import Prediction, Query, rank_scores
 
 _STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
 _HIT = 0.5
+_BLOCK = 1 << 12  # targets judged at once
 
 
 def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Prediction]:
@@ -69,16 +70,23 @@ class Bias:
         if not located:
             raise UserError("the bias baseline needs training queries with target moments; found none")
         grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
-        overlaps = _grid_overlaps(grid, located)
-        best = np.zeros(len(located))
+        blocks = _blocks(located)
+        best = [np.zeros(len(block)) for block in blocks]
         chosen: list[int] = []
         for _ in range(min(k, len(grid))):
-            combined = np.maximum(overlaps, best)
-            recall, mean = (combined >= _HIT).mean(axis=1), combined.mean(axis=1)
+            hits, sums = np.zeros(len(grid)), np.zeros(len(grid))
+            for number, block in enumerate(blocks):
+                # overlaps are found again for every window: all of them at once are kilobytes per query
+                overlaps = _grid_overlaps(grid, block)
+                if chosen:
+                    np.maximum(best[number], overlaps[chosen[-1]], out=best[number])
+                    np.maximum(overlaps, best[number], out=overlaps)
+                hits += (overlaps >= _HIT).sum(axis=1)
+                sums += overlaps.sum(axis=1)
+            recall, mean = hits / len(located), sums / len(located)
             recall[chosen] = -1.0  # never the same window twice, even if nothing is left to gain
             # rounded, so that the order of summation does not break ties
             chosen.append(int(np.lexsort((-mean.round(9), -recall.round(9)))[0]))
-            best = combined[chosen[-1]]
         return cls(windows=grid[chosen], num_queries=len(located))
 
     def predict(self, queries: Sequence[Query]) -> list[Prediction]:
@@ -91,22 +99,32 @@ class Bias:
         return f"{start} to {end} % of the video"
 
 
+def _blocks(queries: Sequence[Query]) -> list[Sequence[Query]]:
+    """The queries in turn, some at a time: as many as have `_BLOCK` targets, and one at least."""
+    ends = np.cumsum([len(query.moments) for query in queries])
+    edges = [0, *(np.flatnonzero(np.diff(ends // _BLOCK)) + 1).tolist(), len(queries)]
+    return [queries[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
 def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArray[np.float64]:
-    """Overlap ``(grid, N)`` of every window with the best target of every query, fractions."""
-    duration = np.array([query.duration for query in queries])
-    truth, counts = pad([query.moments for query in queries], (2,))
-    truth = np.clip(timeline.to_normalised(truth, duration), 0.0, 1.0)
-    best = np.zeros((len(grid), len(queries)))
-    for column in range(truth.shape[1]):
-        overlap = metrics.iou(grid[:, None], truth[:, column], "hull", empty=0.0)
-        best = np.maximum(best, np.where(counts > column, overlap, 0.0))
-    return best
+    """Overlap ``(grid, N)`` of every window with the best target of every query, fractions; each has a target."""
+    counts = np.array([len(query.moments) for query in queries])
+    durations = np.repeat([query.duration for query in queries], counts)
+    truth = np.concatenate([query.moments for query in queries])
+    truth = np.clip(timeline.to_normalised(truth, durations), 0.0, 1.0)
+    overlaps = metrics.iou(grid[:, None], truth, "hull", empty=0.0)
+    return np.maximum.reduceat(overlaps, np.cumsum(counts) - counts, axis=1)
 
 
 def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
     """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
     seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
     scores = rank_scores(fractions.shape[1])
+    for array in (
+        seconds,
+        scores,
+    ):  # of arrays that cannot change every prediction shows a part, without copies
+        array.setflags(write=False)
     return [
         Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
         for query, moments in zip(queries, seconds, strict=True)

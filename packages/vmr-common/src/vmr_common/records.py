@@ -193,41 +193,44 @@ def predictions_of(
     path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Iterable[Query] = ()
 ) -> list[Prediction]:
     """The predictions of rows ``(line number, object)``, see `read_predictions`."""
-    videos = {query.id: query.video for query in queries}
+    known = {query.id: query for query in queries}
     predictions: list[Prediction] = []
     seen: dict[str, int] = {}
     for number, row in rows:
         where = f"{path}:{number}"
-        prediction = _parse_prediction(row, where)
+        prediction = _parse_prediction(row, known, where)
         first = seen.setdefault(prediction.query, number)
         if first != number:
             raise UserError(
                 f"{where}: query id {quoted(prediction.query)} occurs twice (first on line {first})"
             )
-        require_video(prediction, videos.get(prediction.query), where)
         predictions.append(prediction)
     return predictions
 
 
-def require_video(prediction: Prediction, video: str | None, where: str) -> None:
+def require_video(query: str, found: str, expected: str, where: str) -> None:
     """Refuses a prediction for another video than that of its query.
 
     Args:
-        prediction: Names a video, or none (empty text).
-        video: That of the query; None where the query is not known.
+        query: Id of the query.
+        found: Video of the prediction; empty where it names none.
+        expected: Video of the query.
         where: Begins the message.
 
     Raises:
         UserError: naming both.
     """
-    if prediction.video and video is not None and prediction.video != video:
+    if found and found != expected:
         raise UserError(
-            f"{where}: the prediction for query {quoted(prediction.query)} is about video {quoted(prediction.video)}, "
-            f"the query is about {quoted(video)}"
+            f"{where}: the prediction for query {quoted(query)} is about video {quoted(found)}, "
+            f"the query is about {quoted(expected)}"
         )
 
 
-def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
+def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where: str) -> Prediction:
+    name = identifier(field_of(row, "qid", where), where, "qid")
+    video = identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else ""
+    text = sentence(row.get("query", ""), where, "query")
     windows = number_rows(
         field_of(row, "pred_relevant_windows", where),
         ("start", "end", "score"),
@@ -237,11 +240,16 @@ def _parse_prediction(row: Mapping[str, Any], where: str) -> Prediction:
     saliency = None
     if row.get("pred_saliency_scores") is not None:
         saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
+    query = known.get(name)
+    if query is not None:
+        require_video(name, video, query.video, where)
+        # the query's own texts serve for both, so that they are held once
+        name, video, text = query.id, video and query.video, query.text if text == query.text else text
     return Prediction(
-        query=identifier(field_of(row, "qid", where), where, "qid"),
-        video=identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else "",
+        query=name,
+        video=video,
         moments=windows[:, :2],
         scores=windows[:, 2],
-        text=sentence(row.get("query", ""), where, "query"),
+        text=text,
         saliency=saliency,
     )

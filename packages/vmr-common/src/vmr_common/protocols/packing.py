@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.records import Prediction, Query, require_video
 
 FloatArray = NDArray[np.float64]
+
+_FREE, _UNEVEN = 1 << 30, 8  # bytes that a table of ragged rows may take, and how many times what they hold
+_BLOCK = 1 << 16  # windows judged at once: what is computed on the way then stays in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +47,13 @@ class Packed:
     def valid(self) -> NDArray[np.bool_]:
         """``(N, K)`` bool, True where a window is real."""
         return mask(self.counts, self.moments.shape[1])
+
+    def blocks(self, width: int) -> Iterator[Packed]:
+        """The same rows in turn, some at a time, as views; fewer the more numbers (`width`) are computed for each."""
+        rows = max(1, _BLOCK // max(width, 1))
+        for begin in range(0, max(len(self), 1), rows):
+            part = slice(begin, begin + rows)
+            yield Packed(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
 
 
 def mask(counts: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
@@ -98,40 +109,70 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     ids = [query.id for query in queries]
     index = {name: row for row, name in enumerate(ids)}
     if len(index) < len(ids):
-        raise UserError(f"query id {_first_repeated(ids)!r} occurs twice in the split")
-    truth, num_truth = pad([query.moments for query in queries], (2,))
+        raise UserError(f"query id {quoted(_first_repeated(ids))} occurs twice in the split")
+    num_truth = np.fromiter((len(query.moments) for query in queries), dtype=np.int64, count=len(queries))
     if not num_truth.all():
-        raise UserError(f"query {ids[int(num_truth.argmin())]!r} has no target moment to score against")
+        raise UserError(f"query {quoted(ids[int(num_truth.argmin())])} has no target moment to score against")
+    truth = _table(num_truth, (2,), "targets of query", ids)
+    for row, query in enumerate(queries):
+        truth[row, : len(query.moments)] = query.moments
     _require_finite(truth, "the target of query", ids)
-    windows: list[FloatArray] = [_NO_WINDOWS] * len(queries)
-    scores: list[FloatArray] = [_NO_SCORES] * len(queries)
-    given = np.zeros(len(queries), dtype=bool)
-    for prediction in predictions:
-        row = index.get(prediction.query)
-        if row is None:
-            raise UserError(_unknown(predictions, index))
-        if given[row]:
-            raise UserError(f"query {prediction.query!r} has two predictions")
-        given[row] = True
-        require_video(prediction, queries[row].video, "predictions")
-        windows[row], scores[row] = prediction.moments, prediction.scores
-        if limit is not None and len(scores[row]) > limit:
-            windows[row], scores[row] = windows[row][:limit], scores[row][:limit]
-    moments, counts = pad(windows, (2,))
+    found = _by_row(queries, predictions, index)
+    counts = np.fromiter(map(_length, found), dtype=np.int64, count=len(queries))
+    if limit is not None:
+        counts = np.minimum(counts, limit)
+    moments = _table(counts, (2,), "windows predicted for query", ids)
+    scores = np.zeros(moments.shape[:2])
+    for row, (prediction, count) in enumerate(zip(found, counts.tolist(), strict=True)):
+        if prediction is not None and count:
+            moments[row, :count] = prediction.moments[:count]
+            scores[row, :count] = prediction.scores[:count]
     _require_finite(moments, "a window predicted for query", ids)
     return Packed(
         truth=truth,
         num_truth=num_truth,
         duration=np.fromiter((query.duration for query in queries), dtype=np.float64, count=len(queries)),
         moments=moments,
-        scores=pad(scores)[0],
+        scores=scores,
         counts=counts,
-        given=given,
+        given=np.fromiter((prediction is not None for prediction in found), dtype=bool, count=len(queries)),
     )
 
 
-_NO_WINDOWS = np.zeros((0, 2))
-_NO_SCORES = np.zeros(0)
+def _by_row(
+    queries: Sequence[Query], predictions: Sequence[Prediction], index: dict[str, int]
+) -> list[Prediction | None]:
+    """The prediction for each query, or None."""
+    found: list[Prediction | None] = [None] * len(queries)
+    for prediction in predictions:
+        row = index.get(prediction.query)
+        if row is None:
+            raise UserError(_unknown(predictions, index))
+        if found[row] is not None:
+            raise UserError(f"query {quoted(prediction.query)} has two predictions")
+        require_video(prediction.query, prediction.video, queries[row].video, "predictions")
+        found[row] = prediction
+    return found
+
+
+def _length(prediction: Prediction | None) -> int:
+    return 0 if prediction is None else len(prediction.scores)
+
+
+def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Sequence[str]) -> FloatArray:
+    """Zeros ``(N, max k, *tail)`` for ragged rows of `counts` ``(N,)`` entries.
+
+    Raises:
+        UserError: naming the longest row, if it makes the table far larger than what the rows hold.
+    """
+    width, cell = int(counts.max(initial=0)), 8 * math.prod(tail)
+    size = len(counts) * width * cell
+    if size > max(_FREE, _UNEVEN * int(counts.sum()) * cell):
+        raise UserError(
+            f"{width:,} {what} {quoted(ids[int(counts.argmax())])} are too many beside the others: "
+            f"a table of them takes {size:,} bytes"
+        )
+    return np.zeros((len(counts), width, *tail))
 
 
 def _first_repeated(ids: Sequence[str]) -> str:
@@ -143,11 +184,11 @@ def _unknown(predictions: Sequence[Prediction], index: dict[str, int]) -> str:
     unknown = [prediction.query for prediction in predictions if prediction.query not in index]
     return (
         f"{len(unknown)} of {len(predictions)} predictions are for queries that the split does not have "
-        f"(first: {unknown[0]!r}; the split's first: {next(iter(index))!r})"
+        f"(first: {quoted(unknown[0])}; the split's first: {quoted(next(iter(index)))})"
     )
 
 
 def _require_finite(times: FloatArray, what: str, ids: Sequence[str]) -> None:
     finite = np.isfinite(times).all(axis=(1, 2))
     if not finite.all():
-        raise UserError(f"{what} {ids[int(finite.argmin())]!r} holds a time that is not finite")
+        raise UserError(f"{what} {quoted(ids[int(finite.argmin())])} holds a time that is not finite")

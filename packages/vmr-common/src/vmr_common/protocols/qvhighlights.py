@@ -62,11 +62,17 @@ class QVHighlights(Protocol):
         packed = self._pack(queries, predictions)
         return {**self.per_query_packed(packed), **_highlights(queries, predictions)}
 
+    def per_query_packed(self, packed: Packed) -> PerQuery:
+        """The moment part of `per_query`, for arrays that are packed already."""
+        blocks = [
+            self._per_query_block(block) for block in packed.blocks(self.windows * packed.truth.shape[1])
+        ]
+        return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
     @np.errstate(
         over="ignore", invalid="ignore"
     )  # times beyond float32 are infinite there, and overlap nothing
-    def per_query_packed(self, packed: Packed) -> PerQuery:
-        """The moment part of `per_query`, for arrays that are packed already."""
+    def _per_query_block(self, packed: Packed) -> PerQuery:
         valid = packed.valid[:, : self.windows]
         windows = packed.moments[:, : self.windows]
         order = np.argsort(np.where(valid, -packed.scores[:, : self.windows], np.inf), axis=1, kind="stable")

@@ -138,21 +138,26 @@ class Protocol:
             shown=shown,
         )
 
+    def per_query_packed(self, packed: Packed) -> PerQuery:
+        """`per_query` for arrays that are packed already (see `Packed`)."""
+        blocks = [self._per_query_block(block) for block in packed.blocks(packed.moments.shape[1])]
+        contributions = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+        if all(np.isnan(array).all() for array in contributions.values()):
+            raise UserError(
+                f"protocol {self.name}: no query counts (none has a prediction, or none a usable target)"
+            )
+        return contributions
+
     @np.errstate(
         over="ignore", invalid="ignore"
     )  # times beyond float32 are infinite there, and overlap nothing
-    def per_query_packed(self, packed: Packed) -> PerQuery:
-        """`per_query` for arrays that are packed already (see `Packed`)."""
+    def _per_query_block(self, packed: Packed) -> PerQuery:
         targets, counts = self._targets(packed), packed.counts
         windows = self._windows(packed)
         included = packed.given if self.denominator == "predictions" else np.ones(len(packed), dtype=bool)
         if self.drop_zero_length:
             real = mask(packed.num_truth, targets.shape[1])
             included = included & ((targets[..., 1] > targets[..., 0]) & real).any(axis=1)
-        if not included.any():
-            raise UserError(
-                f"protocol {self.name}: no query counts (none has a prediction, or none a usable target)"
-            )
         if self.nms is not None:
             windows, counts = self._suppressed(windows, packed)
         overlaps = self._overlaps(windows, counts, targets, packed.num_truth)
@@ -229,13 +234,12 @@ class Protocol:
         self, windows: Floats, counts: NDArray[np.int64], targets: Floats, num_truth: NDArray[np.int64]
     ) -> Floats:
         """Overlap ``(N, K)`` of each window with its best target, 0 for padding and not-a-number."""
-        best: Floats | None = None
-        for column in range(targets.shape[1]):  # over targets per query, which are few
-            overlap = metrics.iou(windows, targets[:, column, None], self.union, self.eps, empty=0.0)
-            if column:
-                overlap[num_truth <= column] = 0.0
-            best = overlap if best is None else np.maximum(best, overlap)
-        assert best is not None  # `pack` demands a target
+        best: Floats = metrics.iou(windows, targets[:, :1], self.union, self.eps, empty=0.0)
+        rows = np.arange(len(targets))
+        for column in range(1, int(num_truth.max(initial=0))):
+            rows = rows[num_truth[rows] > column]  # most queries have few targets
+            further = metrics.iou(windows[rows], targets[rows, column, None], self.union, self.eps, empty=0.0)
+            best[rows] = np.maximum(best[rows], further)
         if counts.size and counts.min() < windows.shape[1]:
             best[~mask(counts, windows.shape[1])] = 0.0
         return best

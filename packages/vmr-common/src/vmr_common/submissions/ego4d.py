@@ -49,7 +49,9 @@ def entries_of(path: str, content: Any, queries: Iterable[Query] = ()) -> list[P
         if prediction.query in seen:
             raise UserError(f"{where}: query {quoted(prediction.query)} occurs twice")
         seen.add(prediction.query)
-        require_video(prediction, clips.get(prediction.query), where)
+        require_video(
+            prediction.query, prediction.video, clips.get(prediction.query, prediction.video), where
+        )
         predictions.append(prediction)
     return predictions
 
