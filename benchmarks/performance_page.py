@@ -127,6 +127,14 @@ SECTIONS = (
         "Against loops over queries that give the same figures. Processor time of one thread.",
         "metrics.py",
     ),
+    Section(
+        "query-memory",
+        "Memory per annotated query",
+        "Resident bytes above those of the same with 1,000 queries, per query: at most (`peak`) and when the "
+        "queries are read (`held`). ActivityNet's file is one JSON document, which is parsed at once. `vmr-score` "
+        "reads five windows per query too, and scores random ones beside them.",
+        "query_memory.py",
+    ),
 )
 
 

@@ -119,7 +119,7 @@ def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArr
 def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
     """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
     seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
-    scores = rank_scores(fractions.shape[1])
+    scores = rank_scores(fractions.shape[1]).copy()
     for array in (
         seconds,
         scores,

@@ -8,8 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vmr_common.errors import UserError
+
 FloatArray = NDArray[np.float64]
 HIGHLIGHT_CLIP_SECONDS = 2.0
+MOST_HIGHLIGHT_CLIPS = 1 << 20
+"""The most clips of one video that highlights are scored of: those of 24 days."""
 MOST_SECONDS = 1e9
 """The longest time that annotations and options may state, about 32 years: no sum or quotient of times overflows."""
 LEAST_DURATION = 1e-6
@@ -103,11 +107,17 @@ def clip_centres(length: int, duration: float) -> FloatArray:
 def highlight_clips(duration: float) -> int:
     """Number of clips that QVHighlights scores highlights of in a video: whole ones of two seconds.
 
+    Raises:
+        UserError: if they are more than `MOST_HIGHLIGHT_CLIPS`.
+
     Example:
         >>> highlight_clips(150.0), highlight_clips(149.9)
         (75, 74)
     """
-    return int(duration / HIGHLIGHT_CLIP_SECONDS)
+    clips = int(duration / HIGHLIGHT_CLIP_SECONDS)
+    if clips > MOST_HIGHLIGHT_CLIPS:
+        raise UserError(f"a video of {duration:g} s has too many clips to score highlights of")
+    return clips
 
 
 def format_hours(seconds: float) -> str:

@@ -107,8 +107,10 @@ def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
         [number(score, where, "saliency_scores") for score in list_of(entry, where, "saliency_scores[...]")]
         for entry in scores
     ]
-    if len({len(entry) for entry in rows}) > 1:
-        raise UserError(f"{where}: saliency_scores must hold as many scores for every clip")
+    if len(set(clips)) < len(clips):
+        raise UserError(f"{where}: relevant_clip_ids holds a clip twice")
+    if len({len(entry) for entry in rows}) > 1 or [] in rows:
+        raise UserError(f"{where}: saliency_scores must hold as many scores for every clip, one at least")
     saliency = np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
     return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
 

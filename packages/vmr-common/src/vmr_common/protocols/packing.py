@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +16,7 @@ from vmr_common.records import Prediction, Query, require_video
 FloatArray = NDArray[np.float64]
 
 _FREE, _UNEVEN = 1 << 30, 8  # bytes that a table of ragged rows may take, and how many times what they hold
+_ROWS = 1 << 12  # queries that are put into a table at once
 _BLOCK = 1 << 16  # windows judged at once: what is computed on the way then stays in the processor's cache
 
 
@@ -66,25 +68,6 @@ def mask(counts: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
     return np.asarray(np.arange(width) < counts[:, None])
 
 
-def pad(rows: Sequence[FloatArray], tail: tuple[int, ...] = ()) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Ragged rows ``(k_n, *tail)`` as one array ``(N, max k, *tail)`` padded with 0, and lengths ``(N,)``.
-
-    Example:
-        >>> pad([np.array([1.0]), np.array([2.0, 3.0])])[0].tolist()
-        [[1.0, 0.0], [2.0, 3.0]]
-    """
-    counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    width = int(counts.max(initial=0))
-    if not width:
-        return np.zeros((len(rows), 0, *tail)), counts
-    flat = np.concatenate(rows)
-    if (counts == width).all():
-        return flat.reshape(len(rows), width, *tail), counts
-    padded = np.zeros((len(rows), width, *tail))
-    padded[mask(counts, width)] = flat
-    return padded, counts
-
-
 def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int | None = None) -> Packed:
     """Joins predictions to queries by id; queries keep their order.
 
@@ -114,8 +97,7 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     if not num_truth.all():
         raise UserError(f"query {quoted(ids[int(num_truth.argmin())])} has no target moment to score against")
     truth = _table(num_truth, (2,), "targets of query", ids)
-    for row, query in enumerate(queries):
-        truth[row, : len(query.moments)] = query.moments
+    _fill(truth, num_truth, (query.moments for query in queries))
     _require_finite(truth, "the target of query", ids)
     found = _by_row(queries, predictions, index)
     counts = np.fromiter(map(_length, found), dtype=np.int64, count=len(queries))
@@ -123,10 +105,9 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         counts = np.minimum(counts, limit)
     moments = _table(counts, (2,), "windows predicted for query", ids)
     scores = np.zeros(moments.shape[:2])
-    for row, (prediction, count) in enumerate(zip(found, counts.tolist(), strict=True)):
-        if prediction is not None and count:
-            moments[row, :count] = prediction.moments[:count]
-            scores[row, :count] = prediction.scores[:count]
+    width = moments.shape[1]
+    _fill(moments, counts, (_NO_WINDOWS if one is None else one.moments[:width] for one in found))
+    _fill(scores, counts, (_NO_SCORES if one is None else one.scores[:width] for one in found))
     _require_finite(moments, "a window predicted for query", ids)
     return Packed(
         truth=truth,
@@ -173,6 +154,21 @@ def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Seq
             f"a table of them takes {size:,} bytes"
         )
     return np.zeros((len(counts), width, *tail))
+
+
+def _fill(table: FloatArray, counts: NDArray[np.int64], rows: Iterator[FloatArray]) -> None:
+    """Puts ragged rows of `counts` ``(N,)`` entries into their table, some rows at a time."""
+    for begin in range(0, len(table), _ROWS):
+        part, numbers = table[begin : begin + _ROWS], counts[begin : begin + _ROWS]
+        flat = np.concatenate(list(itertools.islice(rows, len(numbers))))
+        if (numbers == table.shape[1]).all():
+            part[:] = flat.reshape(part.shape)
+        else:
+            part[mask(numbers, table.shape[1])] = flat
+
+
+_NO_WINDOWS = np.zeros((0, 2))
+_NO_SCORES = np.zeros(0)
 
 
 def _first_repeated(ids: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common import metrics
-from vmr_common.errors import UserError
-from vmr_common.protocols.packing import Packed, mask, pad
+from vmr_common.errors import UserError, quoted
+from vmr_common.protocols.packing import Packed, mask
 from vmr_common.protocols.recall import PerQuery, Protocol
 from vmr_common.protocols.scores import Scores
 from vmr_common.records import Prediction, Query
@@ -142,57 +142,83 @@ def _highlights(queries: Sequence[Query], predictions: Sequence[Prediction]) -> 
     )
     if all(scores is None for scores in lists) or not labelled.any():
         return {}
-    scores, counts = pad([_NONE if scores is None else scores for scores in lists])
-    finite = np.isfinite(scores).all(axis=1)
-    if not finite.all():
-        raise UserError(f"a clip score of query {queries[int(finite.argmin())].id!r} is not finite")
+    for query, scores in zip(queries, lists, strict=True):
+        if scores is not None and not np.isfinite(scores).all():
+            raise UserError(f"a clip score of query {quoted(query.id)} is not finite")
+    annotators = _annotators(queries)
     clips = np.array([highlight_clips(query.duration) for query in queries])
-    labels = _labels(queries, int(clips.max()))
-    ranked = _fitted(scores, counts, clips, labels.shape[2])
-    # the best clip is sought in the list as given; past the last clip it is no highlight
-    best = np.where(mask(counts, scores.shape[1]), scores, -np.inf).argmax(axis=1)
-    inside = (counts > 0) & (best < clips)
-    at_best = labels[np.arange(len(labels)), :, np.minimum(best, labels.shape[2] - 1)]
-    parts: PerQuery = {}
-    levels = np.array(list(LEVELS.values()), dtype=np.float64)
-    reached = labels[:, None] >= levels[:, None, None]  # (N, levels, annotators, C)
-    total, _, annotators, width = reached.shape
-    precision = metrics.step_precision(ranked, reached.reshape(total, -1, width))
-    precision = precision.reshape(total, -1, annotators).mean(axis=2)
-    for column, (name, level) in enumerate(LEVELS.items()):
-        hit = (at_best >= level).any(axis=1) & inside
-        parts[f"HL-{name},mAP"] = np.where(counts > 0, precision[:, column], 0.0)
-        parts[f"HL-{name},Hit@1"] = hit.astype(np.float64)
+    width = max(int(clips.max()), 1)
+    rows = max(1, _CELLS // (width * annotators))
+    blocks = [
+        _highlight_block(queries[part], lists[part], clips[part], (annotators, width))
+        for part in (slice(begin, begin + rows) for begin in range(0, len(queries), rows))
+    ]
+    parts = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
     for array in parts.values():
         array[~labelled] = np.nan
     return parts
 
 
+_CELLS = 1 << 18  # labels of clips judged at once
 _NONE = np.zeros(0)
 
 
-def _labels(queries: Sequence[Query], width: int) -> FloatArray:
-    """Annotators' scores as ``(N, A, C)``, 0 for clips without one."""
-    filled = [row for row, query in enumerate(queries) if query.saliency is not None and len(query.saliency)]
-    scores = [np.asarray(queries[row].saliency, dtype=np.float64) for row in filled]
-    places = [np.asarray(queries[row].saliency_clips, dtype=np.int64).reshape(-1) for row in filled]
-    annotators = {array.shape[1:] for array in scores}
-    if len(annotators) > 1 or any(len(a) != len(b) for a, b in zip(scores, places, strict=True)):
+def _highlight_block(
+    queries: Sequence[Query],
+    lists: Sequence[FloatArray | None],
+    clips: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> PerQuery:
+    """Highlight values of some queries, of which the labels are ``(N, *shape)``: annotators and clips."""
+    given = [_NONE if scores is None else scores for scores in lists]
+    labels = _labels(queries, shape)
+    counts = np.array([len(scores) for scores in given])
+    ranked = _fitted(given, clips, shape[1])
+    # the best clip is sought in the list as given; past the last clip it is no highlight
+    best = np.array([int(scores.argmax()) if len(scores) else 0 for scores in given])
+    inside = (counts > 0) & (best < clips)
+    at_best = labels[np.arange(len(labels)), :, np.minimum(best, shape[1] - 1)]
+    parts: PerQuery = {}
+    levels = np.array(list(LEVELS.values()), dtype=np.float64)
+    reached = labels[:, None] >= levels[:, None, None]  # (N, levels, annotators, C)
+    precision = metrics.step_precision(ranked, reached.reshape(len(labels), -1, shape[1]))
+    precision = precision.reshape(len(labels), -1, shape[0]).mean(axis=2)
+    for column, (name, level) in enumerate(LEVELS.items()):
+        hit = (at_best >= level).any(axis=1) & inside
+        parts[f"HL-{name},mAP"] = np.where(counts > 0, precision[:, column], 0.0)
+        parts[f"HL-{name},Hit@1"] = hit.astype(np.float64)
+    return parts
+
+
+def _annotators(queries: Sequence[Query]) -> int:
+    """How many annotators scored the clips of the split.
+
+    Raises:
+        UserError: if that differs between queries, or scores and clips do not fit.
+    """
+    columns = set()
+    for query in queries:
+        if query.saliency is not None and len(query.saliency):
+            fit = query.saliency_clips is not None and len(query.saliency_clips) == len(query.saliency)
+            columns.add(query.saliency.shape[1] if fit and query.saliency.ndim == 2 else 0)
+    if len(columns) > 1 or 0 in columns:
         raise UserError("clip scores of the split: expected one row per clip, one column per annotator")
-    labels = np.zeros((len(queries), *(annotators.pop() if annotators else (1,)), width))
-    if filled:
-        row = np.repeat(filled, [len(array) for array in scores])
-        clip, values = np.concatenate(places), np.concatenate(scores)
-        inside = (clip >= 0) & (clip < width)
-        labels[row[inside], :, clip[inside]] = values[inside]
+    return columns.pop() if columns else 1
+
+
+def _labels(queries: Sequence[Query], shape: tuple[int, int]) -> FloatArray:
+    """Annotators' scores as ``(N, *shape)``, 0 for clips without one."""
+    labels = np.zeros((len(queries), *shape))
+    for row, query in enumerate(queries):
+        if query.saliency is not None and query.saliency_clips is not None and len(query.saliency):
+            inside = (query.saliency_clips >= 0) & (query.saliency_clips < shape[1])
+            labels[row, :, query.saliency_clips[inside]] = query.saliency[inside]
     return labels
 
 
-def _fitted(
-    scores: FloatArray, counts: NDArray[np.int64], clips: NDArray[np.int64], width: int
-) -> FloatArray:
+def _fitted(given: Sequence[FloatArray], clips: NDArray[np.int64], width: int) -> FloatArray:
     """Clip scores ``(N, width)`` cut or filled with 0 to the number of clips; -inf past it."""
-    fitted = np.zeros((len(scores), width))
-    common = min(width, scores.shape[1])
-    fitted[:, :common] = np.where(mask(counts, common), scores[:, :common], 0.0)
+    fitted = np.zeros((len(given), width))
+    for row, scores in enumerate(given):
+        fitted[row, : len(scores)] = scores[:width]
     return np.where(mask(clips, width), fitted, -np.inf)
