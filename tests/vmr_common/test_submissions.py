@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import gzip
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -194,18 +196,67 @@ def test_arrays_with_ids_or_in_the_order_of_the_split(tmp_path):
     ("arrays", "message"),
     [
         ({"other": np.zeros(3)}, "no windows; expected one of moments.*found other"),
-        ({"moments": np.zeros((3, 2))}, r"finite and of shape \(N, K, 2\), found \(3, 2\)"),
-        ({"moments": np.full((3, 1, 2), np.nan)}, "finite"),
-        ({"moments": np.array([[["a", "b"]]])}, "does not hold numbers"),
+        ({"moments": np.zeros((3, 2))}, r"moments must have shape \(N, K, 2\), found \(3, 2\)"),
+        ({"moments": np.zeros((3, 2, 3))}, r"must have shape \(N, K, 2\), found \(3, 2, 3\)"),
+        ({"moments": np.zeros(())}, r"must have shape \(N, K, 2\), found \(\)"),
+        ({"moments": np.full((3, 1, 2), np.nan)}, "moments holds a number that is not finite in row 0"),
+        (
+            {"moments": np.array([[["1", "2"]]])},
+            "moments holds <U1, expected whole or floating-point numbers",
+        ),
+        ({"moments": np.array([[[b"1", b"2"]]])}, "moments holds .S1"),
+        ({"moments": np.ones((3, 1, 2), dtype=bool)}, "moments holds bool"),
+        ({"moments": np.ones((3, 1, 2), dtype=complex)}, "moments holds complex128"),
+        ({"moments": np.zeros((3, 1, 2), dtype="M8[s]")}, "moments holds datetime64"),
+        ({"moments": np.zeros((3, 1, 2), dtype="m8[s]")}, "moments holds timedelta64"),
+        ({"moments": np.zeros((3, 1), dtype=[("a", "f4"), ("b", "f4")])}, "moments holds "),
+        ({"moments": np.zeros((3, 1, 2)), "pred_cs": np.zeros((3, 1, 2))}, "holds both moments and pred_cs"),
         ({"moments": np.zeros((3, 1, 2)), "scores": np.zeros(3)}, r"scores must have shape \(3, 1\)"),
-        ({"moments": np.zeros((3, 1, 2)), "ids": np.array(["a"])}, "1 ids for 3 rows"),
+        ({"moments": np.zeros((3, 1, 2)), "scores": np.zeros((3, 1, 1))}, r"scores must have shape \(3, 1\)"),
+        (
+            {"moments": np.zeros((3, 1, 2)), "scores": np.full((3, 1), np.inf)},
+            "scores holds a number that is not",
+        ),
+        ({"moments": np.zeros((3, 1, 2)), "scores": np.array([["1"]] * 3)}, "scores holds <U1"),
+        (
+            {"moments": np.zeros((3, 1, 2)), "ids": np.array(["a"])},
+            r"ids must have shape \(3,\).*found \(1,\)",
+        ),
+        (
+            {"moments": np.zeros((3, 1, 2)), "ids": np.array([["a"], ["b"], ["c"]])},
+            r"ids must have shape \(3,\)",
+        ),
+        ({"moments": np.zeros((3, 1, 2)), "ids": np.array([1.0, 2.0, 3.0])}, "ids holds float64"),
+        ({"moments": np.zeros((3, 1, 2)), "ids": np.array([True, False, True])}, "ids holds bool"),
+        (
+            {"moments": np.zeros((3, 1, 2)), "ids": np.array(["a", "b", "a"])},
+            r"'a' occurs twice \(rows 0 and 2\)",
+        ),
+        ({"moments": np.zeros((3, 1, 2)), "ids": np.array(["a", "", "c"])}, r"ids\[1\] is empty"),
         ({"moments": np.zeros((4, 1, 2))}, "4 rows without array ids, but the number of queries is 3"),
-        ({"moments": np.array([[[{}, {}]]], dtype=object)}, "not a readable"),
+        ({"moments": np.array([[[{}, {}]]], dtype=object)}, "moments holds object"),
     ],
 )
 def test_wrong_arrays_are_the_users_error(tmp_path, arrays, message):
     np.savez(tmp_path / "in.npz", **arrays)
     with pytest.raises(UserError, match=message):
+        submissions.read_any(tmp_path / "in.npz", QUERIES)
+
+
+def test_whole_numbers_are_ids_too_and_windows_are_not_copied_row_by_row(tmp_path):
+    np.savez(tmp_path / "in.npz", moments=np.ones((3, 4, 2), dtype=np.float32), ids=np.array([7, -2, 30]))
+    read = submissions.read_any(tmp_path / "in.npz")
+    assert [one.query for one in read] == ["7", "-2", "30"]
+    assert len({id(one.moments.base) for one in read}) == 1
+
+
+def test_an_archive_that_declares_far_more_than_it_holds_is_not_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        header = io.BytesIO()
+        shape = (1 << 24, 8, 2)
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        archive.writestr("moments.npy", header.getvalue() + bytes(1000))
+    with pytest.raises(UserError, match="array 'moments'"):
         submissions.read_any(tmp_path / "in.npz", QUERIES)
 
 

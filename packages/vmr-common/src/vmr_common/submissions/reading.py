@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
+from vmr_common.npz import Archive, shown
 from vmr_common.records import Prediction, Query, predictions_of, rank_scores
 from vmr_common.submissions.ego4d import entries_of
 from vmr_common.text_input import opened
+from vmr_common.values import identifier
 
 _WINDOW_ARRAYS = {"moments": 1.0, "pred": 1.0, "pred_cs": 100.0, "pred_e4": 10000.0}
 _SCORE_ARRAYS = {"scores": 1.0, "score_e4": 10000.0}
+_LENGTHS = "NK"
 
 
 def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
@@ -43,60 +45,84 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
 
     The archive holds ``moments`` (or ``pred``) ``(N, K, 2)`` in seconds, or ``pred_cs`` / ``pred_e4`` in
     hundredths / ten-thousandths of a second, best first; optionally ``scores`` (or ``score_e4``)
-    ``(N, K)``; optionally ``ids`` ``(N,)`` text. Without ids, row n belongs to query n of the split.
+    ``(N, K)``; optionally ``ids`` ``(N,)``, text or whole numbers. Without ids, row n belongs to query n of the split.
 
     Raises:
-        UserError: if the archive cannot be read (pickled arrays are refused), an array is missing or of
-            another shape, a time is not finite, or there are neither ids nor as many queries as rows.
+        UserError: if the archive cannot be read (pickled arrays are refused, and arrays far larger than the file), an
+            array is missing, there in two units, of another shape or of another type than whole or floating-point
+            numbers, a number is not finite, an id occurs twice, or there are neither ids nor as many queries as rows.
     """
-    try:
-        # opened here, because numpy leaves a damaged archive open
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # a damaged archive raises whatever its damaged part runs into
-        # zipfile quotes the damaged bytes
-        raise UserError(f"{path}: not a readable .npz archive ({str(error)[:120]})") from None
-    moments = _scaled(arrays, _WINDOW_ARRAYS, path)
-    if moments is None:
-        found = ", ".join(arrays) or "nothing"
-        raise UserError(f"{path}: no windows; expected one of {', '.join(_WINDOW_ARRAYS)}, found {found}")
-    if moments.ndim != 3 or moments.shape[2] != 2 or not np.isfinite(moments).all():
-        raise UserError(f"{path}: windows must be finite and of shape (N, K, 2), found {moments.shape}")
-    scores = _scaled(arrays, _SCORE_ARRAYS, path)
-    if scores is None:
-        scores = np.broadcast_to(rank_scores(moments.shape[1]), moments.shape[:2])
-    if scores.shape != moments.shape[:2]:
-        raise UserError(f"{path}: scores must have shape {moments.shape[:2]}, found {scores.shape}")
-    ids, videos = _row_ids(path, arrays, len(moments), queries)
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    with Archive(path, str(path), ": not a readable .npz archive") as archive:
+        name = _only(archive, _WINDOW_ARRAYS)
+        if name is None:
+            expected = ", ".join(_WINDOW_ARRAYS)
+            raise UserError(f"{path}: no windows; expected one of {expected}, found {shown(archive.names)}")
+        moments = _numbers(archive, name, _WINDOW_ARRAYS[name], (None, None, 2))
+        name = _only(archive, _SCORE_ARRAYS)
+        if name is None:
+            scores = np.broadcast_to(rank_scores(moments.shape[1]), moments.shape[:2])
+        else:
+            scores = _numbers(archive, name, _SCORE_ARRAYS[name], moments.shape[:2])
+        ids = _ids(archive, len(moments)) if "ids" in archive else None
+    if ids is None:
+        if queries is None or len(queries) != len(moments):
+            count = "unknown" if queries is None else len(queries)
+            raise UserError(
+                f"{path}: {len(moments)} rows without array ids, but the number of queries is {count}"
+            )
+        named = [(query.id, query.video) for query in queries]
+    else:
+        named = [(name, "") for name in ids]
     return [
         Prediction(query=name, video=video, moments=windows, scores=values)
-        for name, video, windows, values in zip(ids, videos, moments, scores, strict=True)
+        for (name, video), windows, values in zip(named, moments, scores, strict=True)
     ]
 
 
-def _scaled(
-    arrays: dict[str, NDArray[Any]], known: dict[str, float], path: str | Path
-) -> NDArray[np.float64] | None:
-    for key, unit in known.items():
-        if key in arrays:
-            try:
-                return np.asarray(arrays[key].astype(np.float64) / unit)
-            except (TypeError, ValueError):
-                raise UserError(f"{path}: array {key} does not hold numbers ({arrays[key].dtype})") from None
-    return None
+def _only(archive: Archive, known: Iterable[str]) -> str | None:
+    """Which of some arrays an archive has, None for none of them."""
+    names = [name for name in known if name in archive]
+    if len(names) > 1:
+        raise UserError(f"{archive.where}: holds both {' and '.join(names)}, expected one of them")
+    return names[0] if names else None
 
 
-def _row_ids(
-    path: str | Path, arrays: dict[str, NDArray[Any]], rows: int, queries: Sequence[Query] | None
-) -> tuple[list[str], list[str]]:
-    if "ids" in arrays:
-        ids = [str(value) for value in arrays["ids"].reshape(-1)]
-        if len(ids) != rows:
-            raise UserError(f"{path}: {len(ids)} ids for {rows} rows of windows")
-        return ids, [""] * rows
-    if queries is None or len(queries) != rows:
-        found = "unknown" if queries is None else len(queries)
-        raise UserError(f"{path}: {rows} rows without array ids, but the number of queries is {found}")
-    return [query.id for query in queries], [query.video for query in queries]
+def _numbers(archive: Archive, name: str, unit: float, shape: Sequence[int | None]) -> NDArray[np.float64]:
+    """An array of finite numbers in float64, divided by its unit; in its shape None stands for any length."""
+    found, dtype = archive.layout(name)
+    if dtype.kind not in "iuf":
+        raise UserError(
+            f"{archive.where}: array {name} holds {dtype}, expected whole or floating-point numbers"
+        )
+    if len(found) != len(shape) or any(
+        want not in (None, have) for have, want in zip(found, shape, strict=True)
+    ):
+        wanted = ", ".join(_LENGTHS[place] if want is None else str(want) for place, want in enumerate(shape))
+        raise UserError(f"{archive.where}: array {name} must have shape ({wanted}), found {found}")
+    values = archive.read(name).astype(np.float64)
+    values /= unit
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise UserError(f"{archive.where}: array {name} holds a number that is not finite in row {row}")
+    values.setflags(write=False)
+    return values
+
+
+def _ids(archive: Archive, rows: int) -> list[str]:
+    """The query ids, one per row, each once."""
+    shape, dtype = archive.layout("ids")
+    if dtype.kind not in "iuU":
+        raise UserError(f"{archive.where}: array ids holds {dtype}, expected text or whole numbers")
+    if shape != (rows,):
+        raise UserError(
+            f"{archive.where}: array ids must have shape ({rows},), one per row of windows, found {shape}"
+        )
+    first: dict[str, int] = {}
+    for row, value in enumerate(archive.read("ids").tolist()):
+        name = identifier(value, archive.where, f"ids[{row}]")
+        if first.setdefault(name, row) != row:
+            raise UserError(f"{archive.where}: id {quoted(name)} occurs twice (rows {first[name]} and {row})")
+    return list(first)
