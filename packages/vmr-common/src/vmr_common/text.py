@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vmr_common.errors import UserError
+from vmr_common.boundary import boundary, open_bytes
+from vmr_common.errors import UserError, quoted
 from vmr_common.tokens import (
     FUNCTION_WORDS,
     content_scores,
@@ -36,6 +36,8 @@ __all__ = [
     "tag_score",
     "tokenize",
 ]
+
+_LINE_LIMIT = 1 << 20  # bytes of a line; a word and a thousand numbers take a hundredth
 
 # First bytes of what people give by mistake.
 _OTHER_KINDS = (
@@ -125,9 +127,10 @@ class WordVectors:
 
 def _glove_rows(path: str | Path, keep: frozenset[str] | None) -> Iterator[tuple[str, NDArray[np.float32]]]:
     wanted = None if keep is None else {word.split(" ", 1)[0].encode() for word in keep}
-    dim = 0
+    dim, stated = 0, None
     for number, line in _byte_lines(path):
         if number == 1 and _is_header(line):
+            stated = int(line.split()[1])
             continue
         if not line.strip():
             continue
@@ -136,6 +139,10 @@ def _glove_rows(path: str | Path, keep: frozenset[str] | None) -> Iterator[tuple
             if dim < 1:
                 raise UserError(
                     f"{path}:{number}: expected a word and its numbers (GloVe text), found one column"
+                )
+            if stated not in (None, dim):
+                raise UserError(
+                    f"{path}:{number}: expected {stated} numbers as the first line says, found {dim}"
                 )
         # parsing costs most of the time, so rows of other words are passed over by their first bytes
         if wanted is not None and line.lstrip(b" ").split(b" ", 1)[0] not in wanted and line[:1] != b" ":
@@ -147,7 +154,7 @@ def _glove_rows(path: str | Path, keep: frozenset[str] | None) -> Iterator[tuple
 
 def _is_header(line: bytes) -> bool:
     fields = line.split()
-    return len(fields) == 2 and all(field.isdigit() for field in fields)
+    return len(fields) == 2 and all(field.isdigit() and len(field) < 19 for field in fields)
 
 
 def _glove_row(line: bytes, dim: int, where: str) -> tuple[str, NDArray[np.float32]]:
@@ -162,30 +169,34 @@ def _glove_row(line: bytes, dim: int, where: str) -> tuple[str, NDArray[np.float
     except UnicodeDecodeError:
         raise UserError(f"{where}: the word is not UTF-8 text") from None
     try:
+        if any(b"_" in field for field in fields[1:]):  # numpy takes 1_0 for 10
+            raise ValueError
         with np.errstate(over="ignore"):
             vector = np.array(fields[1:], dtype=np.float64).astype(np.float32)
     except ValueError:
         raise UserError(f"{where}: expected a word and {dim} numbers as in the first line") from None
     if not np.isfinite(vector).all():
-        raise UserError(f"{where}: the vector of {word!r} holds NaN or infinity")
+        raise UserError(f"{where}: the vector of {quoted(word, 60)} holds NaN or infinity")
     return word, vector
 
 
 def _byte_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line; one is held at a time."""
     path = Path(path)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            progress = tqdm(
-                file, desc=f"reading {path.name}", unit=" words", delay=2, disable=None, leave=False
-            )
-            for number, line in enumerate(progress, 1):
-                if number == 1:
-                    _refuse_other_kinds(path, line)
-                yield number, line
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file (expected word vectors as GloVe text)") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not path.exists():
+        raise UserError(f"{path}: no such file (expected word vectors as GloVe text)")
+    # what fails where the lines are used does not come back here
+    with open_bytes(path) as file, boundary(f"cannot read {path}"):
+        lines = iter(functools.partial(file.readline, _LINE_LIMIT + 1), b"")
+        progress = tqdm(lines, desc=f"reading {path.name}", unit=" words", delay=2, disable=None, leave=False)
+        for number, line in enumerate(progress, 1):
+            if number == 1:
+                _refuse_other_kinds(path, line)
+            if len(line) > _LINE_LIMIT:
+                raise UserError(
+                    f"{path}:{number}: a line of more than {_LINE_LIMIT:,} bytes, which no word vector takes"
+                )
+            yield number, line
 
 
 def _refuse_other_kinds(path: Path, start: bytes) -> None:
