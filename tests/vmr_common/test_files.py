@@ -15,6 +15,7 @@ import pytest
 from processes import launched
 from vmr_common.errors import UserError, quoted
 from vmr_common.files import (
+    BLANK_LIMIT,
     FolderLock,
     atomic_path,
     no_links,
@@ -26,6 +27,7 @@ from vmr_common.files import (
     write_json_lines,
     write_text,
 )
+from vmr_common.text_input import opened
 
 HOLD = """
 import sys, time
@@ -275,3 +277,42 @@ def test_text_without_an_end_is_not_read_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr("vmr_common.boundary.TEXT_LIMIT", 1 << 20)
     with pytest.raises(UserError, match="/dev/zero: holds more than"):
         read_text("/dev/zero")
+
+
+def test_millions_of_blank_lines_in_a_small_file_are_refused_before_they_are_all_read(tmp_path):
+    path = tmp_path / "blank.jsonl.gz"
+    path.write_bytes(gzip.compress(b" \n" * (BLANK_LIMIT + 9) + b"{}\n"))
+    with pytest.raises(UserError, match=f"blank.jsonl.gz:{BLANK_LIMIT + 1}: more than 1,048,576 blank lines"):
+        list(read_json_lines(path))
+    with pytest.raises(UserError, match="more than 1,048,576 blank lines"), opened(path):
+        pass
+    path.write_bytes(gzip.compress(b"\n" * BLANK_LIMIT + b"{}\n"))
+    assert [number for number, _ in read_json_lines(path)] == [BLANK_LIMIT + 1]
+
+
+def test_a_text_is_read_once_and_told_by_its_first_line(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b'\xef\xbb\xbf\n\n  \n{"a": 1}\r\n\n[2]\n')
+    with opened(path) as source:
+        assert source.first == '{"a": 1}'
+        assert source.first_value() == {"a": 1}
+        assert list(source.lines()) == [(4, '{"a": 1}\r\n'), (6, "[2]\n")]
+    with opened(path) as source, opened(source) as again:
+        assert again is source
+        with pytest.raises(UserError, match=r"x:6: not JSON \(Extra data\)"):
+            source.document()
+    path.write_bytes(b'\n{"a":\n 1}')
+    with opened(path) as source:
+        assert source.first_value() is None
+        assert source.document() == {"a": 1}
+    path.write_bytes(b'{"a": 1, "a": 2}\n{"b": 3}')
+    with opened(path) as source, pytest.raises(UserError, match="x:1: the key 'a' occurs twice"):
+        source.document()
+    path.write_bytes(b'{"a":\n\xff}')
+    with opened(path) as source, pytest.raises(UserError, match="not UTF-8"):
+        source.document()
+    for empty in (b"", b"\n \n", b"\xef\xbb\xbf"):
+        path.write_bytes(empty)
+        with opened(path) as source:
+            assert source.first == ""
+            assert not list(source.rows())

@@ -83,6 +83,10 @@ def test_sentences_are_told_apart_in_work_that_grows_as_the_text_does(piece, mon
     assert 0 < work(400) <= 5 * work(100)
 
 
+def test_words_of_very_many_digits_are_scored_in_linear_time():
+    assert content_scores(["1" * 300_000 + "x", "1" * 300_000 + "th", "1.," * 100_000 + "x"]) == [2, 1, 2]
+
+
 def test_long_and_strange_text_is_split_in_linear_time():
     for text in ("'" * 20_000, "a." * 20_000, ". " * 20_000, '"' * 20_000, "(" * 20_000, "." * 20_000):
         assert tokenize(text)

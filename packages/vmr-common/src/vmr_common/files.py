@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -33,7 +35,10 @@ _PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 _TRIES = 100
 
 LINE_LIMIT = 64 << 20
-"""Bytes of one line of JSON at the most."""
+"""Bytes of one line of text at the most."""
+
+BLANK_LIMIT = 1 << 20
+"""Blank lines of one text at the most: a small packed file can hold hundreds of millions."""
 
 
 @contextlib.contextmanager
@@ -426,19 +431,39 @@ def text_lines(
     Raises:
         UserError: naming the line, if it cannot be read, is not UTF-8 or longer than `LINE_LIMIT`.
     """
-    number, raw = first
-    while True:
-        if number:
-            if len(raw) > LINE_LIMIT:
-                raise UserError(f"{path}:{number}: a line of more than {LINE_LIMIT:,} bytes")
-            if blank or not raw.isspace():
-                yield number, decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+    if len(first[1]) > LINE_LIMIT:
+        raise UserError(f"{path}:{first[0]}: a line of more than {LINE_LIMIT:,} bytes")
+    for number, raw in itertools.chain([first] if first[0] else [], byte_lines(file, path, first[0])):
+        if blank or not raw.isspace():
+            yield number, decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+
+
+def byte_lines(
+    file: IO[bytes], path: str | Path, before: int = 0, limit: int = LINE_LIMIT
+) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line; one is held at a time.
+
+    Args:
+        file: Open for reading.
+        path: Its name, for messages.
+        before: Lines that were read from it before.
+        limit: Bytes of a line at the most.
+
+    Raises:
+        UserError: naming the line, if it cannot be read, is too long, or blank as `BLANK_LIMIT` others were.
+    """
+    blank = 0
+    # what fails where the lines are used does not come back here
+    with boundary(f"cannot read {path}"):
         # by newline bytes alone: sentences may hold U+2028 and other line separators unescaped
-        with boundary(f"cannot read {path}"):
-            raw = file.readline(LINE_LIMIT + 1)
-        if not raw:
-            return
-        number += 1
+        for number, raw in enumerate(iter(functools.partial(file.readline, limit + 1), b""), before + 1):
+            if len(raw) > limit:
+                raise UserError(f"{path}:{number}: a line of more than {limit:,} bytes")
+            if raw.isspace():
+                blank += 1
+                if blank > BLANK_LIMIT:
+                    raise UserError(f"{path}:{number}: more than {BLANK_LIMIT:,} blank lines")
+            yield number, raw
 
 
 def decoded(raw: bytes, where: str, *, first: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vmr_common.boundary import boundary, open_bytes
+from vmr_common.boundary import open_bytes
 from vmr_common.errors import UserError, quoted
+from vmr_common.files import byte_lines
 from vmr_common.tokens import (
     FUNCTION_WORDS,
     content_scores,
@@ -185,17 +185,17 @@ def _byte_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file (expected word vectors as GloVe text)")
-    # what fails where the lines are used does not come back here
-    with open_bytes(path) as file, boundary(f"cannot read {path}"):
-        lines = iter(functools.partial(file.readline, _LINE_LIMIT + 1), b"")
-        progress = tqdm(lines, desc=f"reading {path.name}", unit=" words", delay=2, disable=None, leave=False)
-        for number, line in enumerate(progress, 1):
+    with open_bytes(path) as file:
+        for number, line in tqdm(
+            byte_lines(file, path, limit=_LINE_LIMIT),
+            desc=f"reading {path.name}",
+            unit=" words",
+            delay=2,
+            disable=None,
+            leave=False,
+        ):
             if number == 1:
                 _refuse_other_kinds(path, line)
-            if len(line) > _LINE_LIMIT:
-                raise UserError(
-                    f"{path}:{number}: a line of more than {_LINE_LIMIT:,} bytes, which no word vector takes"
-                )
             yield number, line
 
 

@@ -9,7 +9,15 @@ from typing import IO, Any, TypeAlias
 
 from vmr_common.boundary import boundary, open_bytes
 from vmr_common.errors import UserError
-from vmr_common.files import LINE_LIMIT, decoded, json_rows, parse_document, parse_json, text_lines
+from vmr_common.files import (
+    BLANK_LIMIT,
+    LINE_LIMIT,
+    decoded,
+    json_rows,
+    parse_document,
+    parse_json,
+    text_lines,
+)
 
 
 class TextInput:
@@ -87,6 +95,8 @@ def _first_line(path: Path, file: IO[bytes]) -> tuple[int, bytes]:
     with boundary(f"cannot read {path}"):
         while raw := file.readline(LINE_LIMIT + 1):
             number += 1
+            if number > BLANK_LIMIT:
+                raise UserError(f"{path}:{number}: more than {BLANK_LIMIT:,} blank lines")
             text = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
             if text:
                 # a JSON document may be one line of any length

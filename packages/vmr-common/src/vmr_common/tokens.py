@@ -128,7 +128,8 @@ _FUNCTION_WORDS = """
     oh uh um hey hi hello ok okay wow
 """  # determiners; pronouns; prepositions and conjunctions; modal verbs; numerals; interjections
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-_NUMERAL = re.compile(r"[+-]?[\d.,:/]*\d[\d.,:/]*(?:s|st|nd|rd|th)?")
+# the digit is looked for ahead: between two repetitions it would be tried in every place
+_NUMERAL = re.compile(r"[+-]?(?=[.,:/]*\d)[\d.,:/]+(?:s|st|nd|rd|th)?")
 CONTENT, FUNCTION = 2, 1
 
 

@@ -13,7 +13,7 @@ from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 from vmr_common.values import parsed_number
 
 MOST = 10**9
-"""The largest count that an option takes."""
+"""The largest count that an option takes where nothing smaller is said."""
 
 T = TypeVar("T", int, float)
 _WHOLE = re.compile("[+-]?[0-9]{1,18}")

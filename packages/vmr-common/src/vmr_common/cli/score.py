@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         type=several(real(0, 1, above=True)),
         help="overlaps, such as 0.3,0.5 (default: the protocol's)",
     )
-    add("--ranks", type=several(whole(1)), help="n of R@n, such as 1,5,10 (default: the protocol's)")
+    add("--ranks", type=several(whole(1, 1_000)), help="n of R@n, such as 1,5,10 (default: the protocol's)")
     add("--nms", type=overlap, help="suppression threshold of proposal-map, 0 to 1 (default 0.5)")
     add("--drop-zero-length", action="store_true", help="leave out queries whose targets are all empty")
     add("--train-annotations", help="annotation file whose targets choose the bias row")
