@@ -17,9 +17,9 @@ processes.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed",
 
 
 class Run:
-    """One run of the toy command in processes of its own, one per rank."""
+    """One run of the toy command in processes of its own, one per rank (`alone`: the others never come)."""
 
-    def __init__(self, folder, *flags, ranks=1, file_limit=None, **options):
+    def __init__(self, folder, *flags, ranks=1, file_limit=None, grace=None, alone=False, **options):
         self.folder, self.output = folder, folder.with_suffix(".out")
         self.log = folder.with_suffix(".log")
         options = {"train": {}, "optim": {"lr": 0.02}, "task": {}, **options}
@@ -28,9 +28,10 @@ class Run:
         arguments = [str(folder), *flags]
         arguments += [text for name, value in options.items() for text in (f"--{name}", json.dumps(value))]
         arguments += ["--file-limit", str(file_limit)] if file_limit else []
+        arguments += ["--grace", str(grace)] if grace else []
         self.arguments = arguments
         self.ranks = []
-        for place in places(ranks):
+        for place in places(ranks)[: 1 if alone else ranks]:
             process = processes.Process(
                 target=toy.work, args=(arguments, self.output, place if ranks > 1 else {})
             )

@@ -30,10 +30,11 @@ from vmr_common.training import (
     ScheduleConfig,
     TrainConfig,
     Trainer,
+    interrupt,
     save_checkpoint,
     seed_everything,
 )
-from vmr_common.training.distributed import rank, session
+from vmr_common.training.distributed import everywhere, rank, session
 
 DIM = 6
 
@@ -121,13 +122,15 @@ class ToyTask:
 class ToyScore:
     """Mean overlap of the first moments with the truth, and a count of the queries it was given."""
 
-    def __init__(self, examples: ToyExamples):
+    def __init__(self, examples: ToyExamples, slow: float = 0.0):
+        self.slow = slow
         centre, width = examples.y[:, 0], examples.y[:, 1]
         self.truth = {
             f"q{i}": (c - w / 2, c + w / 2) for i, (c, w) in enumerate(zip(centre, width, strict=True))
         }
 
     def __call__(self, predictions: list[Prediction]) -> dict[str, float]:
+        time.sleep(self.slow)
         overlaps = []
         for prediction in predictions:
             (start, end), (s, e) = prediction.moments[0], self.truth[prediction.query]
@@ -151,7 +154,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("train", "optim", "schedule", "task", "examples"):
         parser.add_argument(f"--{name}", type=json.loads, default={})
     parser.add_argument("--file-limit", type=int, help="largest file that this process may write, bytes")
+    parser.add_argument(
+        "--grace", type=float, help="of a process that was asked to end and waits for another"
+    )
+    parser.add_argument("--ignore", help="a signal that is ignored, as nohup has it")
+    parser.add_argument("--slow-score", type=float, default=0.0, help="seconds that measuring takes")
     options = parser.parse_args(argv)
+    if options.ignore:
+        signal.signal(getattr(signal, options.ignore), signal.SIG_IGN)
+    interrupt.GRACE_S = options.grace or interrupt.GRACE_S
     torch.set_num_threads(1)
     if options.file_limit:
         import resource
@@ -161,20 +172,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.task["log"] = Path(f"{options.task['log']}.{os.environ.get('RANK', '0')}")
     config = TrainConfig(**{"device": "cpu", **options.train})
     with (
-        session(config.device),
+        session(config.device, config.peer_timeout),
         RunFolder(options.run, resume=options.resume, overwrite=options.overwrite) as run,
     ):
         seed_everything(config.seed)
         validation = ToyExamples(11, seed=2)
-        trainer = Trainer(
-            ToyTask(**options.task),
-            ToyExamples(**{"size": 45, **options.examples}),
-            validation=validation,
-            evaluate=ToyScore(validation),
-            config=config,
-            optim=OptimConfig(**options.optim, schedule=ScheduleConfig(**options.schedule)),
-            run=run,
-            describe={"package": "toy", "config": {"note": "toy"}},
+        trainer = everywhere(
+            lambda: Trainer(
+                ToyTask(**options.task),
+                ToyExamples(**{"size": 45, **options.examples}),
+                validation=validation,
+                evaluate=ToyScore(validation, options.slow_score),
+                config=config,
+                optim=OptimConfig(**options.optim, schedule=ScheduleConfig(**options.schedule)),
+                run=run,
+                describe={"package": "toy", "config": {"note": "toy"}},
+            )
         )
         result = trainer.fit(resume=options.resume)
         run.finish()

@@ -17,7 +17,7 @@ import training_toy as toy
 from folders import digests
 from processes import PATIENCE_S
 from training_runs import Run
-from vmr_common.training import load_checkpoint
+from vmr_common.training import interrupt, load_checkpoint
 
 
 def bits(folder, role):
@@ -73,7 +73,7 @@ def test_killed_at_any_instant_a_run_resumes_to_the_same_bits(tmp_path, uninterr
     assert_same_run(run.folder, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupt.ENDING)
 def test_a_signal_finishes_the_update_saves_and_exits_130(tmp_path, uninterrupted, number):
     whole = uninterrupted(task={"dropout": 0.3})
     run = Run(tmp_path / "run", task={"dropout": 0.3, "slow": 0.05})
@@ -89,6 +89,25 @@ def test_a_signal_finishes_the_update_saves_and_exits_130(tmp_path, uninterrupte
     run = Run(tmp_path / "run", "--resume", task={"dropout": 0.3})
     assert run.end() == [0], run.text()
     assert_same_run(run.folder, whole)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    # as nohup has it; the process inherits what is ignored
+    run = Run(tmp_path / "run", "--ignore", "SIGHUP", task={"slow": 0.02})
+    run.wait_for(3)
+    os.kill(run.ranks[0].pid, signal.SIGHUP)
+    assert run.end() == [0], run.text()
+
+
+def test_a_cluster_may_repeat_its_signal_and_only_the_users_second_one_ends_at_once(tmp_path):
+    run = Run(tmp_path / "run", train={"epochs": 1}, task={"slow": 3})
+    run.wait_for(1)
+    for number in (signal.SIGXCPU, signal.SIGXCPU, signal.SIGTERM):
+        os.kill(run.ranks[0].pid, number)
+        time.sleep(0.6)
+    assert run.end() == [130], run.text()
+    assert "saved in" in run.text()
+    assert load_checkpoint(run.folder, prefer="last").meta["update"] == 1
 
 
 def test_a_signal_during_evaluation_leaves_it_to_be_done_after_resuming(tmp_path, uninterrupted):
@@ -252,6 +271,95 @@ def test_what_fails_on_rank_0_fails_on_all(tmp_path):
     run = Run(tmp_path / "run", ranks=2)
     assert run.end() == [2, 2], run.text()
     assert "expected a run folder, found a file" in run.text()
+
+
+def stop_and_wait(run, seconds=0.5):
+    """Stops one of two ranks without a word, as a cut link does, once the other waits for it."""
+    run.wait_for(4)
+    os.kill(run.ranks[1].pid, signal.SIGSTOP)
+    time.sleep(seconds)
+
+
+def status_of_the_other(run):
+    """Rank 0's exit status; the stopped one is killed after it."""
+    run.ranks[0].join(PATIENCE_S)
+    run.ranks[1].kill()
+    return run.end()[0]
+
+
+def lines_of(run):
+    assert "Traceback" not in run.text()
+    return [line for line in run.text().splitlines() if line.startswith(("error:", "interrupted"))]
+
+
+def test_a_peer_that_does_not_answer_ends_the_wait_after_the_time_limit(tmp_path):
+    run = Run(tmp_path / "run", ranks=2, train={"peer_timeout": 3}, task={"slow": 0.02})
+    stop_and_wait(run)
+    assert status_of_the_other(run) == 1, run.text()
+    [line] = lines_of(run)
+    assert "process 0: another process is gone, or did not answer within 3 s (train.peer_timeout)" in line
+    assert load_checkpoint(run.folder, prefer="last").meta["update"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_peer_that_dies_ends_the_others_with_one_line(tmp_path, number):
+    run = Run(tmp_path / "run", ranks=2, task={"slow": 0.02})
+    run.wait_for(4)
+    os.kill(run.ranks[0].pid, number)
+    assert run.end() == [-number, 1], run.text()
+    [line] = lines_of(run)
+    assert "process 1: another process is gone" in line
+
+
+def test_a_peer_that_never_comes_ends_the_wait_for_it(tmp_path):
+    run = Run(tmp_path / "run", ranks=2, alone=True, train={"peer_timeout": 2})
+    assert run.end() == [1], run.text()
+    [line] = lines_of(run)
+    assert "did not answer within 2 s" in line
+    assert not run.folder.exists()
+
+
+def test_a_second_signal_is_answered_while_waiting_for_a_peer(tmp_path):
+    run = Run(tmp_path / "run", ranks=2, task={"slow": 0.02})
+    stop_and_wait(run)
+    for _ in range(2):
+        os.kill(run.ranks[0].pid, signal.SIGTERM)
+        time.sleep(1)
+    assert status_of_the_other(run) == 130, run.text()
+    assert lines_of(run) == ["interrupted: stopped at once; the last checkpoint stays as it was"]
+    assert load_checkpoint(run.folder, prefer="last").meta["update"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_one_signal_ends_the_wait_for_a_peer_that_no_longer_answers(tmp_path, number):
+    run = Run(tmp_path / "run", ranks=2, grace=1, task={"slow": 0.02})
+    stop_and_wait(run)
+    os.kill(run.ranks[0].pid, number)
+    assert status_of_the_other(run) == 130, run.text()
+    assert lines_of(run) == [
+        "interrupted: stopped: another process does not answer; the last checkpoint stays as it was"
+    ]
+
+
+def test_what_takes_one_rank_longer_than_the_time_limit_is_waited_for(tmp_path):
+    train = {"peer_timeout": 1, "epochs": 1, "eval_batch": 3}
+    run = Run(tmp_path / "run", "--slow-score", "3", ranks=2, train=train, task={"slow_predict": 0.6})
+    assert run.end() == [0, 0], run.text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train": {"select_metric": "R@9"}},
+        {"optim": {"group_lr": {"third": 1}}},
+        {"examples": {"broken": [7]}},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_on_all_ranks_is_said_once(tmp_path, options):
+    run = Run(tmp_path / "run", ranks=2, **options)
+    assert run.end() == [2, 2], run.text()
+    assert len(lines_of(run)) == 1, run.text()
 
 
 def test_under_torchrun_ctrl_c_stops_all_ranks_at_the_same_update(tmp_path, uninterrupted):

@@ -22,6 +22,14 @@ class UserError(ValueError):
     """
 
 
+class SaidElsewhere(UserError):  # noqa: N818 - the same error
+    """The same error of the user on a process whose peer says it: status 2 without a line."""
+
+
+class PeerGone(Exception):  # noqa: N818 - not an error of anybody
+    """Another process of the same run is gone: neither the user's input nor a fault of ours; one line and status 1."""
+
+
 def require(condition: bool, key: str, found: object, expected: str) -> None:
     """Raises `UserError` for a configuration value unless `condition` holds.
 

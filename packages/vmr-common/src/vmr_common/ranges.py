@@ -95,6 +95,8 @@ Weight = Annotated[float, real(0, 1e9)]
 """A factor, 0 or more."""
 Positive = Annotated[float, real(1e-12, 1e9)]
 """A number above 0."""
+Seconds = Annotated[float, real(1, 1e6)]
+"""A time limit."""
 Margin = Annotated[float, real(-1e9, 1e9)]
 """A number of either sign."""
 FolderName = Annotated[

@@ -29,6 +29,7 @@ from vmr_common.splits import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.training import (
     Checkpoint,
+    Examples,
     distributed,
     load_checkpoint,
     restored,
@@ -55,14 +56,19 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     parser.add_argument("--annotations", type=str, default=None, help="an annotation file instead of a split")
     parser.add_argument("--out", type=str, default=None, help="write the predictions here (JSON lines)")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    config, options, checkpoint = _restore_config(package, parser, argv)
+    with distributed.said_once():
+        config, options, checkpoint = _restore_config(package, parser, argv)
     root = data_root(options.data_root)
-    with session(config.train.device):
-        split, train_queries = distributed.from_rank_zero(lambda: requested_split(config, options, root))
+
+    def prepare() -> tuple[Any, Examples]:
         inputs = package.open_inputs(config, root)
         require_videos(inputs.store, {split.name: split.queries})
         task = _restore_task(package, config, checkpoint)
-        examples = answerable(package, config, task, inputs, split)
+        return task, answerable(package, config, task, inputs, split)
+
+    with session(config.train.device, config.train.peer_timeout):
+        split, train_queries = distributed.from_rank_zero(lambda: requested_split(config, options, root))
+        task, examples = distributed.everywhere(prepare)
         results = scored(package, config, task, examples, split, train_queries)
         remarks = remarks_of(package, config, task, split)
         if distributed.rank() != 0:

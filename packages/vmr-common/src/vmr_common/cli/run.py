@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from vmr_common.errors import UserError, one_line, quoted, visible
+from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quoted, visible
 
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -63,8 +63,8 @@ def command(main: Main) -> Callable[..., int]:
     """Wraps a command's main function so that it returns its exit status.
 
     0 done; 2 the user's input is wrong (`UserError`, or a file that the system refuses: one line on stderr,
-    no traceback); 130 interrupted; 1 a fault of ours (traceback). A reader that closes the pipe early
-    (``| head``) is not an error.
+    no traceback); 130 interrupted; 1 a fault of ours (traceback), or another process of the run is gone (one
+    line). A reader that closes the pipe early (``| head``) is not an error.
 
     Args:
         main: Takes the argument list (None means the process's own) and raises on failure.
@@ -77,9 +77,14 @@ def command(main: Main) -> Callable[..., int]:
             _refuse_bytes(sys.argv[1:] if argv is None else argv)
             main(argv)
             sys.stdout.flush()
+        except SaidElsewhere:
+            return EXIT_USER
         except UserError as error:
             sys.stderr.write(f"error: {one_line(str(error))}\n")
             return EXIT_USER
+        except PeerGone as error:
+            sys.stderr.write(f"error: {one_line(str(error))}\n")
+            return EXIT_OURS
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             return EXIT_INTERRUPTED

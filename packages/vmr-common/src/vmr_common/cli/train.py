@@ -8,6 +8,7 @@ import functools
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from vmr_common.records import Prediction, Query
 from vmr_common.run_files import CONFIG, PAGE
 from vmr_common.splits import Split, data_root
 from vmr_common.training import (
+    Examples,
     RunFolder,
     TrainConfig,
     Trainer,
@@ -55,37 +57,32 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         "--overwrite", action="store_true", help="replace an earlier run of this name, once all is done"
     )
     argv = [*resumed_config(package.name, package.default, argv), *argv]
-    config, options = read_config(package, parser, argv)
+    with distributed.said_once():
+        config, options = read_config(package, parser, argv)
     root = data_root(options.data_root)
     folder = Path(options.runs) / package.name / config.name
     with (
-        session(config.train.device),
+        session(config.train.device, config.train.peer_timeout),
         RunFolder(folder, resume=options.resume, overwrite=options.overwrite) as run,
     ):
-        # whatever can be wrong is found out before features are read for minutes
-        select_device(config.train.device)
         splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
         _log_splits(splits)
-        selection = _selection_split(config.train, splits)
-        _check_scoring(config, splits, selection)
-        inputs = package.open_inputs(config, root)
-        _read_all(inputs, splits, config)
-        seed_everything(config.train.seed)
-        task = package.create(config, splits.train.queries, inputs)
-        learnt = answerable(package, config, task, inputs, splits.train)
-        chosen_on = None if selection is None else answerable(package, config, task, inputs, selection)
-        reported = answerable(package, config, task, inputs, splits.test)
+        ready = distributed.everywhere(lambda: _prepare(package, config, splits, root))
+        task, inputs = ready.task, ready.inputs
         earlier = distributed.from_rank_zero(lambda: _earlier(run) if options.resume else {})
-        trainer = Trainer(
-            task,
-            learnt,
-            validation=chosen_on,
-            evaluate=None if selection is None else _metrics_of(selection, config.protocols[0]),
-            config=config.train,
-            optim=config.optim,
-            run=run,
-            describe=_description(package, config, splits, inputs, earlier),
-            may_change=package.may_change,
+        describe = _description(package, config, splits, inputs, earlier)
+        trainer = distributed.everywhere(
+            lambda: Trainer(
+                task,
+                ready.learnt,
+                validation=ready.chosen_on,
+                evaluate=ready.evaluate,
+                config=config.train,
+                optim=config.optim,
+                run=run,
+                describe=describe,
+                may_change=package.may_change,
+            )
         )
         run.start()
         # a run keeps its configuration until a resumed training has shown that another fits
@@ -93,11 +90,13 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             run.write_config(to_yaml(config))
         result = trainer.fit(resume=options.resume)
         run.write_config(to_yaml(config))
-        best = load_checkpoint(run.best, package=package.name, trained=True)
+        best = distributed.from_rank_zero(
+            lambda: load_checkpoint(run.best, package=package.name, trained=True)
+        )
         load_weights(task.model, best.weights, best.path)
         # what runs in compiled graphs cannot be counted
         with contextlib.nullcontext() if config.train.compile else count_flops() as counted:
-            results = scored(package, config, task, reported, splits.test, splits.train.queries)
+            results = scored(package, config, task, ready.reported, splits.test, splits.train.queries)
         flops = None if counted is None else counted()
         remarks = remarks_of(package, config, task, splits.test)
         facts = RunFacts(
@@ -125,6 +124,41 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
                 f"            {package.name}-predict {where} "
                 f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}"
             )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a training begins with."""
+
+    inputs: VideoInputs
+    task: Any
+    learnt: Examples
+    chosen_on: Examples | None
+    evaluate: Callable[[list[Prediction]], Mapping[str, float]] | None
+    reported: Examples
+
+
+def _prepare(package: ModelPackage[Any, Any, Any], config: Any, splits: Splits, root: Path) -> _Ready:
+    """The data and the untrained task; whatever can be wrong is found out before features are read for minutes."""
+    select_device(config.train.device)
+    selection = _selection_split(config.train, splits)
+    _check_scoring(config, splits, selection)
+    inputs = package.open_inputs(config, root)
+    _read_all(inputs, splits, config)
+    seed_everything(config.train.seed)
+    task = package.create(config, splits.train.queries, inputs)
+
+    def queries(split: Split) -> Examples:
+        return answerable(package, config, task, inputs, split)
+
+    return _Ready(
+        inputs,
+        task,
+        learnt=queries(splits.train),
+        chosen_on=None if selection is None else queries(selection),
+        evaluate=None if selection is None else _metrics_of(selection, config.protocols[0]),
+        reported=queries(splits.test),
+    )
 
 
 def _anew(package: str, argv: list[str], run: RunFolder) -> str:

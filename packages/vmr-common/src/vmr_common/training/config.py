@@ -12,6 +12,7 @@ from vmr_common.ranges import (
     Positive,
     Probability,
     Processes,
+    Seconds,
     Seed,
     Updates,
     UpdatesOrNone,
@@ -24,6 +25,9 @@ OptimizerName = Literal["adamw", "cpl-adam"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Select = Literal["validation", "last", "test"]
 Accumulation = Literal["mean", "sum"]
+
+
+PEER_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,8 @@ class TrainConfig:
     """Updates between two rows of metrics.jsonl."""
     tensorboard: bool = False
     """Whether TensorBoard events are written too (needs the `tensorboard` extra)."""
+    peer_timeout: Seconds = PEER_TIMEOUT_S
+    """Seconds that a process waits for the others of the same run before it gives up."""
     unused_parameters: bool = False
     """Set when some parameters get no gradient, so that several processes do not wait for them."""
 

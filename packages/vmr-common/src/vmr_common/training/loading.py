@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from vmr_common.errors import UserError
+from vmr_common.training.interrupt import ENDING
 from vmr_common.training.sampler import Request
 from vmr_common.training.task import Examples, map_tensors
 
@@ -40,8 +41,10 @@ def _same(value: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the training process decides when the loaders end
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a terminal and a cluster send to all processes; the training process decides when the loaders end
+    signal.set_wakeup_fd(-1)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Loader:

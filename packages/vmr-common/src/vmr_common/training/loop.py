@@ -100,7 +100,7 @@ class Trainer:
             raise UserError(f"train.select is {config.select!r}, which needs a split to evaluate; found none")
         if not len(train) or (validation is not None and not len(validation)):
             raise UserError("the training split and the split to select on must each hold at least one query")
-        distributed.start(config.device)
+        distributed.start(config.device, config.peer_timeout)
         set_switches(config)
         self.device = select_device(config.device)
         self.task, self.config, self.run, self.describe = task, config, run, dict(describe)
@@ -242,8 +242,9 @@ class Trainer:
             predictions = evaluator.predict(stop=self._stop_requested)
         metrics = distributed.from_rank_zero(lambda: {k: float(v) for k, v in evaluate(predictions).items()})
         if self.config.select != "last" and self.config.select_metric not in metrics:
-            raise UserError(
-                f"train.select_metric {self.config.select_metric!r} is not measured: {', '.join(metrics)}"
+            raise distributed.agreed(
+                UserError,
+                f"train.select_metric {self.config.select_metric!r} is not measured: {', '.join(metrics)}",
             )
         return metrics
 

@@ -78,7 +78,7 @@ class Evaluator:
         was_training = model.training
         model.eval()
         try:
-            own = self._own(stop)
+            own = distributed.everywhere(lambda: self._own(stop))
         finally:
             model.train(was_training)
         parts = distributed.gather(own)  # between our own processes, never from a file

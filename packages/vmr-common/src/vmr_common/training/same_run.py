@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "train.deterministic",
     "train.workers",
     "train.micro_batch",
+    "train.peer_timeout",
     "train.unused_parameters",
     # what is written
     "train.checkpoint_updates",

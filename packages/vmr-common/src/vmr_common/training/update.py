@@ -77,9 +77,10 @@ class Updater:
     def connect(self) -> None:
         """Call once the weights are in place: all ranks take those of rank 0 and share gradients."""
         if distributed.world() > 1:
-            self._parallel = DistributedDataParallel(
-                self._loss, find_unused_parameters=self.config.unused_parameters
-            )
+            with distributed.together():
+                self._parallel = DistributedDataParallel(
+                    self._loss, find_unused_parameters=self.config.unused_parameters
+                )
 
     def disconnect(self) -> None:
         """Lets go of the process group, so that its threads can end with it and not with the interpreter."""
@@ -107,10 +108,11 @@ class Updater:
             torch.manual_seed(update_seed(self.config.seed, progress.update, self.plan.rank, number))
             last = number + 1 == len(shards)
             with self._no_sync(not last and not self._summing):
-                total, terms = self._parallel(batch, progress)
                 # DDP averages over the ranks; the world size turns that into the sum of the weighted shards
                 weight = shard.weight * self.plan.world * (len(shards) if self._summing else 1)
-                self.scaler.scale(total * weight).backward()
+                with distributed.together():
+                    total, terms = self._parallel(batch, progress)
+                    self.scaler.scale(total * weight).backward()
             if self._summing and not last:
                 self._clip_accumulated()
             seen.append((tuple(batch.query_ids), terms))
@@ -123,8 +125,9 @@ class Updater:
         norm = get_total_norm(gradients)
         flag = sums.new_full((1,), float(stop()))
         # one transfer to the host per update, and the ranks agree about it
-        numbers = torch.cat([distributed.sum_over_ranks(torch.cat([sums, flag])), norm.float().reshape(1)])
-        *values, stop_ranks, grad_norm = numbers.tolist()
+        with distributed.together():
+            summed = distributed.sum_over_ranks(torch.cat([sums, flag]))
+            *values, stop_ranks, grad_norm = torch.cat([summed, norm.float().reshape(1)]).tolist()
         self._require_finite(values, grad_norm, seen, progress)
         lr = self._step(gradients, norm, grad_norm, progress.update)
         return Outcome(dict(zip(self._loss.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
@@ -198,9 +201,10 @@ class Updater:
                 for name, value in zip(self._loss.names, terms, strict=True)
                 if not math.isfinite(value)
             }
-            raise NonFiniteLoss(
+            raise distributed.agreed(
+                NonFiniteLoss,
                 f"the loss is not finite {where}: {', '.join(sorted(found))}; queries {listed(ids, 8)}; "
-                "look at their features and annotations, or lower optim.lr"
+                "look at their features and annotations, or lower optim.lr",
             )
         # with loss scaling an overflow is normal: that step is left out and the scale halved
         if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:
@@ -210,6 +214,7 @@ class Updater:
                 if p.grad is not None and not p.grad.isfinite().all()
             ]
             ids = [i for part in distributed.gather([i for ids, _ in seen for i in ids]) for i in part]
-            raise NonFiniteLoss(
-                f"the gradient of {listed(names, 8)} is not finite {where}, but the loss is; queries {listed(ids, 8)}"
+            raise distributed.agreed(
+                NonFiniteLoss,
+                f"the gradient of {listed(names, 8)} is not finite {where}, but the loss is; queries {listed(ids, 8)}",
             )
