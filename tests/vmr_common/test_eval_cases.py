@@ -9,6 +9,7 @@ tolerance of 1e-6.
 
 import json
 import os
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,9 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLIC = DATA / "eval_public"
 EXACT, SINGLE = 1e-12, 1e-6
 PREDICTED = ("pred", "score", "window", "num_windows")  # arrays that never come from another case
+# what describes a case, and is no figure of the original programs
+DESCRIBES = {"dataset", "set", "model", "n_queries", "n_proposals", "near_threshold_pairs"}
+COMPARED = {"official_table_percent", "HL-min-Good", "HL-min-VeryGood"}  # and the groups that tests ask for
 
 
 def folders():
@@ -42,6 +46,7 @@ def stem(path):
 
 def groups(*names):
     """(expected file, group, variant) for each part of each file that holds one of the named groups."""
+    COMPARED.update(names)
     found = []
     for path in expected_files():
         expected = json.loads(path.read_text())
@@ -125,7 +130,8 @@ def numbers(keys, letter):
 
 
 def ours(key):
-    return {"mIoU": "R@1,mIoU", "miou_of_rank_5": "rank 5,mIoU"}.get(key, key.replace("=", "@"))
+    key = "R@1,mIoU" if key == "mIoU" else key.replace("=", "@")
+    return re.sub(r"^miou_of_rank_(\d+)$", r"rank \1,mIoU", key)
 
 
 def compare(values, expected, tolerance=EXACT, mean_tolerance=EXACT):
@@ -140,7 +146,13 @@ def compare(values, expected, tolerance=EXACT, mean_tolerance=EXACT):
 
 def fitted(preset, expected):
     """A preset with the thresholds and ranks that a case asks for."""
-    return replace(preset, thresholds=numbers(expected, "I"), ranks=numbers(expected, "R"))
+    means = {int(found[1]) for found in (re.match(r"\D*(\d+),mIoU", ours(key)) for key in expected) if found}
+    return replace(
+        preset,
+        thresholds=numbers(expected, "I"),
+        ranks=numbers(expected, "R"),
+        miou_ranks=tuple(sorted(means)) or preset.miou_ranks,
+    )
 
 
 @pytest.mark.parametrize(("path", "group", "variant"), groups("proposal_map_eval"))
@@ -155,18 +167,18 @@ def test_proposal_map_evaluation(path, group, variant):
 def test_point_runner(path, group, variant):
     expected = json.loads(path.read_text())[group][variant]
     _, queries, predictions = load(path, rows=f"{variant}_rows")
-    values = protocols.protocol("point").score(queries, predictions).values
     assert len(queries) == expected["n_queries"]
-    compare(
-        values, {key: value for key, value in expected.items() if key.startswith("R@")}, mean_tolerance=1e-9
-    )
+    figures = {key: value for key, value in expected.items() if key.startswith("R@")}
+    protocol = fitted(protocols.protocol("point"), figures)
+    compare(protocol.score(queries, predictions).values, figures, mean_tolerance=1e-9)
 
 
 @pytest.mark.parametrize(("path", "group", "variant"), groups("viga"))
 def test_viga(path, group, variant):
     expected = json.loads(path.read_text())[group][variant]
     _, queries, predictions = load(path)
-    compare(protocols.protocol("viga").score(queries, predictions).values, expected, mean_tolerance=SINGLE)
+    protocol = fitted(protocols.protocol("viga"), expected)
+    compare(protocol.score(queries, predictions).values, expected, mean_tolerance=SINGLE)
 
 
 @pytest.mark.parametrize(("path", "group", "variant"), groups("long_video_recall_float32"))
@@ -193,10 +205,11 @@ def test_published_values_of_a_real_system(path, group, variant):
     # targets cut to the container's duration and hits from equality up: our default protocol
     published = json.loads(path.read_text())[group]
     _, queries, predictions = load(path, truth="gt_container")
-    scores = protocols.protocol("strict").score(queries, predictions)
-    assert scores.num_queries == published["evaluated_queries"]
     named = {key.replace("_IoU_", ",IoU@"): value for key, value in published.items() if "_IoU_" in key}
-    compare(scores.values, {**named, "mIoU": published["mIoU"]}, mean_tolerance=1e-9)
+    named["mIoU"] = published["mIoU"]
+    scores = fitted(protocols.protocol("strict"), named).score(queries, predictions)
+    assert scores.num_queries == published["evaluated_queries"]
+    compare(scores.values, named, mean_tolerance=1e-9)
 
 
 @pytest.mark.parametrize(("path", "group", "variant"), groups("window_recall"))
@@ -265,6 +278,31 @@ def test_qvhighlights(path, group, variant):
     assert found == flat
 
 
+@pytest.mark.parametrize(("path", "group", "variant"), groups("brief"))
+def test_the_short_table_of_qvhighlights(path, group, variant):
+    expected, values = json.loads(path.read_text())[group], highlights_values(path)
+    names = {}
+    for key in expected:
+        kind, subset, what = key.split("-", 2)
+        if kind == "HL":
+            level, what = what.split("-")
+            names[key] = f"HL-{level},{what.replace('Hit1', 'Hit@1')}"
+            continue
+        figure, _, threshold = what.replace("R1", "R@1").partition("@0")
+        prefix = "" if subset == "full" else f"{subset} "
+        names[key] = f"{prefix}{figure}," + (f"IoU@0{threshold}" if threshold else "mean")
+    assert {key: round(100 * values[name], 2) for key, name in names.items()} == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=f"{path.parent.name}-{path.stem}") for path in expected_files()]
+    or [pytest.param(None, id="none")],
+)
+def test_every_group_of_expected_values_is_compared(path):
+    assert set(json.loads(path.read_text())) <= DESCRIBES | COMPARED
+
+
 def suppression_cases():
     found = []
     for folder in folders():
@@ -317,6 +355,7 @@ def overlap_cases():
 @pytest.mark.parametrize(("path", "form"), overlap_cases())
 def test_overlap_of_edge_cases(path, form):
     cases = json.loads(path.read_text())["cases"]
+    assert set().union(*cases) <= {*FORMS, "pred", "target", "note"}
     pairs = np.array([[case["pred"], case["target"]] for case in cases])
     expected = np.array([np.nan if case[form] is None else case[form] for case in cases])
     np.testing.assert_array_equal(FORMS[form](pairs[:, 0], pairs[:, 1]), expected)
