@@ -191,8 +191,10 @@ def _checked(content: _Content, where: str) -> Manifest:
     if not content["moments"]:
         raise UserError(f"{where}: key moments: found none, expected the proposals of a video")
     for number, (start, end) in enumerate(content["moments"]):
-        if not start <= end:
-            raise UserError(f"{where}: key moments[{number}]: found {start} to {end}, expected start and end")
+        if not 0 <= start <= end <= 1:
+            raise UserError(
+                f"{where}: key moments[{number}]: found {quoted([start, end])}, expected fractions of a duration"
+            )
     if content["model_sha256"] and not _SHA256.fullmatch(content["model_sha256"]):
         raise UserError(
             f"{where}: key model_sha256: found {quoted(content['model_sha256'])}, expected a SHA-256"
