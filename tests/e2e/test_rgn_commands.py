@@ -45,6 +45,7 @@ def test_training_leaves_a_complete_run_folder(trained):
         str(path.relative_to(trained.place.run)) for path in trained.place.run.rglob("*") if path.is_file()
     }
     assert files == {
+        ".lock",
         "config.yaml",
         "checkpoints/best.safetensors",
         "checkpoints/last.safetensors",
