@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from fuzz import ANNOTATIONS, damaged_bytes
+from fuzzing.damage import damaged_bytes
+from fuzzing.texts import ANNOTATIONS
 
 from vmr_common.annotations import read_annotations, read_canonical, write_canonical
 from vmr_common.errors import UserError

@@ -1,4 +1,4 @@
-"""Damaged annotation and prediction files through the commands: clean errors only."""
+"""Damaged files of every kind through the commands: clean errors only."""
 
 import subprocess
 import sys
@@ -10,14 +10,29 @@ from folders import ROOT
 SCRIPT = ROOT / "benchmarks/fuzz.py"
 
 
-@pytest.mark.parametrize("files", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_damaged_files_give_a_result_or_one_clean_error(files):
+def fuzz(*arguments):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--files", str(files), "--seed", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.startswith(f"{files} files, seed 3: ")
-    assert done.stdout.endswith("; 0 failures\n")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count"),
+    [
+        (["text", "hdf5", "npz"], 100),
+        (["safetensors", "yaml", "json"], 30),
+        pytest.param(["text", "hdf5", "npz", "safetensors", "yaml", "json"], 2000, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else str(value),
+)
+def test_damaged_files_give_a_result_or_one_clean_error(kinds, count):
+    said = fuzz("--kind", *kinds, "--count", count, "--seed", 3)
+    ends = [line for line in said.splitlines() if "cases, seed 3: " in line]
+    assert [line.split(":")[0] for line in ends] == kinds
+    assert all(line.endswith("; 0 findings") for line in ends)
+
+
+def test_a_case_comes_again_alone():
+    assert "text: 1 cases, seed 3" in fuzz("--kind", "text", "--seed", 3, "--only", 57)

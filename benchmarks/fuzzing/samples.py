@@ -1,0 +1,116 @@
+"""Valid files that only commands can make: a small Shapes data set, finished runs on it, an index, a report."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import yaml
+
+from fuzzing.case import PACKAGES, entry_point, make_forkable
+from vmr_common.shapes import ShapesSpec, ensure, ensure_objects
+
+TRAINED = ("rgn", "cfmr")  # of which there are runs
+SPEC = ShapesSpec(train=8, val=3, test=4, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
+COMMON = """
+name: tiny
+data:
+  splits:
+    train: {annotations: shapes/train.jsonl}
+    validation: {annotations: shapes/val.jsonl}
+    test: {annotations: shapes/test.jsonl}
+optim: {lr: 0.001}
+train: {epochs: 1, global_batch: 8, device: cpu, checkpoint_updates: 2, log_updates: 1}
+"""
+OWN = {
+    "rgn": """
+quirks: fixed
+protocols: [strict, point]
+data: {features: {path: shapes/features.h5, dim: 16}, clips: 8, word_vectors: shapes/words.txt}
+model: {hidden: 16, heads: 2, video_layers: 1, text_layers: 1, candidates: 3}
+""",
+    "cfmr": """
+quirks: fixed
+protocols: [strict, point]
+data: {features: {path: shapes/features.h5, dim: 16}, clips: 32, word_vectors: shapes/words.txt}
+model: {hidden: 16, heads: 2, encoder_layers: 1, reconstructor_layers: 1, concepts: 2, centres: 4, widths: 2}
+""",
+    "cdn": """
+protocols: [proposal-map, strict]
+data:
+  features: {path: shapes/features.h5, dim: 16}
+  frames: 16
+  standardise: true
+  word_vectors: shapes/words.txt
+model: {hidden: 12, text_layers: 1, clips: 8, scales: [8], attention_steps: 2, attention_hidden: 8, layers: 2,
+  dynamic_layers: [0], kernels: 2, kernel_dropout: 0.0}
+loss: {beta: 0.1}
+""",
+    "leorn": """
+protocols: [proposal-map, strict]
+data:
+  objects: {path: objects.h5, dim: 59, objects: 5, made_for: {box_units: normalised}}
+  frames: 16
+  word_vectors: shapes/words.txt
+model: {hidden: 16, text_layers: 1, blocks: 2, feed_forward: 16, clips: 8, scales: [8], layers: 2, kernel: 3,
+  dropout: 0.0, box_dropout: 0.0}
+""",
+    "rgnet": """
+quirks: fixed
+protocols: [strict, ego4d-nlq]
+data:
+  features: {path: shapes/features.h5, dim: 16}
+  seconds_per_row: 0.5
+  window: 6
+  queries: {word_vectors: shapes/words.txt, token_dim: 12}
+  standardise: true
+model: {hidden: 16, heads: 2, inner: 16, cross_layers: 1, self_layers: 1, decoder_layers: 2, queries: 3}
+search: {windows: 3}
+""",
+}
+
+
+def configuration(package: str) -> dict[str, object]:
+    """A configuration with which a package trains on the small data in a second."""
+    common, own = yaml.safe_load(COMMON), yaml.safe_load(OWN[package])
+    return {**common, **own, "data": {**common["data"], **own["data"]}}
+
+
+def make(folder: Path, *, runs: bool) -> None:
+    """Fills a folder with ``data``, ``cfg`` and, if asked for, ``runs`` and ``index``; what is there stays."""
+    make_forkable()
+    data = folder / "data"
+    if not data.exists():
+        ensure(data / "shapes", SPEC)
+        ensure_objects(data / "shapes", SPEC).rename(data / "objects.h5")
+        (data / "shapes/objects.json").unlink()
+        (folder / "cfg").mkdir()
+        for package in PACKAGES:
+            text = yaml.safe_dump(configuration(package), sort_keys=False)
+            (folder / f"cfg/{package}.yaml").write_text(text)
+    if runs and not (folder / "index").exists():
+        for package in TRAINED:
+            config = folder / f"cfg/{package}.yaml"
+            done(f"{package}-train", "--cfg", config, "--data-root", data, "--runs", folder / "runs")
+        run, index = folder / "runs/cfmr/tiny", folder / "index"
+        done("cfmr-index", "--checkpoint", run, "--data-root", data, "--out", index, "--shard-videos", 4)
+    if (
+        runs
+    ):  # what torch imports when a run goes on takes seconds, and is better there before children are made
+        config = folder / "cfg/rgn.yaml"
+        done("rgn-train", "--cfg", config, "--data-root", data, "--runs", folder / "runs", "--resume")
+
+
+def done(program: str, *arguments: object) -> str:
+    """Runs a command in this process; it must succeed.
+
+    Raises:
+        RuntimeError: with what it said, if it does not.
+    """
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        status = entry_point(program)([str(argument) for argument in arguments])
+    if status:
+        raise RuntimeError(f"{program}: status {status}\n{out.getvalue()}")
+    return out.getvalue()

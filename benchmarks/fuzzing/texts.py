@@ -1,0 +1,160 @@
+"""Annotations of the published layouts, tables beside them, and predictions."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuzzing.case import Call, Case
+from fuzzing.damage import damaged_bytes, exchanged
+from vmr_common.records import encode_id
+
+CLIP = {"clip_uid": "c", "video_start_sec": 0, "video_end_sec": 480.0}
+ASKED = [
+    {"query": "where?", "clip_start_sec": 1.5, "clip_end_sec": 3},
+    {"query": "who?", "clip_start_sec": 2},
+]
+SPAN = {"timestamps": [[1, 2], [3, 4.5]], "sentences": ["a b", " c"]}
+QUERIES = [("a_0", 0, 4), ("a_1", 10, 25.5), ("7", 3, 4)]
+CANONICAL = [
+    {"query_id": name, "video_id": "v", "duration": 30.0, "query": "q w", "windows": [[start, end]]}
+    for name, start, end in QUERIES
+]
+SUBMISSION = [
+    {"qid": encode_id(name), "query": "q w", "vid": "v", "pred_relevant_windows": [[0, 5, 0.9], [1, 30, 0.1]]}
+    for name, _, _ in QUERIES
+]
+ENTRIES = [
+    {"clip_uid": "v", "annotation_uid": "a", "query_idx": n, "predicted_times": [[0, 5], [3, 4.5]]}
+    for n in (0, 1)
+]
+PROTOCOLS = ("strict", "proposal-map", "point", "qvhighlights", "ego4d-nlq")
+
+
+def lines(*rows: Any) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def document(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def archive(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+ANNOTATIONS = {
+    "charades-sta": b"AB 1.0 2.5##a b.\nAB 3 4##c d.\n",
+    "viga": b"AB 1.0 2.5##2##a b.\nAB 3 4##3##c d.\n",
+    "glance-list": document([["AB", 30.0, [4.0, 11.0], "opens.", 6.5], ["AB", 30.0, [12, 20], "sits."]]),
+    "tacos": document({"s.avi": {**SPAN, "num_frames": 90, "fps": 29.4, "glance": [1, 3]}}),
+    "activitynet": document({"v": {**SPAN, "duration": 55.1}, "w": {**SPAN, "duration": 9}}),
+    "qvhighlights": lines(
+        {
+            **{"qid": 1, "query": "q", "duration": 150, "vid": "x_0.0_150.0", "relevant_windows": [[0, 2]]},
+            **{"relevant_clip_ids": [0], "saliency_scores": [[1, 2, 3]]},
+        }
+    ),
+    "ego4d-nlq": document(
+        {
+            "videos": [
+                {"clips": [{**CLIP, "annotations": [{"annotation_uid": "a", "language_queries": ASKED}]}]}
+            ]
+        }
+    ),
+    "mad": document(
+        {
+            "1": {
+                "movie": "m",
+                "sentence": "x",
+                "timestamps": [1, 2],
+                "ext_timestamps": [1, 2],
+                "movie_duration": 7e3,
+            }
+        }
+    ),
+    "canonical": lines(*CANONICAL),
+    "cone": lines({"query_id": "a_1", "duration": 9.0, "query": "q", "clip_id": "c", "timestamps": [1, 2]}),
+    "durations.csv": b"id,length\nAB,30.0\n",
+    "durations.json": document({"AB": 30.0}),
+    "videos.json": document({"train": ["v"], "test": ["w", "v"]}),
+}
+PREDICTIONS = {
+    "ours.jsonl": lines(*SUBMISSION),
+    "highlights.jsonl": lines(*({**row, "pred_saliency_scores": [0.5] * 15} for row in SUBMISSION)),
+    "ego4d.json": document({"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": ENTRIES}),
+    "arrays.npz": archive(moments=np.tile([0.0, 5.0], (3, 2, 1)), scores=np.ones((3, 2))),
+    "named.npz": archive(
+        pred_cs=np.tile([0, 500], (3, 2, 1)), ids=np.array([name for name, _, _ in QUERIES])
+    ),
+}
+
+
+def damaged_json(rng: random.Random, content: bytes) -> bytes:
+    rows = [json.loads(line) for line in content.splitlines()]
+    number = rng.randrange(len(rows))
+    rows[number] = exchanged(rng, rows[number])
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def damaged(rng: random.Random, content: bytes) -> bytes:
+    if content[:1] in b"{[" and rng.random() < 0.5:
+        return damaged_json(rng, content)
+    return damaged_bytes(rng, content)
+
+
+def written(rng: random.Random, folder: Path, name: str, content: bytes) -> Path:
+    """Writes the damaged file, sometimes gzipped, and returns its path."""
+    content = damaged(rng, content)
+    if not name.endswith(".npz") and rng.random() < 0.1:
+        name, content = f"{name}.gz", gzip.compress(content)
+        if rng.random() < 0.3:
+            content = damaged_bytes(rng, content)
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def make(rng: random.Random, folder: Path, samples: Path | None = None) -> Case:
+    """One damaged file beside the whole ones, and the command line that reads it."""
+    whole = {
+        name: folder / f"whole-{name}"
+        for name in ("canonical", "charades-sta", "durations.csv", "ours.jsonl")
+    }
+    for name, path in whole.items():
+        path.write_bytes((ANNOTATIONS | PREDICTIONS)[name])
+    name = rng.choice([*ANNOTATIONS, *PREDICTIONS])
+    if name in PREDICTIONS:
+        path = written(rng, folder, name, PREDICTIONS[name])
+        arguments = [path, "--annotations", whole["canonical"], "--json", "--protocol", rng.choice(PROTOCOLS)]
+        arguments += rng.choice([[], ["--ignore-unknown"], ["--no-baselines"]])
+        if rng.random() < 0.2:
+            arguments += [rng.choice(["--export-qvhighlights", "--export-ego4d"]), folder / "export"]
+        return Case([Call("vmr-score", arguments, warns=True)])
+    path = written(rng, folder, name, ANNOTATIONS[name])
+    if name.startswith("durations"):
+        options: list[object] = ["--annotations", whole["charades-sta"], "--durations", path]
+    elif name == "videos.json":
+        options = ["--annotations", whole["canonical"], "--videos", path, "--videos-key", "train"]
+    else:
+        options = ["--annotations", path, "--durations", whole["durations.csv"]]
+        options += [
+            "--format",
+            rng.choice(["auto", name]),
+            "--policy",
+            rng.choice(["checked", "as-annotated"]),
+        ]
+    if rng.random() < 0.2:
+        return Case([Call("vmr-score", [whole["ours.jsonl"], *options, "--ignore-unknown"], warns=True)])
+    command: list[object] = rng.choice(
+        [["check"], ["info"], ["convert", "--out", folder / "converted.jsonl"]]
+    )
+    return Case([Call("vmr-data", [*command, *options, "--data-root", "/"], warns=True)])
