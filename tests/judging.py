@@ -72,7 +72,7 @@ def tied_as(cells: np.ndarray, scores: np.ndarray, durations: np.ndarray, listed
         values = row[cells]
         gaps = np.diff(np.unique(values))
         # less than any difference, so that only cells of one score change places
-        values[order] += gaps.min(initial=1.0) * np.linspace(0.5, 0, len(order))
+        values[order] += gaps.min(initial=1.0) * np.linspace(0.5, 0, len(order), endpoint=False)
         row[cells] = values
     return found
 

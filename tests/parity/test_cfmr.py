@@ -174,18 +174,26 @@ def test_inference_outputs_and_ranking_agree(golden):
     ranked = rank(proposals, scores)
     for row, listed in enumerate(golden.wanted("out/eval/ranked_segments")):
         # proposals that lie in the padding have one score, so that their order is left to chance
-        order = proposals_of(listed, moments_of(proposals))
+        order = proposals_of(listed, moments_of(proposals), scores[row].numpy())
         along = scores[row, order].double().numpy()
         np.testing.assert_allclose(along, ranked.scores[row], rtol=0, atol=1e-4)
         np.testing.assert_allclose(listed, moments_of(proposals)[order], rtol=0, atol=1e-6)
 
 
-def proposals_of(listed: np.ndarray, moments: np.ndarray) -> list[int]:
-    """Which of the moments ``(P, 2)`` each listed one ``(P, 2)`` is; each is listed once."""
+def proposals_of(listed: np.ndarray, moments: np.ndarray, scores: np.ndarray) -> list[int]:
+    """Which of the proposals each listed moment is; of several with one moment the best comes first.
+
+    Args:
+        listed: ``(P, 2)`` recorded moments, best first.
+        moments: ``(P, 2)`` those of the proposals.
+        scores: ``(P,)``.
+    """
     left = list(range(len(moments)))
     order = []
     for moment in listed:
-        order.append(min(left, key=lambda number, moment=moment: np.abs(moments[number] - moment).max()))
+        distance = np.abs(moments[left] - moment).max(axis=1)
+        nearest = [number for number, off in zip(left, distance, strict=True) if off <= distance.min() + 1e-6]
+        order.append(max(nearest, key=lambda number: scores[number]))
         left.remove(order[-1])
     return order
 
