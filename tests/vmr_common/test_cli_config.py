@@ -326,6 +326,7 @@ def nested(levels):
         ({"a\x1b": 1}, "control characters"),
         ({"fps": float("nan")}, "not finite"),
         ({"fps": 10**200}, "more than 40 digits"),
+        ({"fps": 10**400}, "more than 40 digits"),
         ({"fps": nested(900)}, "levels"),
         ({"fps": [0] * 30_000}, "values"),
     ],
