@@ -209,11 +209,106 @@ def test_durations_come_from_csv_and_json(tmp_path):
         ("id,length\nAB,0\n", r"d\.csv:2: length must be positive seconds"),
         ("id,length\nAB,3\nAB,4\n", r"d\.csv:3: id 'AB' occurs twice"),
         ("id,length\nAB," + "3" * 200_000, "not a comma-separated table"),
+        ("id,length\nAB,3,4\n", r"d\.csv:2: expected an id and a length among 2 fields, found 3 fields"),
+        ("id,length,length\nAB,3,4\n", r"d\.csv:1: the column 'length' is there twice"),
+        ('id,length\nAB,3\nCD,"4\nEF,5\n', r"d\.csv:\d: not a comma-separated table"),
+        ("id,length\n ,3\n", r"d\.csv:2: id is empty"),
+        ("id,length\nAB,-3\n", r"d\.csv:2: length must be positive seconds, found -3"),
+        ("id,length\nAB,inf\n", r"d\.csv:2: length must be a finite number"),
+        ("id,length\nAB,1e300\n", r"d\.csv:2: length must be at most 1e\+09 seconds"),
+        ("id,length\nAB,1_0\n", r"d\.csv:2: length must be a number, found '1_0'"),
+        ("id,length\nAB,\u0663\n", r"d\.csv:2: length must be a number"),
+        ("id,length\nAB,True\n", r"d\.csv:2: length must be a number, found 'True'"),
+        ("\n\nid,length\n\nAB,3\n\nAB,4\n", r"d\.csv:7: id 'AB' occurs twice"),
+        ("id,length\nAB\0,3\n" * 2, r"d\.csv:3: length must be a number, found 'length'"),
     ],
 )
 def test_a_broken_table_of_durations_is_one_error(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         read_durations_csv(put(tmp_path, "d.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"AB": "30"}, r"d\.json: duration of 'AB' must be a number, found '30'"),
+        ({"AB": True}, r"d\.json: duration of 'AB' must be a number, found True"),
+        ({"AB": None}, r"duration of 'AB' must be a number, found None"),
+        ({"AB": float("nan")}, r"duration of 'AB' must be a finite number, found nan"),
+        ({"AB": -1}, r"duration of 'AB' must be positive seconds, found -1"),
+        ({"AB": 10**12}, r"duration of 'AB' must be at most 1e\+09 seconds"),
+        ({"": 3}, r"d\.json: a video id is empty"),
+        ('{"AB": 3, "AB": 4}', r"d\.json: the key 'AB' occurs twice"),
+        ([["AB", 3]], r"d\.json: the file must be an object, found a list of 1"),
+    ],
+)
+def test_a_broken_object_of_durations_is_one_error(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read_durations(put(tmp_path, "d.json", content))
+
+
+def test_a_number_and_its_text_are_one_id(tmp_path):
+    rows = [
+        {"query_id": name, "video_id": 3, "duration": 9, "query": "a", "windows": []} for name in (7, "7")
+    ]
+    path = put(tmp_path, "x.jsonl", lines(*rows))
+    with pytest.raises(UserError, match=r"x\.jsonl:2: id '7' occurs twice \(first at .*x\.jsonl:1\)"):
+        read_canonical(path)
+    assert read_canonical(put(tmp_path, "x.jsonl", lines(rows[0]))).queries[0].video == "3"
+
+
+@pytest.mark.parametrize(
+    ("reader", "row"),
+    [
+        (
+            read_canonical,
+            {"query_id": 1, "video_id": "v", "duration": 9, "query": "a", "windows": [[1, 1e10]]},
+        ),
+        (read_canonical, {"query_id": 1, "video_id": "v", "duration": 1e10, "query": "a", "windows": []}),
+        (read_canonical, {"query_id": 1, "video_id": "v", "duration": 1e-9, "query": "a", "windows": []}),
+        (
+            read_qvhighlights,
+            {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_windows": [[-1e10, 1]]},
+        ),
+        (read_qvhighlights, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_window": [[1, 2]]}),
+        (read_qvhighlights, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "pred_relevant_windows": []}),
+        (read_cone, {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestamps": [1, 1e308]}),
+        (read_cone, {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestamp": [1, 2]}),
+    ],
+)
+def test_times_that_are_none_and_misspelt_keys_are_refused(tmp_path, reader, row):
+    with pytest.raises(UserError, match=r"x\.jsonl:1: (.* must be |unknown key '.*' \(did you mean ')"):
+        reader(put(tmp_path, "x.jsonl", lines(row)), policy="as-annotated")
+
+
+def test_a_clip_scored_twice_is_an_error(tmp_path):
+    row = {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_clip_ids": [1, 1]}
+    with pytest.raises(UserError, match="relevant_clip_ids holds a clip twice"):
+        read_qvhighlights(put(tmp_path, "x.jsonl", lines({**row, "saliency_scores": [[1], [4]]})))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 5000,
+        b"AB 1 2##" + b"\0\n",
+        b"x" * 3_000_000,
+        b"AB 1 2##a\nAB 1 2\0##b\n",
+        b"\xff\xfe\0A",
+        b"[" * 999_999,
+    ],
+    ids=["zeros", "zero in a sentence", "one long word", "zero in a time", "UTF-16", "brackets"],
+)
+@pytest.mark.parametrize("form", ["auto", "charades-sta", "viga", "canonical", "glance-list"])
+def test_text_that_is_none_is_queries_or_one_line(tmp_path, content, form):
+    path = tmp_path / "x.txt"
+    path.write_bytes(content)
+    try:
+        read_annotations(path, form, durations={"AB": 30.0})
+    except UserError as error:
+        assert "x.txt" in str(error)
+        assert "\n" not in str(error)
+        assert len(str(error)) < 700
 
 
 # --- recognising formats -----------------------------------------------------------------------------------

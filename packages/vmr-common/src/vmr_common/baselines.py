@@ -111,7 +111,8 @@ def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArr
     counts = np.array([len(query.moments) for query in queries])
     durations = np.repeat([query.duration for query in queries], counts)
     truth = np.concatenate([query.moments for query in queries])
-    truth = np.clip(timeline.to_normalised(truth, durations), 0.0, 1.0)
+    with np.errstate(over="ignore"):  # what is beyond every number is cut to the video
+        truth = np.clip(timeline.to_normalised(truth, durations), 0.0, 1.0)
     overlaps = metrics.iou(grid[:, None], truth, "hull", empty=0.0)
     return np.maximum.reduceat(overlaps, np.cumsum(counts) - counts, axis=1)
 

@@ -13,11 +13,12 @@ from typing import Any
 from vmr_common.annotations import canonical_row, read_annotations, read_durations
 from vmr_common.annotations.policies import Policy, policy_named
 from vmr_common.annotations.report import Annotations, Report
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.files import read_json
 from vmr_common.ranges import PathText, require_ranges
 from vmr_common.records import Query
 from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG, Entry
+from vmr_common.values import listed
 
 __all__ = [
     "ENTRIES",
@@ -262,11 +263,11 @@ def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
     """
     values: Any = read_json(path)
     if isinstance(values, dict):
-        names = ", ".join(map(str, list(values)[:12])) or "nothing"
+        names = listed(values)
         if key is None:
             raise UserError(f"{path}: holds several lists ({names}); say which one with videos_key")
         if key not in values:
-            raise UserError(f"{path}: no list {key!r} (found: {names})")
+            raise UserError(f"{path}: no list {quoted(key)} (found: {names})")
         values = values[key]
     elif key is not None:
         raise UserError(f"{path}: holds one list, so videos_key {key!r} has no meaning")

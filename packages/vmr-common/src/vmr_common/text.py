@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmr_common.boundary import open_bytes
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, quoted, visible
 from vmr_common.files import byte_lines
 from vmr_common.tokens import (
     FUNCTION_WORDS,
@@ -188,7 +188,7 @@ def _byte_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     with open_bytes(path) as file:
         for number, line in tqdm(
             byte_lines(file, path, limit=_LINE_LIMIT),
-            desc=f"reading {path.name}",
+            desc=f"reading {visible(path.name)}",
             unit=" words",
             delay=2,
             disable=None,

@@ -27,13 +27,16 @@ class TextInput:
         path: Its name, for messages.
         file: The same, open at its start.
 
+    Attributes:
+        number: Of the first line that is not blank, counted from 1; 0 if there is none.
+
     Raises:
         UserError: if its first line cannot be read.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self._file = path, file
-        self._number, self._raw = _first_line(path, file)
+        self.number, self._raw = _first_line(path, file)
         self._value: Any = None
         self._failure: UserError | None = None
 
@@ -44,25 +47,25 @@ class TextInput:
         Raises:
             UserError: if it is not UTF-8.
         """
-        return decoded(self._raw, f"{self.path}:{self._number}", first=self._number == 1).strip()
+        return decoded(self._raw, f"{self.path}:{self.number}", first=self.number == 1).strip()
 
     def first_value(self) -> Any:
         """The JSON value of the first line, or None where it is none by itself."""
         if self._value is None and self._failure is None:
             try:
-                self._value = parse_json(self.first, f"{self.path}:{self._number}")
+                self._value = parse_json(self.first, f"{self.path}:{self.number}")
             except UserError as error:
                 self._failure = error
         return self._value
 
     def lines(self, *, blank: bool = False) -> Iterator[tuple[int, str]]:
         """Number and text of every line (see `files.text_lines`); of those before the first one none is `blank`."""
-        for number, line, _ in text_lines(self._file, self.path, (self._number, self._raw), blank=blank):
+        for number, line, _ in text_lines(self._file, self.path, (self.number, self._raw), blank=blank):
             yield number, line
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Number and JSON object of every line that is not blank (see `files.read_json_lines`)."""
-        return json_rows(text_lines(self._file, self.path, (self._number, self._raw)), self.path)
+        return json_rows(text_lines(self._file, self.path, (self.number, self._raw)), self.path)
 
     def document(self) -> Any:
         """The value of the whole file, which is one JSON text.
@@ -79,10 +82,10 @@ class TextInput:
             data = self._raw + rest
             self._raw = b""
             del rest
-            text = decoded(data, str(self.path), first=self._number <= 1)
+            text = decoded(data, str(self.path), first=self.number <= 1)
             del data
             try:
-                value = parse_document(text, self.path, max(self._number, 1))
+                value = parse_document(text, self.path, max(self.number, 1))
             except UserError as error:
                 raise failure or error from None
         self._value, self._raw = value, b""

@@ -32,14 +32,15 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
     durations: dict[str, float] = {}
     with opened(path) as source:
         # quoted scripts may hold line feeds; strict, because a quotation mark that is never closed ends the table
+        above = max(source.number - 1, 0)  # blank lines
         reader = csv.reader((line for _, line in source.lines(blank=True)), strict=True)
         try:
             names = next(reader, [])
             id_column, length_column = (
-                _column(names, known, path) for known in (_ID_COLUMNS, _LENGTH_COLUMNS)
+                _column(names, known, f"{path}:{above + 1}") for known in (_ID_COLUMNS, _LENGTH_COLUMNS)
             )
             for row in filter(None, reader):
-                where = f"{path}:{reader.line_num}"
+                where = f"{path}:{above + reader.line_num}"
                 if len(row) != len(names):
                     raise UserError(
                         f"{where}: expected an id and a length among {len(names)} fields, found {len(row)} fields"
@@ -50,17 +51,19 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
                 length = parsed_number(row[length_column], where, names[length_column])
                 durations[video] = duration_of(length, where, names[length_column])
         except csv.Error as error:
-            raise UserError(f"{path}:{reader.line_num}: not a comma-separated table ({error})") from None
+            raise UserError(
+                f"{path}:{above + reader.line_num}: not a comma-separated table ({error})"
+            ) from None
     return durations
 
 
-def _column(names: Sequence[str], known: Sequence[str], path: str | Path) -> int:
+def _column(names: Sequence[str], known: Sequence[str], where: str) -> int:
     """The place of the first of some `known` columns that a table has."""
     column = next((name for name in known if name in names), None)
     if column is None:
-        raise UserError(f"{path}:1: expected the columns id and length, found {shown(','.join(names))}")
+        raise UserError(f"{where}: expected the columns id and length, found {shown(','.join(names))}")
     if names.count(column) > 1:
-        raise UserError(f"{path}:1: the column {column!r} is there twice")
+        raise UserError(f"{where}: the column {column!r} is there twice")
     return names.index(column)
 
 
