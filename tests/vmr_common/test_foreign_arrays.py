@@ -566,3 +566,43 @@ def test_reading_every_query_is_work_in_proportion_to_their_number(tmp_path, mon
     few, many = (reads_of(monkeypatch, use, count) for count in (20, 80))
     assert few
     assert many <= 5 * few
+
+
+# --- memory ---
+
+
+def peak(read):
+    """Bytes that were held at once while something was read, by all of numpy and Python."""
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_reading_a_video_takes_a_small_multiple_of_its_size(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2000, 512)).astype(np.float32)
+    with h5py.File(tmp_path / "plain.h5", "w") as plain, h5py.File(tmp_path / "packed.h5", "w") as packed:
+        for video in ("v", "w"):
+            plain[video] = values
+            packed.create_dataset(video, data=values, compression="gzip", compression_opts=1)
+    for name, save in (("npy", np.save), ("npz", np.savez), ("small", np.savez_compressed)):
+        (tmp_path / name).mkdir()
+        for video in ("v", "w"):
+            save(tmp_path / name / video, values)
+    for name in ("plain.h5", "packed.h5", "npy", "npz", "small"):
+        store = FeatureStore(tmp_path / name)
+        assert store.videos() == ["v", "w"]
+        assert peak(lambda store=store: store["v"]) < 2.5 * values.nbytes
+        assert peak(lambda store=store: check_store(store, store.videos())) < 3.5 * values.nbytes
+        assert peak(lambda store=store: store.length("w")) < values.nbytes / 8
+
+
+def test_reading_regions_takes_a_small_multiple_of_their_size(tmp_path):
+    features = np.random.default_rng(0).normal(size=(30, 36, 512)).astype(np.float32)
+    boxes = np.full((30, 36, 4), 0.5, np.float32)
+    np.savez(tmp_path / "v.npz", features=features, boxes=boxes, conf=boxes[..., 0], more=features)
+    folder = RegionFolder(tmp_path)
+    assert peak(lambda: folder["v"]) < 4.5 * features.nbytes
+    assert peak(lambda: folder.length("v")) < features.nbytes / 8
