@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import tracemalloc
 import zipfile
 import zlib
 
