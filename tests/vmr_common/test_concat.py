@@ -287,3 +287,22 @@ def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp
         annotations = tmp_path / f"long/{part}.jsonl"
         words_asked = ("--word-vectors", words, "--token-dim", 300)
         assert vmr_data(shared_data, "check", "--annotations", annotations, *words_asked)[0] == 0
+
+
+def test_videos_of_different_widths_are_not_joined(tmp_path):
+    (tmp_path / "features").mkdir()
+    for video, width in (("v0", 3), ("v1", 2)):
+        np.save(tmp_path / "features" / f"{video}.npy", np.ones((5, width), np.float32))
+    store = FeatureStore(tmp_path / "features")
+    queries = [Query(id=video, video=video, text="a", duration=5.0) for video in ("v0", "v1")]
+    with pytest.raises(UserError, match=r"video 'v\d' has width \d, but 'v\d' has \d: expected one width"):
+        write_concat(tmp_path / "out", {"train": queries}, store, videos_per_stream=2, seed=1, stride_s=1.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_longer_than_any_time_is_one_error(tmp_path):
+    path = write_store(tmp_path / "f.h5", {f"v{n}": 3 for n in range(4)}, stride_s=3e8)
+    queries = [Query(id=f"v{n}", video=f"v{n}", text="a", duration=9e8) for n in range(4)]
+    store = FeatureStore(path)
+    with pytest.raises(UserError, match=r"query 'v\d': duration must be positive seconds up to 1e\+09"):
+        write_concat(tmp_path / "out", {"train": queries}, store, videos_per_stream=4, seed=1)

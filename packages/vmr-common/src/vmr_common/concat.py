@@ -22,7 +22,7 @@ from typing import TypedDict
 import numpy as np
 
 from vmr_common.annotations import write_canonical
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError, quoted, require
 from vmr_common.feature_checks import Features
 from vmr_common.features import FeatureStore, write_features
 from vmr_common.files import partial_of, read_json, write_text, writing
@@ -380,6 +380,13 @@ def _rows(
     streams: Sequence[Stream], store: FeatureStore, step: Callable[[int], object] | None
 ) -> Iterator[tuple[str, Features]]:
     for stream in streams:
-        yield stream.id, np.concatenate([store[part.video] for part in stream.parts])
+        rows = [store[part.video] for part in stream.parts]
+        for part, found in zip(stream.parts, rows, strict=True):
+            if found.shape[1] != rows[0].shape[1]:
+                raise UserError(
+                    f"{store.name}: video {quoted(part.video)} has width {found.shape[1]}, "
+                    f"but {quoted(stream.parts[0].video)} has {rows[0].shape[1]}: expected one width"
+                )
+        yield stream.id, np.concatenate(rows)
         if step is not None:
             step(1)

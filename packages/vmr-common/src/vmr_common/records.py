@@ -78,8 +78,12 @@ class Query:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", as_moments(self.moments))
+        # durations are often counted from the rows of files, so a wrong one is the user's to know
         if not LEAST_DURATION <= self.duration <= MOST_SECONDS:
-            raise ValueError(f"query {self.id}: duration must be positive seconds, found {self.duration}")
+            raise UserError(
+                f"query {quoted(self.id)}: duration must be positive seconds up to {MOST_SECONDS:g}, "
+                f"found {self.duration}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
