@@ -183,7 +183,7 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
     array, pictures = folder / f"{query.video}.npy", folder / query.video
     if array.is_file():
         found = npz.read_file(array, "r", "not an array of frames")
-        if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or not len(found):
+        if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or 0 in found.shape:
             raise UserError(f"{array}: expected frames (n, H, W, 3) uint8, found {found.shape} {found.dtype}")
     elif pictures.is_dir():
         found = _read_pictures(pictures)
@@ -199,7 +199,7 @@ def _read_pictures(folder: Path) -> Pictures:
     if not names:
         raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
     try:
-        reader: Callable[[Path], Any] = importlib.import_module("PIL.Image").open
+        reader: Callable[..., Any] = importlib.import_module("PIL.Image").open
     except ImportError:
         raise UserError(
             f"{folder}: pictures are read by the package Pillow (pip install pillow), .npy without"
@@ -210,9 +210,10 @@ def _read_pictures(folder: Path) -> Pictures:
     return np.stack(found)
 
 
-def _picture(path: Path, reader: Callable[[Any], Any]) -> Pictures:
+def _picture(path: Path, reader: Callable[..., Any]) -> Pictures:
     with boundary(f"{path}: a picture that cannot be read"), open_regular(path) as file:
-        picture = reader(file)
+        # these alone: for others Pillow starts programs (Ghostscript for PostScript, whatever the name says)
+        picture = reader(file, formats=("PNG", "JPEG"))
         width, height = picture.size
         require_size((height, width, 3), np.dtype(np.uint8), path.stat().st_size, str(path))
         return np.asarray(picture.convert("RGB"))
