@@ -25,7 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; cases run side by side at best
 
 from fuzzing import samples
-from fuzzing.case import Case
+from fuzzing.case import PACKAGES, Case
 from fuzzing.watch import Campaign, problem_of, rng_of
 
 KINDS = {
@@ -35,8 +35,19 @@ KINDS = {
     "safetensors": "weights",
     "yaml": "configurations",
     "json": "inner",
+    "picture": "pictures",
 }
-NEEDS_RUNS = ("safetensors", "json")  # valid files that only a trained model has
+
+
+def needed(kind, packages):
+    """The packages whose runs a kind of case takes as valid files."""
+    known = {
+        "safetensors": packages,
+        "json": [*{*packages, "cfmr"}],
+        "yaml": packages[:1],
+        "picture": ["leorn"],
+    }
+    return known.get(kind, [])
 
 
 def maker(kind):
@@ -89,7 +100,8 @@ def summarise(kind, shown):
 def campaign(kind, options, folder, kept):
     """Runs the cases of a kind; its line of the summary and the number of findings."""
     place = kept / "samples"  # beside the findings, whose commands name them
-    samples.make(place, runs=kind in NEEDS_RUNS)
+    samples.make(place, needed(kind, options.packages))
+    samples.warm_up(place)
     make, begin = maker(kind), time.monotonic()
     numbers = range(options.count) if options.only is None else range(options.only, options.only + 1)
     statuses, shown = collections.Counter(), {}
@@ -127,6 +139,13 @@ def main():
     parser.add_argument("--only", type=int, metavar="NUMBER", help="only this case, to see it again")
     parser.add_argument(
         "--processes", type=int, default=0, help="so many more cases of each kind in processes of their own"
+    )
+    parser.add_argument(
+        "--packages",
+        nargs="+",
+        choices=PACKAGES,
+        default=list(PACKAGES),
+        help="whose runs are damaged (default: all)",
     )
     parser.add_argument("--keep", type=Path, help="folder for the files of findings (default: a new one)")
     options = parser.parse_args()

@@ -264,7 +264,8 @@ WRITERS = {
 
 def make_samples(folder):
     """The valid files that all trials share."""
-    samples.make(folder, runs=True)
+    samples.make(folder, ["cfmr"])
+    samples.warm_up(folder)
     numbers = np.random.default_rng(0)
     videos = [f"v{number:03d}" for number in range(140)]
     items = ((video, numbers.random((12, 16)).astype(np.float32)) for video in videos)

@@ -19,7 +19,7 @@ import numpy as np
 from fuzzing.case import Call, Case
 from fuzzing.damage import exchanged, json_text
 from fuzzing.hdf5 import MANIFEST, OBJECTS
-from fuzzing.samples import TRAINED
+from fuzzing.samples import trained
 from fuzzing.texts import lines
 from fuzzing.weights import content_of, joined, parts_of, resume
 
@@ -49,7 +49,7 @@ def with_metadata(rng: random.Random, content: bytes) -> bytes:
 
 
 def checkpoint(rng: random.Random, folder: Path, samples: Path) -> Case:
-    package = rng.choice(TRAINED)
+    package = rng.choice(trained(samples))
     path = folder / "mine.safetensors"
     path.write_bytes(
         with_metadata(rng, content_of(samples / f"runs/{package}/tiny/checkpoints/best.safetensors"))
@@ -64,7 +64,7 @@ def checkpoint(rng: random.Random, folder: Path, samples: Path) -> Case:
 
 def run_folder(rng: random.Random, folder: Path, samples: Path) -> Case:
     """A run in which training goes on: the JSON of a checkpoint, or a row of the metrics."""
-    package = rng.choice(TRAINED)
+    package = rng.choice(trained(samples))
     run = folder / f"runs/{package}/tiny"
     shutil.copytree(samples / f"runs/{package}/tiny", run)
     kind = rng.choice(("last", "last", "best", "metrics"))
@@ -79,7 +79,7 @@ def run_folder(rng: random.Random, folder: Path, samples: Path) -> Case:
 
 
 def report(rng: random.Random, folder: Path, samples: Path) -> Case:
-    package = rng.choice(TRAINED)
+    package = rng.choice(trained(samples))
     run = folder / "run"
     shutil.copytree(samples / f"runs/{package}/tiny", run, ignore=shutil.ignore_patterns("checkpoints"))
     name = rng.choice(
@@ -224,7 +224,7 @@ def plan(rng: random.Random, folder: Path, samples: Path) -> Case:
 
 def shapes(rng: random.Random, folder: Path, samples: Path) -> Case:
     """The description of a folder of Shapes data, from which a report draws its frames again."""
-    place, package = folder / "data/shapes", rng.choice(TRAINED)
+    place, package = folder / "data/shapes", rng.choice(trained(samples))
     shutil.copytree(samples / "data/shapes", place)
     (place / "meta.json").write_bytes(changed(rng, json.loads((place / "meta.json").read_text())))
     shutil.copytree(samples / f"runs/{package}/tiny", folder / f"runs/{package}/tiny")

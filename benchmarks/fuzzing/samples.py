@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -11,7 +12,6 @@ import yaml
 from fuzzing.case import PACKAGES, entry_point, make_forkable
 from vmr_common.shapes import ShapesSpec, ensure, ensure_objects
 
-TRAINED = ("rgn", "cfmr")  # of which there are runs
 SPEC = ShapesSpec(train=8, val=3, test=4, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
 COMMON = """
 name: tiny
@@ -77,8 +77,8 @@ def configuration(package: str) -> dict[str, object]:
     return {**common, **own, "data": {**common["data"], **own["data"]}}
 
 
-def make(folder: Path, *, runs: bool) -> None:
-    """Fills a folder with ``data``, ``cfg`` and, if asked for, ``runs`` and ``index``; what is there stays."""
+def make(folder: Path, trained: Collection[str]) -> None:
+    """Fills a folder with ``data``, ``cfg``, and ``runs`` of some packages with an ``index``; what is there stays."""
     make_forkable()
     data = folder / "data"
     if not data.exists():
@@ -89,17 +89,29 @@ def make(folder: Path, *, runs: bool) -> None:
         for package in PACKAGES:
             text = yaml.safe_dump(configuration(package), sort_keys=False)
             (folder / f"cfg/{package}.yaml").write_text(text)
-    if runs and not (folder / "index").exists():
-        for package in TRAINED:
-            config = folder / f"cfg/{package}.yaml"
-            done(f"{package}-train", "--cfg", config, "--data-root", data, "--runs", folder / "runs")
-        run, index = folder / "runs/cfmr/tiny", folder / "index"
-        done("cfmr-index", "--checkpoint", run, "--data-root", data, "--out", index, "--shard-videos", 4)
-    if (
-        runs
-    ):  # what torch imports when a run goes on takes seconds, and is better there before children are made
-        config = folder / "cfg/rgn.yaml"
-        done("rgn-train", "--cfg", config, "--data-root", data, "--runs", folder / "runs", "--resume")
+    for package in trained:
+        config, run = folder / f"cfg/{package}.yaml", folder / f"runs/{package}/tiny"
+        arguments = ["--cfg", config, "--data-root", data, "--runs", folder / "runs"]
+        if not run.exists():
+            done(f"{package}-train", *arguments)
+        if package == "cfmr" and not (folder / "index").exists():
+            place = ("--out", folder / "index", "--shard-videos", 4)
+            done("cfmr-index", "--checkpoint", run, "--data-root", data, *place)
+
+
+def warm_up(folder: Path) -> None:
+    """Imports the commands, and goes on with a run: torch starts once, before children are made."""
+    arguments = ["--data-root", folder / "data", "--runs", folder / "runs", "--resume"]
+    for package in trained(folder)[:1]:
+        for other in PACKAGES:
+            entry_point(f"{other}-train")
+        done(f"{package}-train", "--cfg", folder / f"cfg/{package}.yaml", *arguments)
+
+
+def trained(folder: Path) -> list[str]:
+    """The packages of which there are runs."""
+    runs = folder / "runs"
+    return sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
 
 
 def done(program: str, *arguments: object) -> str:

@@ -86,6 +86,7 @@ ANNOTATIONS = {
     "durations.csv": b"id,length\nAB,30.0\n",
     "durations.json": document({"AB": 30.0}),
     "videos.json": document({"train": ["v"], "test": ["w", "v"]}),
+    "words.txt": b"q 0.5 1e-3 -2\nw 1 2 3\n, 0 0 1\n",
 }
 PREDICTIONS = {
     "ours.jsonl": lines(*SUBMISSION),
@@ -142,6 +143,15 @@ def make(rng: random.Random, folder: Path, samples: Path | None = None) -> Case:
     path = written(rng, folder, name, ANNOTATIONS[name])
     if name.startswith("durations"):
         options: list[object] = ["--annotations", whole["charades-sta"], "--durations", path]
+    elif name == "words.txt":
+        options = [
+            "--annotations",
+            whole["canonical"],
+            "--word-vectors",
+            path,
+            *rng.choice(([], ["--token-dim", 3])),
+        ]
+        return Case([Call("vmr-data", ["check", *options, "--data-root", "/"], warns=True)])
     elif name == "videos.json":
         options = ["--annotations", whole["canonical"], "--videos", path, "--videos-key", "train"]
     else:

@@ -17,7 +17,7 @@ import torch
 from fuzzing.arrays import npz, plain
 from fuzzing.case import Call, Case
 from fuzzing.damage import damaged_bytes, exchanged, flipped, json_text
-from fuzzing.samples import TRAINED
+from fuzzing.samples import trained
 
 DTYPES = (
     "F32",
@@ -179,7 +179,10 @@ def imported(rng: random.Random, folder: Path, samples: Path) -> Case:
     if suffix == ".safetensors":
         path.write_bytes(
             damaged(
-                rng, content_of(samples / f"runs/{rng.choice(TRAINED)}/tiny/checkpoints/best.safetensors")
+                rng,
+                content_of(
+                    samples / f"runs/{rng.choice(trained(samples))}/tiny/checkpoints/best.safetensors"
+                ),
             )
         )
     elif suffix == ".npz":
@@ -188,12 +191,23 @@ def imported(rng: random.Random, folder: Path, samples: Path) -> Case:
         )
     else:
         path.write_bytes(pytorch(rng))
-    words = folder / "words.txt"
-    words.write_bytes(rng.choice((b"red\ncircle\n", b"", b"red\nred\n", b"\xff\n", b"red\tx\r\ncircle\n")))
-    package = rng.choice(TRAINED)
-    options: list[object] = ["--cfg", samples / f"cfg/{package}.yaml", "--quirks", "released"]
+    package = rng.choice(trained(samples))
+    options: list[object] = [
+        "--cfg",
+        samples / f"cfg/{package}.yaml",
+        "--quirks",
+        "released",
+        "--weights",
+        path,
+    ]
     options += ["--data-root", samples / "data", "--out", folder / "out.safetensors"]
-    return Case([Call(f"{package}-import", [*options, "--weights", path, "--words", words])])
+    if package in ("rgn", "cfmr"):
+        words = folder / "words.txt"
+        words.write_bytes(
+            rng.choice((b"red\ncircle\n", b"", b"red\nred\n", b"\xff\n", b"red\tx\r\ncircle\n"))
+        )
+        options += ["--words", words]
+    return Case([Call(f"{package}-import", options)])
 
 
 def make(rng: random.Random, folder: Path, samples: Path) -> Case:
@@ -201,7 +215,7 @@ def make(rng: random.Random, folder: Path, samples: Path) -> Case:
     kind = rng.random()
     if kind < 0.2:
         return imported(rng, folder, samples)
-    package = rng.choice(TRAINED)
+    package = rng.choice(trained(samples))
     if kind < 0.35:
         return resumed(rng, folder, samples, package)
     path = folder / "mine.safetensors"
