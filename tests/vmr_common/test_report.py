@@ -564,7 +564,7 @@ def test_json_form_survives_values_that_are_not_numbers():
         (lambda row: row["queries"][7].update(text=None), "key queries[7].text: found None"),
         (
             lambda row: row["queries"][7].update(duration=-1.0),
-            "key queries[7]: query q7: duration must be positive",
+            "key queries[7]: query 'q7': duration must be positive",
         ),
         (lambda row: row["queries"][7].update(moments=[1, 2]), "key queries[7].moments[0]: found 1"),
         (lambda row: row["queries"][7].update(moments=[[1.0]]), "key queries[7]: "),
