@@ -203,11 +203,29 @@ def test_a_disk_that_is_full_before_the_first_update(place, refused, file_limit)
     assert list(place.run.rglob("*.partial")) == []
 
 
-def test_a_disk_that_is_full_when_the_results_are_written(place, trained, refused, file_limit):
+@pytest.mark.parametrize("name", ["predictions.jsonl", "report.json", "report.html"])
+def test_a_disk_that_is_full_when_the_results_are_written(place, trained, refused, file_limit, name):
     shutil.copytree(trained.place.run, place.run)
-    (place.run / "report.html").unlink()
     before = digests(place.run)
-    file_limit((trained.place.run / "report.html").stat().st_size - 500)
+    file_limit((trained.place.run / name).stat().st_size - 500)
     message = refused(cli.train, *place.train_arguments("--resume"))
-    assert "report.html" in message
+    assert name in message
     assert digests(place.run) == before
+
+
+def test_an_overwrite_goes_on_with_its_own_configuration_once_there_is_space(
+    place, trained, refused, done, file_limit
+):
+    shutil.copytree(trained.place.run, place.run)
+    before = digests(place.run)
+    # the first checkpoint, without a state of the optimiser, fits under the limit; the next one does not
+    file_limit((trained.place.run / "checkpoints/best.safetensors").stat().st_size + 2000)
+    message = refused(cli.train, *place.train_arguments("--overwrite", "--train.seed", 3))
+    assert ".new/checkpoints/last.safetensors" in message
+    assert {**digests(place.run), **before} == digests(place.run)
+    file_limit(-1)
+    where = ["--name", "tiny", "--data-root", place.data, "--runs", place.runs]
+    done(cli.train, *where, "--resume")
+    assert json.loads((place.run / "run.json").read_text())["seed"] == 3
+    assert digests(place.run).keys() == before.keys()
+    assert ".new" not in (place.run / "report.json").read_text()

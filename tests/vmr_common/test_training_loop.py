@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import resource
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ from vmr_common.training import (
     seed_everything,
     select_device,
 )
+from vmr_common.training.run import Events
 from vmr_common.training.sampler import Plan
 
 CPU = torch.device("cpu")
@@ -347,6 +349,47 @@ def test_partial_files_of_a_killed_process_are_cleared_away(tmp_path):
 def test_tensorboard_without_its_extra_says_how_to_get_it(tmp_path):
     with pytest.raises(UserError, match=r"pip install 'vmr-common\[tensorboard\]'"):
         fit(tmp_path / "run", replace(CONFIG, tensorboard=True))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_reads_the_numbers_of_the_metrics_over_all_sittings(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for epochs in (2, 3):
+        fit(tmp_path / "run", replace(CONFIG, tensorboard=True, epochs=epochs), resume=epochs > 2)
+    found = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    found.Reload()
+    for kind, key in (("interval", "train/total"), ("epoch", "validation/R@1,mIoU")):
+        shown = [(event.step, event.value) for event in found.Scalars(f"{kind}/{key}")]
+        assert shown == [(row["update"], pytest.approx(row[key])) for row in rows(tmp_path / "run", kind)]
+    assert len(list((tmp_path / "run/tensorboard").iterdir())) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_a_disk_that_is_full_under_tensorboard_is_one_error_and_leaves_whole_records(tmp_path):
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RunFolder(tmp_path / "run") as run:
+        run.start()
+        events = Events(run, wanted=True, from_update=0)
+        written = 2  # the version, and from where on it counts
+
+        def fill():
+            nonlocal written
+            while written < 100:
+                events.write({"kind": "interval", "update": written, "lr": 0.5})
+                written += 1
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        try:
+            with pytest.raises(UserError, match=r"cannot write .*tfevents.*File too large"):
+                fill()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            events.close()
+    [file] = (tmp_path / "run/tensorboard").iterdir()
+    assert len(list(RawEventFileLoader(str(file)).Load())) == written > 20
 
 
 @pytest.mark.parametrize(

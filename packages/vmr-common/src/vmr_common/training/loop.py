@@ -147,7 +147,7 @@ class Trainer:
         if resume and distributed.from_rank_zero(self.run.last.exists):
             self._restore()
         self.updater.connect()
-        self._events = Events(self.run.events, wanted=self.config.tensorboard, from_update=self.state.update)
+        self._events = Events(self.run, wanted=self.config.tensorboard, from_update=self.state.update)
         if distributed.rank() == 0:
             logger.info(self._opening())
         try:
@@ -258,9 +258,11 @@ class Trainer:
 
     def _log_row(self, row: dict[str, Any]) -> None:
         row = {"kind": row["kind"], "update": self.state.update, "epoch": self.state.epoch, **row}
-        if distributed.rank() == 0:
-            self._events.write(row)
-        distributed.from_rank_zero(lambda: self.run.append(row))
+        distributed.from_rank_zero(lambda: self._write_row(row))
+
+    def _write_row(self, row: Mapping[str, Any]) -> None:
+        self.run.append(row)
+        self._events.write(row)
 
     def _log_epoch(self, metrics: Mapping[str, float], seconds: float, selected: bool) -> None:
         state, config = self.state, self.config

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import math
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -217,13 +220,7 @@ class RunFolder:
         line = (json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n").encode()
         self.guard()
         with writing(self.metrics), _opened(self.metrics, os.O_CREAT | os.O_APPEND) as handle:
-            size = os.fstat(handle).st_size
-            try:
-                while line:
-                    line = line[os.write(handle, line) :]
-            except OSError:
-                os.ftruncate(handle, size)
-                raise
+            _append(handle, line)
 
     def keep_rows(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the metrics rows that `keep` refuses, and a last line cut short by a kill (rank 0 only)."""
@@ -264,32 +261,81 @@ def _opened(path: Path, flags: int = 0) -> Iterator[int]:
         os.close(handle)
 
 
+def _append(handle: int, data: bytes) -> None:
+    """Appends all of the data to a file, or nothing."""
+    size = os.fstat(handle).st_size
+    try:
+        while data:
+            data = data[os.write(handle, data) :]
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
+
+
 class Events:
-    """TensorBoard events of the rows of the metrics; does nothing unless asked for.
+    """TensorBoard events of the rows of the metrics; does nothing unless asked for. Only rank 0 writes.
+
+    Args:
+        run: Gets one more file of events.
+        wanted: Whether there are to be events.
+        from_update: Events of later updates, which an earlier process wrote, no longer count.
 
     Raises:
-        UserError: if asked for and the extra is not installed.
+        UserError: if asked for and the extra is not installed, or the file cannot be written; on every rank.
     """
 
-    def __init__(self, folder: Path, *, wanted: bool, from_update: int) -> None:
-        self._writer: Any = None
-        if wanted and distributed.rank() == 0:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise UserError(
-                    "train.tensorboard needs the extra: pip install 'vmr-common[tensorboard]'"
-                ) from None
-            self._writer = SummaryWriter(folder, purge_step=from_update + 1)
+    def __init__(self, run: RunFolder, *, wanted: bool, from_update: int) -> None:
+        self._run, self._file = run, -1
+        if wanted:
+            distributed.from_rank_zero(lambda: self._open(from_update))
+
+    def _open(self, from_update: int) -> None:
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        except ImportError:
+            raise UserError(
+                "train.tensorboard needs the extra: pip install 'vmr-common[tensorboard]'"
+            ) from None
+        self._run.guard()
+        now = time.time()
+        # as TensorBoard names them; it reads the files of a folder in the order of their names
+        part = f"{time.time_ns() % 10**9:09d}"
+        name = f"{run_files.EVENT_FILES}{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{part}"
+        self._path = self._run.events / name
+        with writing(self._path):
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._add(Event(wall_time=now, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._add(Event(wall_time=now, step=from_update + 1, session_log=start))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes the numbers of a row at its update."""
-        if self._writer is not None:
-            for key, value in row.items():
-                if isinstance(value, float):
-                    self._writer.add_scalar(f"{row['kind']}/{key}", value, row["update"])
+        """Writes the numbers of a row at its update (rank 0 only).
+
+        Raises:
+            UserError: if they cannot be written.
+        """
+        if self._file >= 0:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            values = [
+                Summary.Value(tag=f"{row['kind']}/{key}", simple_value=value)
+                for key, value in row.items()
+                if isinstance(value, float)
+            ]
+            self._add(Event(wall_time=time.time(), step=row["update"], summary=Summary(value=values)))
+
+    def _add(self, event: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        with writing(self._path):
+            _append(self._file, record.getvalue())
 
     def close(self) -> None:
         """Ends the events file."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
