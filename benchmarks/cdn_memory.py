@@ -25,11 +25,11 @@ from cdn.config import LossConfig, ModelConfig
 from cdn.map_network import DynamicConvolution
 from cdn.model import CDN
 from cdn.task import CDNTask
-from vmr_common.map_decoding import DecodeConfig
-from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors
-from vmr_common.training import Progress
-from vmr_common.training.map_supervised import MapExamples, MapInputs
+from vmr_common.text.vectors import WordLookup, WordVectors
+from vmr_common.types import Query
+from vmr_train import Progress
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapExamples, MapInputs
 
 TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
 SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}

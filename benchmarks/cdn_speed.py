@@ -20,14 +20,14 @@ from torch.nn import functional as F
 from cdn.config import LossConfig, ModelConfig
 from cdn.model import CDN
 from cdn.task import CDNTask
-from vmr_common.map_decoding import DecodeConfig
-from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
-from vmr_common.nn.map_convolution import convolve_rows, kernel_rows
-from vmr_common.nn.proposal_map import valid_cells
-from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors
-from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
-from vmr_common.training.map_supervised import MapExamples, MapInputs
+from vmr_common.text.vectors import WordLookup, WordVectors
+from vmr_common.types import Query
+from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_train.layers.proposal_map import valid_cells
+from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
+from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapExamples, MapInputs
 
 COLUMNS = ("case", "device", "threads", "precision", "batch", "ms", "cpu_ms", "torch")
 WORDS = WordVectors(tuple("abcdefgh"), np.random.default_rng(0).normal(size=(8, 300)).astype(np.float32))

@@ -25,7 +25,7 @@ from cfmr.data import stack_frames
 from cfmr.index import VideoIndex
 from cfmr.model import CFMR, Words, flat_concepts
 from cfmr.task import moments_of
-from vmr_common.cli.config import bundled_config
+from vmr_train.cli.config import bundled_config
 
 WORDS = 7
 PER_SHARD = 2000

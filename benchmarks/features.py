@@ -20,8 +20,8 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import best_in_turns
 
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import pool
+from vmr_common.features.pooling import pool
+from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.timeline import pooling_bounds
 
 ROUNDS = 15

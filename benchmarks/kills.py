@@ -36,8 +36,8 @@ from fuzzing import samples
 from fuzzing.case import PACKAGES, entry_point
 from safetensors import safe_open
 
-from vmr_common.features import Manifest, write_features
-from vmr_common.shapes import ensure, ensure_objects
+from vmr_common.features.store import Manifest, write_features
+from vmr_shapes import ensure, ensure_objects
 
 EPOCHS = 3
 FOREIGN = b"of somebody else"

@@ -15,8 +15,8 @@ from pathlib import Path
 from recording import RESULTS, write_rows
 
 from leorn import cli
-from vmr_common.files import read_json
-from vmr_common.protocols.scores import ScoresRow
+from vmr_common.evaluation.scores import ScoresRow
+from vmr_common.io import read_json
 from vmr_common.schema import conform
 
 PARTS = {

@@ -22,8 +22,8 @@ from leorn.config import Config
 from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryFeatures
-from vmr_common.cli.config import bundled_config
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.cli.config import bundled_config
+from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM, MEGA = 10, 300, 1e6
 

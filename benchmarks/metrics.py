@@ -22,7 +22,7 @@ from recording import measured_here, write_rows
 from timing import timed
 
 from vmr_common import metrics, protocols
-from vmr_common.records import Prediction, Query
+from vmr_common.types import Prediction, Query
 
 COLUMNS = ("case", "queries", "windows", "loop_s", "ours_s", "ratio", "peak_mb")
 

@@ -20,7 +20,13 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import best_in_turns
 
-from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, PreparedObjects, write_objects
+from leorn.object_features.prepare import (
+    ObjectFrames,
+    ObjectManifest,
+    ObjectStore,
+    PreparedObjects,
+    write_objects,
+)
 
 FRAMES, STORED, DIM, VIDEOS = 256, 36, 2048, 3
 CASES = [("Charades-STA", 18, 0.1), ("TACoS", 36, 0.0)]

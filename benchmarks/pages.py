@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vmr_common.files import read_text, write_text
+from vmr_common.io import read_text, write_text
 
 ROOT = Path(__file__).parents[1]
 ABSENT = "-"  # not run, or not applicable: never an estimate

@@ -13,7 +13,7 @@ from pathlib import Path
 from pages import ABSENT, ROOT, page, table
 from recording import RESULTS, read_rows
 
-from vmr_common.files import write_text
+from vmr_common.io import write_text
 
 COMMAND = "uv run python benchmarks/performance_page.py"
 NOT_OURS = ("parity", "leorn-ablation")  # these belong to other pages

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from recording import measured_here, write_rows
 
-from vmr_common.splits import custom_split
+from vmr_common.splits.load import custom_split
 
 SENTENCE = "person opens the door and walks into a kitchen then picks up cup from table while looking at"
 PER_VIDEO, WINDOWS, SMALL = 20, 5, 1_000

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmr_common.files import atomic_path
+from vmr_common.io import atomic_path
 
 if TYPE_CHECKING:
     import torch

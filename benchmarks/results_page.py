@@ -19,7 +19,7 @@ from recording import RESULTS, read_rows
 from runs import PROTOCOL, Row, Run, differences, quirk_pairs, rows_of, spread, update
 
 from vmr_common.errors import UserError
-from vmr_common.files import write_text
+from vmr_common.io import write_text
 
 COMMAND = "uv run python benchmarks/results_page.py"
 THRESHOLDS = ("0.3", "0.5", "0.7")

@@ -20,13 +20,13 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
 from rgn.model import RGN
 from rgn.task import RGNTask
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import pooled_features
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary
-from vmr_common.training import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
-from vmr_common.training.cost import count_flops
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.features.pooling import pooled_features
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.text.vectors import Vocabulary
+from vmr_common.types import Query
+from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_train.flops import count_flops
+from vmr_train.learned_inputs import LearnedInputs
 
 COLUMNS = (
     "case", "device", "threads", "precision", "batch", "clips", "frame_dim", "ms_per_query", "cpu_ms_per_query",

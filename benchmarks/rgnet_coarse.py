@@ -22,13 +22,13 @@ from timing import timed
 from rgnet import cli
 from rgnet.config import Config
 from rgnet.data import Sources
-from rgnet.window_recall import window_recall
-from vmr_common.cli.config import stored_config
+from rgnet.query_features.store import QueryVectors, normalise, write_query_features
+from rgnet.search.window_recall import window_recall
+from vmr_common.evaluation import protocol
 from vmr_common.experiment import load_splits
-from vmr_common.manifest import Manifest
-from vmr_common.protocols import protocol
-from vmr_common.query_features import QueryVectors, normalise, write_query_features
-from vmr_common.training import load_checkpoint, load_weights, predict_all
+from vmr_common.features.manifest import Manifest
+from vmr_train import load_checkpoint, load_weights, predict_all
+from vmr_train.cli.config import stored_config
 
 STRENGTHS = np.logspace(-4, 4, 17)
 RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)

@@ -22,10 +22,10 @@ from recording import measured_here, write_rows
 from timing import median, timed
 
 from rgnet.config import Config
-from rgnet.inference import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.model import Frames, RGNet
+from rgnet.search.search import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.windows import video_windows
-from vmr_common.cli.config import bundled_config
+from vmr_train.cli.config import bundled_config
 
 TOKENS, FOLLOWING = 12, 3
 

@@ -6,7 +6,7 @@ from cfmr.config import LossConfig, ModelConfig
 from cfmr.model import CFMR
 from cfmr.task import CFMRTask
 from made_up import CLASS_VECTORS, VOCABULARY, shake
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import LearnedInputs
 
 SMALL = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
 

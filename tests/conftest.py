@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -30,3 +32,30 @@ def shared() -> Path:
 def shared_data(shared: Path) -> Path:
     """Real annotations, word vectors, features and official evaluation results (never committed)."""
     return shared / "data"
+
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture
+def answer(capsys) -> Callable[..., Answer]:
+    """Runs a command; gives its status, what it said on stdout, and on stderr."""
+
+    def run(command: Callable[[list[str]], int], *arguments: Any) -> Answer:
+        status = command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def vmr_data(answer) -> Callable[..., Answer]:
+    """The answer of ``vmr-data`` in a data root."""
+
+    def run(root, verb: str, *arguments: Any) -> Answer:
+        from vmr_common.cli import data  # after the thread count above is set
+
+        return answer(data.main, verb, "--data-root", root, *arguments)
+
+    return run

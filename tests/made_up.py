@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary, WordVectors
-from vmr_common.training.cost import count_flops
+from vmr_common.text.vectors import Vocabulary, WordVectors
+from vmr_common.types import Query
+from vmr_train.flops import count_flops
 
 NAMES = tuple(f"word{n}" for n in range(30))
 VECTORS = np.random.default_rng(0).normal(size=(len(NAMES), 6)).astype(np.float32)

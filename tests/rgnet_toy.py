@@ -5,8 +5,8 @@ import torch
 
 from made_up import shake
 from rgnet.config import ModelConfig
-from rgnet.inference import LongVideoSearch, TextVectors
 from rgnet.model import RGNet
+from rgnet.search.search import LongVideoSearch, TextVectors
 
 SMALL = ModelConfig(
     hidden=16, heads=2, inner=32, cross_layers=2, self_layers=2, decoder_layers=3, queries=4, input_dropout=0.0,

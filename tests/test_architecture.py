@@ -93,7 +93,7 @@ def test_importing_vmr_common_loads_neither_torch_nor_h5py():
 def test_the_data_and_score_commands_run_without_torch(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
-        "import vmr_common.cli.data, vmr_common.cli.score, vmr_common.cli.report, vmr_common.report\n"
+        "import vmr_common.cli.data, vmr_common.cli.score, vmr_train.cli.report, vmr_train.report\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 

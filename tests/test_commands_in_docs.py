@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from folders import MODELS, PAGES, ROOT
-from vmr_common.cli import steps
-from vmr_common.cli.config import bundled_config, to_dict
-from vmr_common.training import save_checkpoint
+from vmr_train import save_checkpoint
+from vmr_train.cli import steps
+from vmr_train.cli.config import bundled_config, to_dict
 
 OURS = {
     entry.name: entry

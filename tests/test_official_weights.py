@@ -12,7 +12,7 @@ import torch
 from folders import MODELS
 from recorded import released_weights
 from vmr_common.errors import UserError
-from vmr_common.training.official import read_weights
+from vmr_train.released_weights import read_weights
 
 ODD = (None, torch.zeros(()), torch.zeros(0))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from folders import MODELS, ROOT
-from vmr_common.cli.config import bundled_config, bundled_configs, to_dict
+from vmr_train.cli.config import bundled_config, bundled_configs, to_dict
 
 PACKAGES = sorted((ROOT / "packages").iterdir())
 UV = Path(sys.executable).with_name("uv")

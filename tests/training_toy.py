@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from vmr_common.cli.run import command
 from vmr_common.errors import UserError
-from vmr_common.files import write_text
-from vmr_common.records import Prediction
-from vmr_common.run_files import FIGURES, PAGE, PREDICTIONS, REPORT, RESULTS
-from vmr_common.training import (
+from vmr_common.io import write_text
+from vmr_common.types import Prediction
+from vmr_train import (
     OptimConfig,
     RunFolder,
     ScheduleConfig,
@@ -34,7 +33,8 @@ from vmr_common.training import (
     save_checkpoint,
     seed_everything,
 )
-from vmr_common.training.distributed import everywhere, rank, session
+from vmr_train.distributed import everywhere, rank, session
+from vmr_train.run_files import FIGURES, PAGE, PREDICTIONS, REPORT, RESULTS
 
 DIM = 6
 

@@ -15,7 +15,7 @@ PACKAGES = ("rgn", "cfmr", "cdn", "leorn", "rgnet")
 MODULES = {
     "vmr-data": "vmr_common.cli.data",
     "vmr-score": "vmr_common.cli.score",
-    "vmr-report": "vmr_common.cli.report",
+    "vmr-report": "vmr_train.cli.report",
 }
 VERBS = {"train": "train", "eval": "evaluate", "predict": "predict", "import": "import_official"}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fuzzing.case import Call, Case
 from fuzzing.damage import damaged_bytes, exchanged
-from vmr_common.records import encode_id
+from vmr_common.types import encode_id
 
 CLIP = {"clip_uid": "c", "video_start_sec": 0, "video_end_sec": 480.0}
 ASKED = [

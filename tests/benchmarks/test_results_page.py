@@ -11,7 +11,7 @@ import results_page
 import yaml
 from results_page import METRICS, main
 
-from vmr_common.cli.config import bundled_config, to_yaml
+from vmr_train.cli.config import bundled_config, to_yaml
 
 CHANCE = [0.22, 0.07, 0.01, 0.16, 0.67, 0.31, 0.08]
 BIAS = [0.29, 0.16, 0.05, 0.19, 0.96, 0.72, 0.24]

@@ -6,8 +6,8 @@ import torch
 from cdn.config import Config
 from cdn.model import CDN
 from made_up import flops
-from vmr_common.cli.config import bundled_config
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.cli.config import bundled_config
+from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
 

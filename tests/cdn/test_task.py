@@ -14,14 +14,14 @@ from cdn.losses import attention_distance
 from cdn.model import CDN
 from cdn.task import CDNTask
 from made_up import WORDS, features_of, shake, timed_queries
-from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
-from vmr_common.map_decoding import DecodeConfig
 from vmr_common.metrics import iou
-from vmr_common.records import Query
-from vmr_common.text import WordLookup
-from vmr_common.training import Progress
-from vmr_common.training.map_supervised import MapInputs
+from vmr_common.text.vectors import WordLookup
+from vmr_common.types import Query
+from vmr_train import Progress
+from vmr_train.cli.config import bundled_config
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapInputs
 
 FEATURES = features_of(4, rows=32)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)

@@ -9,12 +9,12 @@ import pytest
 from cfmr.config import Config, DataConfig
 from cfmr.encoder import Encoder
 from cfmr_toy import SMALL, make_task
-from vmr_common.cli.config import to_dict
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import ColumnScale
-from vmr_common.splits import SplitConfig
-from vmr_common.training import save_checkpoint
+from vmr_common.features.pooling import ColumnScale
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.load import SplitConfig
+from vmr_train import save_checkpoint
+from vmr_train.cli.config import to_dict
 
 SIZES = dataclasses.replace(SMALL, centres=5, widths=3, widest=0.6, train_widths=3)
 

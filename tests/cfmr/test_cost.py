@@ -9,9 +9,9 @@ from cfmr.cost import paper_text_macs, paper_text_parameters
 from cfmr.model import CFMR, Frames, Supervision, Words
 from cfmr.task import CFMRTask
 from made_up import flops
-from vmr_common.cli.config import bundled_config
-from vmr_common.text import Vocabulary
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.text.vectors import Vocabulary
+from vmr_train.cli.config import bundled_config
+from vmr_train.learned_inputs import LearnedInputs
 
 WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
 CLASSES = {"charades": 1112, "tacos": 2288}

@@ -21,7 +21,7 @@ from cfmr.index.shards import BLOCK
 from processes import ranks
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms
-from vmr_common.training import distributed
+from vmr_train import distributed
 
 FORK = multiprocessing.get_context("fork")
 QUERIES = ["word1 word2", "word3", "word4 word5 word6 word7", "word8 word9", "word10 word2 word3", "word20"]
@@ -173,7 +173,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, index, store, durations):
 
 
 def test_features_of_another_kind_are_refused(tmp_path, index):
-    from vmr_common.features import FeatureStore, Manifest, write_features
+    from vmr_common.features.store import FeatureStore, Manifest, write_features
 
     path = tmp_path / "other.h5"
     write_features(path, [("new", np.ones((9, 5), np.float32))], Manifest(extractor="another", stride_s=1.0))

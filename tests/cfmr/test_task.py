@@ -15,14 +15,14 @@ from cfmr.model import Supervision
 from cfmr.task import CFMRTask
 from cfmr_toy import make_task
 from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
-from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.nn.reconstruction import end_token_mask
-from vmr_common.pooling import pool
-from vmr_common.records import Query
-from vmr_common.training import Progress
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.features.pooling import pool
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.types import Query
+from vmr_train import Progress
+from vmr_train.cli.config import bundled_config
+from vmr_train.layers.reconstruction import end_token_mask
+from vmr_train.learned_inputs import LearnedInputs
 
 FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)

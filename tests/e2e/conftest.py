@@ -13,7 +13,7 @@ import yaml
 
 from processes import run_to_end
 from rgn import cli
-from vmr_common.shapes import ShapesSpec, ensure
+from vmr_shapes import ShapesSpec, ensure
 
 SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
 COMMON = """

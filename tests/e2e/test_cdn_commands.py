@@ -10,8 +10,8 @@ import torch
 
 from cdn import cli
 from recorded import released_sizes, released_weights
-from vmr_common.records import read_predictions
-from vmr_common.training import load_checkpoint
+from vmr_common.types import read_predictions
+from vmr_train import load_checkpoint
 
 CONFIG = """
 protocols: [proposal-map, strict]

@@ -18,9 +18,9 @@ from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
 from processes import PATIENCE_S, launched, ranks
 from recorded import released_weights
-from vmr_common.annotations import read_annotations
 from vmr_common.metrics import iou
-from vmr_common.records import read_predictions
+from vmr_common.splits.formats import read_annotations
+from vmr_common.types import read_predictions
 
 CONFIG = """
 quirks: fixed
@@ -257,7 +257,7 @@ def test_weights_under_the_released_names_become_a_checkpoint(options, tmp_path,
 
 
 def test_an_index_of_another_model_is_refused(run, built, tmp_path, refused):
-    from vmr_common.training import load_checkpoint, save_checkpoint
+    from vmr_train import load_checkpoint, save_checkpoint
 
     stored = load_checkpoint(run)
     changed = {name: tensor + 0.01 for name, tensor in stored.weights.items()}

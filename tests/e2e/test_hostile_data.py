@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vmr_common.files import read_json_lines
+from vmr_common.io import read_json_lines
 
 
 def change_rows(place, split: str, change) -> Path:

@@ -13,9 +13,9 @@ import torch
 
 from leorn import cli
 from recorded import released_sizes, released_weights
-from vmr_common.records import read_predictions
-from vmr_common.shapes import ensure_objects, frames, read_spec
-from vmr_common.training import load_checkpoint
+from vmr_common.types import read_predictions
+from vmr_shapes import ensure_objects, frames, read_spec
+from vmr_train import load_checkpoint
 
 CONFIG = """
 protocols: [proposal-map, strict]

@@ -18,12 +18,12 @@ from processes import PATIENCE_S, launched
 from recorded import GOLDEN, released_sizes, released_weights
 from rgn import cli
 from rgn.config import Config
-from vmr_common.cli.config import bundled_config, bundled_configs, completed_config
-from vmr_common.features import Manifest, write_features
-from vmr_common.files import read_json_lines
-from vmr_common.protocols import protocol
-from vmr_common.records import read_predictions
-from vmr_common.splits import custom_split
+from vmr_common.evaluation import protocol
+from vmr_common.features.store import Manifest, write_features
+from vmr_common.io import read_json_lines
+from vmr_common.splits.load import custom_split
+from vmr_common.types import read_predictions
+from vmr_train.cli.config import bundled_config, bundled_configs, completed_config
 
 BIN = Path(sys.executable).parent
 

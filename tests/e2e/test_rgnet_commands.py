@@ -12,11 +12,11 @@ import torch
 
 from recorded import released_sizes, released_weights
 from rgnet import cli
-from vmr_common.features import FeatureStore, Manifest
-from vmr_common.query_features import QueryVectors, write_query_features
-from vmr_common.records import read_predictions
-from vmr_common.splits import custom_split
-from vmr_common.training import load_checkpoint
+from rgnet.query_features.store import QueryVectors, write_query_features
+from vmr_common.features.store import FeatureStore, Manifest
+from vmr_common.splits.load import custom_split
+from vmr_common.types import read_predictions
+from vmr_train import load_checkpoint
 
 CONFIG = """
 quirks: fixed

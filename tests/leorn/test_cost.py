@@ -9,8 +9,8 @@ from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryEncoder, QueryFeatures
 from made_up import flops
-from vmr_common.cli.config import bundled_config, bundled_configs
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.cli.config import bundled_config, bundled_configs
+from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
 

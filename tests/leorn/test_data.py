@@ -7,15 +7,15 @@ import pytest
 
 from leorn.config import Config, DataConfig, ModelConfig
 from leorn.data import Sources, make_examples
+from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig, require_videos
-from vmr_common.features import Manifest, write_features
-from vmr_common.objects import ObjectFrames, ObjectManifest, sampled_frames, write_objects
-from vmr_common.pooling import pool, unit_rows
-from vmr_common.records import Query
-from vmr_common.splits import SplitConfig
-from vmr_common.text import WordVectors
-from vmr_common.training.map_supervised import MapInputs
+from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.store import Manifest, write_features
+from vmr_common.splits.load import SplitConfig
+from vmr_common.text.vectors import WordVectors
+from vmr_common.types import Query
+from vmr_train.map_supervised import MapInputs
 
 LENGTHS = {"a": 13, "b": 5}
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)

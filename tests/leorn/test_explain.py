@@ -10,8 +10,8 @@ import pytest
 
 from leorn.explain import View, moment_picture, read_frames
 from vmr_common.errors import UserError
-from vmr_common.records import Query
-from vmr_common.report.strips import thumbnails
+from vmr_common.types import Query
+from vmr_train.report.strips import thumbnails
 
 QUERY = Query(id="0", video="v", text="", duration=8.0)
 TIMES = (np.arange(16) + 0.5) / 2

@@ -10,18 +10,18 @@ from leorn import cli
 from leorn.config import Config, ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN
+from leorn.object_features.prepare import ObjectInputs
 from leorn.reasoning import shift_in_time
 from leorn.task import LEORNTask
 from made_up import WORDS, shake
-from vmr_common.cli.config import bundled_config
 from vmr_common.errors import UserError
-from vmr_common.map_decoding import DecodeConfig
-from vmr_common.nn.map_loss import MapLossConfig
-from vmr_common.objects import ObjectInputs
-from vmr_common.records import Query
-from vmr_common.text import WordLookup
-from vmr_common.training import Progress
-from vmr_common.training.map_supervised import MapExamples, MapInputs
+from vmr_common.text.vectors import WordLookup
+from vmr_common.types import Query
+from vmr_train import Progress
+from vmr_train.cli.config import bundled_config
+from vmr_train.layers.map_loss import MapLossConfig
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapExamples, MapInputs
 
 FRAMES, OBJECTS, DIM, CLIP_DIM = 16, 3, 7, 5
 PROGRESS = Progress(update=0, epoch=1, epochs=2)

@@ -28,16 +28,16 @@ from judging import (
     stated,
     tied_as,
 )
-from vmr_common.annotations import read_annotations, read_durations
-from vmr_common.map_decoding import DecodeConfig
+from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.metrics import map_overlaps
-from vmr_common.nn.map_cells import CellPlan
-from vmr_common.nn.map_loss import scaled_iou
-from vmr_common.pooling import pool, unit_rows
-from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors, plain_words
-from vmr_common.training import OptimConfig, build_optimizer
-from vmr_common.training.map_supervised import MapExamples, MapInputs, QueryWords
+from vmr_common.splits.formats import read_annotations, read_durations
+from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.types import Query
+from vmr_train import OptimConfig, build_optimizer
+from vmr_train.layers.map_loss import scaled_iou
+from vmr_train.layers.sparse_map_plan import CellPlan
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
 PACKAGE = "cdn"
 INPUTS = (

@@ -15,14 +15,14 @@ from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
 from cfmr.official import NAMES, from_official
 from cfmr.task import moments_of, rank
 from judging import NEAR, gradient_limits, point_scores_agree, share_of_right_guesses
-from vmr_common.masked_queries import known_words
+from vmr_common.features.pooling import pool
 from vmr_common.metrics import best_at, hits, iou
-from vmr_common.nn.attention import key_bias
-from vmr_common.nn.gaussian import attention_log_weight, negative_progress
-from vmr_common.nn.reconstruction import reconstruction_nll
-from vmr_common.pooling import pool
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary, tag_score
+from vmr_common.text.vectors import Vocabulary, tag_score
+from vmr_common.types import Query
+from vmr_train.layers.attention import key_bias
+from vmr_train.layers.gaussian import attention_log_weight, negative_progress
+from vmr_train.layers.reconstruction import reconstruction_nll
+from vmr_train.masked_queries import known_words
 
 PACKAGE = "cfmr"
 INPUTS = (

@@ -25,19 +25,19 @@ from leorn import losses
 from leorn.config import ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
 from leorn.model import LEORN, Videos
+from leorn.object_features.prepare import ObjectStore, PreparedObjects
 from leorn.objects import Objects
 from leorn.official import from_official
 from leorn.task import LEORNTask
-from vmr_common.annotations import read_annotations, read_durations
-from vmr_common.map_decoding import DecodeConfig
+from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.metrics import iou, map_overlaps, nms
-from vmr_common.nn.map_loss import MapLossConfig, scaled_iou
-from vmr_common.objects import ObjectStore, PreparedObjects
-from vmr_common.pooling import pool, unit_rows
-from vmr_common.records import Query
-from vmr_common.text import WordLookup, WordVectors, plain_words
-from vmr_common.training import OptimConfig, build_optimizer
-from vmr_common.training.map_supervised import MapExamples, MapInputs, QueryWords
+from vmr_common.splits.formats import read_annotations, read_durations
+from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.types import Query
+from vmr_train import OptimConfig, build_optimizer
+from vmr_train.layers.map_loss import MapLossConfig, scaled_iou
+from vmr_train.map_decoding import DecodeConfig
+from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
 PACKAGE = "leorn"
 INPUTS = (

@@ -16,16 +16,16 @@ from rgn.losses import Nll
 from rgn.model import RGN, Inputs, Supervision, grid_indices
 from rgn.official import NAMES, from_official
 from rgn.task import rank
-from vmr_common.masked_queries import known_words
+from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
-from vmr_common.nn.attention import key_bias
-from vmr_common.nn.gaussian import attention_log_weight, negative_progress
-from vmr_common.nn.reconstruction import best_pass, reconstruction_nll, sinusoidal_positions
-from vmr_common.pooling import pool
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary, tag_score
+from vmr_common.text.vectors import Vocabulary, tag_score
 from vmr_common.timeline import centre_width_to_moments
-from vmr_common.training import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
+from vmr_common.types import Query
+from vmr_train import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
+from vmr_train.layers.attention import key_bias
+from vmr_train.layers.gaussian import attention_log_weight, negative_progress
+from vmr_train.layers.reconstruction import best_pass, reconstruction_nll, sinusoidal_positions
+from vmr_train.masked_queries import known_words
 
 PACKAGE = "rgn"
 INPUTS = (

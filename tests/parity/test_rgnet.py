@@ -18,17 +18,18 @@ from judging import (
     share_of_right_guesses,
     stated,
 )
-from rgnet import losses, ranking
+from rgnet import losses
 from rgnet.config import LossConfig, ModelConfig, SearchConfig
-from rgnet.inference import Found, LongVideoSearch, TextVectors
 from rgnet.matching import candidate_frames, matching_scores, moment_similarities, top_sum, unit_frames
 from rgnet.model import Frames, Output, RGNet, Tokens
 from rgnet.official import NAMES, from_official
+from rgnet.query_features.store import QueryVectors, normalise
+from rgnet.search import ranking
+from rgnet.search.search import Found, LongVideoSearch, TextVectors
 from rgnet.windows import draw_probabilities, moment_rows, positive_windows, target_in, video_windows
 from vmr_common import metrics
-from vmr_common.protocols import Protocol, protocol
-from vmr_common.query_features import QueryVectors, normalise
-from vmr_common.records import Query
+from vmr_common.evaluation import Protocol, protocol
+from vmr_common.types import Query
 
 PACKAGE = "rgnet"
 INPUTS = ("param/", "in/", "e2e/in/", "eval/in/")

@@ -6,7 +6,7 @@ import torch
 from made_up import flops
 from rgn.config import ModelConfig
 from rgn.model import RGN, Inputs, Supervision
-from vmr_common.nn.reconstruction import reconstruction_nll
+from vmr_train.layers.reconstruction import reconstruction_nll
 
 BATCH, CLIPS, FRAME_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
 

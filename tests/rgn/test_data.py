@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rgn.data import QueryExamples
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import PreparedFeatures, pooled_features
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary
+from vmr_common.features.pooling import PreparedFeatures, pooled_features
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.text.vectors import Vocabulary
+from vmr_common.types import Query
 
 WORDS = Vocabulary(("the", "door", "opens", "person", "a", "slowly"))
 VECTORS = np.concatenate([np.zeros((1, 5)), np.random.default_rng(0).normal(size=(6, 5))]).astype(np.float32)

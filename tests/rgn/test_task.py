@@ -11,10 +11,10 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
 from rgn.model import RGN
 from rgn.task import RGNTask
-from vmr_common.nn.gaussian import gaussian_window, unit_grid
-from vmr_common.records import Query
-from vmr_common.training import Progress
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.types import Query
+from vmr_train import Progress
+from vmr_train.layers.gaussian import gaussian_window, unit_grid
+from vmr_train.learned_inputs import LearnedInputs
 
 FEATURES = features_of(4, rows=16)
 

@@ -9,11 +9,11 @@ from rgnet import attention
 from rgnet.cli import PACKAGE
 from rgnet.config import Config, ModelConfig, SearchConfig
 from rgnet.cost import released_flops
-from rgnet.inference import LongVideoSearch, PreparedVideo
 from rgnet.model import Frames, RGNet, Tokens
+from rgnet.search.search import LongVideoSearch, PreparedVideo
 from rgnet.windows import video_windows
 from rgnet_toy import network, searcher, text, video
-from vmr_common.cli.config import bundled_config
+from vmr_train.cli.config import bundled_config
 
 EGO4D = {"frames": 90, "tokens": 20, "frame_dim": 256, "token_dim": 512}
 MAD = {"frames": 900, "tokens": 25, "frame_dim": 512, "token_dim": 512}

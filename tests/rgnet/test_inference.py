@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from rgnet import ranking
 from rgnet.config import SearchConfig
-from rgnet.inference import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.matching import matching_scores
 from rgnet.model import Frames, RGNet
+from rgnet.search import ranking
+from rgnet.search.search import LongVideoSearch, TextVectors, stack_tokens
 from rgnet.windows import video_windows
 from rgnet_toy import SECONDS, WINDOW, network, searcher, text, video
 

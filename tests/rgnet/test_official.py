@@ -9,7 +9,7 @@ from made_up import Trap
 from recorded import released_weights
 from rgnet.official import from_official
 from vmr_common.errors import UserError
-from vmr_common.training.official import read_weights
+from vmr_train.released_weights import read_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,22 @@ import torch
 
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
 from rgnet.data import Cut, QueryExamples
+from rgnet.query_features.store import (
+    QueryFeatureStore,
+    QueryVectors,
+    WordVectorQueries,
+    write_query_features,
+)
 from rgnet.task import RGNetTask
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import ColumnScale, PreparedFeatures
-from vmr_common.query_features import QueryFeatureStore, QueryVectors, WordVectorQueries, write_query_features
-from vmr_common.records import Query
-from vmr_common.splits import SplitConfig
-from vmr_common.text import WordVectors
-from vmr_common.training import Progress
+from vmr_common.features.pooling import ColumnScale, PreparedFeatures
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.load import SplitConfig
+from vmr_common.text.vectors import WordVectors
+from vmr_common.types import Query
+from vmr_train import Progress
 
 WORDS = ("the", "red", "star", "spins", "grows")
 VECTORS = WordVectors(WORDS, np.random.default_rng(0).normal(size=(5, TOKEN_DIM)).astype(np.float32))

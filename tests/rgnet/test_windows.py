@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rgnet.window_recall import window_recall
+from rgnet.search.window_recall import window_recall
 from rgnet.windows import draw, moment_rows, positive_windows, target_in, video_windows
 from vmr_common.errors import UserError
-from vmr_common.records import Query
+from vmr_common.types import Query
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 5, 6, 9, 10, 11, 37, 36_000])

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from vmr_common.annotations import (
+from vmr_common.errors import UserError
+from vmr_common.splits.formats import (
     POLICIES,
     detect_format,
     read_activitynet,
@@ -24,7 +25,6 @@ from vmr_common.annotations import (
     read_viga,
     write_canonical,
 )
-from vmr_common.errors import UserError
 
 GLANCE = [["AB", 30.0, [4.0, 11.0], "person opens a box.", 6.5], ["AB", 30.0, [12, 20], "person sits.", 13]]
 

@@ -6,8 +6,8 @@ import pytest
 from fuzzing.damage import damaged_bytes
 from fuzzing.texts import ANNOTATIONS
 
-from vmr_common.annotations import read_annotations, read_canonical, write_canonical
 from vmr_common.errors import UserError
+from vmr_common.splits.formats import read_annotations, read_canonical, write_canonical
 
 SEEDS = {
     name: content for name, content in ANNOTATIONS.items() if "." not in name

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from vmr_common import baselines, protocols
+from vmr_common import evaluation as protocols
 from vmr_common.errors import UserError
-from vmr_common.records import Query
+from vmr_common.evaluation import baselines
+from vmr_common.types import Query
 
 
 def query(number, moments, duration=10.0, video="v"):

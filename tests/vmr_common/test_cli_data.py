@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
-from vmr_common.annotations import read_canonical
 from vmr_common.cli.data import main
-from vmr_common.convert import convert_features
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, write_features
+from vmr_common.features.conversion import convert_features
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.formats import read_canonical
 
 ROWS = [
     ["a", 10.0, [1, 5], "one two", 1.5],
@@ -270,8 +270,8 @@ def test_a_killed_conversion_goes_on_where_it_was(tmp_path):
     out = tmp_path / "out.h5"
     program = (
         "import sys, time\n"
-        "from vmr_common.convert import convert_features\n"
-        "from vmr_common.features import FeatureStore, Manifest\n"
+        "from vmr_common.features.conversion import convert_features\n"
+        "from vmr_common.features.store import FeatureStore, Manifest\n"
         "done = []\n"
         "def step(n):\n"
         "    done.append(n)\n"

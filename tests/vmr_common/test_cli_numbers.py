@@ -4,9 +4,13 @@ import argparse
 
 import pytest
 
-from vmr_common.cli import concat_data, data, object_data, query_data, report, score
+from leorn.object_features import cli as object_data
+from rgnet import streams_cli as concat_data
+from rgnet.query_features import cli as query_data
+from vmr_common.cli import data, score
 from vmr_common.cli.numbers import overlap, real, seconds, several, whole
 from vmr_common.errors import UserError
+from vmr_train.cli import report
 
 NEVER = ("nan", "inf", "-inf", "1e999", "", " ", "x", "1_0", "٣", "0x1", "True", "1 2", "9" * 5000, "-1e308")
 

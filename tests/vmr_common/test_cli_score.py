@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vmr_common.cli.score import main
-from vmr_common.records import Prediction, write_predictions
+from vmr_common.types import Prediction, write_predictions
 
 
 def annotation_lines(count, shift=0.0):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from folders import digests
+from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
 from processes import launched, run_to_end
-from vmr_common import convert
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.files import FolderLock
-from vmr_common.objects import ObjectFrames, ObjectManifest, ObjectStore, write_objects
+from vmr_common.features import conversion as convert
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.io import FolderLock
 
 COUNT, PART = 10, 4
 NOTE = "conversion.json"
@@ -116,7 +116,7 @@ def test_a_conversion_killed_at_any_step_goes_on_to_the_same_bytes(tmp_path, sou
 
 def test_two_conversions_to_one_file_do_not_meet(tmp_path, source):
     program = (
-        "import sys\nfrom vmr_common import convert\nfrom vmr_common.features import FeatureStore, Manifest\n"
+        "import sys\nfrom vmr_common import convert\nfrom vmr_common.features.store import FeatureStore, Manifest\n"
         "convert.PART_SIZE = 4\n"
         "def step(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "convert.convert_features(FeatureStore(sys.argv[1]), sys.argv[2], Manifest(), step=step)\n"
@@ -291,7 +291,7 @@ def test_links_are_never_followed(tmp_path, source):
 
 def test_a_lock_that_its_holder_has_deleted_is_no_lock(tmp_path):
     code = (
-        "import os, sys\nfrom vmr_common.files import FolderLock\n"
+        "import os, sys\nfrom vmr_common.io import FolderLock\n"
         "real = os.open\n"
         "def late(path, *arguments):\n"
         "    handle = real(path, *arguments)\n"

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from vmr_common import metrics, protocols
-from vmr_common.files import read_json_lines
-from vmr_common.records import Prediction, Query, read_predictions
+from vmr_common.io import read_json_lines
+from vmr_common.types import Prediction, Query, read_predictions
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLIC = DATA / "eval_public"

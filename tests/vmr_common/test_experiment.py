@@ -14,9 +14,9 @@ from vmr_common.experiment import (
     open_features,
     require_videos,
 )
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.records import Query
-from vmr_common.splits import SplitConfig
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.load import SplitConfig
+from vmr_common.types import Query
 
 
 def make_queries(count, videos):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, check_store, write_features
+from vmr_common.features.store import FeatureStore, Manifest, check_store, write_features
 
 RNG = np.random.default_rng(7)
 

@@ -14,7 +14,7 @@ import pytest
 
 from processes import launched
 from vmr_common.errors import UserError, quoted
-from vmr_common.files import (
+from vmr_common.io import (
     BLANK_LIMIT,
     FolderLock,
     atomic_path,
@@ -179,8 +179,8 @@ def test_a_full_disk_under_hdf5_is_one_line_and_leaves_nothing(tmp_path, kilobyt
     program = (
         "import numpy as np\n"
         "from vmr_common.cli.run import command\n"
-        "from vmr_common.features import write_features\n"
-        "from vmr_common.manifest import Manifest\n"
+        "from vmr_common.features.store import write_features\n"
+        "from vmr_common.features.manifest import Manifest\n"
         "items = ((f'v{n}', np.full((60, 16), n, 'f4')) for n in range(100))\n"
         f"raise SystemExit(command(lambda argv: write_features({str(tmp_path / 'o.h5')!r}, items, Manifest()))([]))\n"
     )

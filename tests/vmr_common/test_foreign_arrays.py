@@ -12,14 +12,14 @@ import h5py
 import numpy as np
 import pytest
 
+from leorn.object_features.prepare import ObjectStore
+from leorn.object_features.regions import RegionFolder
 from processes import run_to_end
+from rgnet.query_features.store import QueryFeatureStore
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, check_store
-from vmr_common.hdf5 import Hdf5File
-from vmr_common.npz import Archive, read_file
-from vmr_common.objects import ObjectStore
-from vmr_common.query_features import QueryFeatureStore
-from vmr_common.regions import RegionFolder
+from vmr_common.features.hdf5 import Hdf5File
+from vmr_common.features.npz import Archive, read_file
+from vmr_common.features.store import FeatureStore, check_store
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -322,7 +322,7 @@ def test_a_manifest_in_a_heap_without_an_end_is_one_line(tmp_path):
         struct.pack_into("<Q", changed, place, size)
         path.write_bytes(changed)
         # in a process of its own, which can be ended when HDF5 never comes back
-        read = "import sys; from vmr_common.features import FeatureStore; FeatureStore(sys.argv[1]).manifest"
+        read = "import sys; from vmr_common.features.store import FeatureStore; FeatureStore(sys.argv[1]).manifest"
         done = run_to_end([sys.executable, "-c", read, path])
         assert done.stderr.splitlines()[-1].startswith(
             f"vmr_common.errors.UserError: {path}: the attribute 'manifest'"

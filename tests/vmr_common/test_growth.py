@@ -6,11 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from vmr_common import submissions
-from vmr_common.annotations import read_annotations, read_durations
-from vmr_common.protocols import protocol
-from vmr_common.records import Prediction, Query
-from vmr_common.text import Vocabulary, WordVectors, content_scores, tokenize
+from vmr_common.evaluation import protocol, submissions
+from vmr_common.splits.formats import read_annotations, read_durations
+from vmr_common.text.vectors import Vocabulary, WordVectors, content_scores, tokenize
+from vmr_common.types import Prediction, Query
 
 SMALL, LARGE = 60, 240
 

@@ -16,7 +16,7 @@ import pytest
 from processes import run_to_end
 from vmr_common.cli.data import main
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, check_store
+from vmr_common.features.store import FeatureStore, check_store
 
 RNG = np.random.default_rng(11)
 

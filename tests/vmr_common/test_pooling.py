@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.pooling import PreparedFeatures, pool, pooled_features, unit_rows
+from vmr_common.features.pooling import PreparedFeatures, pool, pooled_features, unit_rows
+from vmr_common.features.store import FeatureStore, Manifest, write_features
 
 RNG = np.random.default_rng(7)
 

@@ -7,11 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from vmr_common import submissions
 from vmr_common.cli.score import main
 from vmr_common.errors import UserError
-from vmr_common.protocols import protocol
-from vmr_common.records import Prediction, Query, encode_id, read_predictions, write_predictions
+from vmr_common.evaluation import protocol, submissions
+from vmr_common.types import Prediction, Query, encode_id, read_predictions, write_predictions
 
 ROW = {"qid": 7, "vid": "kitchen", "query": "a pan", "pred_relevant_windows": [[2, 5.5, 0.75], [0, 9, -1]]}
 QUERIES = [Query(id="7", video="kitchen", text="a pan", duration=12.0, moments=[[2, 5]])]

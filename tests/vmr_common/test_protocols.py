@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vmr_common import metrics, protocols
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction, Query
+from vmr_common.types import Prediction, Query
 
 SINGLE = [name for name in protocols.names() if name != "qvhighlights"]
 

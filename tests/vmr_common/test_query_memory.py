@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from query_memory import READ, write
 
-from vmr_common.baselines import Bias, chance
 from vmr_common.cli.info import split_lines
 from vmr_common.errors import UserError
-from vmr_common.protocols import pack, protocol
-from vmr_common.records import Prediction, Query
-from vmr_common.splits import custom_split
+from vmr_common.evaluation import pack, protocol
+from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.splits.load import custom_split
+from vmr_common.types import Prediction, Query
 
 FEW, MANY, MOST_BYTES = 1_000, 4_000, 1_000
 
@@ -48,7 +48,7 @@ def test_reading_takes_less_than_a_kilobyte_per_query(folders, kind):
 
 
 def test_describing_a_split_takes_a_fifth_of_a_kilobyte_more(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("vmr_common.baselines._BLOCK", 256)  # what is tried at once is no growth
+    monkeypatch.setattr("vmr_common.evaluation.baselines._BLOCK", 256)  # what is tried at once is no growth
     monkeypatch.setattr("vmr_common.cli.info._AT_ONCE", 256)
     splits = {n: read(folders[n], "canonical") for n in (FEW, MANY)}
     few, many = (peak(lambda n=n: split_lines([splits[n]], tmp_path))[0] for n in (FEW, MANY))
@@ -85,16 +85,16 @@ def test_blocks_of_queries_give_what_all_at_once_give(monkeypatch):
     predictions = chance(queries, k=7)[:33]
     whole = [protocol(name).score(queries, predictions).values for name in ("strict", "proposal-map", "viga")]
     bias = Bias.fit(queries).windows
-    monkeypatch.setattr("vmr_common.protocols.packing._BLOCK", 16)
-    monkeypatch.setattr("vmr_common.protocols.packing._ROWS", 3)
-    monkeypatch.setattr("vmr_common.baselines._BLOCK", 5)
+    monkeypatch.setattr("vmr_common.evaluation.packing._BLOCK", 16)
+    monkeypatch.setattr("vmr_common.evaluation.packing._ROWS", 3)
+    monkeypatch.setattr("vmr_common.evaluation.baselines._BLOCK", 5)
     names = ("strict", "proposal-map", "viga")
     assert [protocol(name).score(queries, predictions).values for name in names] == whole
     assert Bias.fit(queries).windows.tolist() == bias.tolist()
 
 
 def test_one_query_of_very_many_windows_does_not_make_the_table_of_all(monkeypatch):
-    monkeypatch.setattr("vmr_common.protocols.packing._FREE", 10_000)
+    monkeypatch.setattr("vmr_common.evaluation.packing._FREE", 10_000)
     queries = [Query(id=str(n), video="v", text="", duration=9.0, moments=[[1, 2]]) for n in range(100)]
     many = np.tile([1.0, 2.0], (500, 1))
     wide = Prediction(query="7", video="v", moments=many, scores=np.ones(500))

@@ -7,7 +7,7 @@ import pytest
 
 from vmr_common import protocols
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction, Query
+from vmr_common.types import Prediction, Query
 
 PROTOCOL = protocols.protocol("qvhighlights")
 

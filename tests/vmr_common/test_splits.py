@@ -7,7 +7,7 @@ import re
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.splits import ENTRIES, SplitConfig, custom_split, load, load_split, split_hash
+from vmr_common.splits.load import ENTRIES, SplitConfig, custom_split, load, load_split, split_hash
 
 ASCII = "characters outside ASCII in the sentence"
 FEED = "line feed in the sentence"

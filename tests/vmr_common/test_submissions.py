@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmr_common import submissions
 from vmr_common.errors import UserError
-from vmr_common.records import Prediction, Query, read_predictions, write_predictions
+from vmr_common.evaluation import submissions
+from vmr_common.types import Prediction, Query, read_predictions, write_predictions
 
 QUERIES = [Query(id=str(n), video=f"v{n}", text=f"sentence {n}", duration=10.0) for n in range(3)]
 NLQ = [Query(id=f"a_b_{n}", video="clip", text="where is it", duration=480.0) for n in range(3)]

@@ -8,9 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vmr_common import tokens
 from vmr_common.errors import UserError
-from vmr_common.text import (
+from vmr_common.text import tokens
+from vmr_common.text.tokens import sentence_tokens
+from vmr_common.text.vectors import (
     Vocabulary,
     WordVectors,
     content_scores,
@@ -18,7 +19,6 @@ from vmr_common.text import (
     tag_score,
     tokenize,
 )
-from vmr_common.tokens import sentence_tokens
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ import sys
 import numpy as np
 import pytest
 
+import vmr_shapes as shapes
 from folders import digests
+from leorn.object_features.prepare import ObjectFrames, ObjectManifest, write_objects
 from processes import run_to_end
-from vmr_common import shapes
-from vmr_common.concat import write_concat
+from rgnet.streams import write_concat
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, write_features
-from vmr_common.objects import ObjectFrames, ObjectManifest, write_objects
-from vmr_common.records import Query
-from vmr_common.shapes import ShapesSpec
+from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.types import Query
 from vmr_common.whole_folder import held, whole_folder
+from vmr_shapes import ShapesSpec
 
 TINY = ShapesSpec(train=2, val=1, test=1, duration=(6.0, 8.0), size=40, feature_dim=8, word_dim=6)
 

@@ -13,11 +13,11 @@ from cdn.data import QueryExamples, Sources, make_examples
 from cdn.model import CDN
 from cdn.official import from_official
 from cdn.task import CDNTask
-from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage
-from vmr_common.records import Query
-from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.map_supervised import MapInputs
+from vmr_common.types import Query
+from vmr_train import Checkpoint, load_weights
+from vmr_train.cli import model
+from vmr_train.cli.package import ModelPackage
+from vmr_train.map_supervised import MapInputs
 
 
 def create(config: Config, queries: Sequence[Query], sources: Sources) -> CDNTask:

@@ -7,9 +7,6 @@ from typing import Literal
 
 from vmr_common.errors import require
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.map_decoding import DecodeConfig
-from vmr_common.nn.map_loss import MapLossConfig
-from vmr_common.nn.proposal_map import require_map
 from vmr_common.ranges import (
     CountOrNone,
     FolderName,
@@ -24,8 +21,11 @@ from vmr_common.ranges import (
     Width,
     require_ranges,
 )
-from vmr_common.text import plain_words
-from vmr_common.training.config import OptimConfig, TrainConfig
+from vmr_common.text.vectors import plain_words
+from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.layers.map_loss import MapLossConfig
+from vmr_train.layers.proposal_map import require_map
+from vmr_train.map_decoding import DecodeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class ModelConfig:
     clips: MapClips = 16
     """Clips N of the map, a divisor of `data.frames`."""
     scales: list[MapClips] = field(default_factory=lambda: [16])
-    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_common.nn.proposal_map`)."""
+    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_train.layers.proposal_map`)."""
     proposals: Literal["pool", "conv"] = "pool"
     """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
     attention_steps: Layers = 3

@@ -1,6 +1,6 @@
 """Features and queries as CDN's tensors (as the released loaders make them).
 
-Batches are those of `vmr_common.training.map_supervised`, which LEORN makes too.
+Batches are those of `vmr_train.map_supervised`, which LEORN makes too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cdn.config import Config
 from vmr_common.experiment import open_features
-from vmr_common.pooling import pooled_features
-from vmr_common.records import Query
-from vmr_common.text import WordLookup
-from vmr_common.training.map_supervised import MapBatch, MapExamples, MapInputs
-from vmr_common.training.sources import FeatureSources
+from vmr_common.features.pooling import pooled_features
+from vmr_common.text.vectors import WordLookup
+from vmr_common.types import Query
+from vmr_train.map_supervised import MapBatch, MapExamples, MapInputs
+from vmr_train.sources import FeatureSources
 
 Batch = MapBatch[Tensor]
 QueryExamples = MapExamples[Tensor]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cdn.config import LossConfig
-from vmr_common.nn.gram import gram_distance
-from vmr_common.nn.map_loss import scaled_iou, scaled_iou_loss
+from vmr_train.layers.gram import gram_distance
+from vmr_train.layers.map_loss import scaled_iou, scaled_iou_loss
 
 
 def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = False) -> Tensor:

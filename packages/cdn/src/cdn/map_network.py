@@ -1,7 +1,7 @@
 """CDN's map network: residual convolutions over the proposal map, the first ones with kernels mixed per query.
 
-Only cells that matter are computed (`vmr_common.nn.map_cells`); all others of a layer's input are zero, and the
-batch normalisation makes one shared value of them. Shapes as in `cdn.model`; L cells that a layer's input has rows
+Only cells that matter are computed (`vmr_train.layers.sparse_map_plan`); all others of a layer's input are zero, and
+the batch normalisation makes one shared value of them. Shapes as in `cdn.model`; L cells that a layer's input has rows
 for, C cells that it computes.
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cdn.config import ModelConfig
-from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
-from vmr_common.nn.map_convolution import convolve_rows, init_kernels_
-from vmr_common.nn.recompute import recomputed
+from vmr_train.layers.batch_norm import BatchNorm
+from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
+from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
 
 
 class DynamicConvolution(nn.Module):

@@ -2,7 +2,7 @@
 
 Shapes: B queries, V videos, F frames, s = F / N frames per clip, D frame feature size, N clips, P valid cells of the
 map, L words, E word vector size, H model width, M attention steps. Maps are kept as rows (cells first), see
-`vmr_common.nn.proposal_map`.
+`vmr_train.layers.proposal_map`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from cdn.config import ModelConfig
 from cdn.map_network import MapNetwork
-from vmr_common.nn.fusion import MapFusion
-from vmr_common.nn.proposal_map import ProposalConvolutions, ProposalMap, valid_cells
-from vmr_common.nn.sentence import LastWordLSTM
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.layers.fusion import MapFusion
+from vmr_train.layers.proposal_map import ProposalConvolutions, ProposalMap, valid_cells
+from vmr_train.layers.sentence import LastWordLSTM
+from vmr_train.map_supervised import QueryWords
 
 
 class FrameAttention(nn.Module):

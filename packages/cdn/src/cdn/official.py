@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.nn.map_convolution import kernel_rows
-from vmr_common.training.official import ReleasedNames, unwrapped
+from vmr_train.layers.sparse_map_conv import kernel_rows
+from vmr_train.released_weights import ReleasedNames, unwrapped
 
 _RENAMES = (
     (r"^textual_encoding\.textual_encoder\.", "text.lstm."),

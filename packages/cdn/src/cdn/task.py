@@ -11,12 +11,12 @@ from cdn import losses
 from cdn.config import LossConfig
 from cdn.data import Batch
 from cdn.model import CDN
-from vmr_common.map_decoding import DecodeConfig, decode
 from vmr_common.metrics import cell_windows
-from vmr_common.records import Prediction
-from vmr_common.training.encoded_videos import EncodedVideos
-from vmr_common.training.map_supervised import MapInputs
-from vmr_common.training.task import Progress
+from vmr_common.types import Prediction
+from vmr_train.map_decoding import DecodeConfig, decode
+from vmr_train.map_supervised import MapInputs
+from vmr_train.task import Progress
+from vmr_train.video_cache import EncodedVideos
 
 
 class CDNTask:

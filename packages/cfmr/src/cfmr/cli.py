@@ -13,12 +13,12 @@ from cfmr.data import QueryExamples, Sources, make_examples
 from cfmr.model import CFMR
 from cfmr.official import from_official
 from cfmr.task import CFMRTask
-from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage, add_word_list
 from vmr_common.errors import require
-from vmr_common.records import Query
-from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.learned_inputs import LearnedInputs
+from vmr_common.types import Query
+from vmr_train import Checkpoint, load_weights
+from vmr_train.cli import model
+from vmr_train.cli.package import ModelPackage, add_word_list
+from vmr_train.learned_inputs import LearnedInputs
 
 
 def create(config: Config, queries: Sequence[Query], sources: Sources) -> CFMRTask:

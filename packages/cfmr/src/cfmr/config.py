@@ -22,7 +22,7 @@ from vmr_common.ranges import (
     Width,
     require_ranges,
 )
-from vmr_common.training.config import OptimConfig, TrainConfig
+from vmr_train.config import OptimConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

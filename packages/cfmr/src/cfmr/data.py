@@ -15,15 +15,15 @@ from torch import Tensor
 from cfmr.config import Config
 from cfmr.model import Frames, Words
 from vmr_common.experiment import open_features
-from vmr_common.features import FeatureStore
-from vmr_common.masked_queries import KnownWords
-from vmr_common.pooling import FeaturesByVideo, PreparedFeatures, pool
-from vmr_common.records import Query, distinct_videos
-from vmr_common.text import Vocabulary
-from vmr_common.training.learned_inputs import LearnedInputs
-from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
-from vmr_common.training.sources import FeatureSources
-from vmr_common.training.task import warn_of_left_out
+from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
+from vmr_common.features.store import FeatureStore
+from vmr_common.text.vectors import Vocabulary
+from vmr_common.types import Query, distinct_videos
+from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.masked_queries import KnownWords
+from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
+from vmr_train.sources import FeatureSources
+from vmr_train.task import warn_of_left_out
 
 
 def kept_clips(clips: int) -> NDArray[np.int64]:

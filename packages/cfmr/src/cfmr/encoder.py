@@ -17,11 +17,11 @@ from cfmr.config import Config
 from cfmr.data import collate_texts, keep, stack_frames
 from cfmr.model import flat_concepts
 from cfmr.task import moments_of
-from vmr_common.cli.config import stored_config, to_dict
 from vmr_common.errors import UserError, quoted
-from vmr_common.masked_queries import KnownWords
-from vmr_common.training import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
-from vmr_common.training.point_supervised import encode
+from vmr_train import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
+from vmr_train.cli.config import stored_config, to_dict
+from vmr_train.masked_queries import KnownWords
+from vmr_train.point_supervised import encode
 
 
 class Encoder:

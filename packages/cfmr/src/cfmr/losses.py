@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from cfmr.config import LossConfig
 from cfmr.model import Passes, unit_concepts
-from vmr_common.nn.gram import gram_distance
-from vmr_common.nn.reconstruction import best_pass, picked
+from vmr_train.layers.gram import gram_distance
+from vmr_train.layers.reconstruction import best_pass, picked
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfmr.config import ModelConfig
-from vmr_common.nn.attention import MultiHeadAttention, key_bias
-from vmr_common.nn.decoder import Decoder
-from vmr_common.nn.gaussian import attention_log_weight, negative_windows, positive_window, unit_grid
-from vmr_common.nn.reconstruction import sinusoidal_positions
+from vmr_train.layers.attention import MultiHeadAttention, key_bias
+from vmr_train.layers.decoder import Decoder
+from vmr_train.layers.gaussian import attention_log_weight, negative_windows, positive_window, unit_grid
+from vmr_train.layers.reconstruction import sinusoidal_positions
 
 MIN_NORM = 1e-6
 """Concepts shorter than this are divided by this instead of their length."""

@@ -15,14 +15,14 @@ from cfmr.config import LossConfig
 from cfmr.data import Batch
 from cfmr.losses import Nll
 from cfmr.model import CFMR, Frames, Passes, Proposals, Supervision, flat_concepts
-from vmr_common.nn.gaussian import negative_progress
-from vmr_common.nn.reconstruction import end_token_mask, reconstruction_nll
-from vmr_common.records import Prediction
 from vmr_common.timeline import centre_width_to_moments
-from vmr_common.training.encoded_videos import EncodedVideos
-from vmr_common.training.learned_inputs import LearnedInputs
-from vmr_common.training.point_supervised import predictions
-from vmr_common.training.task import Progress
+from vmr_common.types import Prediction
+from vmr_train.layers.gaussian import negative_progress
+from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
+from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.point_supervised import predictions
+from vmr_train.task import Progress
+from vmr_train.video_cache import EncodedVideos
 
 
 @dataclass(frozen=True)

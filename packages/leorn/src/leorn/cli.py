@@ -16,11 +16,11 @@ from leorn.initial import take_over
 from leorn.model import LEORN
 from leorn.official import from_official
 from leorn.task import LEORNTask
-from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage
-from vmr_common.records import Query
-from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.map_supervised import MapInputs
+from vmr_common.types import Query
+from vmr_train import Checkpoint, load_weights
+from vmr_train.cli import model
+from vmr_train.cli.package import ModelPackage
+from vmr_train.map_supervised import MapInputs
 
 
 def create(config: Config, queries: Sequence[Query], sources: Sources) -> LEORNTask:

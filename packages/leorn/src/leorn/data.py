@@ -1,6 +1,6 @@
 """Objects, clip features and queries as LEORN's tensors (as the released loaders make them).
 
-Batches are those of `vmr_common.training.map_supervised`, which CDN makes too, with objects in place of features.
+Batches are those of `vmr_train.map_supervised`, which CDN makes too, with objects in place of features.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from leorn.config import Config
 from leorn.model import Videos
+from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
 from leorn.objects import Objects
 from vmr_common.experiment import open_features, open_objects
-from vmr_common.features import FeatureStore
-from vmr_common.objects import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
-from vmr_common.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
-from vmr_common.records import Query
-from vmr_common.text import WordLookup
-from vmr_common.training.map_supervised import MapBatch, MapExamples, MapInputs
+from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
+from vmr_common.features.store import FeatureStore
+from vmr_common.text.vectors import WordLookup
+from vmr_common.types import Query
+from vmr_train.map_supervised import MapBatch, MapExamples, MapInputs
 
 Batch = MapBatch[Videos]
 QueryExamples = MapExamples[Videos]

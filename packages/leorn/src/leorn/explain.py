@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
 from leorn.data import Sources, make_examples
+from leorn.object_features.prepare import sampled_frames
 from leorn.task import LEORNTask
-from vmr_common import npz
 from vmr_common.boundary import boundary, open_regular, require_size
 from vmr_common.errors import UserError
 from vmr_common.experiment import SHAPES_OBJECTS
-from vmr_common.files import atomic_path
-from vmr_common.objects import sampled_frames
-from vmr_common.records import Prediction, Query
-from vmr_common.report import Draw
-from vmr_common.report.boxes import box_strip, draw_boxes
-from vmr_common.report.strips import HEIGHT, shrink
+from vmr_common.features import npz
+from vmr_common.io import atomic_path
 from vmr_common.timeline import clip_centres
-from vmr_common.training.predict import batches_of
+from vmr_common.types import Prediction, Query
+from vmr_train.predict import batches_of
+from vmr_train.report import Draw
+from vmr_train.report.strips import HEIGHT, shrink
 
 FRAMES = 8
 """Most frames that are drawn of a moment."""
@@ -157,7 +157,7 @@ def explain(
     if options.frames is not None:
         pictures, times = read_frames(Path(options.frames), query)
     elif shapes:
-        from vmr_common.shapes import frames
+        from vmr_shapes import frames
 
         pictures, times = frames(data_root / SHAPES_OBJECTS.parent, query.video)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vmr_common.nn.map_loss import MapLossConfig, scaled_iou, scaled_iou_loss
+from vmr_train.layers.map_loss import MapLossConfig, scaled_iou, scaled_iou_loss
 
 
 def total(logits: Tensor, overlaps: Tensor, config: MapLossConfig, *, released: bool) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """LEORN's map network: residual convolutions over the proposal map, batch-normalised after each.
 
-Only cells that matter are computed (`vmr_common.nn.map_cells`). Shapes: N clips, P valid cells, B queries, H
+Only cells that matter are computed (`vmr_train.layers.sparse_map_plan`). Shapes: N clips, P valid cells, B queries, H
 width; a layer computes some cells and hands on those that the next one reads.
 """
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.map_cells import CellPlan, map_weights, needed_cells
-from vmr_common.nn.map_convolution import convolve_rows, init_kernels_
-from vmr_common.nn.recompute import recomputed
+from vmr_train.layers.batch_norm import BatchNorm
+from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
+from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
 
 
 class MapConvolution(nn.Module):

@@ -21,10 +21,10 @@ from leorn.map_network import MapNetwork
 from leorn.objects import ObjectReasoning, Objects, SeenVideos
 from leorn.reasoning import Seen
 from leorn.text import QueryEncoder
-from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.fusion import MapFusion
-from vmr_common.nn.proposal_map import ProposalMap, valid_cells
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.layers.batch_norm import BatchNorm
+from vmr_train.layers.fusion import MapFusion
+from vmr_train.layers.proposal_map import ProposalMap, valid_cells
+from vmr_train.map_supervised import QueryWords
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from torch.nn import functional as F
 from leorn.config import ModelConfig
 from leorn.linear import JoinedLinear
 from leorn.reasoning import ReasoningBlock, Seen
-from vmr_common.nn.batch_norm import BatchNorm
-from vmr_common.nn.recompute import recomputed
+from vmr_train.layers.batch_norm import BatchNorm
+from vmr_train.layers.recompute import recomputed
 
 BOX = 4
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of V videos, see `vmr_common.objects.ObjectInputs`.
+    """Objects of V videos, see `leorn.object_features.prepare.ObjectInputs`.
 
     Attributes:
         features: ``(V, F, O, D)`` float32.

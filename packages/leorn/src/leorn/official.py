@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vmr_common.nn.map_convolution import kernel_rows
-from vmr_common.training.official import ReleasedNames, unwrapped
+from vmr_train.layers.sparse_map_conv import kernel_rows
+from vmr_train.released_weights import ReleasedNames, unwrapped
 
 _BLOCK = r"^object_interaction_layer\.interaction_layers\.(\d+)\."
 _RENAMES = (

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from leorn.config import ModelConfig
 from leorn.linear import JoinedLinear
-from vmr_common.nn.batch_norm import BatchNorm
+from vmr_train.layers.batch_norm import BatchNorm
 
 
 class Seen(NamedTuple):

@@ -12,13 +12,13 @@ from torch import Tensor
 from leorn import losses
 from leorn.data import Batch
 from leorn.model import LEORN, Encoded, Output, Videos, joined
-from vmr_common.map_decoding import DecodeConfig, decode
 from vmr_common.metrics import cell_windows
-from vmr_common.nn.map_loss import MapLossConfig
-from vmr_common.records import Prediction
-from vmr_common.training.encoded_videos import EncodedVideos
-from vmr_common.training.map_supervised import MapInputs
-from vmr_common.training.task import Progress
+from vmr_common.types import Prediction
+from vmr_train.layers.map_loss import MapLossConfig
+from vmr_train.map_decoding import DecodeConfig, decode
+from vmr_train.map_supervised import MapInputs
+from vmr_train.task import Progress
+from vmr_train.video_cache import EncodedVideos
 
 
 class LEORNTask:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from leorn.linear import JoinedLinear
-from vmr_common.training.map_supervised import QueryWords
+from vmr_train.map_supervised import QueryWords
 
 
 class QueryFeatures(NamedTuple):

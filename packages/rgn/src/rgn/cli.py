@@ -13,13 +13,13 @@ from rgn.data import QueryExamples, Sources, make_examples
 from rgn.model import RGN
 from rgn.official import from_official
 from rgn.task import RGNTask
-from vmr_common.cli import model
-from vmr_common.cli.package import ModelPackage, add_word_list
-from vmr_common.records import Query
-from vmr_common.report import Curve
-from vmr_common.training import Checkpoint, load_weights
-from vmr_common.training.learned_inputs import LearnedInputs
-from vmr_common.training.predict import batches_of
+from vmr_common.types import Query
+from vmr_train import Checkpoint, load_weights
+from vmr_train.cli import model
+from vmr_train.cli.package import ModelPackage, add_word_list
+from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.predict import batches_of
+from vmr_train.report import Curve
 
 
 def create(config: Config, queries: Sequence[Query], sources: Sources) -> RGNTask:

@@ -14,14 +14,14 @@ from torch import Tensor
 from rgn.config import Config
 from rgn.model import Inputs
 from vmr_common.experiment import open_features
-from vmr_common.masked_queries import KnownWords
-from vmr_common.pooling import FeaturesByVideo, pooled_features
-from vmr_common.records import Query
-from vmr_common.text import Vocabulary
-from vmr_common.training.learned_inputs import LearnedInputs
-from vmr_common.training.point_supervised import PointExamples, collate_words, relative_glances
-from vmr_common.training.sources import FeatureSources
-from vmr_common.training.task import warn_of_left_out
+from vmr_common.features.pooling import FeaturesByVideo, pooled_features
+from vmr_common.text.vectors import Vocabulary
+from vmr_common.types import Query
+from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.masked_queries import KnownWords
+from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
+from vmr_train.sources import FeatureSources
+from vmr_train.task import warn_of_left_out
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from rgn.config import LossConfig
 from rgn.model import Proposals
-from vmr_common.nn.gaussian import diversity_penalty
-from vmr_common.nn.reconstruction import best_pass, picked
+from vmr_train.layers.gaussian import diversity_penalty
+from vmr_train.layers.reconstruction import best_pass, picked
 
 
 @dataclass(frozen=True)

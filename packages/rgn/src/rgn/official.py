@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vmr_common.training.official import DECODER_LAYER_RENAMES, ReleasedNames
+from vmr_train.released_weights import DECODER_LAYER_RENAMES, ReleasedNames
 
 _RENAMES = (
     (r"^mask_vec$", "mask_token"),

@@ -14,14 +14,14 @@ from rgn.config import LossConfig
 from rgn.data import Batch
 from rgn.losses import Nll
 from rgn.model import RGN, Proposals, Supervision
-from vmr_common.nn.gaussian import negative_progress, unit_grid
-from vmr_common.nn.reconstruction import end_token_mask, reconstruction_nll
-from vmr_common.records import Prediction
-from vmr_common.report import Curve
 from vmr_common.timeline import centre_width_to_moments, to_seconds
-from vmr_common.training.learned_inputs import LearnedInputs
-from vmr_common.training.point_supervised import predictions
-from vmr_common.training.task import Progress
+from vmr_common.types import Prediction
+from vmr_train.layers.gaussian import negative_progress, unit_grid
+from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
+from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.point_supervised import predictions
+from vmr_train.report import Curve
+from vmr_train.task import Progress
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vmr_common.nn.attention import PackedAttention
+from vmr_train.layers.attention import PackedAttention
 
 _BLOCK_NUMBERS = 1 << 22  # logits held at once where they are formed at all: they then stay in the cache
 

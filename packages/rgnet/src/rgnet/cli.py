@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rgnet import ranking
 from rgnet.config import Config
 from rgnet.data import QueryExamples, Sources, make_examples
 from rgnet.model import RGNet
 from rgnet.official import from_official
+from rgnet.search import ranking
+from rgnet.search.window_recall import window_recall
 from rgnet.task import RGNetTask
-from rgnet.window_recall import window_recall
-from vmr_common.cli import model, results
-from vmr_common.cli.package import ModelPackage
-from vmr_common.cli.requests import requested_queries
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore
-from vmr_common.records import Prediction, Query
-from vmr_common.report import Curve
+from vmr_common.features.store import FeatureStore
 from vmr_common.timeline import format_hours
-from vmr_common.training import Checkpoint, distributed, load_checkpoint, load_weights, to_device
-from vmr_common.training.feature_scale import measured_scale, stored_scale
+from vmr_common.types import Prediction, Query
+from vmr_train import Checkpoint, distributed, load_checkpoint, load_weights, to_device
+from vmr_train.cli import model, results
+from vmr_train.cli.package import ModelPackage
+from vmr_train.cli.requests import requested_queries
+from vmr_train.feature_scale import measured_scale, stored_scale
+from vmr_train.report import Curve
 
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 

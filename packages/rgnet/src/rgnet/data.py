@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rgnet.config import Config
-from rgnet.inference import stack_tokens
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
+from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
+from rgnet.search.search import stack_tokens
 from rgnet.windows import Draw, draw, moment_rows
 from vmr_common.errors import UserError
 from vmr_common.experiment import QueryFeaturesConfig, open_features, open_query_features, require_queries
-from vmr_common.features import FeatureStore
-from vmr_common.pooling import ColumnScale, FeaturesByVideo, PreparedFeatures
-from vmr_common.query_features import QueryFeatures, QueryVectors, normalise
-from vmr_common.records import Query, distinct_videos
-from vmr_common.training.task import warn_of_left_out
+from vmr_common.features.pooling import ColumnScale, FeaturesByVideo, PreparedFeatures
+from vmr_common.features.store import FeatureStore
+from vmr_common.types import Query, distinct_videos
+from vmr_train.task import warn_of_left_out
 
 Array = NDArray[np.float32]
 

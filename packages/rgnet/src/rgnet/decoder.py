@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rgnet.encoder import FeedForward, sine_code
-from vmr_common.nn.attention import split_heads
+from vmr_train.layers.attention import split_heads
 
 _ANCHOR_TEMPERATURE = 10_000.0
 _LEAST_SHARE = 1e-3

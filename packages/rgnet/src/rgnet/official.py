@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.training.official import ReleasedNames
+from vmr_train.released_weights import ReleasedNames
 
 _RENAMES = (
     (r"^global_rep_token$", "encoder.token"),

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rgnet import losses, ranking
+from rgnet import losses
 from rgnet.config import Config
 from rgnet.data import Batch, Lesson, Video
-from rgnet.inference import Found, LongVideoSearch, PreparedVideo, TextVectors
 from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
-from vmr_common.last_used import LastUsed
-from vmr_common.pooling import ColumnScale
-from vmr_common.records import Prediction, Query
-from vmr_common.training.feature_scale import scale_tensors
-from vmr_common.training.task import Progress
+from rgnet.search import ranking
+from rgnet.search.search import Found, LongVideoSearch, PreparedVideo, TextVectors
+from vmr_common.features.last_used import LastUsed
+from vmr_common.features.pooling import ColumnScale
+from vmr_common.types import Prediction, Query
+from vmr_train.feature_scale import scale_tensors
+from vmr_train.task import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common import metrics
-from vmr_common.draws import generator_for
 from vmr_common.errors import UserError
-from vmr_common.records import Query
+from vmr_common.rng import generator_for
+from vmr_common.types import Query
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

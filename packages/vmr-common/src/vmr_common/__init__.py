@@ -1,6 +1,6 @@
 """Video moment retrieval: annotations, splits, features, text, temporal IoU metrics and protocols.
 
-The modules at this level need numpy and h5py only. `vmr_common.nn` and `vmr_common.training` need the
+The modules at this level need numpy and h5py only. `vmr_train.layers` and `vmr_train` need the
 `torch` extra and are never imported from here.
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vmr_common.errors import UserError
 
 if TYPE_CHECKING:
-    from vmr_common.records import Prediction, Query
+    from vmr_common.types import Prediction, Query
 
 __version__ = "0.1.0"
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from leorn.object_features.prepare import ObjectStore
+from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, WordVectorQueries
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore
-from vmr_common.manifest import Facts
-from vmr_common.objects import ObjectStore
-from vmr_common.query_features import QueryFeatures, QueryFeatureStore, WordVectorQueries
+from vmr_common.features.manifest import Facts
+from vmr_common.features.store import FeatureStore
 from vmr_common.ranges import Layers, Margin, PathText, Probability, Width, require_ranges
-from vmr_common.records import Query
-from vmr_common.registry import SHAPES
-from vmr_common.splits import Split, SplitConfig, load, split_hash
-from vmr_common.text import WordVectors, tokenize
+from vmr_common.splits.load import Split, SplitConfig, load, split_hash
+from vmr_common.splits.registry import SHAPES
+from vmr_common.text.vectors import WordVectors, tokenize
+from vmr_common.types import Query
 
 SHAPES_OBJECTS = Path(SHAPES) / "objects.h5"
 
@@ -177,7 +177,7 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
     """
     path = Path(data_root) / config.path
     if Path(config.path) == SHAPES_OBJECTS:
-        from vmr_common.shapes import ensure_objects
+        from vmr_shapes import ensure_objects
 
         path = ensure_objects(Path(data_root) / SHAPES)
     store = ObjectStore(path, objects=config.objects, dim=config.dim)

@@ -9,15 +9,7 @@ from typing import IO, Any, TypeAlias
 
 from vmr_common.boundary import boundary, open_bytes
 from vmr_common.errors import UserError
-from vmr_common.files import (
-    BLANK_LIMIT,
-    LINE_LIMIT,
-    decoded,
-    json_rows,
-    parse_document,
-    parse_json,
-    text_lines,
-)
+from vmr_common.io import BLANK_LIMIT, LINE_LIMIT, decoded, json_rows, parse_document, parse_json, text_lines
 
 
 class TextInput:

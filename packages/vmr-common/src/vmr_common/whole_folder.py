@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vmr_common.files import no_links, sweep_partials, sync_folder, umask
+from vmr_common.io import no_links, sweep_partials, sync_folder, umask
 
 _NEW, _OLD = "new", "old"
 Own = Callable[[str], bool]

@@ -15,8 +15,8 @@ from cfmr.index.manifest import Manifest, ShardEntry, read_manifest
 from cfmr.index.shards import write_shard
 from cfmr.index.writer import SHARDS, Writer, merged, require_shard_videos
 from vmr_common.errors import UserError
-from vmr_common.training import distributed
-from vmr_common.training.predict import progress_bar
+from vmr_train import distributed
+from vmr_train.predict import progress_bar
 
 Encode = Callable[[Sequence[str]], NDArray[Any]]
 

@@ -21,20 +21,20 @@ from cfmr.index.manifest import MOST_VIDEOS
 from cfmr.index.questions import Question, Questions, checked_questions
 from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import SHARD_VIDEOS, compact, remove, require_own
-from vmr_common.annotations import read_durations
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.cli.requests import known_durations, named_split
-from vmr_common.cli.results import moment_table
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.experiment import FeaturesConfig, open_features
-from vmr_common.features import FeatureStore
-from vmr_common.records import Query
-from vmr_common.splits import data_root
+from vmr_common.features.store import FeatureStore
+from vmr_common.splits.formats import read_durations
+from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
-from vmr_common.training import distributed, session
-from vmr_common.training.predict import progress_bar
+from vmr_common.types import Query
+from vmr_train import distributed, session
+from vmr_train.cli.requests import known_durations, named_split
+from vmr_train.cli.results import moment_table
+from vmr_train.predict import progress_bar
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import numpy as np
 from cfmr.index.video_index import QUERIES_AT_ONCE, VideoIndex
 from vmr_common.errors import UserError, quoted
 from vmr_common.metrics import hits, iou
-from vmr_common.records import Query
 from vmr_common.timeline import to_seconds
-from vmr_common.training.predict import progress_bar
+from vmr_common.types import Query
+from vmr_train.predict import progress_bar
 
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5

@@ -17,8 +17,8 @@ from typing import IO, Any, Literal, TypedDict
 
 from vmr_common.boundary import open_regular, reason
 from vmr_common.errors import UserError, quoted
-from vmr_common.files import parse_json, write_text
-from vmr_common.manifest import Manifest as FeatureManifest
+from vmr_common.features.manifest import Manifest as FeatureManifest
+from vmr_common.io import parse_json, write_text
 from vmr_common.schema import conform
 
 FORMAT = 1
@@ -92,7 +92,7 @@ class Manifest:
         dtype: ``float16`` or ``float32``.
         moments: The proposals of every video, fractions of its duration.
         size: Length of a vector.
-        features: Manifest of the feature files (see `vmr_common.manifest`), or None.
+        features: Manifest of the feature files (see `vmr_common.features.manifest`), or None.
         shards: The parts, in order.
     """
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, NotRequired, TypedDict
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.files import read_json_lines, writing
+from vmr_common.io import read_json_lines, writing
 from vmr_common.schema import conform
-from vmr_common.training.predict import progress_bar
+from vmr_train.predict import progress_bar
 
 
 class Question(TypedDict):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cfmr.index.manifest import Manifest, ShardEntry, opened, read_at_most
 from vmr_common.boundary import boundary, reason
 from vmr_common.errors import UserError, quoted, shortened
-from vmr_common.files import atomic_path, parse_json, sha256, write_text
+from vmr_common.io import atomic_path, parse_json, sha256, write_text
 from vmr_common.schema import conform
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 

@@ -20,12 +20,12 @@ from cfmr.index.manifest import NAME, Manifest, fingerprint, read_manifest, requ
 from cfmr.index.shards import MissingShard, Shard
 from cfmr.index.writer import MODEL, SHARD_VIDEOS, SHARDS, Writer, compact, remove
 from vmr_common.errors import UserError, quoted
-from vmr_common.features import FeatureStore
-from vmr_common.files import sha256
-from vmr_common.h5_writing import check_dtype
-from vmr_common.manifest import Manifest as FeatureManifest
-from vmr_common.training import distributed, load_checkpoint, select_device
+from vmr_common.features.manifest import Manifest as FeatureManifest
+from vmr_common.features.store import FeatureStore
+from vmr_common.features.writing import check_dtype
+from vmr_common.io import sha256
 from vmr_common.values import duration_of, identifier
+from vmr_train import distributed, load_checkpoint, select_device
 
 QUERIES_AT_ONCE = 32
 _ENCODED_AT_ONCE = 8

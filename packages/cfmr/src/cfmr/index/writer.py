@@ -25,7 +25,7 @@ from cfmr.index.manifest import (
 from cfmr.index.shards import Shard, write_shard
 from vmr_common.boundary import open_regular, reason
 from vmr_common.errors import UserError, quoted, require
-from vmr_common.files import LOCK, FolderLock, no_links, sweep_partials, writing
+from vmr_common.io import LOCK, FolderLock, no_links, sweep_partials, writing
 
 SHARDS = "shards"
 MODEL = "model.safetensors"

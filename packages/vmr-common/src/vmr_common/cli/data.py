@@ -11,18 +11,21 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from vmr_common.annotations import write_canonical
-from vmr_common.cli import concat_data, object_data, query_data, query_options
+from leorn.object_features import cli as object_data
+from leorn.object_features.prepare import ObjectStore
+from rgnet import streams_cli as concat_data
+from rgnet.query_features import cli as query_data
+from rgnet.streams import misfits
+from vmr_common.cli import query_options
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import chosen_split
 from vmr_common.cli.run import Parser, command, say
-from vmr_common.concat import misfits
-from vmr_common.convert import ObjectSource, convert_features, convert_query_features
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore, Manifest, check_store, creator
-from vmr_common.objects import ObjectStore
-from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
-from vmr_common.splits import Split, data_root, found_path
+from vmr_common.features.conversion import ObjectSource, convert_features, convert_query_features
+from vmr_common.features.store import FeatureStore, Manifest, check_store, creator
+from vmr_common.splits.formats import write_canonical
+from vmr_common.splits.load import Split, data_root, found_path
+from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG
 
 _DESCRIPTION = """
 Looks into annotations and features of video moment retrieval. Paths of what is read are looked for under
@@ -221,7 +224,7 @@ def _videos(store: FeatureStore | ObjectSource, split: Split | None) -> list[str
 
 
 def _shapes(arguments: argparse.Namespace) -> None:
-    from vmr_common.shapes import LONG, SHORT, ensure, ensure_objects
+    from vmr_shapes import LONG, SHORT, ensure, ensure_objects
 
     name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
     folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.annotations import POLICIES
-from vmr_common.annotations.report import ACTED, Report
-from vmr_common.baselines import Bias
+from leorn.object_features.prepare import ASSUMED, ObjectStore
 from vmr_common.errors import UserError
-from vmr_common.features import FeatureStore
-from vmr_common.manifest import Facts
-from vmr_common.objects import ASSUMED, ObjectStore
-from vmr_common.protocols import protocol
-from vmr_common.records import Query
-from vmr_common.registry import ENTRIES, SHAPES, SHAPES_LONG
-from vmr_common.splits import Split, load_split, training_split
+from vmr_common.evaluation import protocol
+from vmr_common.evaluation.baselines import Bias
+from vmr_common.features.manifest import Facts
+from vmr_common.features.store import FeatureStore
+from vmr_common.splits.formats import POLICIES
+from vmr_common.splits.irregular import ACTED, Report
+from vmr_common.splits.load import Split, load_split, training_split
+from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG
+from vmr_common.types import Query
 
 _AT_ONCE = 1 << 14  # queries whose constant windows are scored at once
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from vmr_common.annotations import FORMATS, POLICIES
 from vmr_common.errors import UserError
-from vmr_common.splits import Split, SplitConfig, given_path, load
+from vmr_common.splits.formats import FORMATS, POLICIES
+from vmr_common.splits.load import Split, SplitConfig, given_path, load
 
 _OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
 """Options that say how to read ``--annotations``, and their defaults."""

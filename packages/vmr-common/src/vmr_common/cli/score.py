@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmr_common import protocols, submissions
-from vmr_common.baselines import Bias, chance
+from vmr_common import evaluation as protocols
 from vmr_common.cli import query_options
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
-from vmr_common.protocols.paired import format_differences, paired_differences
-from vmr_common.records import Prediction, Query
-from vmr_common.splits import custom_split, data_root, found_path, load_split, training_split
+from vmr_common.evaluation import submissions
+from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.evaluation.paired import format_differences, paired_differences
+from vmr_common.splits.load import custom_split, data_root, found_path, load_split, training_split
+from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
 Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.

@@ -1,6 +1,6 @@
 """Temporal overlap, suppression, recall and average precision: pure functions on numpy arrays.
 
-The rule sets of published evaluations are built from these in `vmr_common.protocols`. Windows are
+The rule sets of published evaluations are built from these in `vmr_common.evaluation`. Windows are
 ``[start, end]`` along the last axis, in any one unit. Everything is batched over queries: loops run at most
 over ranks, thresholds or distinct proposals.
 """

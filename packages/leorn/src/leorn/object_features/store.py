@@ -1,0 +1,299 @@
+"""Files of object features: reading, writing and checking them. Import it from `leorn.object_features.prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from leorn.object_features.layouts import (
+    ASSUMED,
+    BOX,
+    BOXES,
+    CONFIDENCE,
+    FEATURES,
+    ObjectFrames,
+    ObjectManifest,
+    Stored,
+    has_video,
+    stored,
+    video_names,
+)
+from vmr_common.errors import UserError
+from vmr_common.features import writing as h5_writing
+from vmr_common.features.hdf5 import Hdf5File
+from vmr_common.features.manifest import parse_facts
+
+CHUNK = 1 << 16  # bytes; frames smaller than this share a chunk
+SLACK = 0.02  # boxes may stick out of the picture by so much: detectors round
+
+
+class ObjectStore:
+    """Object features of many videos in one HDF5 file, ``store[video] -> ObjectFrames``.
+
+    Three layouts are read: a group per video with `features` ``(F, K, D)``, `confidence` ``(F, K)`` and `boxes`
+    ``(F, K, 4)`` (what `write_objects` writes); the released one, an array ``(F, K, D + 5)`` per video with
+    feature, confidence and box in the last axis; and three groups `feats`, `confidence`, `bbox` with an array
+    per video each. The file is opened on first use, once per process; a pickled copy opens its own.
+
+    Args:
+        path: The file.
+        objects: Object slots O to read, the first ones; None reads all.
+        dim: Expected width D; another width is an error.
+
+    Raises:
+        UserError: at once if there is no such file or it is no HDF5 file.
+    """
+
+    def __init__(self, path: str | Path, *, objects: int | None = None, dim: int | None = None) -> None:
+        if objects is not None and objects < 1:
+            raise UserError(f"{path}: objects must be at least 1, found {objects}")
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UserError(f"{self.path}: expected an HDF5 file of object features, no such file")
+        if not self.path.is_file() or not h5py.is_hdf5(self.path):
+            raise UserError(f"{self.path}: expected an HDF5 file of object features, found something else")
+        self._file = Hdf5File(self.path)
+        self._objects = objects
+        self._dim = dim
+        self._sound: set[str] = set()  # videos whose values were checked in this process
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.path})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sound": set()}
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file."""
+        return [self.path]
+
+    def _stored(self, video: str) -> Stored:
+        where = f"{self.path}: video {video!r}"
+        found = stored(self._file, video, where)
+        _, objects, dim = found.shape
+        if self._dim is not None and dim != self._dim:
+            raise UserError(f"{where} has features of width {dim}, expected {self._dim}")
+        if self._objects is not None and objects < self._objects:
+            raise UserError(f"{where} has {objects} objects per frame, expected at least {self._objects}")
+        return found
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all, with the first O slots of each.
+
+        Args:
+            video: The video.
+            frames: Frame numbers, ``(F,)``, in any order; only these are read.
+
+        Raises:
+            UserError: if the video is missing or unreadable, has another width or fewer objects than expected,
+                or holds NaN or infinity; names file and video.
+        """
+        found = self._stored(video)
+        rows = slice(None) if frames is None else frames
+        check = frames is not None or video not in self._sound
+        objects = found.read(rows, self._objects or found.shape[1], check=check)
+        if frames is None:
+            self._sound.add(video)
+        return objects
+
+    __getitem__ = read
+
+    def __contains__(self, video: str) -> bool:
+        return has_video(self._file, video)
+
+    def length(self, video: str) -> int:
+        """Number of frames of a video, without reading them.
+
+        Raises:
+            UserError: as `read` for a missing or unreadable video.
+        """
+        return self._stored(video).shape[0]
+
+    def _names(self) -> list[str]:
+        return sorted(video_names(self._file))
+
+    def videos(self) -> list[str]:
+        """The ids of all videos, sorted."""
+        return self._names()
+
+    def _first(self) -> Stored:
+        names = self._names()
+        if not names:
+            raise UserError(f"{self.path}: holds no video, expected object features")
+        return self._stored(names[0])
+
+    @property
+    def dim(self) -> int:
+        """Width D: the expected one if given, else that of the first video.
+
+        Raises:
+            UserError: if the file is empty or its first video cannot be read.
+        """
+        return self._first().shape[2] if self._dim is None else self._dim
+
+    @property
+    def objects(self) -> int:
+        """Object slots O per frame: those asked for, else those of the first video.
+
+        Raises:
+            UserError: as `dim`.
+        """
+        return self._first().shape[1] if self._objects is None else self._objects
+
+    @property
+    def manifest(self) -> ObjectManifest | None:
+        """The manifest, or None where the file has none.
+
+        Raises:
+            UserError: if it is not readable.
+        """
+        text = self._file.manifest_text()
+        return None if text is None else parse_facts(text, str(self.path), ObjectManifest)
+
+    def close(self) -> None:
+        """Closes the file of this process; a later access opens it again."""
+        self._sound.clear()
+        self._file.close()
+
+    def __enter__(self) -> ObjectStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_objects(
+    path: str | Path,
+    items: Iterable[tuple[str, ObjectFrames]],
+    manifest: ObjectManifest,
+    dtype: str = "float16",
+    objects: int | None = None,
+) -> int:
+    """Writes one HDF5 file with a group per video and the manifest, atomically.
+
+    Features are chunked by whole frames and not compressed, so that a reader fetches only the frames and slots it
+    wants. Confidence and boxes stay float32: they are small, and rounding could move one across a threshold.
+
+    Args:
+        path: The file; an existing one is replaced when all items are written.
+        items: (video, objects) pairs; only one is held at a time.
+        manifest: What made the features; `dim`, `dtype`, `objects` and `frames` (where all videos agree) are
+            filled in.
+        dtype: Type of the features, ``float16`` or ``float32``.
+        objects: Slots to keep, the first ones; default: all.
+
+    Returns:
+        The number of videos written.
+
+    Raises:
+        UserError: if the file cannot be written, a video occurs twice, shapes do not fit or differ between
+            videos, or a value is not finite or does not fit into float16.
+    """
+    count, layout, lengths = 0, (0, 0), set()
+    with h5_writing.new_file(path, dtype) as file:
+        for video, item in items:
+            where = f"{path}: video {video!r}"
+            h5_writing.check_name(file, video, where)
+            arrays = _arrays(item, objects, dtype, where)
+            frames, *slots = arrays[FEATURES].shape
+            if count and tuple(slots) != layout:
+                raise UserError(f"{where} has (objects, width) {tuple(slots)}, the others have {layout}")
+            layout = (slots[0], slots[1])
+            lengths.add(frames)
+            _write_group(file.create_group(video), arrays)
+            count += 1
+        h5_writing.write_manifest(
+            file,
+            manifest,
+            dim=layout[1] if count else None,
+            dtype=dtype,
+            objects=layout[0] if count else None,
+            frames=lengths.pop() if len(lengths) == 1 else None,
+        )
+    return count
+
+
+def _arrays(item: ObjectFrames, objects: int | None, dtype: str, where: str) -> dict[str, NDArray[Any]]:
+    shape = item.features.shape
+    if len(shape) != 3 or 0 in shape or item.confidence.shape != shape[:2]:
+        raise UserError(
+            f"{where} has features {shape} and confidence {item.confidence.shape}, expected (F, O, D)"
+        )
+    if item.boxes.shape != (*shape[:2], BOX):
+        raise UserError(f"{where} has boxes {item.boxes.shape}, expected {(*shape[:2], BOX)}")
+    if objects is not None and shape[1] < objects:
+        raise UserError(f"{where} has {shape[1]} objects per frame, expected at least {objects}")
+    parts = (
+        (FEATURES, item.features, dtype),
+        (CONFIDENCE, item.confidence, "float32"),
+        (BOXES, item.boxes, "float32"),
+    )
+    return {name: h5_writing.cast(part[:, :objects], kind, f"{where}, {name}") for name, part, kind in parts}
+
+
+def _write_group(group: h5py.Group, arrays: dict[str, NDArray[Any]]) -> None:
+    features = arrays[FEATURES]
+    rows = min(len(features), max(1, CHUNK // features[0].nbytes))
+    group.create_dataset(FEATURES, data=features, chunks=(rows, *features.shape[1:]))
+    for name in (CONFIDENCE, BOXES):
+        group.create_dataset(name, data=arrays[name])
+
+
+def check_objects(
+    store: ObjectStore, videos: Iterable[str], dim: int | None = None, objects: int | None = None
+) -> list[str]:
+    """Reads every one of `videos` and returns all problems, one line each; empty when all is well.
+
+    Args:
+        store: The objects.
+        videos: Ids to check; repeated ids are checked once.
+        dim: Expected width, or None.
+        objects: Fewest object slots that are acceptable, or None.
+    """
+    return list(_problems(store, dict.fromkeys(videos), dim, objects))
+
+
+def _problems(
+    store: ObjectStore, videos: Iterable[str], dim: int | None, objects: int | None
+) -> Iterator[str]:
+    manifest = store.manifest or ASSUMED
+    for video in videos:
+        where = f"{store.name}: video {video!r}"
+        try:
+            found = store[video]
+        except UserError as error:
+            yield str(error)
+            continue
+        if dim is not None and found.features.shape[2] != dim:
+            yield f"{where} has features of width {found.features.shape[2]}, expected {dim}"
+        if objects is not None and found.objects < objects:
+            yield f"{where} has {found.objects} objects per frame, expected at least {objects}"
+        yield from (f"{where} {problem}" for problem in _box_problems(found, manifest))
+
+
+def _box_problems(found: ObjectFrames, manifest: ObjectManifest) -> Iterator[str]:
+    """What contradicts the manifest's box order and units, among the slots that hold an object."""
+    boxes = found.boxes[found.confidence > 0]
+    if (found.confidence < 0).any():
+        yield f"has a confidence of {found.confidence.min():.3g}, expected 0 or more"
+    if not len(boxes):
+        return
+    low, high = float(boxes.min()), float(boxes.max())
+    if manifest.box_units == "normalised" and not (low >= -SLACK and high <= 1 + SLACK):
+        yield f"has boxes from {low:.3g} to {high:.3g}, expected fractions of the picture (0 to 1)"
+    if manifest.box_order == "x1 y1 x2 y2" and (boxes[:, 2:] < boxes[:, :2]).any():
+        yield "has boxes that end before they start, expected x1 y1 x2 y2"

@@ -1,0 +1,1 @@
+"""Searching a long video: windows ranked, moments grounded in the best of them."""

@@ -1,0 +1,383 @@
+"""Searching long videos: what depends on the video alone is computed once, and only the best windows are decoded.
+
+All windows of a query are looked at up to their retrieval token (of the last layer only that row is computed); the
+best K are completed and decoded. Windows of one length go together, so nothing is padded, and memory is bounded by
+`SearchConfig.pairs_at_once`, not by the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rgnet.config import SearchConfig
+from rgnet.encoder import Encoded, Texts, Windows
+from rgnet.matching import matching_scores, top_sum, unit_frames
+from rgnet.model import RGNet, Tokens
+from rgnet.search import ranking
+from rgnet.search.released_mask import Mates
+from rgnet.windows import video_windows
+from vmr_common.features.last_used import LastUsed
+
+_ROWS_AT_ONCE = 8192
+_TABLES = 16
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVideo:
+    """A video as every query needs it.
+
+    Attributes:
+        windows: ``(M, 2)`` first row and length of each window.
+        projected: ``(L, D)`` projected frames.
+        query: ``(L, D)`` their queries in the first cross-attention layer, without positions and bias.
+        unit: ``(L, A)`` frames of unit length for the matching score, or None.
+    """
+
+    windows: Integers
+    projected: Tensor
+    query: Tensor
+    unit: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class TextVectors:
+    """A query: `tokens` ``(n, E)`` of unit length, n at least 1; `sentence` ``(A,)`` of unit length, or None."""
+
+    tokens: Tensor
+    sentence: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search found for one query.
+
+    Attributes:
+        order: ``(M,)`` int64 window numbers, best first.
+        retrieval: ``(M,)`` retrieval score in (0, 1) by window number; not-a-number where the window was not looked
+            at.
+        rows: ``(K * Q, 4)`` candidates of the best K windows in their order (see `ranking`).
+        row_windows: ``(K * Q,)`` int64 window number of each.
+        matched: Whether there are matching scores.
+    """
+
+    order: Integers
+    retrieval: Floats
+    rows: Floats
+    row_windows: Integers
+    matched: bool
+
+    def ranked(self, config: SearchConfig) -> tuple[Floats, Integers]:
+        """The final list ``(R, 5)`` (start s, end s, proposal, matching, fused), best first, and its window numbers.
+
+        Ranked by the fused score, which is the proposal score where there is no matching score.
+
+        Args:
+            config: How many are kept and what is suppressed.
+        """
+        fused = ranking.fuse(self.rows) if self.matched else self.rows[:, ranking.PROPOSAL]
+        rows, kept = ranking.rank(
+            np.concatenate([self.rows, fused[:, None]], axis=1),
+            by=ranking.FUSED,
+            limit=config.before_nms,
+            threshold=config.nms,
+            keep=config.keep,
+        )
+        return rows, self.row_windows[kept]
+
+
+@dataclass(frozen=True)
+class _Length:
+    """What depends on a window's length alone: positions ``(1, 1, V, D)``, their first queries, decoder keys."""
+
+    positions: Tensor
+    query: Tensor
+    keys: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One pair among the best of its query: its state before the last layer, ``(1 + V, ...)`` each."""
+
+    logit: float
+    token: Tensor
+    state: Tensor
+    gate: Tensor
+    lowered: Tensor
+
+
+class LongVideoSearch:
+    """Searches prepared videos with a model in evaluation mode; make a new one when the weights change.
+
+    Args:
+        model: The network.
+        config: How many windows and moments.
+        window: Rows W of a window.
+        seconds_per_row: Seconds between two feature rows.
+    """
+
+    def __init__(self, model: RGNet, config: SearchConfig, *, window: int, seconds_per_row: float) -> None:
+        self.model, self.config = model, config
+        self.window, self.seconds_per_row = window, seconds_per_row
+        self._lengths: LastUsed[int, _Length] = LastUsed(_TABLES)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.retrieval_head.weight.device
+
+    @torch.no_grad()
+    def prepare(self, features: Tensor, frames: Tensor | None) -> PreparedVideo:
+        """The part of a video that no query changes.
+
+        Args:
+            features: ``(L, F)`` what the network reads.
+            frames: ``(L, A)`` what sentences are compared with, or None without sentence vectors.
+        """
+        projected = [self.model.video_projection(part) for part in features.split(_ROWS_AT_ONCE)]
+        query = [self.model.encoder.first_query(part, bias=False) for part in projected]
+        unit = (
+            None
+            if frames is None
+            else [unit_frames(p, self.model.adapter) for p in frames.split(_ROWS_AT_ONCE)]
+        )
+        return PreparedVideo(
+            video_windows(len(features), self.window),
+            torch.cat(projected),
+            torch.cat(query),
+            None if unit is None else torch.cat(unit),
+        )
+
+    @torch.no_grad()
+    def search(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> list[Found]:
+        """What is found for each query in its video.
+
+        With the released mask a result depends on all requests and their order, else on its own request alone.
+        """
+        mates = self._mates(requests)
+        found: dict[int, Found] = {}
+        for numbers in self._groups(requests):
+            video = requests[numbers[0]][0]
+            texts = [requests[number][1] for number in numbers]
+            first = None if mates is None else mates.first[numbers[0]]
+            results = self._search_video(video, texts, mates, first)
+            found |= dict(zip(numbers, results, strict=True))
+        return [found[number] for number in range(len(requests))]
+
+    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Mates | None:
+        if not self.model.released_mask:
+            return None
+        windows = [video.windows for video, _ in requests]
+        words = [len(text.tokens) for _, text in requests]
+        return Mates(windows, words, self.model.config.heads, self.device)
+
+    def _groups(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Iterator[list[int]]:
+        """Queries that are handled together: of one video, and few enough."""
+        by_video: dict[int, list[int]] = {}
+        for number, (video, _) in enumerate(requests):
+            by_video.setdefault(id(video), []).append(number)
+        alone = self.model.released_mask or self.config.coarse_windows > 0
+        for numbers in by_video.values():
+            windows = len(requests[numbers[0]][0].windows)
+            size = 1 if alone else max(1, self.config.pairs_at_once // windows)
+            for start in range(0, len(numbers), size):
+                yield numbers[start : start + size]
+
+    def _search_video(
+        self, video: PreparedVideo, texts: Sequence[TextVectors], mates: Mates | None, first: int | None
+    ) -> list[Found]:
+        looked_at, rest = self._choose(video, texts)
+        tokens = stack_tokens([text.tokens for text in texts])
+        read = self.model.read_texts(tokens)
+        kept: list[dict[int, _Kept]] = [{} for _ in texts]
+        logits = np.full((len(texts), len(video.windows)), np.nan)
+        at_once = max(1, self.config.pairs_at_once // len(texts))
+        for numbers in by_length(video.windows, looked_at, at_once):
+            words = None if mates is None or first is None else mates.words_of(first, numbers, video.windows)
+            encoded = self.encode(video, read, numbers, words)
+            tokens_of = self.model.encoder.summarise(encoded)  # (G * M, D)
+            scores = self.model.retrieval_head(tokens_of)[:, 0].float().view(len(texts), -1).cpu().double()
+            logits[:, numbers] = scores.numpy()
+            for row, pairs in enumerate(kept):
+                self._keep(pairs, numbers, scores[row].tolist(), encoded, tokens_of, row * len(numbers))
+        decoded = self._decode(video, kept, texts)
+        return [self._found(video, logits[row], rest, texts[row], decoded[row]) for row in range(len(texts))]
+
+    def _choose(self, video: PreparedVideo, texts: Sequence[TextVectors]) -> tuple[Integers, Integers]:
+        """Windows that the network looks at, and the others by falling similarity."""
+        every = np.arange(len(video.windows))
+        count = self.config.coarse_windows
+        if not count or count >= len(every):
+            return every, every[:0]
+        order = np.argsort(-self.coarse_scores(video, texts[0]), kind="stable")
+        return np.sort(order[:count]), order[count:]
+
+    @torch.no_grad()
+    def coarse_scores(self, video: PreparedVideo, text: TextVectors) -> Floats:
+        """How much each window looks like the sentence, ``(M,)``: its three most similar frames.
+
+        Raises:
+            ValueError: without sentence vectors.
+        """
+        if video.unit is None or text.sentence is None:
+            raise ValueError(
+                "similarity of frames and sentence needs sentence vectors in the space of the frames"
+            )
+        windows = torch.from_numpy(video.windows).to(video.unit.device)
+        cosines = (video.unit @ text.sentence)[None]
+        scores = top_sum(cosines, windows[None, :, 0], windows.sum(1)[None])
+        return scores[0].double().cpu().numpy()
+
+    def encode(
+        self, video: PreparedVideo, texts: Texts, numbers: Integers, words: Tensor | None = None
+    ) -> Encoded:
+        """All texts with some windows of one length, up to but without the last layer."""
+        windows = video.windows[numbers]
+        table = self._length(int(windows[0, 1]))
+        rows = [slice(first, first + length) for first, length in windows.tolist()]
+        x = torch.stack([video.projected[row] for row in rows])[None]  # (1, M, V, D)
+        query = torch.stack([video.query[row] for row in rows])[None] + table.query
+        return self.model.encoder.encode(texts, Windows(x, table.positions, None, query), words=words)
+
+    def _length(self, length: int) -> _Length:
+        """The positions of windows of some length and what is projected of them, kept for the next ones."""
+        found = self._lengths.get(length)
+        if found is None:
+            mask = torch.ones(1, 1, length, dtype=torch.bool, device=self.device)
+            positions = self.model.positions(mask)
+            query = self.model.encoder.first_query(positions, bias=True)
+            found = _Length(positions, query, self.model.decoder.position_keys(positions[0]))
+            self._lengths[length] = found
+        return found
+
+    def _keep(
+        self,
+        kept: dict[int, _Kept],
+        numbers: Integers,
+        scores: list[float],
+        encoded: Encoded,
+        tokens: Tensor,
+        first: int,
+    ) -> None:
+        """Adds pairs `first` and following to those kept of a query, and lets go of all but the best K."""
+        best = sorted(
+            [(-pair.logit, number) for number, pair in kept.items()]
+            + [(-score, number) for score, number in zip(scores, numbers.tolist(), strict=True)]
+        )[: self.config.windows]
+        wanted = {number for _, number in best}
+        for number in set(kept) - wanted:
+            del kept[number]
+        for place, (score, number) in enumerate(zip(scores, numbers.tolist(), strict=True)):
+            if number in wanted:
+                row = first + place
+                # copies, so that the rest of the batch can be freed
+                parts = (
+                    tensor[row].clone() for tensor in (tokens, encoded.states, encoded.gate, encoded.lowered)
+                )
+                kept[number] = _Kept(score, *parts)
+
+    def _decode(
+        self, video: PreparedVideo, kept: Sequence[dict[int, _Kept]], texts: Sequence[TextVectors]
+    ) -> list[dict[int, Floats]]:
+        """Per query and kept window: ``(Q, 4)`` centre, width, foreground probability and matching score."""
+        found: list[dict[int, Floats]] = [{} for _ in kept]
+        pairs = [(row, number) for row, windows in enumerate(kept) for number in windows]
+        lengths = video.windows[[number for _, number in pairs]]
+        for chosen in by_length(lengths, np.arange(len(pairs)), self.config.pairs_at_once):
+            some = [pairs[place] for place in chosen.tolist()]
+            values = self.decode([kept[row][number] for row, number in some], video, some, texts)
+            for (row, number), candidates in zip(some, values, strict=True):
+                found[row][number] = candidates
+        return found
+
+    def decode(
+        self,
+        kept: Sequence[_Kept],
+        video: PreparedVideo,
+        pairs: Sequence[tuple[int, int]],
+        texts: Sequence[TextVectors],
+    ) -> Floats:
+        """Candidates ``(N, Q, 4)`` of pairs (query, window number) with windows of one length."""
+        windows = video.windows[[number for _, number in pairs]]
+        table = self._length(int(windows[0, 1]))
+        positions = torch.cat([self.model.encoder.token_position.expand(1, 1, -1), table.positions[0]], 1)
+        encoded = Encoded(
+            torch.stack([pair.state for pair in kept]),
+            positions,
+            None,
+            torch.stack([pair.gate for pair in kept]),
+            torch.stack([pair.lowered for pair in kept]),
+        )
+        memory = self.model.encoder.complete(encoded, torch.stack([pair.token for pair in kept]))
+        decoded = self.model.decoder(memory, table.keys, None)
+        logits, spans = (found[-1].float() for found in self.model.moments(decoded))
+        probability = logits.softmax(-1)[..., :1]
+        matching = self._matching(video, windows, spans, [texts[row] for row, _ in pairs])
+        return torch.cat([spans, probability, matching[..., None]], -1).double().cpu().numpy()
+
+    def _matching(
+        self, video: PreparedVideo, windows: Integers, spans: Tensor, texts: Sequence[TextVectors]
+    ) -> Tensor:
+        if video.unit is None:
+            return torch.zeros_like(spans[..., 0])
+        cosines = []
+        for (first, length), text in zip(windows.tolist(), texts, strict=True):
+            assert text.sentence is not None
+            cosines.append(video.unit[first : first + length] @ text.sentence)
+        lengths = torch.from_numpy(windows[:, 1]).to(spans.device)
+        return matching_scores(torch.stack(cosines), spans, lengths)
+
+    def _found(
+        self,
+        video: PreparedVideo,
+        logits: Floats,
+        rest: Integers,
+        text: TextVectors,
+        decoded: dict[int, Floats],
+    ) -> Found:
+        ranked = np.argsort(-logits, kind="stable")  # windows that were not looked at sort last
+        order = np.concatenate([ranked[: len(ranked) - len(rest)], rest])
+        retrieval = 1 / (1 + np.exp(-logits))
+        best = order[: len(decoded)]
+        candidates = np.stack([decoded[number] for number in best.tolist()])  # (K, Q, 4)
+        score = retrieval[best, None]
+        matching = candidates[..., 3] * (score if self.config.matching_by_retrieval else 1.0)
+        rows = ranking.candidate_rows(
+            candidates[..., :2],
+            candidates[..., 2] * score,
+            matching,
+            video.windows[best],
+            self.seconds_per_row,
+        )
+        row_windows = np.repeat(best, candidates.shape[1])
+        return Found(order, retrieval, rows, row_windows, matched=video.unit is not None)
+
+
+def stack_tokens(tokens: Sequence[Tensor]) -> Tokens:
+    """Texts ``(n, E)`` padded to the longest."""
+    mask = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.bool, device=tokens[0].device)
+    for row, text in enumerate(tokens):
+        mask[row, : len(text)] = True
+    return Tokens(torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True), mask)
+
+
+def by_length(windows: Integers, numbers: Integers, at_once: int) -> Iterator[Integers]:
+    """Numbers of windows in groups of one length, longest first, at most `at_once` of them together.
+
+    Example:
+        >>> [part.tolist() for part in by_length(video_windows(25, 10), np.arange(6), 3)]
+        [[1, 2, 3], [4], [0, 5]]
+    """
+    lengths = windows[numbers, 1]
+    for length in np.unique(lengths)[::-1]:
+        same = numbers[lengths == length]
+        for start in range(0, len(same), at_once):
+            yield same[start : start + at_once]

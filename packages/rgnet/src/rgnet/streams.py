@@ -1,0 +1,392 @@
+"""Long videos out of short ones: features joined end to end into streams, annotation times shifted along.
+
+The result is a test bed for finding a moment in a long recording with real features, not real long video: scenes change
+every half minute, and a sentence may fit several of the joined videos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from vmr_common.errors import UserError, quoted, require
+from vmr_common.features.checks import Features
+from vmr_common.features.manifest import Manifest, creator
+from vmr_common.features.store import FeatureStore, write_features
+from vmr_common.io import partial_of, read_json, write_text, writing
+from vmr_common.schema import conform
+from vmr_common.splits.formats import write_canonical
+from vmr_common.types import Query, as_moments
+from vmr_common.whole_folder import held, whole_folder
+
+_WHAT = "videos joined end to end by vmr-data concat; start_s is where a video begins in its stream"
+FEATURES, STREAMS = "features.h5", "streams.json"
+SLACK_S = 2.0  # by which rows times stride may differ from an annotated duration, beside two rows
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One video inside a stream.
+
+    Attributes:
+        video: Its id.
+        start_s: Where it begins in the stream, seconds.
+        rows: Its feature rows, all of which are in the stream.
+    """
+
+    video: str
+    start_s: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Videos joined end to end.
+
+    Attributes:
+        id: ``<name>-0000`` and so on.
+        parts: The videos in order.
+        duration: Rows times seconds per row.
+    """
+
+    id: str
+    parts: tuple[Part, ...]
+    duration: float
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Streams and the queries about them.
+
+    Attributes:
+        streams: The streams.
+        queries: In order of streams and of the videos in them; ids are those of the original queries.
+        counts: What was irregular, in words, with the number of queries.
+    """
+
+    streams: list[Stream]
+    queries: list[Query]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """What was made and what was irregular, for people."""
+        minutes = [stream.duration / 60 for stream in self.streams]
+        return [
+            f"{len(self.streams)} streams of {min(minutes):.1f} to {max(minutes):.1f} minutes, "
+            f"{sum(len(stream.parts) for stream in self.streams)} videos, {len(self.queries)} queries",
+            *(f"  {count} {words}" for words, count in self.counts.items()),
+        ]
+
+
+def plan_streams(
+    name: str, lengths: Mapping[str, int], *, videos_per_stream: int, stride_s: float, seed: int
+) -> list[Stream]:
+    """Divides videos into streams, as evenly as possible, in an order that the seed decides.
+
+    The order of the mapping plays no part: videos are ordered by a hash of seed, name and id.
+
+    Args:
+        name: Begins the ids of the streams.
+        lengths: Video id to its number of feature rows.
+        videos_per_stream: About how many videos make a stream.
+        stride_s: Seconds per feature row. A video takes its rows times this, whatever its annotated duration.
+        seed: Decides the order.
+
+    Raises:
+        UserError: if a number is not positive or there is no video.
+
+    Example:
+        >>> streams = plan_streams("a", {"x": 3, "y": 5, "z": 2}, videos_per_stream=2, stride_s=2.0, seed=0)
+        >>> [stream.id for stream in streams], sum(stream.duration for stream in streams)
+        (['a-0000', 'a-0001'], 20.0)
+    """
+    require(videos_per_stream >= 1, "videos per stream", videos_per_stream, "at least 1")
+    require(0 < stride_s < np.inf, "stride_s", stride_s, "positive seconds per row")
+    require(len(lengths) > 0, "videos", "none", "at least one")
+
+    def place(video: str) -> bytes:
+        return hashlib.sha256(f"{seed}\x1f{name}\x1f{video}".encode()).digest()
+
+    order = sorted(lengths, key=place)
+    count = max(1, round(len(order) / videos_per_stream))
+    streams = []
+    for number, chosen in enumerate(np.array_split(np.array(order, object), count)):
+        first = np.cumsum([0, *(lengths[video] for video in chosen)]).tolist()
+        parts = tuple(
+            Part(video=video, start_s=row * stride_s, rows=lengths[video])
+            for video, row in zip(chosen, first, strict=False)
+        )
+        streams.append(Stream(id=f"{name}-{number:04d}", parts=parts, duration=first[-1] * stride_s))
+    return streams
+
+
+def shift_queries(queries: Sequence[Query], streams: Sequence[Stream], stride_s: float) -> Joined:
+    """Moves queries to where their videos lie in the streams.
+
+    A moment that ends after its video's last row is cut there, one that starts there or later is dropped; a reversed
+    one is put in order first. Highlight scores are left out.
+
+    Raises:
+        UserError: if a video's rows do not fit its annotated duration: then the stride is wrong.
+    """
+    where = {part.video: (stream, part) for stream in streams for part in stream.parts}
+    order = {part.video: number for number, (_, part) in enumerate(where.values())}
+    counts: Counter[str] = Counter()
+    moved = [
+        found
+        for query in sorted(queries, key=lambda query: order[query.video])
+        if (found := _moved(query, *where[query.video], stride_s, counts)) is not None
+    ]
+    texts = Counter((query.video, query.text.strip().lower()) for query in moved)
+    counts["with the sentence of another query of their stream"] = sum(n for n in texts.values() if n > 1)
+    return Joined(list(streams), moved, {words: count for words, count in counts.items() if count})
+
+
+def _moved(query: Query, stream: Stream, part: Part, stride_s: float, counts: Counter[str]) -> Query | None:
+    length = part.rows * stride_s
+    if abs(length - query.duration) > 2 * stride_s + SLACK_S:
+        raise UserError(
+            f"video {part.video!r}: {part.rows} rows of {stride_s:g} s are {length:g} s, "
+            f"its duration is {query.duration:g} s: expected rows times stride-s to be about the duration"
+        )
+    pairs = [sorted(pair) for pair in query.moments.tolist()]
+    kept = [(max(start, 0.0), min(end, length)) for start, end in pairs if start < length and end > 0]
+    if pairs and not kept:
+        counts["dropped: outside the video's rows"] += 1
+        return None
+    counts["cut: end to the video's last row"] += any(end > length for _, end in pairs)
+    glance = None if query.glance is None else part.start_s + min(max(query.glance, 0.0), length)
+    return Query(
+        id=query.id,
+        video=stream.id,
+        text=query.text,
+        duration=stream.duration,
+        moments=as_moments([[part.start_s + start, part.start_s + end] for start, end in kept]),
+        glance=glance,
+    )
+
+
+def misfits(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:
+    """Videos of which the rows, at the stride that the manifest states, are far from as long as annotated.
+
+    Far is more than the slack of `shift_queries`, a row's window and 1 % of the duration. Nothing is said without a
+    stated stride, nor of videos that are not there.
+    """
+    manifest = store.manifest
+    if manifest is None or not manifest.stride_s:
+        return
+    stride = manifest.stride_s
+    slack = 2 * stride + SLACK_S + (manifest.window_s or 0)
+    there = set(store.videos())
+    durations = {query.video: query.duration for query in queries if query.video in there}
+    for video, duration in durations.items():
+        try:
+            rows = store.length(video)
+        except UserError:  # a damaged array is another check's finding
+            continue
+        # clocks drift: a film of two hours is not told to the second
+        if abs(rows * stride - duration) > slack + 0.01 * duration:
+            yield (
+                f"{store.name}: video {video!r} has {rows} rows of {stride:g} s (manifest: stride_s), "
+                f"expected about {duration:g} s, its duration"
+            )
+
+
+def stride_of(store: FeatureStore, given: float | None) -> float:
+    """Seconds per feature row: the given ones, else those of the store's manifest.
+
+    Raises:
+        UserError: if neither says it, or they contradict each other.
+    """
+    known = None if store.manifest is None else store.manifest.stride_s
+    if given is None and known is None:
+        raise UserError(
+            f"{store.name}: no manifest says how many seconds a row stands for; say it with --stride-s"
+        )
+    if given is not None and known is not None and given != known:
+        raise UserError(f"{store.name}: manifest says stride_s {known:g}, asked for {given:g}")
+    return float(given if given is not None else known or 0.0)
+
+
+def write_concat(
+    folder: str | Path,
+    splits: Mapping[str, Sequence[Query]],
+    store: FeatureStore,
+    *,
+    stride_s: float | None = None,
+    videos_per_stream: int = 20,
+    seed: int = 0,
+    dtype: str = "float32",
+    source: str | None = None,
+    step: Callable[[int], object] | None = None,
+) -> dict[str, Joined]:
+    """Joins the videos of each split into streams and writes them as one data set.
+
+    The files are ``<split>.jsonl`` (canonical annotations), ``features.h5`` (a data set per stream) and
+    ``streams.json`` (which video lies where). The folder is written whole or not at all.
+
+    Args:
+        folder: Where; made if it is not there. Streams that were joined there before are replaced at the end.
+        splits: Name to queries. Videos without features, and their queries, are left out and counted.
+        store: Features of the single videos.
+        stride_s: Seconds per feature row, by default what the store's manifest says.
+        videos_per_stream: About how many videos make a stream.
+        seed: Decides which videos lie together and in which order.
+        dtype: ``float32`` or ``float16``.
+        source: Where videos and sentences come from, for the manifest.
+        step: Called with 1 for each stream written.
+
+    Returns:
+        What was made of each split.
+
+    Raises:
+        UserError: if no video has features, a video is in two splits, rows and durations do not fit, or the folder
+            holds anything but joined streams.
+    """
+    stride = stride_of(store, stride_s)
+    joined = {
+        name: _join(name, queries, store, stride, videos_per_stream, seed) for name, queries in splits.items()
+    }
+    _refuse_shared_videos(joined)
+    known = store.manifest or Manifest()
+    parts = sum(len(stream.parts) for made in joined.values() for stream in made.streams)
+    manifest = dataclasses.replace(
+        known,
+        stride_s=stride,
+        source=f"{parts} videos joined into streams (not recorded as such): {source or known.source or store.name}",
+        creator=creator(),
+    )
+    streams = [stream for made in joined.values() for stream in made.streams]
+    about = About(
+        what=_WHAT,
+        stride_s=stride,
+        seed=seed,
+        source=str(manifest.source),
+        streams={
+            name: {
+                stream.id: [
+                    PartJson(video=part.video, start_s=part.start_s, rows=part.rows) for part in stream.parts
+                ]
+                for stream in made.streams
+            }
+            for name, made in joined.items()
+        },
+    )
+    folder = Path(folder).resolve()
+    _refuse_foreign(folder)
+    with writing(folder), held(folder, _is_own):
+        _refuse_foreign(folder)
+        with whole_folder(folder, _is_own) as fresh:
+            write_features(fresh / FEATURES, _rows(streams, store, step), manifest, dtype)
+            for name, made in joined.items():
+                write_canonical(fresh / f"{name}.jsonl", made.queries)
+            write_text(fresh / STREAMS, json.dumps(about, indent=1) + "\n")
+    return joined
+
+
+class PartJson(TypedDict):
+    """A `Part` in ``streams.json``."""
+
+    video: str
+    start_s: float
+    rows: int
+
+
+class About(TypedDict):
+    """What ``streams.json`` says."""
+
+    what: str
+    stride_s: float
+    seed: int
+    source: str
+    streams: dict[str, dict[str, list[PartJson]]]
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file name is one that `write_concat` writes."""
+    name = partial_of(name) or name
+    return name in (FEATURES, STREAMS) or re.fullmatch(r"[A-Za-z0-9_-]+\.jsonl", name) is not None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Makes sure that a folder may be replaced: it is not there, empty, or holds nothing but joined streams.
+
+    Raises:
+        UserError: naming what else is in it.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file stands where the folder of the streams belongs")
+    names = os.listdir(folder)
+    if not names:
+        return
+    parts: list[str] = []
+    if (folder / STREAMS).is_file():
+        with contextlib.suppress(UserError):
+            about = conform(read_json(folder / STREAMS), About, str(folder / STREAMS))
+            parts = list(about["streams"]) if about["what"] == _WHAT else []
+    known = {FEATURES, STREAMS, *(f"{part}.jsonl" for part in parts)} if parts else set()
+    foreign = sorted(name for name in names if (partial_of(name) or name) not in known)
+    if foreign:
+        raise UserError(
+            f"{folder}: holds {foreign[0]}, which is not of joined streams; name another folder or an empty one"
+        )
+
+
+def _join(
+    name: str,
+    queries: Sequence[Query],
+    store: FeatureStore,
+    stride_s: float,
+    videos_per_stream: int,
+    seed: int,
+) -> Joined:
+    asked = dict.fromkeys(query.video for query in queries)
+    lengths = {video: store.length(video) for video in asked if video in store}
+    if not lengths:
+        raise UserError(f"{store.name}: no features for any of the {len(asked)} videos of {name}")
+    streams = plan_streams(name, lengths, videos_per_stream=videos_per_stream, stride_s=stride_s, seed=seed)
+    there = [query for query in queries if query.video in lengths]
+    made = shift_queries(there, streams, stride_s)
+    missing = {"left out: no features for the video": len(queries) - len(there)}
+    return dataclasses.replace(made, counts={**{w: n for w, n in missing.items() if n}, **made.counts})
+
+
+def _refuse_shared_videos(joined: Mapping[str, Joined]) -> None:
+    seen: dict[str, str] = {}
+    for name, made in joined.items():
+        for part in (part for stream in made.streams for part in stream.parts):
+            if seen.setdefault(part.video, name) != name:
+                raise UserError(
+                    f"video {part.video!r} is in {seen[part.video]} and in {name}, expected splits by video"
+                )
+
+
+def _rows(
+    streams: Sequence[Stream], store: FeatureStore, step: Callable[[int], object] | None
+) -> Iterator[tuple[str, Features]]:
+    for stream in streams:
+        rows = [store[part.video] for part in stream.parts]
+        for part, found in zip(stream.parts, rows, strict=True):
+            if found.shape[1] != rows[0].shape[1]:
+                raise UserError(
+                    f"{store.name}: video {quoted(part.video)} has width {found.shape[1]}, "
+                    f"but {quoted(stream.parts[0].video)} has {rows[0].shape[1]}: expected one width"
+                )
+        yield stream.id, np.concatenate(rows)
+        if step is not None:
+            step(1)

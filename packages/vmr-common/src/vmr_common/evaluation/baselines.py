@@ -1,0 +1,132 @@
+"""What a system must beat: random windows, and constant windows that ignore video and sentence."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common import metrics, timeline
+from vmr_common.errors import UserError
+from vmr_common.types import Prediction, Query, rank_scores
+
+_STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
+_HIT = 0.5
+_BLOCK = 1 << 12  # targets judged at once
+
+
+def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Prediction]:
+    """Random windows: both ends uniform over the video, the earlier one first.
+
+    Args:
+        queries: Only their durations matter.
+        k: Windows per query.
+        seed: The same seed and the same durations give the same windows.
+
+    Returns:
+        One prediction per query, seconds.
+
+    Example:
+        >>> query = Query(id="0", video="v", text="a dog runs", duration=10.0)
+        >>> chance([query], k=2)[0].moments.shape
+        (2, 2)
+    """
+    ends = np.random.default_rng(seed).random((len(queries), k, 2))
+    return _constant_scores(queries, np.sort(ends, axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """The constant windows, in fractions of the duration, that would have answered a training split best.
+
+    Attributes:
+        windows: ``(k, 2)`` float64 fractions, best first.
+        num_queries: Training queries that chose them.
+    """
+
+    windows: NDArray[np.float64]
+    num_queries: int
+
+    @classmethod
+    def fit(cls, train_queries: Sequence[Query], k: int = 5) -> Bias:
+        """Chooses k windows from the grid of 5 % steps, on targets cut to the video.
+
+        The first maximises recall at rank 1 with an overlap of at least 0.5, ties going to the higher mean
+        overlap; each following one adds most to the recall of all chosen so far, ties to their mean overlap.
+
+        Raises:
+            UserError: if no training query has a target.
+
+        Example:
+            >>> def query(n):
+            ...     return Query(id=str(n), video="v", text="", duration=10.0, moments=[[0, 4 + n]])
+            >>> Bias.fit([query(n) for n in range(3)], k=1).describe()
+            '0 to 50 % of the video'
+        """
+        located = [query for query in train_queries if len(query.moments)]
+        if not located:
+            raise UserError("the bias baseline needs training queries with target moments; found none")
+        grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
+        blocks = _blocks(located)
+        best = [np.zeros(len(block)) for block in blocks]
+        chosen: list[int] = []
+        for _ in range(min(k, len(grid))):
+            hits, sums = np.zeros(len(grid)), np.zeros(len(grid))
+            for number, block in enumerate(blocks):
+                # overlaps are found again for every window: all of them at once are kilobytes per query
+                overlaps = _grid_overlaps(grid, block)
+                if chosen:
+                    np.maximum(best[number], overlaps[chosen[-1]], out=best[number])
+                    np.maximum(overlaps, best[number], out=overlaps)
+                hits += (overlaps >= _HIT).sum(axis=1)
+                sums += overlaps.sum(axis=1)
+            recall, mean = hits / len(located), sums / len(located)
+            recall[chosen] = -1.0  # never the same window twice, even if nothing is left to gain
+            # rounded, so that the order of summation does not break ties
+            chosen.append(int(np.lexsort((-mean.round(9), -recall.round(9)))[0]))
+        return cls(windows=grid[chosen], num_queries=len(located))
+
+    def predict(self, queries: Sequence[Query]) -> list[Prediction]:
+        """The constant windows for every query, seconds."""
+        return _constant_scores(queries, np.broadcast_to(self.windows, (len(queries), *self.windows.shape)))
+
+    def describe(self) -> str:
+        """The first window in words."""
+        start, end = (round(100 * float(value)) for value in self.windows[0])
+        return f"{start} to {end} % of the video"
+
+
+def _blocks(queries: Sequence[Query]) -> list[Sequence[Query]]:
+    """The queries in turn, some at a time: as many as have `_BLOCK` targets, and one at least."""
+    ends = np.cumsum([len(query.moments) for query in queries])
+    edges = [0, *(np.flatnonzero(np.diff(ends // _BLOCK)) + 1).tolist(), len(queries)]
+    return [queries[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArray[np.float64]:
+    """Overlap ``(grid, N)`` of every window with the best target of every query, fractions; each has a target."""
+    counts = np.array([len(query.moments) for query in queries])
+    durations = np.repeat([query.duration for query in queries], counts)
+    truth = np.concatenate([query.moments for query in queries])
+    with np.errstate(over="ignore"):  # what is beyond every number is cut to the video
+        truth = np.clip(timeline.to_normalised(truth, durations), 0.0, 1.0)
+    overlaps = metrics.iou(grid[:, None], truth, "hull", empty=0.0)
+    return np.maximum.reduceat(overlaps, np.cumsum(counts) - counts, axis=1)
+
+
+def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
+    """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
+    seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
+    scores = rank_scores(fractions.shape[1]).copy()
+    for array in (
+        seconds,
+        scores,
+    ):  # of arrays that cannot change every prediction shows a part, without copies
+        array.setflags(write=False)
+    return [
+        Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
+        for query, moments in zip(queries, seconds, strict=True)
+    ]

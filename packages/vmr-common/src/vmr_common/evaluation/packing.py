@@ -1,0 +1,190 @@
+"""Queries and predictions as padded arrays, so that an evaluation needs no loop over queries."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.types import Prediction, Query, require_video
+
+FloatArray = NDArray[np.float64]
+
+_FREE, _UNEVEN = 1 << 30, 8  # bytes that a table of ragged rows may take, and how many times what they hold
+_ROWS = 1 << 12  # queries that are put into a table at once
+_BLOCK = 1 << 16  # windows judged at once: what is computed on the way then stays in the processor's cache
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """N queries with up to M targets and up to K ranked windows each; times in seconds, padding is 0.
+
+    Attributes:
+        truth: ``(N, M, 2)`` float64, targets.
+        num_truth: ``(N,)`` int64, how many of the M are real.
+        duration: ``(N,)`` float64.
+        moments: ``(N, K, 2)`` float64, predicted windows, best first.
+        scores: ``(N, K)`` float64.
+        counts: ``(N,)`` int64, how many of the K are real; 0 where nothing was predicted.
+        given: ``(N,)`` bool, True where the predictions name the query, even with an empty list.
+    """
+
+    truth: FloatArray
+    num_truth: NDArray[np.int64]
+    duration: FloatArray
+    moments: FloatArray
+    scores: FloatArray
+    counts: NDArray[np.int64]
+    given: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.duration)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """``(N, K)`` bool, True where a window is real."""
+        return mask(self.counts, self.moments.shape[1])
+
+    def blocks(self, width: int) -> Iterator[Packed]:
+        """The same rows in turn, some at a time, as views; fewer the more numbers (`width`) are computed for each."""
+        rows = max(1, _BLOCK // max(width, 1))
+        for begin in range(0, max(len(self), 1), rows):
+            part = slice(begin, begin + rows)
+            yield Packed(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+
+
+def mask(counts: NDArray[np.int64], width: int) -> NDArray[np.bool_]:
+    """``(N, width)`` bool, True in the first ``counts[n]`` places of row n.
+
+    Example:
+        >>> mask(np.array([1, 2]), 2).tolist()
+        [[True, False], [True, True]]
+    """
+    return np.asarray(np.arange(width) < counts[:, None])
+
+
+def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int | None = None) -> Packed:
+    """Joins predictions to queries by id; queries keep their order.
+
+    Args:
+        queries: With at least one target each.
+        predictions: In any order; at most one per query.
+        limit: Keep only the first `limit` windows of each.
+
+    Raises:
+        UserError: naming the query, for a query id that occurs twice, a query without a target, a prediction
+            for an unknown query or for another video than the query's, two predictions for one query, or a time that is
+            not finite; also for no queries at all.
+
+    Example:
+        >>> query = Query(id="a", video="v", text="", duration=9.0, moments=[[0, 4]])
+        >>> packed = pack([query], [])
+        >>> len(packed), packed.counts.tolist(), packed.moments.shape
+        (1, [0], (1, 0, 2))
+    """
+    if not queries:
+        raise UserError("there are no queries to evaluate")
+    ids = [query.id for query in queries]
+    index = {name: row for row, name in enumerate(ids)}
+    if len(index) < len(ids):
+        raise UserError(f"query id {quoted(_first_repeated(ids))} occurs twice in the split")
+    num_truth = np.fromiter((len(query.moments) for query in queries), dtype=np.int64, count=len(queries))
+    if not num_truth.all():
+        raise UserError(f"query {quoted(ids[int(num_truth.argmin())])} has no target moment to score against")
+    truth = _table(num_truth, (2,), "targets of query", ids)
+    _fill(truth, num_truth, (query.moments for query in queries))
+    _require_finite(truth, "the target of query", ids)
+    found = _by_row(queries, predictions, index)
+    counts = np.fromiter(map(_length, found), dtype=np.int64, count=len(queries))
+    if limit is not None:
+        counts = np.minimum(counts, limit)
+    moments = _table(counts, (2,), "windows predicted for query", ids)
+    scores = np.zeros(moments.shape[:2])
+    width = moments.shape[1]
+    _fill(moments, counts, (_NO_WINDOWS if one is None else one.moments[:width] for one in found))
+    _fill(scores, counts, (_NO_SCORES if one is None else one.scores[:width] for one in found))
+    _require_finite(moments, "a window predicted for query", ids)
+    return Packed(
+        truth=truth,
+        num_truth=num_truth,
+        duration=np.fromiter((query.duration for query in queries), dtype=np.float64, count=len(queries)),
+        moments=moments,
+        scores=scores,
+        counts=counts,
+        given=np.fromiter((prediction is not None for prediction in found), dtype=bool, count=len(queries)),
+    )
+
+
+def _by_row(
+    queries: Sequence[Query], predictions: Sequence[Prediction], index: dict[str, int]
+) -> list[Prediction | None]:
+    """The prediction for each query, or None."""
+    found: list[Prediction | None] = [None] * len(queries)
+    for prediction in predictions:
+        row = index.get(prediction.query)
+        if row is None:
+            raise UserError(_unknown(predictions, index))
+        if found[row] is not None:
+            raise UserError(f"query {quoted(prediction.query)} has two predictions")
+        require_video(prediction.query, prediction.video, queries[row].video, "predictions")
+        found[row] = prediction
+    return found
+
+
+def _length(prediction: Prediction | None) -> int:
+    return 0 if prediction is None else len(prediction.scores)
+
+
+def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Sequence[str]) -> FloatArray:
+    """Zeros ``(N, max k, *tail)`` for ragged rows of `counts` ``(N,)`` entries.
+
+    Raises:
+        UserError: naming the longest row, if it makes the table far larger than what the rows hold.
+    """
+    width, cell = int(counts.max(initial=0)), 8 * math.prod(tail)
+    size = len(counts) * width * cell
+    if size > max(_FREE, _UNEVEN * int(counts.sum()) * cell):
+        raise UserError(
+            f"{width:,} {what} {quoted(ids[int(counts.argmax())])} are too many beside the others: "
+            f"a table of them takes {size:,} bytes"
+        )
+    return np.zeros((len(counts), width, *tail))
+
+
+def _fill(table: FloatArray, counts: NDArray[np.int64], rows: Iterator[FloatArray]) -> None:
+    """Puts ragged rows of `counts` ``(N,)`` entries into their table, some rows at a time."""
+    for begin in range(0, len(table), _ROWS):
+        part, numbers = table[begin : begin + _ROWS], counts[begin : begin + _ROWS]
+        flat = np.concatenate(list(itertools.islice(rows, len(numbers))))
+        if (numbers == table.shape[1]).all():
+            part[:] = flat.reshape(part.shape)
+        else:
+            part[mask(numbers, table.shape[1])] = flat
+
+
+_NO_WINDOWS = np.zeros((0, 2))
+_NO_SCORES = np.zeros(0)
+
+
+def _first_repeated(ids: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+
+
+def _unknown(predictions: Sequence[Prediction], index: dict[str, int]) -> str:
+    unknown = [prediction.query for prediction in predictions if prediction.query not in index]
+    return (
+        f"{len(unknown)} of {len(predictions)} predictions are for queries that the split does not have "
+        f"(first: {quoted(unknown[0])}; the split's first: {quoted(next(iter(index)))})"
+    )
+
+
+def _require_finite(times: FloatArray, what: str, ids: Sequence[str]) -> None:
+    finite = np.isfinite(times).all(axis=(1, 2))
+    if not finite.all():
+        raise UserError(f"{what} {quoted(ids[int(finite.argmin())])} holds a time that is not finite")

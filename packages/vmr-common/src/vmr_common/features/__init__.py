@@ -1,0 +1,1 @@
+"""Features: stores, file formats, manifests, pooling and writing."""

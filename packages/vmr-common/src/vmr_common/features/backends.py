@@ -1,0 +1,202 @@
+"""Where features lie: an HDF5 file, a folder of npy and npz files, an LMDB. Use `features.FeatureStore`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from h5py import h5d, h5g
+
+from vmr_common.boundary import PICKLE_START, boundary, open_regular, reason
+from vmr_common.errors import UserError
+from vmr_common.features import npz
+from vmr_common.features.checks import Features, as_float32, check_layout, checked, manifest_beside
+from vmr_common.features.hdf5 import Hdf5File
+from vmr_common.features.lmdb import LmdbSource, is_lmdb
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+class Source(Protocol):
+    """One place with the features of many videos."""
+
+    def read(self, video: str) -> Features:
+        """The features, ``(T, D)`` float32, checked."""
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D)."""
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+
+    def names(self) -> list[str]:
+        """All video ids."""
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+
+    def close(self) -> None:
+        """Closes what is open in this process."""
+
+
+def open_source(path: Path, key: str | None) -> Source:
+    """The source at `path`, by what is there; nothing stays open.
+
+    Raises:
+        UserError: if nothing is there, it is neither a folder nor an HDF5 file nor an LMDB, or the package that
+            reads LMDB is not installed.
+    """
+    try:
+        if is_lmdb(path):
+            return LmdbSource(path, key)
+        if path.is_dir():
+            return FolderSource(path, key)
+        with open_regular(path) as file:
+            start = file.read(len(_HDF5_SIGNATURE))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such feature file or folder") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    # HDF5 allows a user block before the signature, so the name may vouch for it too
+    if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
+        return Hdf5Source(path, key)
+    found = "a pickle, which is never loaded" if start.startswith(PICKLE_START) else "something else"
+    raise UserError(
+        f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
+    )
+
+
+class Hdf5Source:
+    """An HDF5 file with one data set per video, or one group per video with the data set `key` in it."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        self.hdf5 = Hdf5File(path)
+        self.key = key
+
+    def _dataset(self, video: str) -> tuple[Any, str, str]:
+        """The data set of a video, its name in the file, and what to call it."""
+        where = f"{self.hdf5.path}: video {video!r}"
+        name = video if self.key is None else f"{video}/{self.key}"
+        if (node := self.hdf5.find_quickly(name)) is not None:
+            return node, name, where if self.key is None else f"{where}, key {self.key!r}"
+        node = self.hdf5.find(video, where)
+        if node is None:
+            raise UserError(f"{where} is missing (the file holds {self.hdf5.count()} videos)")
+        if isinstance(node, h5g.GroupID):
+            return self._inside(video, where)
+        if not isinstance(node, h5d.DatasetID):
+            raise UserError(f"{where} is not a data set")
+        return node, video, where
+
+    def _inside(self, video: str, where: str) -> tuple[Any, str, str]:
+        name, called = f"{video}/{self.key}", f"{where}, key {self.key!r}"
+        node = None if self.key is None else self.hdf5.find(name, called)
+        if isinstance(node, h5d.DatasetID):
+            return node, name, called
+        names = npz.shown(self.hdf5.names(video))
+        if self.key is None:
+            raise UserError(f"{where} is a group (of {names}); say which data set is meant with key")
+        raise UserError(f"{where} has no data set {self.key!r} (found: {names})")
+
+    def read(self, video: str) -> Features:
+        """The features of a video; its values are checked when it is read for the first time."""
+        sound = self.hdf5.sound
+        if video in sound:
+            return as_float32(self.hdf5.again(sound[video], f"{self.hdf5.path}: video {video!r}"))
+        node, name, where = self._dataset(video)
+        found = self.hdf5.numbers(node, where)
+        check_layout(found.shape, found.dtype, where)
+        self.hdf5.check(found)
+        features = checked(self.hdf5.values(found), where)
+        sound[video] = name
+        return features
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D), from the header alone where there is one."""
+        node, _, where = self._dataset(video)
+        found = self.hdf5.numbers(node, where)
+        check_layout(found.shape, found.dtype, where)
+        return found.shape[0], found.shape[1]
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+        return self.hdf5.find(video, f"{self.hdf5.path}: video {video!r}") is not None
+
+    def names(self) -> list[str]:
+        """All video ids."""
+        return self.hdf5.names()
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+        return self.hdf5.manifest_text()
+
+    def close(self) -> None:
+        """Closes the file; the next read opens it again."""
+        self.hdf5.close()
+
+
+class FolderSource:
+    """A folder with ``<video>.npy`` or ``<video>.npz`` files, and perhaps ``manifest.json``."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        self.path = path
+        self.key = key
+
+    def file(self, video: str) -> Path | None:
+        """The file of a video, or None."""
+        # an id is a file name, never a way to another folder
+        if not video or "\0" in video or os.sep in video or (os.altsep and os.altsep in video):
+            return None
+        for suffix in (".npy", ".npz"):
+            path = self.path / (video + suffix)
+            if os.path.isfile(path):  # unlike pathlib's, this one says no to names that are too long
+                return path
+        return None
+
+    def _existing(self, video: str) -> Path:
+        path = self.file(video)
+        if path is None:
+            raise UserError(f"{self.path}: video {video!r} is missing (no {video}.npy or {video}.npz there)")
+        return path
+
+    def read(self, video: str) -> Features:
+        """The features of a video."""
+        path = self._existing(video)
+        if path.suffix == ".npy":
+            return checked(npz.read_file(path), f"{path}: the array")
+        with npz.Archive(path, str(path)) as archive:
+            array, name = archive.features(self.key)
+        return checked(array, f"{path}: array {name!r}")
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D), from the header alone."""
+        path = self._existing(video)
+        if path.suffix == ".npy":
+            shape, dtype = npz.read_file_layout(path)
+            check_layout(shape, dtype, f"{path}: the array")
+        else:
+            with npz.Archive(path, str(path)) as archive:
+                shape, dtype, name = archive.features_layout(self.key)
+            check_layout(shape, dtype, f"{path}: array {name!r}")
+        return shape[0], shape[1]
+
+    def has(self, video: str) -> bool:
+        """Whether the video is there."""
+        return self.file(video) is not None
+
+    def names(self) -> list[str]:
+        """All video ids."""
+        with boundary(f"cannot read {self.path}"):
+            entries = list(os.scandir(self.path))
+        return sorted({e.name[:-4] for e in entries if e.name.endswith((".npy", ".npz")) and e.is_file()})
+
+    def manifest_text(self) -> str | None:
+        """The manifest as JSON text, or None."""
+        return manifest_beside(self.path)
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""

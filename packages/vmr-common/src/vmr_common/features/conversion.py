@@ -1,0 +1,363 @@
+"""Feature files of any layout into one HDF5 file without compression, resumable after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leorn.object_features.layouts import Floats
+from leorn.object_features.prepare import (
+    ObjectFrames,
+    ObjectManifest,
+    ObjectStore,
+    sampled_frames,
+    write_objects,
+)
+from leorn.object_features.regions import BoxForm
+from rgnet.query_features.store import QueryFeatureStore, write_query_features
+from vmr_common.boundary import boundary
+from vmr_common.errors import UserError
+from vmr_common.features.conversion_parts import has_parts, part, parts_folder
+from vmr_common.features.lmdb import DATA_FILE
+from vmr_common.features.manifest import Manifest
+from vmr_common.features.store import FeatureStore, write_features
+
+PART_SIZE = 64  # videos between two points from which a conversion can go on
+QUERIES_PART_SIZE = 4096  # likewise queries, which are small
+
+Value = TypeVar("Value")
+ValueRead = TypeVar("ValueRead", covariant=True)
+
+
+class _Store(Protocol[ValueRead]):
+    """What values of one kind are read from, by their ids."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __getitem__(self, key: str, /) -> ValueRead: ...
+
+    def close(self) -> None: ...
+
+
+_Write = Callable[[Path, Iterable[tuple[str, Value]]], int]
+
+
+def convert_features(
+    store: FeatureStore,
+    out: str | Path,
+    manifest: Manifest,
+    *,
+    dtype: str = "float32",
+    videos: Sequence[str] | None = None,
+    step: Callable[[int], object] | None = None,
+) -> int:
+    """Writes the features of a store into one HDF5 file (see `write_features`), streaming.
+
+    Finished parts of 64 videos are kept in a hidden folder beside `out` until the file is whole: a conversion that was
+    killed goes on from there when it is called again. Parts are compared with the sources, value by value, before they
+    are used, so that what was changed meanwhile is converted as it is now.
+
+    Args:
+        store: Where features come from, of any layout or joined.
+        out: The file.
+        manifest: What made the features.
+        dtype: ``float32`` or ``float16``.
+        videos: Which videos, by default all.
+        step: Called with the number of videos that were just finished.
+
+    Returns:
+        The number of videos written.
+
+    Raises:
+        UserError: if there is no video, one cannot be read, or the file cannot be written.
+    """
+    write = functools.partial(write_features, manifest=manifest, dtype=dtype)
+    conversion = _Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
+    return conversion.run(store, store.paths, store.videos() if videos is None else videos)
+
+
+def convert_query_features(
+    store: QueryFeatureStore,
+    out: str | Path,
+    manifest: Manifest,
+    *,
+    dtype: str = "float32",
+    queries: Sequence[str] | None = None,
+    step: Callable[[int], object] | None = None,
+) -> int:
+    """Writes the features of queries into one HDF5 file (see `write_query_features`), as `convert_features` does.
+
+    Args:
+        store: Where features come from, of any layout.
+        out: The file.
+        manifest: What made the features.
+        dtype: ``float32`` or ``float16``.
+        queries: Ids of the queries, by default all.
+        step: Called with the number of queries that were just finished.
+
+    Returns:
+        The number of queries written.
+
+    Raises:
+        UserError: if there is no query, one cannot be read, or the file cannot be written.
+    """
+    write = functools.partial(write_query_features, manifest=manifest, dtype=dtype)
+    conversion = _Conversion("query", Path(out), dtype, write, QueryFeatureStore, QUERIES_PART_SIZE, step)
+    return conversion.run(store, store.paths, store.queries() if queries is None else queries)
+
+
+class ObjectSource(Protocol):
+    """What object features are read from: an `ObjectStore` or a `regions.RegionFolder`."""
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders."""
+
+    @property
+    def objects(self) -> int:
+        """Object slots per frame."""
+
+    def videos(self) -> list[str]:
+        """The ids of all videos."""
+
+    def length(self, video: str) -> int:
+        """Number of frames of a video."""
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all."""
+
+    def close(self) -> None:
+        """Closes what is open."""
+
+
+def convert_objects(
+    source: ObjectSource,
+    out: str | Path,
+    manifest: ObjectManifest,
+    *,
+    dtype: str = "float16",
+    frames: int | None = None,
+    boxes: BoxForm | None = None,
+    videos: Sequence[str] | None = None,
+    step: Callable[[int], object] | None = None,
+) -> int:
+    """Writes object features into one HDF5 file (see `write_objects`), as `convert_features` does.
+
+    Args:
+        source: Where objects come from; it also says how many slots are kept.
+        out: The file.
+        manifest: What made the objects.
+        dtype: ``float16`` or ``float32``.
+        frames: Frames per video, taken by `sampled_frames`; None keeps those that there are.
+        boxes: How the source gives boxes, which then become x1 y1 x2 y2 in fractions; None leaves them.
+        videos: Which videos, by default all.
+        step: Called with the number of videos that were just finished.
+
+    Returns:
+        The number of videos written.
+
+    Raises:
+        UserError: if there is no video, one cannot be read, or the file cannot be written.
+    """
+    write = functools.partial(write_objects, manifest=manifest, dtype=dtype)
+    conversion = _Conversion("video", Path(out), dtype, write, ObjectStore, PART_SIZE, step)
+    chosen = source.videos() if videos is None else videos
+    return conversion.run(_Sampled(source, frames, boxes), source.paths, chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampled:
+    """Object features of a source, with so many frames per video and boxes in our form."""
+
+    source: ObjectSource
+    frames: int | None
+    boxes: BoxForm | None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def __getitem__(self, video: str) -> ObjectFrames:
+        rows = None if self.frames is None else sampled_frames(self.source.length(video), self.frames)
+        found = self.source.read(video, rows)
+        if self.boxes is None:
+            return found
+        where = f"{self.source.name}: video {video!r}"
+        return dataclasses.replace(
+            found, boxes=self.boxes.standard(found.boxes, found.confidence > 0, None, where)
+        )
+
+    def close(self) -> None:
+        self.source.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Conversion(Generic[Value]):
+    """Writes values part by part, then joins the parts.
+
+    Attributes:
+        noun: What a value is of, for messages.
+        out: The file.
+        dtype: ``float32`` or ``float16``.
+        write: Writes a file of such values, with the manifest and as the dtype.
+        reopen: Opens a file that `write` wrote.
+        part_size: Values per part.
+        step: Called with the number of values that were just finished.
+    """
+
+    noun: str
+    out: Path
+    dtype: str
+    write: _Write[Value]
+    reopen: Callable[[Path], _Store[Value]]
+    part_size: int
+    step: Callable[[int], object] | None
+
+    def run(self, store: _Store[Value], sources: Sequence[Path], ids: Iterable[str]) -> int:
+        """Converts the values of these ids; parts that hold what the sources hold now are not made again.
+
+        Args:
+            store: Gives the values.
+            sources: The files and folders that they come from.
+            ids: Of the values; one that comes again is left out.
+
+        Returns:
+            The number of values written.
+
+        Raises:
+            UserError: if there is no value, the file is one of the sources, or a source changes meanwhile.
+        """
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            raise UserError(f"{store.name}: no {self.noun} to convert")
+        if any(path.resolve() == self.out.resolve() for path in sources):
+            raise UserError(f"{self.out}: the conversion would overwrite its own source")
+        unchanged = _Unchanged(sources, self.out)
+        # what is written through, a device say, has no place for a folder beside it
+        special = self.out.exists() and not self.out.is_file()
+        if special or (len(wanted) <= self.part_size and not has_parts(self.out)):
+            return self.write(self.out, unchanged.at_the_end(self._counted(store, wanted)))
+        with parts_folder(self.out) as folder:
+            parts = []
+            for start in range(0, len(wanted), self.part_size):
+                chosen = wanted[start : start + self.part_size]
+                path = part(folder, start // self.part_size)
+                parts.append((path, chosen))
+                if path.exists() and self._holds(path, store, chosen):
+                    self._finished(len(chosen))
+                else:
+                    self.write(path, self._counted(store, chosen))
+            return self.write(self.out, unchanged.at_the_end(self._joined(parts)))
+
+    def _holds(self, path: Path, store: _Store[Value], keys: Sequence[str]) -> bool:
+        """Whether a part holds, value by value, what its sources hold now: what they were made from may be gone."""
+        try:
+            kept = self.reopen(path)
+        except UserError:  # damaged
+            return False
+        with contextlib.closing(kept):
+            return all(_same(kept, key, store[key], self.dtype) for key in keys)
+
+    def _finished(self, count: int) -> None:
+        if self.step is not None:
+            self.step(count)
+
+    def _counted(self, store: _Store[Value], wanted: Iterable[str]) -> Iterator[tuple[str, Value]]:
+        for key in wanted:
+            yield key, store[key]
+            self._finished(1)
+
+    def _joined(self, parts: Iterable[tuple[Path, Sequence[str]]]) -> Iterator[tuple[str, Value]]:
+        for path, keys in parts:
+            with contextlib.closing(self.reopen(path)) as finished:
+                for key in keys:
+                    yield key, finished[key]
+
+
+def _same(store: _Store[Value], key: str, found: Value, dtype: str) -> bool:
+    """Whether a part holds the arrays that were found now, or these rounded to what they are stored as."""
+    try:
+        kept = store[key]
+    except UserError:  # of another conversion, or damaged
+        return False
+    pairs = zip(_arrays(kept), _arrays(found), strict=True)
+    return all(
+        one is other or (one is not None and other is not None and _equal(one, other, dtype))
+        for one, other in pairs
+    )
+
+
+def _equal(kept: Floats, found: Floats, dtype: str) -> bool:
+    if kept.shape != found.shape:
+        return False
+    with np.errstate(over="ignore"):
+        rounded = found.astype(dtype).astype(np.float32)
+    # bit by bit, so that 0 and -0 differ
+    bits = kept.view(np.uint32)
+    return np.array_equal(bits, found.view(np.uint32)) or np.array_equal(bits, rounded.view(np.uint32))
+
+
+def _arrays(value: object) -> list[Floats | None]:
+    """The arrays that a value of any kind consists of."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    return list(vars(value).values())
+
+
+class _Unchanged:
+    """What the sources of a conversion were when it began: their sizes and the times of their last changes.
+
+    Args:
+        sources: The files and folders.
+        out: What is written; a folder around it changes by that.
+    """
+
+    def __init__(self, sources: Sequence[Path], out: Path) -> None:
+        self._out = out.resolve()
+        self._before = {path: self._states(path) for path in sources}
+
+    def at_the_end(self, items: Iterator[tuple[str, Value]]) -> Iterator[tuple[str, Value]]:
+        """The items, and then an error if a source is not what it was. Files that came new into a folder do not count.
+
+        Raises:
+            UserError: naming what changed.
+        """
+        yield from items
+        for path, before in self._before.items():
+            now = self._states(path)
+            changed = [name for name, state in before.items() if now.get(name) != state]
+            if changed:
+                raise UserError(
+                    f"{path / changed[0]}: changed while it was converted; convert again when nobody writes there"
+                )
+
+    def _states(self, path: Path) -> dict[str, tuple[int, int]]:
+        """Of a source, or of every file and folder in one that may be read."""
+        with boundary(f"cannot read {path}"):
+            if not path.is_dir():
+                return {"": _state(path)}
+            with os.scandir(path.resolve()) as entries:
+                return {entry.name: _state(entry) for entry in entries if self._is_source(entry)}
+
+    def _is_source(self, entry: os.DirEntry[str]) -> bool:
+        if entry.is_dir():
+            return not (entry.name.startswith(".") or self._out.is_relative_to(entry.path))
+        return entry.is_file() and (entry.name == DATA_FILE or entry.name.endswith((".npy", ".npz")))
+
+
+def _state(path: Path | os.DirEntry[str]) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,138 @@
+"""The manifest of a feature file: what made it, so that a configuration can refuse the wrong features."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, get_type_hints
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.io import parse_json
+from vmr_common.schema import conform
+
+MANIFEST = "manifest"
+"""Name of the attribute of an HDF5 file that holds its manifest."""
+
+MANIFEST_LIMIT = 1 << 20
+"""Bytes of a manifest at the most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What made a file: the base of frozen dataclasses whose fields are None where something is not known."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Self:
+        """A manifest from JSON values.
+
+        Raises:
+            UserError: for a field that manifests do not have (names the known ones), a value of another type than the
+                field's, or a number that measures nothing; names the field.
+        """
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            if name not in hints:
+                known = ", ".join(field.name for field in dataclasses.fields(cls))
+                raise UserError(f"{where}: unknown field {quoted(name, 60)}, a manifest has {known}")
+            conform(value, hints[name], f"{where}: {name}")
+            # a row may have seen one picture, which takes no time
+            if type(value) in (int, float) and not (value > 0 or (value == 0 and name == "window_s")):
+                raise UserError(f"{where}: {name}: found {value}, expected a positive number")
+        return cls(**values)
+
+    def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
+        """Compares with what a configuration was made for; a field that is None on either side is skipped.
+
+        Raises:
+            UserError: naming the field, what the file says and what the configuration expects.
+        """
+        facts = expected if isinstance(expected, Facts) else self.from_mapping(expected, "expected manifest")
+        for field in dataclasses.fields(self):
+            found, wanted = getattr(self, field.name), getattr(facts, field.name)
+            if found is not None and wanted is not None and found != wanted:
+                raise UserError(
+                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Facts):
+    """What made a feature file. A field that is not known is None.
+
+    Attributes:
+        extractor: Network and weights in words, e.g. ``CLIP ViT-B/32``.
+        weights_hash: SHA-256 of the extractor's weights.
+        fps: Frames per second that the extractor saw.
+        stride_s: Seconds from one row to the next.
+        window_s: Seconds of video that one row saw.
+        dim: Width D of a row.
+        normalised: Whether rows have length 1.
+        dtype: Type in the file, e.g. ``float16``.
+        source: Where the videos or original features come from.
+        creator: Program and version that wrote the file.
+    """
+
+    extractor: str | None = None
+    weights_hash: str | None = None
+    fps: float | None = None
+    stride_s: float | None = None
+    window_s: float | None = None
+    dim: int | None = None
+    normalised: bool | None = None
+    dtype: str | None = None
+    source: str | None = None
+    creator: str | None = None
+
+
+Kind = TypeVar("Kind", bound=Facts)
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """The manifest of a feature file from its JSON text.
+
+    Raises:
+        UserError: if it is not a JSON object with a manifest's fields.
+    """
+    return parse_facts(text, where, Manifest)
+
+
+def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
+    """A manifest of any kind from its JSON text.
+
+    Raises:
+        UserError: if it is not a JSON object with the fields of `kind`.
+    """
+    values = parse_json(text, f"{where}: manifest")
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the manifest is not a JSON object")
+    return kind.from_mapping(values, f"{where}: manifest")
+
+
+def merge_manifests(manifests: Sequence[Manifest | None]) -> Manifest | None:
+    """The manifest of sources that are joined along the feature axis; None where one of them has none.
+
+    `dim` is the sum, `extractor` names all, every other field stands where all agree.
+    """
+    known = [manifest for manifest in manifests if manifest is not None]
+    if not known or len(known) < len(manifests):
+        return None
+    if len(known) == 1:
+        return known[0]
+    merged: dict[str, Any] = {}
+    for field in dataclasses.fields(Manifest):
+        values = [getattr(manifest, field.name) for manifest in known]
+        merged[field.name] = values[0] if all(value == values[0] for value in values) else None
+    merged["extractor"] = " + ".join(str(manifest.extractor) for manifest in known)
+    widths = [manifest.dim for manifest in known if manifest.dim is not None]
+    merged["dim"] = sum(widths) if len(widths) == len(known) else None
+    return Manifest(**merged)
+
+
+def creator() -> str:
+    """What to write as a manifest's `creator`: this package and its version."""
+    try:
+        return f"vmr-common {importlib.metadata.version('vmr-common')}"
+    except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "vmr-common"

@@ -1,0 +1,276 @@
+"""Readers of annotation files that are one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from vmr_common.errors import UserError
+from vmr_common.splits.irregular import Annotations, Record, finish
+from vmr_common.splits.policies import Policy
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.timeline import frames_to_seconds
+from vmr_common.values import (
+    duration_of,
+    field_of,
+    identifier,
+    list_of,
+    moment,
+    number,
+    object_of,
+    pair,
+    positive,
+    seconds,
+    sentence,
+    shown,
+)
+
+
+def read_glance_list(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+    """Reads the five-element lists of RGN and CFMR.
+
+    The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds. CPL's
+    files have the same layout without the time point; then every record must lack it.
+
+    Raises:
+        UserError: naming file, record (counted from 0) and element.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _glance_records(source), policy)
+
+
+def _glance_records(source: TextInput) -> Iterator[Record]:
+    rows = list_of(source.document(), str(source.path), "the file")
+    length = len(rows[0]) if rows and isinstance(rows[0], list) and len(rows[0]) == 4 else 5
+    for index, row in enumerate(rows):
+        rows[index] = None  # what was read makes room for its query
+        where = f"{source.path}: record {index}"
+        layout = "[video, duration, [start, end], sentence, time point]"
+        if not isinstance(row, list) or len(row) != length:
+            also = " without the time point, as in record 0" if length == 4 else ""
+            raise UserError(f"{where}: expected {layout}{also}, found {shown(row)}")
+        yield Record(
+            where=where,
+            video=identifier(row[0], where, "video (element 0)"),
+            text=sentence(row[3], where, "sentence (element 3)"),
+            duration=duration_of(row[1], where, "duration (element 1)"),
+            moments=[moment(row[2], where, "moment (element 2)")],
+            point=seconds(row[4], where, "time point (element 4)") if length == 5 else None,
+        )
+
+
+def read_tacos(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+    """Reads TACoS: ``{video: {timestamps, sentences, num_frames, fps}}`` with timestamps in frames.
+
+    ViGA's files carry one more list, ``glance``, in frames. Seconds are frames divided by ``fps``. Video ids
+    keep their file ending (``s30-d52.avi``).
+
+    Raises:
+        UserError: naming file, video and entry.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _video_records(source, in_frames=True), policy)
+
+
+def read_activitynet(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+    """Reads ActivityNet Captions: ``{video: {duration, timestamps, sentences}}``, seconds.
+
+    ViGA's files carry one more list, ``glance``, in seconds.
+
+    Raises:
+        UserError: naming file, video and entry.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _video_records(source, in_frames=False), policy)
+
+
+def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
+    for video, value in _taken(object_of(source.document(), str(source.path), "the file")):
+        where = f"{source.path}: video {shown(video)}"
+        entry = object_of(value, where, "the entry")
+        times = list_of(field_of(entry, "timestamps", where), where, "timestamps")
+        texts = list_of(field_of(entry, "sentences", where), where, "sentences", len(times))
+        points = list_of(entry["glance"], where, "glance", len(times)) if "glance" in entry else None
+        length_key = "num_frames" if in_frames else "duration"
+        fps = positive(field_of(entry, "fps", where), where, "fps") if in_frames else None
+        length = positive(field_of(entry, length_key, where), where, length_key)
+        duration = duration_of(_seconds(length, fps, where, length_key), where)
+        for index, (time, text) in enumerate(zip(times, texts, strict=True)):
+            spot = f"{where}, entry {index}"
+            start, end = (
+                _seconds(value, fps, spot, "timestamps") for value in pair(time, spot, "timestamps")
+            )
+            point = None if points is None else number(points[index], spot, "glance")
+            point = None if point is None else _seconds(point, fps, spot, "glance")
+            yield Record(
+                where=spot,
+                video=identifier(video, where, "the video's id"),
+                text=sentence(text, spot, "sentences"),
+                duration=duration,
+                moments=[(start, end)],
+                point=point,
+            )
+
+
+def _taken(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The items of an object, which is emptied on the way: what was read makes room for its queries."""
+    for key in list(document):
+        yield key, document.pop(key)
+
+
+def _seconds(value: float, fps: float | None, where: str, key: str) -> float:
+    """A time in seconds: as it is without a frame rate, else of a frame number."""
+    if fps is None:
+        return seconds(value, where, key)
+    with np.errstate(
+        over="ignore"
+    ):  # of two good numbers the quotient may still be infinite, which is refused
+        return seconds(float(frames_to_seconds(value, fps)), where, f"{key} / fps")
+
+
+def read_ego4d_nlq(
+    path: Readable,
+    *,
+    durations: Mapping[str, float] | None = None,
+    policy: str | Policy = "drop-textless",
+) -> Annotations:
+    """Reads the official Ego4D natural-language-query files: videos, clips, annotations, language queries.
+
+    The video of a `Query` is the clip (``clip_uid``): features, times and predictions are all relative to it.
+    Query ids are ``<annotation_uid>_<index of the query in its annotation>``. The duration is
+    ``video_end_sec - video_start_sec``. Queries of the test part have no moments.
+
+    Args:
+        path: ``nlq_{train,val,test_unannotated}.json``.
+        durations: Clip -> seconds, needed only where a file does not give the clip's times.
+        policy: The default drops the few records without a sentence, as the official baselines do.
+
+    Raises:
+        UserError: naming file, clip, annotation and query.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _ego4d_records(source, durations or {}), policy)
+
+
+def read_ego4d_whole_seconds(
+    path: Readable,
+    *,
+    durations: Mapping[str, float] | None = None,
+    policy: str | Policy = "drop-brief",
+) -> Annotations:
+    """Reads the files of `read_ego4d_nlq` (also NaQ's) as CONE and RGNet do: clip lengths in whole seconds.
+
+    The duration is ``video_end_sec`` minus ``video_start_sec``, each rounded to a whole second, halves up.
+
+    Args:
+        path: As `read_ego4d_nlq`.
+        durations: As `read_ego4d_nlq`.
+        policy: The default also drops what is too brief, as their converter does.
+
+    Raises:
+        UserError: naming file, clip, annotation and query.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _ego4d_records(source, durations or {}, _half_up), policy)
+
+
+def _half_up(time: float) -> float:
+    return float(np.floor(time + 0.5))
+
+
+def _as_it_is(time: float) -> float:
+    return time
+
+
+def _ego4d_records(
+    source: TextInput, durations: Mapping[str, float], rounded: Callable[[float], float] = _as_it_is
+) -> Iterator[Record]:
+    document = object_of(source.document(), str(source.path), "the file")
+    for clip, where in _ego4d_clips(document, str(source.path)):
+        clip_uid = identifier(field_of(clip, "clip_uid", where), where, "clip_uid")
+        where = f"{source.path}: clip {shown(clip_uid)}"
+        duration = _clip_duration(clip, clip_uid, durations, where, rounded)
+        for entry in list_of(field_of(clip, "annotations", where), where, "annotations"):
+            annotation = object_of(entry, where, "an annotation")
+            uid = identifier(field_of(annotation, "annotation_uid", where), where, "annotation_uid")
+            spot = f"{where}, annotation {shown(uid)}"
+            queries = list_of(field_of(annotation, "language_queries", spot), spot, "language_queries")
+            for index, query in enumerate(queries):
+                place = f"{spot}, query {index}"
+                yield _ego4d_query(object_of(query, place), place, clip_uid, duration, f"{uid}_{index}")
+
+
+def _ego4d_clips(document: dict[str, Any], where: str) -> Iterator[tuple[dict[str, Any], str]]:
+    for number_, video in enumerate(list_of(field_of(document, "videos", where), where, "videos")):
+        spot = f"{where}: video {number_}"
+        clips = field_of(object_of(video, spot), "clips", spot)
+        for index, clip in enumerate(list_of(clips, spot, "clips")):
+            yield object_of(clip, f"{spot}, clip {index}"), f"{spot}, clip {index}"
+
+
+def _clip_duration(
+    clip: dict[str, Any],
+    uid: str,
+    durations: Mapping[str, float],
+    where: str,
+    rounded: Callable[[float], float],
+) -> float:
+    if "video_start_sec" in clip and "video_end_sec" in clip:
+        start, end = (rounded(seconds(clip[key], where, key)) for key in ("video_start_sec", "video_end_sec"))
+        return duration_of(end - start, where, "video_end_sec - video_start_sec")
+    if uid in durations:
+        return duration_of(rounded(durations[uid]), where)
+    raise UserError(
+        f"{where}: video_start_sec and video_end_sec are missing, and no table of durations was given"
+    )
+
+
+def _ego4d_query(query: dict[str, Any], where: str, clip: str, duration: float, identity: str) -> Record:
+    times = [query.get("clip_start_sec"), query.get("clip_end_sec")]
+    text = query.get("query")
+    return Record(
+        where=where,
+        id=identity,
+        video=clip,
+        # a null or absent sentence is how the published files mark an unusable record
+        text="" if text is None else sentence(text, where, "query"),
+        duration=duration,
+        moments=[] if times == [None, None] else [moment(times, where, "clip_start_sec, clip_end_sec")],
+    )
+
+
+def read_mad(
+    path: Readable,
+    *,
+    timestamps: Literal["timestamps", "ext_timestamps"] = "timestamps",
+    policy: str | Policy = "as-annotated",
+) -> Annotations:
+    """Reads MAD: ``{id: {movie, sentence, timestamps, ext_timestamps, movie_duration}}``, seconds.
+
+    Args:
+        path: ``MAD_{train,val,test}.json``.
+        timestamps: Which pair is the moment. The long-video methods score ``timestamps``, MAD's zero-shot
+            baseline scores ``ext_timestamps``.
+        policy: Name of a policy.
+
+    Raises:
+        UserError: naming file and id.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _mad_records(source, timestamps), policy)
+
+
+def _mad_records(source: TextInput, key: str) -> Iterator[Record]:
+    for identity, value in _taken(object_of(source.document(), str(source.path), "the file")):
+        where = f"{source.path}: record {shown(identity)}"
+        row = object_of(value, where)
+        yield Record(
+            where=where,
+            id=identifier(identity, where, "the id"),
+            video=identifier(field_of(row, "movie", where), where, "movie"),
+            text=sentence(field_of(row, "sentence", where), where, "sentence"),
+            duration=duration_of(field_of(row, "movie_duration", where), where, "movie_duration"),
+            moments=[moment(field_of(row, key, where), where, key)],
+        )

@@ -1,0 +1,197 @@
+"""Readers of annotation files with one JSON object per line, and the writer of the canonical form."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmr_common.errors import UserError
+from vmr_common.io import write_json_lines
+from vmr_common.splits.irregular import Annotations, Record, finish
+from vmr_common.splits.policies import Policy
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.types import Query
+from vmr_common.values import (
+    duration_of,
+    field_of,
+    identifier,
+    list_of,
+    moment,
+    moments,
+    number,
+    seconds,
+    sentence,
+    shown,
+)
+
+_SOURCE_TIMES = re.compile(r"_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)$")
+_GOOD_CLIP = 2
+
+
+def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
+    """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
+
+    Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
+    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``. What looks
+    like another spelling of these is an error.
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _qvhighlights_records(source), policy)
+
+
+_JUDGED = 100  # keys of a line that are compared with the one looked for
+_OTHER_NAMES = {"point": "glance", "query_id": "qid"}
+
+
+def _rows(source: TextInput, optional: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and object of every line; what looks like another spelling of an `optional` key is an error."""
+    judged: tuple[str, ...] = ()
+    for line, row in source.rows():
+        where = f"{source.path}:{line}"
+        if (names := tuple(row)) != judged:  # most lines have the keys of the line before
+            judged = names
+            for key in optional:
+                _refuse_misspelt(key, names, where)
+        yield where, row
+
+
+def _refuse_misspelt(key: str, names: Sequence[str], where: str) -> None:
+    if key in names:
+        return
+    other = _OTHER_NAMES.get(key)
+    near = [other] if other in names else difflib.get_close_matches(key, names[:_JUDGED], cutoff=0.8)
+    if near:
+        raise UserError(f"{where}: unknown key {shown(near[0])} (did you mean {key!r}?)")
+
+
+def _qvhighlights_records(source: TextInput) -> Iterator[Record]:
+    for where, row in _rows(source, ("relevant_windows", "relevant_clip_ids", "saliency_scores")):
+        video = identifier(field_of(row, "vid", where), where, "vid")
+        duration = duration_of(field_of(row, "duration", where), where)
+        extra = _saliency(row, where)
+        remarks = []
+        times = _SOURCE_TIMES.search(video)
+        if times and duration < float(times[2]) - float(times[1]):
+            remarks.append("video shorter than its id says")
+        if extra and not (extra["saliency"] >= _GOOD_CLIP).any():
+            remarks.append("no clip scored 2 or more by any annotator")
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "qid", where), where, "qid"),
+            video=video,
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration,
+            moments=moments(row.get("relevant_windows", []), where, "relevant_windows"),
+            extra=extra,
+            remarks=tuple(remarks),
+        )
+
+
+def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Highlight scores ``(C, A)`` and clip numbers ``(C,)`` of a row, or nothing where it has none."""
+    if "saliency_scores" not in row:
+        return {}
+    clips = list_of(field_of(row, "relevant_clip_ids", where), where, "relevant_clip_ids")
+    scores = list_of(row["saliency_scores"], where, "saliency_scores", len(clips))
+    if any(isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < 2**31 for clip in clips):
+        raise UserError(f"{where}: relevant_clip_ids must be numbers from 0 on, found {shown(clips)}")
+    rows = [
+        [number(score, where, "saliency_scores") for score in list_of(entry, where, "saliency_scores[...]")]
+        for entry in scores
+    ]
+    if len(set(clips)) < len(clips):
+        raise UserError(f"{where}: relevant_clip_ids holds a clip twice")
+    if len({len(entry) for entry in rows}) > 1 or [] in rows:
+        raise UserError(f"{where}: saliency_scores must hold as many scores for every clip, one at least")
+    saliency = np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
+    return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
+
+
+def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
+    """Reads the flat JSON lines of the long-video methods (CONE, RGNet).
+
+    Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
+    ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip). What looks
+    like another spelling of that is an error.
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _cone_records(source), policy)
+
+
+def _cone_records(source: TextInput) -> Iterator[Record]:
+    for where, row in _rows(source, ("timestamps",)):
+        video_key = "clip_id" if "clip_id" in row else "video_id"
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "query_id", where), where, "query_id"),
+            video=identifier(field_of(row, video_key, where), where, video_key),
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration_of(field_of(row, "duration", where), where),
+            moments=[moment(row["timestamps"], where, "timestamps")] if "timestamps" in row else [],
+        )
+
+
+def read_canonical(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+    """Reads the canonical annotation JSON lines of this project, the inverse of `write_canonical`.
+
+    Keys: ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds; empty for hidden
+    truth), optionally ``query_id`` (else ``<video>_<n>``), ``point`` (seconds), ``relevant_clip_ids`` and
+    ``saliency_scores``. What looks like a misspelt ``point`` or ``query_id`` is an error.
+
+    Raises:
+        UserError: naming file, line and key.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _canonical_records(source), policy)
+
+
+def _canonical_records(source: TextInput) -> Iterator[Record]:
+    for where, row in _rows(source, ("point", "query_id")):
+        point = row.get("point")
+        yield Record(
+            where=where,
+            id=identifier(row["query_id"], where, "query_id") if "query_id" in row else None,
+            video=identifier(field_of(row, "video_id", where), where, "video_id"),
+            text=sentence(field_of(row, "query", where), where, "query"),
+            duration=duration_of(field_of(row, "duration", where), where),
+            moments=moments(field_of(row, "windows", where), where, "windows"),
+            point=None if point is None else seconds(point, where, "point"),
+            extra=_saliency(row, where),
+        )
+
+
+def canonical_row(query: Query) -> dict[str, Any]:
+    """One query as the object that `write_canonical` writes; numbers come back bit for bit."""
+    row: dict[str, Any] = {
+        "query_id": query.id,
+        "video_id": query.video,
+        "duration": query.duration,
+        "query": query.text,
+        "windows": query.moments.tolist(),
+    }
+    if query.glance is not None:
+        row["point"] = query.glance
+    if query.saliency is not None and query.saliency_clips is not None:
+        row["relevant_clip_ids"] = query.saliency_clips.tolist()
+        row["saliency_scores"] = query.saliency.tolist()
+    return row
+
+
+def write_canonical(path: str | Path, queries: Iterable[Query]) -> None:
+    """Writes queries as canonical JSON lines (see `read_canonical`), atomically.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    write_json_lines(path, map(canonical_row, queries))

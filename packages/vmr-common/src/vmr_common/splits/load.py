@@ -1,0 +1,289 @@
+"""Splits by name, and splits of one's own: annotation files turned into queries, with a report and a hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.io import read_json
+from vmr_common.ranges import PathText, require_ranges
+from vmr_common.splits.formats import canonical_row, read_annotations, read_durations
+from vmr_common.splits.irregular import Annotations, Report
+from vmr_common.splits.policies import Policy, policy_named
+from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG, Entry
+from vmr_common.types import Query
+from vmr_common.values import listed
+
+__all__ = [
+    "ENTRIES",
+    "Entry",
+    "Split",
+    "SplitConfig",
+    "custom_split",
+    "data_root",
+    "found_path",
+    "given_path",
+    "load",
+    "load_split",
+    "locate",
+    "split_hash",
+    "training_split",
+]
+
+DATA_ROOT_VARIABLE = "VMR_DATA"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Queries to train or evaluate on.
+
+    Attributes:
+        name: Registered name, or the file's name for a custom split.
+        queries: In file order.
+        report: What was irregular.
+        protocol: Name of the protocol of the published evaluation; ``strict`` for custom splits.
+        hash: SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is.
+    """
+
+    name: str
+    queries: list[Query]
+    report: Report
+    protocol: str
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Queries of a run: either a registered split, or an annotation file."""
+
+    split: str | None = None
+    """Registered name, e.g. charades-sta-rgn/train."""
+    annotations: PathText | None = None
+    """An annotation file instead."""
+    format: str = "auto"
+    """Its format; `auto` recognises it by its content."""
+    videos: PathText | None = None
+    """JSON file with a list of video ids; queries of other videos are left out."""
+    videos_key: str | None = None
+    """Which list, where `videos` holds an object of lists."""
+    durations: PathText | None = None
+    """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
+    policy: str = "checked"
+    """What to do with irregular records of `annotations`."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "split")
+        if (self.split is None) == (self.annotations is None):
+            raise UserError("give either split (a registered name) or annotations (a file), and not both")
+        if self.videos_key is not None and self.videos is None:
+            raise UserError("videos_key needs videos, the file with the lists of video ids")
+        policy_named(self.policy)
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The data root: the given one, else ``$VMR_DATA``, else ``data``."""
+    return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or "data")
+
+
+def given_path(path: str, root: str | Path) -> str:
+    """A path from the command line for use with `load`: under the data root, else in the current folder.
+
+    Returns:
+        `path` itself where it is under `root` or nowhere (so that the message names the data root), the absolute
+        path where it is in the current folder only.
+    """
+    if not (Path(root) / path).exists() and Path(path).exists():
+        return str(Path(path).absolute())
+    return path
+
+
+def found_path(path: str, root: str | Path) -> Path:
+    """A path from the command line for reading: under the data root, else in the current folder."""
+    return Path(root) / given_path(path, root)
+
+
+def load(config: SplitConfig, data_root: str | Path) -> Split:
+    """Loads what a configuration asks for; relative paths are relative to `data_root`.
+
+    Raises:
+        UserError: as `load_split` and `custom_split`.
+    """
+    root = Path(data_root)
+    videos = None if config.videos is None else root / config.videos
+    if config.split is not None:
+        split = load_split(config.split, root)
+        return split if videos is None else _only_videos(split, videos, config.videos_key)
+    assert config.annotations is not None
+    return custom_split(
+        root / config.annotations,
+        format=config.format,
+        videos=videos,
+        videos_key=config.videos_key,
+        durations=None if config.durations is None else root / config.durations,
+        policy=config.policy,
+    )
+
+
+def _like(name: str) -> str:
+    """The names of the same data set, or of all in short, one word each: ``shapes/{train,val,test}``."""
+    parts: dict[str, list[str]] = {}
+    for known in ENTRIES:
+        data_set, _, part = known.rpartition("/")
+        parts.setdefault(data_set, []).append(part)
+    same = name.rpartition("/")[0]
+    if same in parts:
+        return ", ".join(f"{same}/{part}" for part in parts[same])
+    return ", ".join(f"{data_set}/{{{','.join(names)}}}" for data_set, names in parts.items())
+
+
+def load_split(name: str, data_root: str | Path) -> Split:
+    """Loads a registered split from its files under `data_root` (see `registry`).
+
+    Record counts that differ from the published ones are noted in the report.
+
+    Raises:
+        UserError: if no split has that name, a file is missing (says where it was looked for and what it is)
+            or malformed.
+    """
+    entry = ENTRIES.get(name)
+    if entry is None:
+        raise UserError(f"split {name!r} is unknown, expected one of {_like(name)}")
+    root = Path(data_root)
+    embedded = name.partition("/")[0]
+    if embedded in (SHAPES, SHAPES_LONG):
+        from vmr_shapes import LONG, SHORT, ensure
+
+        ensure(root / embedded, SHORT if embedded == SHAPES else LONG)
+    path = locate(root, entry.file, entry)
+    durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
+    found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
+    report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
+    return _split(name, Annotations(found.queries, report), entry.protocol)
+
+
+def training_split(name: str) -> str:
+    """The name of the training split of the same data set, be it registered or not.
+
+    >>> training_split("charades-sta/test")
+    'charades-sta/train'
+    """
+    return name.rpartition("/")[0] + "/train"
+
+
+def locate(root: Path, file: str, entry: Entry) -> Path:
+    """The path of a file of a registered split, with or without ``.gz``.
+
+    Raises:
+        UserError: if neither is there.
+    """
+    for candidate in (root / file, root / f"{file}.gz"):
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"{root / file}: no such file (nor with .gz), needed for split {entry.name}: {entry.what}"
+    )
+
+
+def _count_notes(entry: Entry, report: Report) -> tuple[str, ...]:
+    pairs = (("records", entry.read, report.read), ("queries kept", entry.kept, report.kept))
+    notes = [
+        f"warning: {found} {words}, published are {published}"
+        for words, published, found in pairs
+        if published is not None and published != found
+    ]
+    if entry.official is not None:
+        notes.append(
+            f"{report.kept} of the {entry.official} queries of the official evaluation: recall of all of them is at "
+            f"least {report.kept / entry.official:.3f} times recall of these"
+        )
+    return tuple(notes)
+
+
+def custom_split(
+    annotations: str | Path,
+    *,
+    format: str = "auto",
+    videos: str | Path | None = None,
+    videos_key: str | None = None,
+    durations: str | Path | None = None,
+    policy: str | Policy = "checked",
+) -> Split:
+    """A split of one's own: any annotation file, optionally restricted to a list of videos.
+
+    Query ids are given before the restriction, so they agree between subsets of one file.
+
+    Args:
+        annotations: A file of any known format.
+        format: A name of `annotations.FORMATS`, or ``auto``.
+        videos: JSON file with a list of video ids, or an object of such lists.
+        videos_key: Which list of the object.
+        durations: Table of durations, for formats that have none.
+        policy: What to do with irregular records.
+
+    Raises:
+        UserError: naming file, key and expectation for anything malformed, or if no query is left.
+    """
+    path = Path(annotations)
+    table = None if durations is None else read_durations(durations)
+    split = _split(path.name, read_annotations(path, format, durations=table, policy=policy), "strict")
+    if videos is not None:
+        split = _only_videos(split, Path(videos), videos_key)
+    if not split.queries:
+        raise UserError(f"{path}: no query is left of {split.report.read} records")
+    return split
+
+
+def _only_videos(split: Split, videos: Path, key: str | None) -> Split:
+    wanted = dict.fromkeys(read_video_list(videos, key))
+    queries = [query for query in split.queries if query.video in wanted]
+    label = key if key is not None else videos.stem
+    if not queries:
+        raise UserError(
+            f"{videos}: none of the {len(wanted)} videos of {label!r} has a query in {split.report.source}"
+        )
+    without = len(wanted) - len({query.video for query in queries})
+    notes = [f"{len(queries)} queries of the {len(wanted)} videos of {label} ({videos.name})"]
+    if without:
+        notes.append(f"{without} of these videos have no query in {Path(split.report.source).name}")
+    report = dataclasses.replace(split.report, kept=len(queries), notes=(*split.report.notes, *notes))
+    return _split(f"{split.name}[{label}]", Annotations(queries, report), split.protocol)
+
+
+def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
+    """Video ids from a JSON list, or from the list `key` of a JSON object.
+
+    Raises:
+        UserError: naming file and key if there is no such list of texts, or it is empty.
+    """
+    values: Any = read_json(path)
+    if isinstance(values, dict):
+        names = listed(values)
+        if key is None:
+            raise UserError(f"{path}: holds several lists ({names}); say which one with videos_key")
+        if key not in values:
+            raise UserError(f"{path}: no list {quoted(key)} (found: {names})")
+        values = values[key]
+    elif key is not None:
+        raise UserError(f"{path}: holds one list, so videos_key {key!r} has no meaning")
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{path}: expected a list of video ids{f' under {key!r}' if key else ''}")
+    return values
+
+
+def split_hash(queries: list[Query]) -> str:
+    """SHA-256, hexadecimal, over the canonical rows of queries in their order."""
+    digest = hashlib.sha256()
+    for query in queries:
+        row = json.dumps(canonical_row(query), sort_keys=True, ensure_ascii=True)
+        digest.update(row.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _split(name: str, found: Annotations, protocol: str) -> Split:
+    return Split(name, found.queries, found.report, protocol, split_hash(found.queries))

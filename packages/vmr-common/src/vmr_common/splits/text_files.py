@@ -1,0 +1,144 @@
+"""Readers of the Charades-STA text files (official and ViGA's) and of tables of durations."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vmr_common.errors import UserError
+from vmr_common.io import read_json
+from vmr_common.splits.irregular import Annotations, Record, finish
+from vmr_common.splits.policies import Policy
+from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.values import duration_of, identifier, object_of, parsed_number, seconds, sentence, shown
+
+_ID_COLUMNS, _LENGTH_COLUMNS = ("id", "video", "video_id", "vid"), ("length", "duration")
+
+
+def read_durations_csv(path: str | Path) -> dict[str, float]:
+    """Reads video durations from a table with the columns ``id`` and ``length`` (seconds).
+
+    This is the layout of Charades' ``Charades_v1_{train,test}.csv``; other columns are ignored. ``video``,
+    ``video_id`` or ``vid`` may stand for ``id``, and ``duration`` for ``length``.
+
+    Returns:
+        Video id -> duration in seconds, in file order.
+
+    Raises:
+        UserError: naming file and line for a missing column, one that is there twice, a row with another number of
+            fields than the first, a length that is not positive seconds, or an id that occurs twice.
+    """
+    durations: dict[str, float] = {}
+    with opened(path) as source:
+        # quoted scripts may hold line feeds; strict, because a quotation mark that is never closed ends the table
+        above = max(source.number - 1, 0)  # blank lines
+        reader = csv.reader((line for _, line in source.lines(blank=True)), strict=True)
+        try:
+            names = next(reader, [])
+            id_column, length_column = (
+                _column(names, known, f"{path}:{above + 1}") for known in (_ID_COLUMNS, _LENGTH_COLUMNS)
+            )
+            for row in filter(None, reader):
+                where = f"{path}:{above + reader.line_num}"
+                if len(row) != len(names):
+                    raise UserError(
+                        f"{where}: expected an id and a length among {len(names)} fields, found {len(row)} fields"
+                    )
+                video = identifier(row[id_column], where, names[id_column])
+                if video in durations:
+                    raise UserError(f"{where}: id {shown(video)} occurs twice")
+                length = parsed_number(row[length_column], where, names[length_column])
+                durations[video] = duration_of(length, where, names[length_column])
+        except csv.Error as error:
+            raise UserError(
+                f"{path}:{above + reader.line_num}: not a comma-separated table ({error})"
+            ) from None
+    return durations
+
+
+def _column(names: Sequence[str], known: Sequence[str], where: str) -> int:
+    """The place of the first of some `known` columns that a table has."""
+    column = next((name for name in known if name in names), None)
+    if column is None:
+        raise UserError(f"{where}: expected the columns id and length, found {shown(','.join(names))}")
+    if names.count(column) > 1:
+        raise UserError(f"{where}: the column {column!r} is there twice")
+    return names.index(column)
+
+
+def read_durations(path: str | Path) -> dict[str, float]:
+    """Reads video durations from a CSV table (`read_durations_csv`) or a JSON object ``{video: seconds}``.
+
+    Raises:
+        UserError: as `read_durations_csv`.
+    """
+    if not str(path).removesuffix(".gz").endswith(".json"):
+        return read_durations_csv(path)
+    table = object_of(read_json(path), str(path), "the file")
+    return {
+        identifier(video, str(path), "a video id"): duration_of(
+            value, str(path), f"duration of {shown(video)}"
+        )
+        for video, value in table.items()
+    }
+
+
+def read_charades_sta(
+    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
+) -> Annotations:
+    """Reads Charades-STA moments: lines ``VIDEO START END##sentence``, times in seconds.
+
+    Args:
+        path: The text file (``.gz`` accepted).
+        durations: Video id -> seconds, see `read_durations_csv`.
+        policy: Name of a policy; the published evaluation is ``cut-then-drop``.
+
+    Raises:
+        UserError: naming file and line for a malformed line, or a video without a duration.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _records(source, durations, with_point=False), policy)
+
+
+def read_viga(
+    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
+) -> Annotations:
+    """Reads ViGA's Charades-STA glances: lines ``VIDEO START END##POINT##sentence``, times in seconds.
+
+    ViGA's TACoS and ActivityNet files are read by `read_tacos` and `read_activitynet`.
+
+    Raises:
+        UserError: as `read_charades_sta`.
+    """
+    with opened(path) as source:
+        return finish(str(source.path), _records(source, durations, with_point=True), policy)
+
+
+def _records(source: TextInput, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:
+    layout = "VIDEO START END##POINT##sentence" if with_point else "VIDEO START END##sentence"
+    for number, line in source.lines():
+        line = line.removesuffix("\n").removesuffix("\r")
+        where = f"{source.path}:{number}"
+        # sentences hold stray number signs, so only the first separators count
+        parts = line.split("##", 2 if with_point else 1)
+        head = parts[0].split()
+        if len(parts) != (3 if with_point else 2) or len(head) != 3:
+            raise UserError(f"{where}: expected {layout}, found {shown(line)}")
+        video = head[0]
+        if video not in durations:
+            raise UserError(
+                f"{where}: video {shown(video)} is not among the {len(durations)} of the table of durations"
+            )
+        yield Record(
+            where=where,
+            video=video,
+            text=sentence(parts[-1], where, "the sentence"),
+            duration=duration_of(durations[video], where),
+            moments=[(_seconds(head[1], where, "start"), _seconds(head[2], where, "end"))],
+            point=_seconds(parts[1], where, "time point") if with_point else None,
+        )
+
+
+def _seconds(text: str, where: str, key: str) -> float:
+    return seconds(parsed_number(text, where, key), where, key)

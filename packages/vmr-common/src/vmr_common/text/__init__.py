@@ -1,0 +1,1 @@
+"""Text: tokens, GloVe word vectors, vocabularies."""

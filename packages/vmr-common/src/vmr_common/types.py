@@ -1,0 +1,259 @@
+"""The two records that everything speaks in: a query with its ground truth, and a prediction for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.io import read_json_lines, write_json_lines
+from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
+from vmr_common.values import field_of, identifier, number_rows, numbers, sentence
+
+# so many digits become an integer under every setting of the interpreter
+_WHOLE = re.compile("0|[1-9][0-9]{0,639}")
+
+
+def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
+    """Returns moments as a read-only ``(M, 2)`` float64 array of seconds; an empty list gives ``(0, 2)``.
+
+    An array that is so already, and can no longer be changed, is handed through; of all others a copy is made.
+
+    Raises:
+        ValueError: if the shape is not ``(M, 2)``.
+
+    Example:
+        >>> as_moments([[1, 2.5]]).tolist()
+        [[1.0, 2.5]]
+    """
+    array = _fixed(moments)
+    if array.size == 0:
+        array = array.reshape(0, 2)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"moments must have shape (M, 2), found {array.shape}")
+    return array
+
+
+def _fixed(values: ArrayLike) -> NDArray[np.float64]:
+    """Values as a float64 array that nobody can change."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not values.flags.writeable:
+        owner = values if values.base is None else values.base
+        if isinstance(owner, np.ndarray) and not owner.flags.writeable:
+            return values
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Query:
+    """A sentence to localise in one video, with what is known about the answer.
+
+    Attributes:
+        id: Unique within its split.
+        video: Video id, the key in the feature store.
+        text: The sentence as annotated.
+        duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
+        moments: Ground truth, ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
+        glance: Annotated time point inside the moment, seconds, or None.
+        saliency: Highlight scores, ``(C, A)`` float64, one row per clip of `saliency_clips`, one column per
+            annotator (QVHighlights), or None.
+        saliency_clips: Clip numbers of the rows of `saliency`, ``(C,)`` int64, or None.
+    """
+
+    id: str
+    video: str
+    text: str
+    duration: float
+    moments: NDArray[np.float64] = field(default_factory=lambda: as_moments([]))
+    glance: float | None = None
+    saliency: NDArray[np.float64] | None = None
+    saliency_clips: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", as_moments(self.moments))
+        # durations are often counted from the rows of files, so a wrong one is the user's to know
+        if not LEAST_DURATION <= self.duration <= MOST_SECONDS:
+            raise UserError(
+                f"query {quoted(self.id)}: duration must be positive seconds up to {MOST_SECONDS:g}, "
+                f"found {self.duration}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Prediction:
+    """Ranked moments for one query, best first.
+
+    Attributes:
+        query: Id of the query.
+        video: Video id.
+        moments: ``(K, 2)`` float64, ``[start, end]`` in seconds, best first.
+        scores: ``(K,)`` float64, higher is better; their scale is the model's own.
+        text: The sentence, when known (written to files for the reader's sake).
+        saliency: Per-clip highlight scores ``(C,)`` float64, or None.
+    """
+
+    query: str
+    video: str
+    moments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    text: str = ""
+    saliency: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", as_moments(self.moments))
+        scores = _fixed(self.scores)
+        object.__setattr__(self, "scores", scores)
+        if scores.shape != (len(self.moments),):
+            raise ValueError(
+                f"prediction for query {self.query}: {len(self.moments)} moments but scores of shape {scores.shape}"
+            )
+
+
+def distinct_videos(queries: Iterable[Query]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The videos of some queries, each once in the order of their first queries, and the place of each query's.
+
+    Example:
+        >>> distinct_videos([Query(id=n, video=v, text="", duration=1.0) for n, v in ("1b", "2a", "3b")])
+        (('b', 'a'), (0, 1, 0))
+    """
+    places: dict[str, int] = {}
+    place_of = tuple(places.setdefault(query.video, len(places)) for query in queries)
+    return tuple(places), place_of
+
+
+def rank_scores(count: int) -> NDArray[np.float64]:
+    """Scores ``(count,)`` of moments of which only the order is known: equal steps from 1 down, all above 0.
+
+    Example:
+        >>> rank_scores(4).tolist()
+        [1.0, 0.75, 0.5, 0.25]
+    """
+    return np.linspace(1.0, 0.0, count, endpoint=False)
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Writes predictions as JSON lines in the QVHighlights convention, atomically.
+
+    One object per line: ``qid`` (an integer where the id is a decimal number), ``query``, ``vid``,
+    ``pred_relevant_windows`` (``[[start, end, score], ...]``, seconds, best first) and, where present,
+    ``pred_saliency_scores``.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    write_json_lines(path, map(prediction_row, predictions))
+
+
+def prediction_row(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as one JSON object, see `write_predictions`."""
+    windows = np.column_stack([prediction.moments, prediction.scores])
+    row: dict[str, Any] = {
+        "qid": encode_id(prediction.query),
+        "query": prediction.text,
+        "vid": prediction.video,
+        "pred_relevant_windows": windows.tolist(),
+    }
+    if prediction.saliency is not None:
+        row["pred_saliency_scores"] = prediction.saliency.tolist()
+    return row
+
+
+def encode_id(name: str) -> str | int:
+    """A query id as files hold it: an integer where it is a plain decimal number, else text.
+
+    QVHighlights-style tools compare ids as JSON values, so ``7`` must not come back as ``"7"``.
+
+    Example:
+        >>> encode_id("12"), encode_id("012"), encode_id("s30-d52_0")
+        (12, '012', 's30-d52_0')
+    """
+    return int(name) if _WHOLE.fullmatch(name) else name
+
+
+def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
+    """Reads predictions from JSON lines (ours, or any QVHighlights-style submission), in file order.
+
+    Args:
+        path: The file (``.gz`` accepted).
+        queries: Those that the predictions are for; a prediction that names another video than its query does is
+            refused.
+
+    Raises:
+        UserError: naming file, line and key for an unreadable file, a missing key, a window that is not
+            ``[start, end, score]`` of finite numbers (nothing is regrouped or converted), clip scores that are not a
+            flat list of such, an id or a sentence of another type, or a query id that occurs twice.
+    """
+    return predictions_of(str(path), read_json_lines(path), queries)
+
+
+def predictions_of(
+    path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Iterable[Query] = ()
+) -> list[Prediction]:
+    """The predictions of rows ``(line number, object)``, see `read_predictions`."""
+    known = {query.id: query for query in queries}
+    predictions: list[Prediction] = []
+    seen: dict[str, int] = {}
+    for number, row in rows:
+        where = f"{path}:{number}"
+        prediction = _parse_prediction(row, known, where)
+        first = seen.setdefault(prediction.query, number)
+        if first != number:
+            raise UserError(
+                f"{where}: query id {quoted(prediction.query)} occurs twice (first on line {first})"
+            )
+        predictions.append(prediction)
+    return predictions
+
+
+def require_video(query: str, found: str, expected: str, where: str) -> None:
+    """Refuses a prediction for another video than that of its query.
+
+    Args:
+        query: Id of the query.
+        found: Video of the prediction; empty where it names none.
+        expected: Video of the query.
+        where: Begins the message.
+
+    Raises:
+        UserError: naming both.
+    """
+    if found and found != expected:
+        raise UserError(
+            f"{where}: the prediction for query {quoted(query)} is about video {quoted(found)}, "
+            f"the query is about {quoted(expected)}"
+        )
+
+
+def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where: str) -> Prediction:
+    name = identifier(field_of(row, "qid", where), where, "qid")
+    video = identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else ""
+    text = sentence(row.get("query", ""), where, "query")
+    windows = number_rows(
+        field_of(row, "pred_relevant_windows", where),
+        ("start", "end", "score"),
+        where,
+        "pred_relevant_windows",
+    )
+    saliency = None
+    if row.get("pred_saliency_scores") is not None:
+        saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
+    query = known.get(name)
+    if query is not None:
+        require_video(name, video, query.video, where)
+        # the query's own texts serve for both, so that they are held once
+        name, video, text = query.id, video and query.video, query.text if text == query.text else text
+    return Prediction(
+        query=name,
+        video=video,
+        moments=windows[:, :2],
+        scores=windows[:, 2],
+        text=text,
+        saliency=saliency,
+    )

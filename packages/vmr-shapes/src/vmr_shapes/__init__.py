@@ -1,0 +1,22 @@
+"""The embedded data sets: rendered videos of moving shapes, sentences about them, features from the pixels.
+
+`ensure` generates one on first use, in seconds and without a download; a spec gives the same data everywhere.
+`SHORT` is the spec of ``shapes`` (16 to 32 s a video), `LONG` that of ``shapes-long`` (10 to 20 minutes).
+"""
+
+from leorn.object_features.shapes_file import ensure_objects
+from vmr_shapes.generate import ensure, frames, queries, read_spec
+from vmr_shapes.png import png_bytes
+from vmr_shapes.spec import LONG, SHORT, ShapesSpec
+
+__all__ = [
+    "LONG",
+    "SHORT",
+    "ShapesSpec",
+    "ensure",
+    "ensure_objects",
+    "frames",
+    "png_bytes",
+    "queries",
+    "read_spec",
+]

@@ -1,0 +1,395 @@
+"""Checkpoints: one safetensors file each, tensors plus one JSON text, never a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vmr_common.boundary import boundary, open_regular
+from vmr_common.errors import UserError, listed, quoted, shortened
+from vmr_common.io import atomic_path, parse_json
+from vmr_common.schema import conform
+from vmr_train.config import Select
+from vmr_train.fingerprint import Fingerprint
+from vmr_train.run_files import CHECKPOINTS, current
+
+FORMAT = 1
+HEADER = 24 << 20
+"""Bytes of a checkpoint file before its tensors at the most: a million words take some 14 MB."""
+PARTS = ("model", "ema", "optim", "state")
+"""What the name of a tensor begins with."""
+_KEY = "vmr"  # the one entry of the file's metadata
+
+Role = Literal["best", "last"]
+Versions = TypedDict(
+    "Versions", {"vmr-common": str, "torch": str, "python": str, "processes": int, "device": str}
+)
+
+
+class _Mean(TypedDict):
+    queries: int
+    sums: dict[str, float]
+
+
+class Selection(TypedDict):
+    """How the best weights of a run are chosen, and what they had when the checkpoint was written."""
+
+    select: Select
+    metric: str
+    value: float | None
+    epoch: int | None
+
+
+class _SplitSource(TypedDict):
+    name: str
+    queries: int
+    hash: str
+
+
+class _FeaturesSource(TypedDict):
+    files: list[str]
+    hash: str
+    manifest: dict[str, Any] | None
+    bytes: NotRequired[int]
+    times: NotRequired[str]
+
+
+class Description(TypedDict):
+    """Where a checkpoint comes from: its configuration, and the data or weights that it was made of."""
+
+    package: NotRequired[str]
+    config: NotRequired[dict[str, Any]]
+    splits: NotRequired[dict[str, _SplitSource | None]]
+    features: NotRequired[_FeaturesSource]
+    words: NotRequired[Fingerprint]
+    imported_from: NotRequired[str]
+
+
+class Meta(TypedDict):
+    """The JSON part of a checkpoint; docs/distributed.md says what each key means.
+
+    What training adds is there or not as a whole: imported weights lack it.
+    """
+
+    format: int
+    package: str
+    role: Role
+    update: int
+    epoch: int
+    batch: int
+    state: dict[str, Any]
+    describe: Description
+    seconds: NotRequired[float]
+    interval: NotRequired[_Mean]
+    whole_epoch: NotRequired[_Mean]
+    selection: NotRequired[Selection]
+    train_queries: NotRequired[int]
+    train: NotRequired[dict[str, Any]]
+    optim: NotRequired[dict[str, Any]]
+    scaler: NotRequired[dict[str, float]]
+    versions: NotRequired[Versions]
+    metrics: NotRequired[dict[str, Any]]
+
+
+_TRAINED = (
+    "seconds",
+    "interval",
+    "whole_epoch",
+    "selection",
+    "train_queries",
+    "train",
+    "optim",
+    "scaler",
+    "versions",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    path: Path
+    """The file."""
+    tensors: dict[str, Tensor]
+    """All tensors, on the CPU, named `model.*`, `ema.*`, `optim.*` and `state.*`."""
+    meta: Meta
+    """Position, configuration, task state and provenance."""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors under one prefix (`model`, `ema`, `optim`, `state`), without it."""
+        start = prefix + "."
+        return {name[len(start) :]: t for name, t in self.tensors.items() if name.startswith(start)}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to evaluate: their average where one was kept, else the trained ones."""
+        return self.part("ema") or self.part("model")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the task's `state()` gave."""
+        return self.meta["state"]
+
+    @property
+    def state_tensors(self) -> dict[str, Tensor]:
+        """What the task's `state_tensors()` gave."""
+        return self.part("state")
+
+
+def save_checkpoint(
+    path: str | Path, parts: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint atomically: whatever goes wrong, `path` is the old file or the new one, whole.
+
+    Args:
+        path: The file, by convention ending in ``.safetensors``.
+        parts: Tensors by prefix (`model`, `ema`, `optim`, `state`) and name.
+        meta: Of the form of `Meta`; `format` is added.
+
+    Raises:
+        UserError: if the folder is read-only, the disk is full, and so on; names the file and the reason.
+    """
+    # copies, because tied weights share memory and the format stores each name by itself
+    tensors = {
+        f"{prefix}.{name}": tensor.detach().to("cpu", copy=True).contiguous()
+        for prefix, part in parts.items()
+        for name, tensor in part.items()
+    }
+    text = json.dumps({"format": FORMAT, **meta}, ensure_ascii=False)
+    if len(json.dumps(text, ensure_ascii=False).encode()) > HEADER // 2:
+        raise UserError(f"cannot write {path}: words and configuration take more than {HEADER // 2:,} bytes")
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={_KEY: text})
+        except SafetensorError as error:
+            raise OSError(str(error).rpartition("I/O error: ")[2]) from error
+
+
+def find_checkpoint(path: str | Path, prefer: Role = "best") -> Path:
+    """The checkpoint file that `path` means: itself, or the preferred (else the other) one of a run folder.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise UserError(f"{path}: no such checkpoint file or run folder")
+        return path
+    roles: list[Role] = ["best", "last"] if prefer == "best" else ["last", "best"]
+    for role in roles:
+        name = f"{role}.safetensors"
+        for file in (current(path, f"{CHECKPOINTS}/{name}"), path / name):
+            if file.is_file():
+                return file
+    raise UserError(
+        f"{path}: this folder holds no checkpoint; expected checkpoints/best.safetensors or last.safetensors"
+    )
+
+
+def load_checkpoint(
+    path: str | Path, *, package: str | None = None, prefer: Role = "best", trained: bool = False
+) -> Checkpoint:
+    """Reads a checkpoint from a file or a run folder.
+
+    Nothing in it is trusted: the JSON part is of the form of `Meta`, and what tasks, optimisers and models take from it
+    is checked where they take it (see `require_fit`).
+
+    Args:
+        path: A checkpoint file, a run folder, or its `checkpoints` folder.
+        package: The package that must have written it; None accepts any.
+        prefer: Which one of a run folder.
+        trained: It must hold what training adds to a checkpoint; imported weights lack it.
+
+    Raises:
+        UserError: one line, for a missing file, a file that is not safetensors, cut short, not one of ours,
+            of another format version or of another package; names the key where one is wrong.
+    """
+    file = find_checkpoint(path, prefer)
+    meta = load_meta(file, package=package, trained=trained)
+    with _safetensors(file), safe_open(file, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    foreign = [name for name in tensors if name.partition(".")[0] not in PARTS]
+    if foreign:
+        raise UserError(
+            f"{file}: found the tensor {quoted(foreign[0], 60)}, expected names in {', '.join(PARTS)}"
+        )
+    return Checkpoint(file, tensors, meta)
+
+
+def load_meta(path: str | Path, *, package: str | None = None, trained: bool = False) -> Meta:
+    """Reads only the JSON part of a checkpoint file; raises as `load_checkpoint` does."""
+    file = Path(path)
+    with _safetensors(file):
+        metadata = _read_metadata(file)
+    if _KEY not in metadata:
+        others = shortened(", ".join(metadata)) or "none"
+        raise UserError(
+            f"{file}: safetensors, but not a checkpoint of ours: expected metadata {_KEY!r}, found {others}"
+        )
+    where = f"{file}: metadata {_KEY!r}"
+    meta = parse_json(metadata[_KEY], where)
+    found = meta.get("format") if isinstance(meta, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{file}: checkpoint format {quoted(found, 60)}, expected {FORMAT}")
+    checked = conform(meta, Meta, where)
+    if package is not None and checked["package"] != package:
+        raise UserError(
+            f"{file}: a checkpoint of package {quoted(checked['package'], 60)}, expected {package!r}"
+        )
+    missing = [key for key in _TRAINED if key not in checked]
+    if trained and missing:
+        raise UserError(f"{where}: key {missing[0]!r} is missing, which training writes")
+    return checked
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    """The texts in a safetensors header, read without the library, which takes a name twice and any size."""
+    with open_regular(file) as opened:
+        start = opened.read(8)
+        length = int.from_bytes(start, "little")
+        if length > HEADER:
+            raise ValueError(f"a header of {length:,} bytes, expected at most {HEADER:,}")
+        text = opened.read(length)
+    if len(start) < 8 or len(text) < length:
+        raise ValueError("the header is not complete")
+    header = conform(parse_json(text, f"{file}: header"), dict[str, Any], f"{file}: header")
+    return conform(header.get("__metadata__", {}), dict[str, str], f"{file}: header")
+
+
+@contextlib.contextmanager
+def _safetensors(file: Path) -> Iterator[None]:
+    """The boundary around whatever reads a safetensors file."""
+    try:
+        with boundary(f"{file}: not a whole safetensors file, it may be cut short or something else"):
+            yield
+    except UserError:
+        if _looks_pickled(file):
+            raise UserError(
+                f"{file}: looks like a pickled PyTorch file, which is never loaded; expected a safetensors checkpoint"
+            ) from None
+        raise
+
+
+def _looks_pickled(file: Path) -> bool:
+    """Whether a file begins as PyTorch's do: as a zip archive, or as a pickle; False where it cannot be read."""
+    try:
+        with open_regular(file) as opened:
+            head = opened.read(2)
+    except (OSError, UserError):
+        return False
+    return head == b"PK" or head[:1] == b"\x80"
+
+
+def require_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Makes sure that tensors can take the place of others: the same names, shapes and types.
+
+    Args:
+        own: What is there, by name; its values are not read.
+        found: What is to take its place.
+        path: Where that comes from, for the message.
+        what: What it is, for the message: ``weights``.
+
+    Raises:
+        UserError: one line that names the first tensors missing, unexpected, or of another shape or type.
+    """
+    both = [(name, found[name], tensor) for name, tensor in own.items() if name in found]
+    lists = {
+        "missing": [name for name in own if name not in found],
+        "unexpected": [name for name in found if name not in own],
+        "of another shape": [
+            f"{name} (found {tuple(new.shape)}, expected {tuple(tensor.shape)})"
+            for name, new, tensor in both
+            if new.shape != tensor.shape
+        ],
+        "of another type": [
+            f"{name} (found {new.dtype}, expected {tensor.dtype})".replace("torch.", "")
+            for name, new, tensor in both
+            if new.dtype != tensor.dtype
+        ],
+    }
+    problems = [f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in lists.items() if names]
+    if problems:
+        raise UserError(f"{path}: the {what} do not fit this model; {'; '.join(problems)}")
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Makes sure that tensors hold numbers only.
+
+    Raises:
+        UserError: naming the first tensor with a value that is infinite or not a number.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: the {what} {quoted(name, 100)} hold values that are not finite numbers")
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Loads all weights into the model, strictly.
+
+    Args:
+        model: Receives them.
+        weights: By parameter or buffer name.
+        path: Where they come from, for the message.
+
+    Raises:
+        UserError: as `require_fit` and `require_finite`.
+    """
+    require_fit(model.state_dict(), weights, path, "weights")
+    require_finite(weights, path, "weights")
+    with torch.no_grad():
+        model.load_state_dict(dict(weights))
+
+
+class HasModel(Protocol):
+    """Anything around a model: a task."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+
+
+Restored = TypeVar("Restored", bound=HasModel)
+
+
+def restored(make: Callable[[], Restored], checkpoint: Checkpoint) -> Restored:
+    """A task with the weights of a checkpoint.
+
+    The model is made without memory first: sizes in a checkpoint are a stranger's word until its weights have them.
+
+    Args:
+        make: Makes the task as the checkpoint describes it, with any weights.
+        checkpoint: Holds the weights.
+
+    Raises:
+        UserError: as `make` and `load_weights`.
+    """
+    with torch.device("meta"), _WithoutDraws():
+        sizes = make().model.state_dict()
+    require_fit(sizes, checkpoint.weights, checkpoint.path, "weights")
+    task = make()
+    load_weights(task.model, checkpoint.weights, checkpoint.path)
+    return task
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Initial values are not drawn: without memory there are none, and torch would compile code to say so."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        drawing = function.__name__ in ("normal_", "uniform_", "random_", "bernoulli_", "exponential_")
+        if drawing and arguments:
+            return arguments[0]
+        return function(*arguments, **(options or {}))

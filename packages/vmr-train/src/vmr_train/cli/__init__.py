@@ -1,0 +1,1 @@
+"""Functions that the papers' commands call: configuration files and options, evaluation, reports."""

@@ -1,0 +1,242 @@
+"""The fields of a configuration: values for them from any source, instances from values, and their explanations."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import json
+import textwrap
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from vmr_common.errors import UserError, quoted, shortened, visible
+from vmr_common.ranges import types_of
+from vmr_common.schema import conform, in_words
+from vmr_train.cli.yaml_text import DEPTH, DIGITS, NODES, parse_yaml
+
+Schema = TypeVar("Schema")
+
+
+def check_values(values: object, schema: type[Any], where: str, prefix: str = "") -> None:
+    """Refuses what no field can hold: keys that the schema lacks, values of another type, text that nobody can see.
+
+    Ranges are for the schema to check, and keys that are missing may come from elsewhere.
+
+    Args:
+        values: From YAML, JSON, or an option.
+        schema: The configuration dataclass, or the one of a section.
+        where: Begins the message.
+        prefix: Of the section, ending in a dot.
+
+    Raises:
+        UserError: naming the key, and what is accepted.
+    """
+    if not prefix:
+        _require_plain(values, where)
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{where}: {prefix[:-1] or 'a configuration'} must hold keys and values, found {quoted(values, 60)}"
+        )
+    hints = types_of(schema)
+    for key, value in values.items():
+        if key not in hints:
+            name = shortened(visible(str(key)), 60)
+            near = difflib.get_close_matches(name, hints, n=1)
+            guess = f" (did you mean {prefix}{near[0]}?)" if near else ""
+            accepted = ", ".join(prefix + name for name in hints)
+            raise UserError(f"{where}: unknown key {prefix}{name}{guess}; accepted: {accepted}")
+        section = section_of(hints[key])
+        if section is None:
+            conform(value, hints[key], f"{where}: {prefix}{key}")
+        elif value is not None or type(None) not in get_args(hints[key]):
+            check_values(value, section, where, f"{prefix}{key}.")
+
+
+def _require_plain(values: object, where: str) -> None:
+    """Raises `UserError` for values that are too many, too deep or too large, and for text with control characters."""
+    left: list[tuple[object, int]] = [(values, 1)]
+    count = 0
+    while left:
+        item, depth = left.pop()
+        count += 1
+        if depth > DEPTH or count > NODES:
+            raise UserError(
+                f"{where}: more than {DEPTH} levels or {NODES:,} values, which no configuration has"
+            )
+        if isinstance(item, dict):
+            left += ((part, depth + 1) for pair in item.items() for part in pair)
+        elif isinstance(item, list):
+            left += ((part, depth + 1) for part in item)
+        elif isinstance(item, str):
+            if visible(item) != item:
+                raise UserError(f"{where}: found control characters in {quoted(item, 60)}")
+        elif isinstance(item, int | float) and not abs(item) < 10**DIGITS:
+            raise UserError(f"{where}: found a number that is not finite or has more than {DIGITS} digits")
+
+
+def section_of(hint: Any) -> type[Any] | None:
+    """The dataclass that a field holds, if it holds one."""
+    return next(
+        (kind for kind in _options(hint) if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None
+    )
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def build(schema: type[Schema], values: Mapping[str, Any], where: str) -> Schema:
+    """A configuration from values that passed `check_values`; fields without one get their default.
+
+    Raises:
+        UserError: for fields that need a value and have none, and for values outside their range.
+    """
+    missing = list(_missing(schema, values, ""))
+    if missing:
+        raise UserError(f"{where}required and not given: {', '.join(missing)}")
+    try:
+        return _instance(schema, values)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
+
+
+def _missing(schema: type[Any], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    hints = types_of(schema)
+    for field in dataclasses.fields(schema):
+        section, value = section_of(hints[field.name]), values.get(field.name)
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if section is not None and (value is not None or needed):
+            below = list(_missing(section, value or {}, f"{prefix}{field.name}."))
+            yield from below if below or field.name in values else [prefix + field.name]
+        elif needed and field.name not in values:
+            yield prefix + field.name
+
+
+def _instance(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
+    hints = types_of(schema)
+    return schema(**{name: _native(value, hints[name]) for name, value in values.items()})
+
+
+def _native(value: Any, hint: Any) -> Any:
+    """A value as its field's type has it: sections are instances, whole numbers of a float field floats."""
+    section = section_of(hint)
+    if section is not None and value is not None:
+        return _instance(section, value)
+    kinds = _options(hint)
+    if type(value) is int and float in kinds and int not in kinds:
+        return float(value)
+    if isinstance(value, dict) and get_origin(hint) is dict:
+        return {key: _native(item, get_args(hint)[1]) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) and get_origin(hint) is tuple else value
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any], schema: type[Any]) -> dict[str, Any]:
+    """Values of two sources for a schema, section by section; where both have one, that of `above`."""
+    hints = types_of(schema)
+    result = dict(below)
+    for key, value in above.items():
+        section, known = section_of(hints[key]), result.get(key)
+        both = section is not None and isinstance(known, dict) and isinstance(value, dict)
+        result[key] = merged(known, value, section) if both and known and section else value
+    return result
+
+
+def field_of(name: str, schema: type[Any]) -> tuple[list[str], Any] | None:
+    """The keys that lead to a field or section and its type, by dotted name; None where there is none."""
+    first, dot, rest = name.partition(".")
+    hint = types_of(schema).get(first)
+    if hint is None or not dot:
+        return None if hint is None else ([first], hint)
+    section = section_of(hint)
+    found = None if section is None else field_of(rest, section)
+    return None if found is None else ([first, *found[0]], found[1])
+
+
+def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the options of an argument list say about fields (``--optim.lr 1e-4``), and the other arguments.
+
+    A value is YAML, except that of a text field, which is the text itself (``null`` and lists where the field may
+    hold them).
+
+    Raises:
+        UserError: for an option without its value, or with one that its field cannot hold.
+    """
+    values: dict[str, Any] = {}
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, text = word.removeprefix("--").partition("=")
+        found = field_of(name, schema) if word.startswith("--") else None
+        if found is None:
+            rest.append(word)
+            continue
+        if not equals:
+            text = next(words, "--")
+            if text.startswith("--"):
+                raise UserError(f"argument --{name}: expected one argument")
+        path, hint = found
+        nested = _read(text, hint, f"--{name}")
+        for key in reversed(path):
+            nested = {key: nested}
+        check_values(nested, schema, "command line")
+        values = merged(values, nested, schema)
+    return values, rest
+
+
+def _read(text: str, hint: Any, where: str) -> Any:
+    kinds = _options(hint)
+    origins = [get_origin(kind) for kind in kinds]
+    if text == "null" and type(None) in kinds:
+        return None
+    if (str in kinds or Literal in origins) and not (list in origins and text.lstrip().startswith("[")):
+        return text
+    return parse_yaml(text, where)
+
+
+def explain(parser: argparse.ArgumentParser, schema: type[Any], title: str, prefix: str = "") -> None:
+    """Adds every field to a parser for its help, with the text under the field, its type and its default.
+
+    Args:
+        parser: Does not parse with these options; `given_values` takes them before.
+        schema: The configuration dataclass, or the one of a section.
+        title: What the section is about.
+        prefix: Of the section, ending in a dot.
+    """
+    texts, hints = _texts_under_fields(schema), types_of(schema, rules=True)
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(schema):
+        name, text, section = prefix + field.name, texts.get(field.name, ""), section_of(hints[field.name])
+        if section is not None:
+            explain(parser, section, f"{name}: {text}".replace("\n", " "), f"{name}.")
+            continue
+        about = f"{text} ({in_words(hints[field.name])}; {_default_of(field)})"
+        group.add_argument(f"--{name}", metavar=field.name.upper(), help=about.replace("%", "%%"))
+
+
+def _default_of(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"default: {json.dumps(field.default)}"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"default: {json.dumps(field.default_factory())}"
+    return "required"
+
+
+def _texts_under_fields(schema: type[Any]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for kind in reversed(schema.__mro__[:-1]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in itertools.pairwise(definition.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                texts[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return texts

@@ -1,0 +1,114 @@
+"""Which queries and which run an evaluation, a prediction or a resumed training is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vmr_common.errors import UserError
+from vmr_common.experiment import Splits, SplitsConfig, VideoStore, load_splits, require_videos
+from vmr_common.splits.load import Split, SplitConfig, custom_split, load, load_split
+from vmr_common.types import Query
+from vmr_train.run_files import CONFIG, current, unfinished
+
+PARTS = ("train", "validation", "test")
+
+
+def option(argv: Sequence[str], name: str, default: str) -> str:
+    """The last value that a command line gives an option, before anything is parsed."""
+    value = default
+    for position, argument in enumerate(argv):
+        if argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+        elif argument == name and position + 1 < len(argv):
+            value = argv[position + 1]
+    return value
+
+
+def resumed_config(package: str, default: str, argv: Sequence[str]) -> list[str]:
+    """The ``--cfg`` of the run that ``--resume`` alone means (of the name `default`, or as given), or nothing."""
+    given = any(argument == "--cfg" or argument.startswith("--cfg=") for argument in argv)
+    folder = Path(option(argv, "--runs", "runs")) / package / option(argv, "--name", default)
+    file = current(unfinished(folder) or folder, CONFIG)
+    return ["--cfg", str(file)] if "--resume" in argv and not given and file.is_file() else []
+
+
+def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[Query]]:
+    """The split to evaluate, and the training queries for the bias row.
+
+    Raises:
+        UserError: if the split does not exist or cannot be read.
+    """
+    if options.annotations is not None:
+        return custom_split(options.annotations), load(config.data.splits.train, root).queries
+    if options.split in PARTS:
+        splits = load_splits(config.data.splits, root)
+        return _part(splits, options.split), splits.train.queries
+    return load_split(options.split, root), load(config.data.splits.train, root).queries
+
+
+def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
+    """The split that a command's user names: a part of a run (train, validation, test), or a registered one.
+
+    Raises:
+        UserError: if the split does not exist or cannot be read.
+    """
+    return _part(load_splits(config, root), name) if name in PARTS else load_split(name, root)
+
+
+def _part(splits: Splits, name: str) -> Split:
+    found: Split | None = getattr(splits, name)
+    if found is None:
+        raise UserError("--split validation: this configuration holds no validation videos out")
+    return found
+
+
+def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
+    """The queries to find moments for: of a file, or one sentence in one video.
+
+    Raises:
+        UserError: if neither or both are given, the video has no features or its length is not known.
+    """
+    if options.queries is not None:
+        if any(value is not None for value in (options.video, options.query, options.duration)):
+            raise UserError("give either --queries (a file), or --video and --query")
+        return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
+    if not options.video or options.query is None:
+        raise UserError("--video and --query are needed (or --queries with a file)")
+    if not options.query.strip():
+        raise UserError("--query is empty, expected a sentence")
+    require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
+    duration = options.duration
+    if duration is None:
+        duration = known_durations(config.data.splits, store, root, [options.video]).get(options.video)
+        if duration is None:
+            raise UserError(f"the length of video {options.video!r} is not known: give --duration in seconds")
+    return [Query(id="0", video=options.video, text=options.query, duration=duration)]
+
+
+def known_durations(
+    splits: SplitsConfig, store: VideoStore, root: Path, videos: Iterable[str]
+) -> dict[str, float]:
+    """Seconds of those videos whose length is known: as annotated in a run's splits, else from the features' stride.
+
+    Raises:
+        UserError: if the features lack a video that is not annotated.
+    """
+    wanted = set(videos)
+    found: dict[str, float] = {}
+    for part in PARTS[::-1]:
+        chosen = getattr(splits, part)
+        if chosen is None or wanted <= found.keys():
+            continue
+        try:
+            queries = load(chosen, root).queries
+        except UserError:  # the annotations need not be at hand to search other videos
+            continue
+        for query in queries:
+            found.setdefault(query.video, query.duration)
+    found = {video: found[video] for video in wanted & found.keys()}
+    stride = getattr(store.manifest, "stride_s", None)  # object features have no stride of their own
+    if stride:
+        found |= {video: store.length(video) * float(stride) for video in wanted - found.keys()}
+    return found

@@ -1,0 +1,89 @@
+"""Results for people: moments on the terminal, scores beside chance and bias there and in the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vmr_common.evaluation import Protocol, Scores, format_table, protocol
+from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.splits.load import Split
+from vmr_common.types import Prediction, Query
+
+TableRows = list[tuple[str, Scores]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Predictions for a split, scored.
+
+    Attributes:
+        split: What was predicted.
+        predictions: Of the model.
+        bias: The constant windows chosen on the training queries, or None without such.
+        bias_predictions: Theirs, for the same queries.
+        tables: Per protocol: its name and the rows model, chance, bias.
+    """
+
+    split: Split
+    predictions: list[Prediction]
+    bias: Bias | None
+    bias_predictions: list[Prediction] | None
+    tables: list[tuple[str, TableRows]]
+
+    def text(self) -> str:
+        """All tables for the terminal."""
+        return "\n\n".join(format_table(rows) for _, rows in self.tables)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """All rows as JSON can hold them."""
+        return [{"name": name, **scores.to_dict()} for _, rows in self.tables for name, scores in rows]
+
+
+def score_all(
+    name: str,
+    split: Split,
+    predictions: Sequence[Prediction],
+    protocols: Sequence[str],
+    train_queries: Sequence[Query] | None,
+) -> Results:
+    """Scores predictions by several protocols, with the baselines in the same tables.
+
+    Args:
+        name: Label of the model's row.
+        split: The evaluated queries.
+        predictions: Of the model; queries without one count as misses.
+        protocols: Names.
+        train_queries: Choose the constant windows of the bias row; None leaves the row out.
+
+    Raises:
+        UserError: for an unknown protocol, or predictions that do not fit the split.
+    """
+    bias = Bias.fit(train_queries) if train_queries else None
+    rows: list[tuple[str, Sequence[Prediction]]] = [(name, predictions), ("chance", chance(split.queries))]
+    constant = None if bias is None else bias.predict(split.queries)
+    if constant is not None:
+        rows.append(("bias", constant))
+    tables = [
+        (rules, [(label, _score(protocol(rules), split, found)) for label, found in rows])
+        for rules in protocols
+    ]
+    return Results(split, list(predictions), bias, constant, tables)
+
+
+def _score(rules: Protocol, split: Split, predictions: Sequence[Prediction]) -> Scores:
+    return dataclasses.replace(rules.score(split.queries, predictions), split=split.name)
+
+
+def moment_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> str:
+    """The moments that were found for a sentence, as a table for the terminal.
+
+    Args:
+        title: The line above it.
+        columns: How wide each column is, as in a format string (``>8``: 8 characters, aligned to the right), by name.
+        rows: One cell per column each.
+    """
+    line = "  ".join(f"{{:{width}}}" for width in columns.values())
+    return "\n".join([title, *(line.format(*cells) for cells in (columns, *rows))])

@@ -1,0 +1,181 @@
+"""What a finished run leaves for people: predictions, scores and the report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+import vmr_common
+from vmr_common.io import write_text
+from vmr_common.splits.registry import SHAPES, SHAPES_LONG
+from vmr_common.types import Query, write_predictions
+from vmr_train import Checkpoint, run_files
+from vmr_train.checkpoint import Versions
+from vmr_train.cli.results import Results
+from vmr_train.report import Curve, Draw, Report, choose_queries, read_history, save_report
+from vmr_train.report.data import Frames
+
+SHOWN = 40
+_SELECTION = {
+    "validation": "best epoch on the validation split",
+    "last": "last epoch",
+    "test": "best epoch on the TEST split",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What the report's heading says about a run.
+
+    Attributes:
+        package: The model package.
+        command: The command as typed.
+        checkpoint: The selected weights.
+        describe: Where they come from, see `Description`.
+        seconds: Training time.
+        parameters: Number of trained numbers.
+        flops: What predicting the whole test split took (see `training.cost`), or None where it cannot be counted.
+    """
+
+    package: str
+    command: str
+    checkpoint: Checkpoint
+    describe: Mapping[str, Any]
+    seconds: float
+    parameters: int
+    flops: int | None
+
+
+def publish(
+    folder: Path,
+    history: Path,
+    results: Results,
+    facts: RunFacts,
+    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
+    data_root: Path,
+    draw: Callable[[Sequence[Query]], Draw] | None = None,
+) -> None:
+    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a folder.
+
+    Args:
+        folder: Where to (see `RunFolder.final`).
+        history: The run's metrics.
+        results: Predictions and scores on the test split.
+        facts: About the run.
+        curves: Weights over time for the queries that the report draws, or None.
+        data_root: Where Shapes can be rendered for film strips.
+        draw: Prepares what is drawn on the frames of those queries, or None.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    write_predictions(folder / run_files.PREDICTIONS, results.predictions)
+    write_text(folder / run_files.RESULTS, json.dumps(results.to_dict(), indent=1) + "\n")
+    write_text(
+        folder / run_files.FIGURES, json.dumps(figures(facts, len(results.predictions)), indent=1) + "\n"
+    )
+    shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
+    meta = facts.checkpoint.meta
+    report = Report(
+        title=f"{facts.package} on {results.split.name}",
+        facts=_heading(facts, results),
+        command=facts.command,
+        selected_on_test=meta["selection"]["select"] == "test",
+        bias_window="" if results.bias is None else results.bias.describe(),
+        tables=results.tables,
+        history=read_history(history),
+        queries=results.split.queries,
+        predictions=results.predictions,
+        bias=results.bias_predictions,
+        curves={} if curves is None else curves(shown),
+        frames=_frames(results.split.name, data_root),
+        draw=None if draw is None else draw(shown),
+        shown=SHOWN,
+    )
+    save_report(folder, report)
+
+
+class RunFigures(TypedDict):
+    """What ``run.json`` holds."""
+
+    package: str
+    name: str
+    seed: int
+    quirks: str
+    date: str
+    select: str
+    epoch: int
+    seconds: float
+    device: str
+    processes: int
+    threads: int | None
+    precision: str
+    parameters: int
+    flops_per_query: float | None
+    versions: Versions
+
+
+def figures(facts: RunFacts, queries: int) -> RunFigures:
+    """What tables of several runs need to know about one, for programs (``run.json``).
+
+    Args:
+        facts: About the run.
+        queries: Queries that were predicted; FLOPs are given per query.
+    """
+    meta, config = facts.checkpoint.meta, facts.describe["config"]
+    return {
+        "package": facts.package,
+        "name": config["name"],
+        "seed": config["train"]["seed"],
+        "quirks": config["quirks"],
+        "date": _today(),
+        "select": meta["selection"]["select"],
+        "epoch": meta["epoch"],
+        "seconds": round(facts.seconds, 3),
+        "device": meta["versions"]["device"],
+        "processes": meta["versions"]["processes"],
+        "threads": torch.get_num_threads(),
+        "precision": config["train"]["precision"],
+        "parameters": facts.parameters,
+        "flops_per_query": None if facts.flops is None else facts.flops / queries,
+        "versions": meta["versions"],
+    }
+
+
+def _today() -> str:
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d")
+
+
+def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
+    meta, describe = facts.checkpoint.meta, facts.describe
+    config = describe["config"]
+    return {
+        "run": config["name"],
+        "trained on": f"{describe['splits']['train']['name']} ({describe['splits']['train']['queries']:,} queries)",
+        "weights": f"{_SELECTION[meta['selection']['select']]} (epoch {meta['epoch']})",
+        "quirks": config["quirks"],
+        "training time": f"{facts.seconds:.0f} s on {meta['versions']['device']}",
+        "parameters": f"{facts.parameters:,}",
+        "seed": str(config["train"]["seed"]),
+        "date": _today(),
+        "versions": f"vmr-common {vmr_common.__version__}, torch {meta['versions']['torch']}, "
+        f"Python {platform.python_version()}",
+        "split hash": results.split.hash[:12],
+        "features hash": describe["features"]["hash"].partition(":")[2][:12],
+    }
+
+
+def _frames(split: str, data_root: Path) -> Frames | None:
+    folder = split.partition("/")[0]
+    if folder not in (SHAPES, SHAPES_LONG):
+        return None
+    from vmr_shapes import frames
+
+    return lambda video: frames(data_root / folder, video)

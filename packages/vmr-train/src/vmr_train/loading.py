@@ -1,0 +1,76 @@
+"""From requests to batches, in this process or in loader processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from vmr_common.errors import UserError
+from vmr_train.interrupt import ENDING
+from vmr_train.sampler import Request
+from vmr_train.task import Examples, map_tensors
+
+
+class _Loaded:
+    """A batch, or the user's error met while loading it, on its way out of a loader process."""
+
+    def __init__(self, batch: Any = None, error: str | None = None) -> None:
+        self.batch, self.error = batch, error
+
+    def pin_memory(self) -> _Loaded:
+        """Called by torch's loader where the batch will go to a CUDA device."""
+        return _Loaded(map_tensors(self.batch, lambda tensor: tensor.pin_memory()), self.error)
+
+
+class _Requests(Dataset[_Loaded]):
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def __getitem__(self, request: Request) -> _Loaded:
+        try:
+            return _Loaded(self.examples.batch(*request))
+        except UserError as error:  # a loader process would bury it in a traceback
+            return _Loaded(error=str(error))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _start_worker(_: int) -> None:
+    # a terminal and a cluster send to all processes; the training process decides when the loaders end
+    signal.set_wakeup_fd(-1)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Loader:
+    """Batches in the order of the requests; can be iterated again if `requests` can."""
+
+    def __init__(
+        self, examples: Examples, requests: Iterable[Request], *, workers: int = 0, pin: bool = False
+    ) -> None:
+        self._loader = DataLoader(
+            _Requests(examples),
+            batch_size=None,
+            sampler=requests,
+            num_workers=workers,
+            collate_fn=_same,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker if workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields batches.
+
+        Raises:
+            UserError: as `Examples.batch` did.
+        """
+        for loaded in self._loader:
+            if loaded.error is not None:
+                raise UserError(loaded.error)
+            yield loaded.batch

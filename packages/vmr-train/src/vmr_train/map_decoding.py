@@ -1,0 +1,67 @@
+"""From the score map of a 2D-map method to moments (2D-TAN, CDN, LEORN; their released evaluation)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.metrics import top_proposals
+from vmr_common.ranges import Count, Share, require_ranges
+from vmr_common.types import Prediction, Query
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """From a score map to moments."""
+
+    nms: Share = 0.5
+    """Largest overlap that two predicted moments of a query may have."""
+    moments: Count = 5
+    """Moments per query."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "decode")
+
+
+def window_seconds(windows: NDArray[np.float64], clips: int, duration: float) -> NDArray[np.float64]:
+    """Windows ``(K, 2)`` in clips as seconds, rounded to float32 as in the released evaluation."""
+    return (windows.astype(np.float32) / np.float32(clips) * np.float32(duration)).astype(np.float64)
+
+
+def decode(
+    scores: NDArray[np.floating],
+    windows: NDArray[np.float64],
+    clips: int,
+    queries: Sequence[Query],
+    config: DecodeConfig,
+) -> list[Prediction]:
+    """The best moments of each query after greedy suppression.
+
+    Overlaps are those of the moments in seconds: on a map many lie exactly at the threshold, and what then happens
+    depends on how the times were rounded.
+
+    Args:
+        scores: ``(B, P)`` of the valid cells; of equal ones the first cell comes first.
+        windows: ``(P, 2)``, see `metrics.cell_windows`.
+        clips: Clips N of the map.
+        queries: B queries.
+        config: Suppression threshold and number of moments.
+    """
+    found = []
+    for row, query in zip(scores.astype(np.float64), queries, strict=True):
+        moments = window_seconds(windows, clips, query.duration)
+        kept, best = top_proposals(row[None], moments, config.nms, limit=config.moments)
+        chosen = kept[0] >= 0
+        found.append(
+            Prediction(
+                query=query.id,
+                video=query.video,
+                moments=moments[kept[0][chosen]],
+                scores=best[0][chosen],
+                text=query.text,
+            )
+        )
+    return found

@@ -1,0 +1,135 @@
+"""Predictions for a whole split, each query exactly once, on one process or many."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from vmr_common.types import Prediction
+from vmr_train import distributed
+from vmr_train.config import Precision
+from vmr_train.device import autocast
+from vmr_train.interrupt import Stopped
+from vmr_train.loading import Loader
+from vmr_train.sampler import evaluation_batches
+from vmr_train.task import Examples, Task, to_device
+
+Item = TypeVar("Item")
+
+
+def progress_bar(
+    items: Iterable[Item], *, title: str, total: int | None, done: int = 0, unit: str
+) -> tqdm[Item]:
+    """A progress bar on rank 0 when stderr is a terminal, else just the items; without a total it only counts."""
+    hidden = distributed.rank() != 0 or not sys.stderr.isatty()
+    return tqdm(items, desc=title, total=total, initial=done, unit=unit, leave=False, disable=hidden)
+
+
+def batches_of(examples: Examples, size: int) -> Iterator[Any]:
+    """All examples in their order, in evaluation batches of `size`, loaded in this process."""
+    return (examples.batch(*request) for request in evaluation_batches(len(examples), size, 0, 1))
+
+
+class Evaluator:
+    """Predicts the same examples again and again; loader processes stay alive in between.
+
+    Args:
+        task: Its model must be on `device`.
+        examples: What to predict.
+        batch_size: Queries per forward pass. Batches are cut from the whole split and dealt out whole, so a
+            query has the same batch mates whatever the number of processes.
+        device: Where the model is.
+        precision: Of the forward passes.
+        workers: Loader processes per process.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        examples: Examples,
+        *,
+        batch_size: int,
+        device: torch.device,
+        precision: Precision = "fp32",
+        workers: int = 0,
+    ) -> None:
+        self.task, self.device, self.precision = task, device, precision
+        self.size = len(examples)
+        self.requests = evaluation_batches(self.size, batch_size, distributed.rank(), distributed.world())
+        self.batches = Loader(examples, self.requests, workers=workers, pin=device.type == "cuda")
+
+    def predict(self, *, stop: Callable[[], bool] = lambda: False) -> list[Prediction]:
+        """All predictions in the order of the examples, on every rank.
+
+        Args:
+            stop: Asked before each batch; True abandons the evaluation on all ranks.
+
+        Raises:
+            Stopped: if `stop` said so on any rank.
+            UserError: if a batch cannot be loaded.
+            RuntimeError: if the task does not answer its batch one to one.
+        """
+        model, own = self.task.model, None
+        was_training = model.training
+        model.eval()
+        try:
+            own = distributed.everywhere(lambda: self._own(stop))
+        finally:
+            model.train(was_training)
+        parts = distributed.gather(own)  # between our own processes, never from a file
+        if any(part is None for part in parts):
+            raise Stopped
+        turns = itertools.zip_longest(*(part or [] for part in parts), fillvalue=[])
+        ordered = [prediction for turn in turns for batch in turn for prediction in batch]
+        if len(ordered) != self.size:
+            raise RuntimeError(f"{len(ordered)} predictions for {self.size} queries")
+        return ordered
+
+    def _own(self, stop: Callable[[], bool]) -> list[list[Prediction]] | None:
+        results: list[list[Prediction]] = []
+        bar = progress_bar(self.batches, title="predict", total=len(self.requests), unit="batch")
+        with torch.no_grad(), bar:
+            for batch in bar:
+                if stop():
+                    return None
+                results.append(self._batch(batch))
+        return results
+
+    def _batch(self, batch: Any) -> list[Prediction]:
+        with autocast(self.device, self.precision):
+            predictions = self.task.predict(to_device(batch, self.device))
+        if tuple(p.query for p in predictions) != tuple(batch.query_ids):
+            raise RuntimeError("the task's predictions do not follow the queries of the batch")
+        return predictions
+
+
+def predict_all(
+    task: Task,
+    examples: Examples,
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+    workers: int = 0,
+) -> list[Prediction]:
+    """Predicts every query exactly once; all ranks get the whole list, in the order of `examples`.
+
+    Args:
+        task: Its model must be on `device`; it is put into eval mode for the time of the call.
+        examples: What to predict.
+        batch_size: Queries per forward pass.
+        device: Where the model is.
+        precision: Of the forward passes.
+        workers: Loader processes per process.
+
+    Raises:
+        UserError: if a batch cannot be loaded.
+    """
+    return Evaluator(
+        task, examples, batch_size=batch_size, device=device, precision=precision, workers=workers
+    ).predict()

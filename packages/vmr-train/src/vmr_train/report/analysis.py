@@ -1,0 +1,248 @@
+"""The figures behind the charts: IoU per query, recall by kind of query, curves from the history."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.metrics import iou
+from vmr_common.timeline import to_normalised
+from vmr_common.types import Prediction, Query
+from vmr_train.report.markup import DASH
+
+FloatArray: TypeAlias = "NDArray[np.float64]"
+
+THRESHOLDS = (0.3, 0.5, 0.7)
+LENGTH_EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
+START_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+CROWDED = 0.8
+MOST = 1e100
+"""Values of a history from which on nothing is drawn: their differences could overflow."""
+
+
+def moment_ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
+    """IoU (true union) of ``(K, 2)`` moments, each with the best of ``(M, 2)`` true ones: ``(K,)`` in [0, 1].
+
+    Values that are not numbers count as 0, as do all of them where there is no truth.
+    """
+    if not len(moments) or not len(truth):
+        return np.zeros(len(moments))
+    best: FloatArray = _safe(iou(moments[:, None], truth[None], union="true")).max(axis=1)
+    return best
+
+
+def rank_ious(queries: Sequence[Query], predictions: Iterable[Prediction]) -> FloatArray:
+    """IoU of the first prediction of each query, ``(N,)``; 0 where there is no prediction or no truth."""
+    first = {p.query: p.moments[0] for p in predictions if len(p.moments)}
+    rows, guesses, truths = [], [], []
+    for row, query in enumerate(queries):
+        if query.id in first:
+            for moment in query.moments:
+                rows.append(row)
+                guesses.append(first[query.id])
+                truths.append(moment)
+    best = np.zeros(len(queries))
+    if rows:
+        np.maximum.at(best, np.array(rows), _safe(iou(np.array(guesses), np.array(truths), union="true")))
+    return best
+
+
+def _safe(values: Any) -> FloatArray:
+    return np.clip(np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0), 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Breakdown:
+    """Recall at rank 1 in bins of the queries.
+
+    Attributes:
+        labels: One per bin.
+        counts: Queries per bin, ``(B,)`` int64.
+        model: Threshold to recall per bin ``(B,)`` float64 in [0, 1]; NaN in an empty bin.
+        bias: The same of the bias baseline, or None.
+    """
+
+    labels: list[str]
+    counts: NDArray[np.int64]
+    model: dict[float, FloatArray]
+    bias: dict[float, FloatArray] | None
+
+
+def breakdowns(
+    queries: Sequence[Query], predictions: Sequence[Prediction], bias: Sequence[Prediction] | None
+) -> tuple[Breakdown, Breakdown]:
+    """Recall by length of the true moment and by its start, both as a fraction of the video.
+
+    Queries without truth are left out; of several true moments the first counts for the bin (and the best
+    for the IoU). Values outside [0, 1] fall into the outer bins. Where one bin of lengths would hold over
+    80 % of the queries (long videos), the bins are fifths of the queries instead.
+    """
+    known = [query for query in queries if len(query.moments) and np.isfinite(query.moments[0]).all()]
+    ious = rank_ious(known, predictions)
+    bias_ious = None if bias is None else rank_ious(known, bias)
+    spans = np.array([to_normalised(query.moments[0], query.duration) for query in known]).reshape(-1, 2)
+    lengths, starts = spans[:, 1] - spans[:, 0], spans[:, 0]
+    edges = np.array(LENGTH_EDGES)
+    if len(known) and _counts(lengths, edges).max() > CROWDED * len(known):
+        fifths = np.unique(np.quantile(lengths, np.linspace(0, 1, 6)))
+        edges = fifths if len(fifths) > 2 else edges
+    return (
+        _breakdown(lengths, edges, ious, bias_ious),
+        _breakdown(starts, np.array(START_EDGES), ious, bias_ious),
+    )
+
+
+def _bins(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
+    """Bin numbers; a value on an edge belongs to the bin above it."""
+    # rounded: 0.3 of a video computed as 0.29999999999999999 is 30 %
+    return np.clip(np.searchsorted(edges, values.round(9), side="right") - 1, 0, len(edges) - 2).astype(
+        np.int64
+    )
+
+
+def _counts(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
+    return np.bincount(_bins(values, edges), minlength=len(edges) - 1).astype(np.int64)
+
+
+def _short(share: float) -> str:
+    """A share in percent, of two digits below 10 % so that the labels of narrow bins do not touch."""
+    return f"{share * 100:.{2 if share < 0.1 else 3}g}"
+
+
+def _breakdown(values: FloatArray, edges: FloatArray, ious: FloatArray, bias: FloatArray | None) -> Breakdown:
+    bins, counts = _bins(values, edges), _counts(values, edges)
+
+    def recall(hits: NDArray[np.bool_]) -> FloatArray:
+        found = np.bincount(bins, weights=hits.astype(np.float64), minlength=len(counts))
+        return np.where(counts > 0, found / np.maximum(counts, 1), math.nan)
+
+    return Breakdown(
+        labels=[f"{_short(low)}{DASH}{_short(high)} %" for low, high in itertools.pairwise(edges)],
+        counts=counts,
+        model={threshold: recall(ious >= threshold) for threshold in THRESHOLDS},
+        bias=None if bias is None else {threshold: recall(bias >= threshold) for threshold in THRESHOLDS},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series:
+    """A line of a chart.
+
+    Attributes:
+        name: Label.
+        x: ``(N,)`` float64, ascending.
+        y: ``(N,)`` float64; NaN leaves a gap.
+        low: Lower edge of the band around the line ``(N,)``, or None.
+        high: Its upper edge.
+    """
+
+    name: str
+    x: FloatArray
+    y: FloatArray
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+
+
+EXTRA_LINES = {"lr": "learning rate", "grad_norm": "gradient norm"}
+
+
+def loss_series(history: Sequence[Mapping[str, Any]], points: int = 200) -> list[Series]:
+    """One series over the updates per loss term (key ``train/<term>``), then learning rate and gradient norm.
+
+    From the rows of kind "interval", or "epoch" where there are none. More than `points` rows are averaged in
+    equal groups (placed at their last update), with the smallest and largest value as band.
+    """
+    rows = [row for row in history if row.get("kind") == "interval"]
+    rows = rows or [row for row in history if row.get("kind") == "epoch"]
+    found = _by("update", rows, lambda key: key.startswith("train/") or key in EXTRA_LINES)
+    extra = {key: found.pop(key) for key in EXTRA_LINES if key in found}  # behind the losses
+    return [
+        _condense(EXTRA_LINES.get(key, key.removeprefix("train/")), sorted(values.items()), points)
+        for key, values in (found | extra).items()
+    ]
+
+
+def _by(
+    axis: str, rows: Sequence[Mapping[str, Any]], wanted: Callable[[str], bool]
+) -> dict[str, dict[float, float]]:
+    """The values of the wanted keys by place on an axis; of places that are repeated the last value counts."""
+    found: dict[str, dict[float, float]] = {}
+    for row in rows:
+        place = _number(row.get(axis))
+        if math.isfinite(place):
+            for key, value in row.items():
+                if wanted(key):
+                    found.setdefault(key, {})[place] = _number(value)
+    return found
+
+
+def _condense(name: str, pairs: list[tuple[float, float]], points: int) -> Series:
+    x, y = np.array(pairs, dtype=np.float64).T
+    if len(x) <= points:
+        return Series(name=name, x=x, y=y)
+    size = -(-len(x) // points)
+    groups = [np.arange(start, min(start + size, len(x))) for start in range(0, len(x), size)]
+    rows = [_group(x[g], y[g]) for g in groups]
+    middle, mean, low, high = np.array(rows).T
+    return Series(name=name, x=middle, y=mean, low=low, high=high)
+
+
+def _group(x: FloatArray, y: FloatArray) -> tuple[float, float, float, float]:
+    finite = y[np.isfinite(y)]
+    if not len(finite):
+        return float(x[-1]), math.nan, math.nan, math.nan
+    return float(x[-1]), float(finite.mean()), float(finite.min()), float(finite.max())
+
+
+def metric_series(history: Sequence[Mapping[str, Any]], split: str = "validation") -> dict[str, list[Series]]:
+    """Metrics by epoch in groups, from the rows of kind "epoch".
+
+    Key ``validation/R@1,IoU@0.5`` is line "IoU 0.5" of group "R@1". All mIoU keys form one group, the last; a
+    key of another form is a group of its own.
+
+    Args:
+        history: Rows of ``metrics.jsonl``.
+        split: What the keys begin with: "validation", or "test" where the epoch was chosen on it.
+    """
+    rows = [row for row in history if row.get("kind") == "epoch"]
+    prefix = f"{split}/"
+    groups: dict[str, list[Series]] = {}
+    for key, values in _by("epoch", rows, lambda key: key.startswith(prefix)).items():
+        x, y = np.array(sorted(values.items()), dtype=np.float64).T
+        group, name = split_key(key.removeprefix(prefix))
+        group, name = ("mIoU", group) if name == "mIoU" else (group, name)
+        groups.setdefault(group or name, []).append(Series(name=name, x=x, y=y))
+    if "mIoU" in groups:  # after the recalls
+        groups["mIoU"] = groups.pop("mIoU")
+    return groups
+
+
+def selected_epoch(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """The epoch whose weights were kept: the last one that says so."""
+    epochs = [
+        _number(row.get("epoch")) for row in history if row.get("kind") == "epoch" and row.get("selected")
+    ]
+    return epochs[-1] if epochs and math.isfinite(epochs[-1]) else None
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Splits the key of a metric into its group and its column.
+
+    Example:
+        >>> split_key("R@1,IoU@0.5"), split_key("R@5,mIoU"), split_key("mAP")
+        (('R@1', 'IoU 0.5'), ('R@5', 'mIoU'), ('', 'mAP'))
+    """
+    group, comma, name = key.partition(",")
+    return (group, name.strip().replace("IoU@", "IoU ")) if comma else ("", key)
+
+
+def _number(value: Any) -> float:
+    """A value of a history as a number that can be drawn, else not-a-number."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+    return float(value) if known else math.nan

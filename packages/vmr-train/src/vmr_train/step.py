@@ -1,0 +1,220 @@
+"""One update of the weights: forward and backward over the shards, checks, clipping, step."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from vmr_common.errors import listed
+from vmr_train import distributed
+from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.device import autocast, update_seed
+from vmr_train.optim import WeightAverage, build_optimizer
+from vmr_train.sampler import Plan
+from vmr_train.schedules import learning_rate
+from vmr_train.task import NonFiniteLoss, Progress, Task, to_device
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one update did."""
+
+    terms: dict[str, float]
+    """Loss terms, each the mean over all queries of the update."""
+    grad_norm: float
+    """Global gradient norm before clipping."""
+    lr: float
+    """Learning rate (of `optim.lr`) that was applied."""
+    stop: bool
+    """Whether any rank has asked to stop."""
+
+
+class _LossModule(nn.Module):
+    """The task's loss as a module, so that DistributedDataParallel sees one forward pass per shard.
+
+    The task itself keeps working with the bare model, in training and in prediction.
+    """
+
+    def __init__(self, task: Task, device: torch.device, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = task.model
+        self._task, self._device, self._precision = task, device, config.precision
+        self.names: tuple[str, ...] = ()
+
+    def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The total with its graph, and all terms detached, (terms,) float32."""
+        with autocast(self._device, self._precision):
+            terms = self._task.loss(batch, progress)
+        self.names = self.names or tuple(terms)
+        if tuple(terms) != self.names or "total" not in terms:
+            raise RuntimeError(f"loss terms must stay {self.names} and hold 'total', found {tuple(terms)}")
+        return terms["total"], torch.stack([term.detach().float() for term in terms.values()])
+
+
+class Updater:
+    """Owns what changes from update to update: weights, optimiser, loss scaler, weight average."""
+
+    def __init__(
+        self, task: Task, plan: Plan, config: TrainConfig, optim: OptimConfig, device: torch.device
+    ) -> None:
+        self.plan, self.config, self.optim, self.device = plan, config, optim, device
+        self.model = task.model
+        self.optimizer = build_optimizer(self.model, optim)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.average = WeightAverage(self.model, optim.ema_decay) if optim.ema_decay else None
+        self._loss = _LossModule(task, device, config)
+        self._parallel: nn.Module = self._loss
+
+    def connect(self) -> None:
+        """Call once the weights are in place: all ranks take those of rank 0 and share gradients."""
+        if distributed.world() > 1:
+            with distributed.together():
+                self._parallel = DistributedDataParallel(
+                    self._loss, find_unused_parameters=self.config.unused_parameters
+                )
+
+    def disconnect(self) -> None:
+        """Lets go of the process group, so that its threads can end with it and not with the interpreter."""
+        if self._parallel is not self._loss:
+            self._parallel = self._loss
+            gc.collect()  # DistributedDataParallel refers to itself
+
+    def run(
+        self, batches: Iterator[Any], progress: Progress, position: int, *, stop: Callable[[], bool]
+    ) -> Outcome:
+        """One update over the shards of this position; takes one batch per shard from `batches`.
+
+        `stop` is asked once, after the backward passes: one answer of yes reaches all ranks.
+
+        Raises:
+            NonFiniteLoss: on every rank, before any weight is changed, if a loss term or (without loss
+                scaling) the gradient norm is not finite on any rank.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        shards = self.plan.shards(progress.epoch, position)
+        seen: list[tuple[tuple[str, ...], Tensor]] = []
+        sums: Tensor | None = None
+        for number, shard in enumerate(shards):
+            batch = to_device(next(batches), self.device)
+            torch.manual_seed(update_seed(self.config.seed, progress.update, self.plan.rank, number))
+            last = number + 1 == len(shards)
+            with self._no_sync(not last and not self._summing):
+                # DDP averages over the ranks; the world size turns that into the sum of the weighted shards
+                weight = shard.weight * self.plan.world * (len(shards) if self._summing else 1)
+                with distributed.together():
+                    total, terms = self._parallel(batch, progress)
+                    self.scaler.scale(total * weight).backward()
+            if self._summing and not last:
+                self._clip_accumulated()
+            seen.append((tuple(batch.query_ids), terms))
+            weighted = terms * shard.weight
+            sums = weighted if sums is None else sums + weighted
+        assert sums is not None
+        self._require_gradients()
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = get_total_norm(gradients)
+        flag = sums.new_full((1,), float(stop()))
+        # one transfer to the host per update, and the ranks agree about it
+        with distributed.together():
+            summed = distributed.sum_over_ranks(torch.cat([sums, flag]))
+            *values, stop_ranks, grad_norm = torch.cat([summed, norm.float().reshape(1)]).tolist()
+        self._require_finite(values, grad_norm, seen, progress)
+        lr = self._step(gradients, norm, grad_norm, progress.update)
+        return Outcome(dict(zip(self._loss.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
+
+    @property
+    def _summing(self) -> bool:
+        return self.optim.accumulation == "sum"
+
+    def _clip_accumulated(self) -> None:
+        """Clips what the passes so far have added up; what is not finite is left for the checks of the update."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        # under loss scaling the gradients are larger by the scale, and so is the bound
+        limit = self.optim.clip_norm * self.scaler.get_scale()
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit and norm.isfinite():
+            clip_grads_with_norm_(parameters, limit, norm)
+
+    def _no_sync(self, accumulating: bool) -> contextlib.AbstractContextManager[object]:
+        if accumulating and isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def _step(self, gradients: list[Tensor], norm: Tensor, grad_norm: float, update: int) -> float:
+        if self.optim.clip_norm and math.isfinite(grad_norm):
+            parameters = [p for p in self.model.parameters() if p.grad is not None]
+            clip_grads_with_norm_(parameters, self.optim.clip_norm, norm)
+        lr = self.learning_rate(update)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        self.scaler.step(self.optimizer)  # fp16: leaves the step out when a scaled gradient overflowed
+        self.scaler.update()
+        if self.average is not None and math.isfinite(grad_norm):
+            self.average.update()
+        return lr
+
+    def learning_rate(self, update: int) -> float:
+        """The rate (of `optim.lr`) of the update that follows `update` updates."""
+        return learning_rate(
+            self.optim.schedule,
+            self.optim.lr,
+            update=update,
+            total_updates=self.plan.updates * self.config.epochs,
+            epoch_updates=self.plan.updates,
+        )
+
+    def _require_gradients(self) -> None:
+        if self.plan.world == 1 or self.config.unused_parameters:
+            return
+        without = [n for n, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+        if without:
+            raise RuntimeError(
+                f"{len(without)} parameters got no gradient (first {without[0]}): several processes need "
+                "train.unused_parameters true for such a model"
+            )
+
+    def _require_finite(
+        self,
+        values: list[float],
+        grad_norm: float,
+        seen: list[tuple[tuple[str, ...], Tensor]],
+        progress: Progress,
+    ) -> None:
+        where = f"at update {progress.update} (epoch {progress.epoch}), before any weight was changed"
+        if not all(map(math.isfinite, values)):
+            own = [(ids, terms.tolist()) for ids, terms in seen if not terms.isfinite().all()]
+            bad = [shard for part in distributed.gather(own) for shard in part]
+            ids = [identifier for ids, _ in bad for identifier in ids]
+            found = {
+                f"{name} = {value}"
+                for _, terms in bad
+                for name, value in zip(self._loss.names, terms, strict=True)
+                if not math.isfinite(value)
+            }
+            raise distributed.agreed(
+                NonFiniteLoss,
+                f"the loss is not finite {where}: {', '.join(sorted(found))}; queries {listed(ids, 8)}; "
+                "look at their features and annotations, or lower optim.lr",
+            )
+        # with loss scaling an overflow is normal: that step is left out and the scale halved
+        if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:
+            names = [
+                name
+                for name, p in self.model.named_parameters()
+                if p.grad is not None and not p.grad.isfinite().all()
+            ]
+            ids = [i for part in distributed.gather([i for ids, _ in seen for i in ids]) for i in part]
+            raise distributed.agreed(
+                NonFiniteLoss,
+                f"the gradient of {listed(names, 8)} is not finite {where}, but the loss is; queries {listed(ids, 8)}",
+            )

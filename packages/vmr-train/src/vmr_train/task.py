@@ -1,0 +1,110 @@
+"""What the training loop asks of a model package: a task, its examples, and batches that it can move."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vmr_common.errors import UserError
+from vmr_common.types import Prediction, Query
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+class NonFiniteLoss(UserError):  # noqa: N818 - the name says what is wrong
+    """A loss term or a gradient is not finite; raised before the weights are touched."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands when a loss is computed, for terms that have a schedule of their own."""
+
+    update: int
+    """Updates done before this one, from 0."""
+    epoch: int
+    """The current epoch, from 1."""
+    epochs: int
+    """How many epochs the run has."""
+
+
+class Task(Protocol):
+    """A model together with what training and evaluation do with it."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The module whose parameters are trained."""
+
+    def loss(self, batch: Any, progress: Progress) -> dict[str, Tensor]:
+        """Named scalar terms, each a mean over the batch's queries; ``"total"`` is back-propagated.
+
+        The names must be the same at every call. Random draws must come from torch's global generator,
+        which is reseeded for every update, or from what is already in the batch.
+        """
+
+    def predict(self, batch: Any) -> list[Prediction]:
+        """One prediction per query of the batch, in its order; called in eval mode, without gradients."""
+
+    def state(self) -> dict[str, Any]:
+        """What `predict` needs beyond the weights, as JSON (for example the vocabulary)."""
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The same for tensors (for example word vectors)."""
+
+
+class Examples(Protocol):
+    """Numbered queries that can be collated into batches."""
+
+    def __len__(self) -> int:
+        """How many queries there are."""
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> Any:
+        """The collated batch of these queries: a dataclass with tensors and `query_ids: tuple[str, ...]`.
+
+        It must depend on `indices` and `epoch` only (None means evaluation), so that neither workers nor
+        ranks nor a resumed run change what is drawn.
+        """
+
+
+def map_tensors(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
+    """Applies `function` to every tensor in nested dataclasses, dicts, lists and tuples; the rest is kept."""
+    result: Any = value
+    if isinstance(value, Tensor):
+        result = function(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f.name for f in dataclasses.fields(value) if f.init]
+        result = dataclasses.replace(value, **{n: map_tensors(getattr(value, n), function) for n in fields})
+    elif isinstance(value, dict):
+        result = {key: map_tensors(item, function) for key, item in value.items()}
+    elif type(value) in (list, tuple):
+        result = type(value)(map_tensors(item, function) for item in value)  # type: ignore[call-arg, attr-defined]
+    return result  # type: ignore[no-any-return]
+
+
+def to_device(batch: Value, device: torch.device) -> Value:
+    """The batch with every tensor on `device` (copies from pinned memory do not block)."""
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
+    """Logs how many queries are left out, if any.
+
+    Args:
+        queries: Those left out.
+        kept: How many are not.
+        why: What they have in common, e.g. ``have no known word``.
+    """
+    if queries:
+        logger.warning(
+            "%d of %d queries %s and are left out, for example %r",
+            len(queries),
+            len(queries) + kept,
+            why,
+            queries[0].text,
+        )

@@ -1,0 +1,396 @@
+"""The training loop: epochs, evaluation, selection, checkpoints, resuming, stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vmr_common
+from vmr_common.boundary import boundary
+from vmr_common.errors import UserError
+from vmr_common.types import Prediction
+from vmr_train import distributed
+from vmr_train.checkpoint import Checkpoint, Role, load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.device import select_device, set_switches
+from vmr_train.interrupt import Stopped, StopRequest
+from vmr_train.loading import Loader
+from vmr_train.optim import optimizer_tensors, restore_optimizer
+from vmr_train.predict import Evaluator, progress_bar
+from vmr_train.run_folder import Events, RunFolder
+from vmr_train.same_run import require_same
+from vmr_train.sampler import Plan
+from vmr_train.state import Mean, State
+from vmr_train.step import Outcome, Updater
+from vmr_train.task import Examples, Progress, Task
+
+logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[list[Prediction]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a finished run has to show."""
+
+    best_value: float | None
+    """The select metric of the selected weights, a fraction; None if nothing was evaluated."""
+    best_epoch: int
+    """The epoch of the selected weights, from 1."""
+    best_checkpoint: Path
+    last_checkpoint: Path
+    seconds: float
+    """Time spent in training and evaluation, over all sittings of the run."""
+
+
+class Trainer:
+    """Trains a task and leaves a run folder with `last`, `best`, and the metrics of every interval and epoch.
+
+    Seed torch (`device.seed_everything`) before building the task's model: its initial weights are part of
+    the run. Under torchrun, build everything alike on every rank.
+
+    Args:
+        task: Model, loss and prediction; the model is moved to the configured device.
+        train: Training queries.
+        validation: Queries evaluated every `eval_every` epochs, or None.
+        evaluate: Metrics (fractions) from predictions for `validation`; called on rank 0.
+        config: The loop.
+        optim: The optimiser.
+        run: Where everything goes.
+        describe: JSON that every checkpoint carries: `package` (required), the resolved configuration,
+            hashes of splits, features and words; what a resumed training is compared with.
+        may_change: Options of the configuration that it may have changed, beyond `same_run.MAY_CHANGE`.
+
+    Raises:
+        UserError: if the options do not fit together.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        train: Examples,
+        *,
+        validation: Examples | None,
+        evaluate: Evaluate | None,
+        config: TrainConfig,
+        optim: OptimConfig,
+        run: RunFolder,
+        describe: Mapping[str, Any],
+        may_change: Collection[str] = (),
+    ) -> None:
+        if (validation is None) != (evaluate is None):
+            raise ValueError("validation and evaluate go together")
+        if validation is None and config.select != "last":
+            raise UserError(f"train.select is {config.select!r}, which needs a split to evaluate; found none")
+        if not len(train) or (validation is not None and not len(validation)):
+            raise UserError("the training split and the split to select on must each hold at least one query")
+        distributed.start(config.device, config.peer_timeout)
+        set_switches(config)
+        self.device = select_device(config.device)
+        self.task, self.config, self.run, self.describe = task, config, run, dict(describe)
+        self.optim, self.may_change = optim, may_change
+        self.package = str(self.describe["package"])
+        self.train, self.evaluate = train, evaluate
+        task.model.to(self.device)
+        if config.compile:
+            task.model.compile()  # in place: the names of the weights stay
+        self.plan = Plan(
+            size=len(train),
+            global_batch=config.global_batch,
+            micro_batch=config.micro_batch,
+            seed=config.seed,
+            rank=distributed.rank(),
+            world=distributed.world(),
+        )
+        self.updater = Updater(task, self.plan, config, optim, self.device)
+        self.evaluator = None
+        if validation is not None:
+            self.evaluator = Evaluator(
+                task,
+                validation,
+                batch_size=config.eval_batch,
+                device=self.device,
+                precision=config.precision,
+                workers=config.workers,
+            )
+        self.state = State()
+        self.best: tuple[float | None, int] | None = None
+        self._started = time.monotonic()
+        self._stop = StopRequest()
+
+    def fit(self, *, resume: bool = False) -> FitResult:
+        """Trains to the last epoch, from the start or from the run folder's last checkpoint.
+
+        Raises:
+            NonFiniteLoss: if a loss or gradient is not finite; names the queries.
+            UserError: if a checkpoint does not fit, a batch cannot be loaded, or the disk fails.
+            KeyboardInterrupt: after SIGINT or SIGTERM, with the state saved; the message says how to go on.
+        """
+        self._started = time.monotonic()
+        self.run.start()
+        if resume and distributed.from_rank_zero(self.run.last.exists):
+            self._restore()
+        self.updater.connect()
+        self._events = Events(self.run, wanted=self.config.tensorboard, from_update=self.state.update)
+        if distributed.rank() == 0:
+            logger.info(self._opening())
+        try:
+            with self._stop, contextlib.closing(self._events):
+                if self.state.update == 0:
+                    self._save("last")  # a disk that cannot take it should say so before training
+                stopped = self._epochs()
+        finally:
+            self.updater.disconnect()
+        if stopped:
+            distributed.barrier()
+            raise KeyboardInterrupt(self._how_to_resume())
+        value, epoch = distributed.from_rank_zero(self._kept_best) or (None, self.config.epochs)
+        return FitResult(value, epoch, self.run.best, self.run.last, self._seconds())
+
+    def _stop_requested(self) -> bool:
+        return self._stop.requested
+
+    def _epochs(self) -> bool:
+        """Runs what is left; True if stopped on request."""
+        state, epochs = self.state, self.config.epochs
+        requests = self.plan.requests(state.epoch, state.batch, epochs)
+        pin = self.device.type == "cuda"
+        # one loader over all epochs: its processes keep their caches and never wait for an epoch to end
+        batches = iter(Loader(self.train, requests, workers=self.config.workers, pin=pin))
+        while state.epoch <= epochs:
+            started = time.monotonic()
+            if self._updates(batches) or self._finish_epoch(started):
+                return True
+        return distributed.any_rank(self._stop.requested)
+
+    def _updates(self, batches: Iterator[Any]) -> bool:
+        """The rest of the current epoch's updates; True if stopped on request."""
+        state, config = self.state, self.config
+        self.task.model.train()
+        title = f"epoch {state.epoch}/{config.epochs}"
+        positions = range(state.batch, self.plan.updates)
+        with progress_bar(
+            positions, title=title, total=self.plan.updates, done=state.batch, unit="update"
+        ) as bar:
+            for position in bar:
+                progress = Progress(state.update, state.epoch, config.epochs)
+                outcome = self.updater.run(batches, progress, position, stop=self._stop_requested)
+                self._account(outcome, position)
+                bar.set_postfix(loss=f"{outcome.terms['total']:.4g}", refresh=False)
+                within_epoch = state.batch < self.plan.updates
+                due = config.checkpoint_updates and state.update % config.checkpoint_updates == 0
+                if outcome.stop or (due and within_epoch):
+                    self._save("last")
+                if outcome.stop:
+                    return True
+        return False
+
+    def _account(self, outcome: Outcome, position: int) -> None:
+        state = self.state
+        queries = min(self.config.global_batch, self.plan.size - position * self.config.global_batch)
+        state.interval.add(outcome.terms, queries)
+        state.whole_epoch.add(outcome.terms, queries)
+        state.update += 1
+        state.batch += 1
+        if state.update % self.config.log_updates == 0:
+            numbers = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "seconds": self._seconds()}
+            self._log_row({"kind": "interval", **numbers, **state.interval.row()})
+            state.interval = Mean()
+
+    def _finish_epoch(self, started: float) -> bool:
+        """Evaluates, selects, logs and saves; True if stopped on request during the evaluation."""
+        state, config = self.state, self.config
+        final = state.epoch == config.epochs
+        metrics: dict[str, float] = {}
+        if self.evaluator is not None and (final or state.epoch % config.eval_every == 0):
+            try:
+                metrics = self._evaluate(self.evaluator)
+            except Stopped:
+                self._save("last")
+                return True
+        selected = self._is_selected(metrics, final)
+        if selected:
+            value = metrics.get(config.select_metric)
+            self.best = (value if value is not None and math.isfinite(value) else None, state.epoch)
+        self._log_epoch(metrics, time.monotonic() - started, selected)
+        if selected:
+            self._save("best", metrics)
+        state.epoch, state.batch, state.whole_epoch = state.epoch + 1, 0, Mean()
+        self._save("last")
+        return False
+
+    def _evaluate(self, evaluator: Evaluator) -> dict[str, float]:
+        average, evaluate = self.updater.average, self.evaluate
+        assert evaluate is not None
+        with contextlib.nullcontext() if average is None else average.applied():
+            predictions = evaluator.predict(stop=self._stop_requested)
+        metrics = distributed.from_rank_zero(lambda: {k: float(v) for k, v in evaluate(predictions).items()})
+        if self.config.select != "last" and self.config.select_metric not in metrics:
+            raise distributed.agreed(
+                UserError,
+                f"train.select_metric {self.config.select_metric!r} is not measured: {', '.join(metrics)}",
+            )
+        return metrics
+
+    def _is_selected(self, metrics: Mapping[str, float], final: bool) -> bool:
+        if self.config.select == "last":
+            return final
+        if not metrics:
+            return False
+        before = None if self.best is None else self.best[0]
+        return before is None or metrics[self.config.select_metric] > before
+
+    def _log_row(self, row: dict[str, Any]) -> None:
+        row = {"kind": row["kind"], "update": self.state.update, "epoch": self.state.epoch, **row}
+        distributed.from_rank_zero(lambda: self._write_row(row))
+
+    def _write_row(self, row: Mapping[str, Any]) -> None:
+        self.run.append(row)
+        self._events.write(row)
+
+    def _log_epoch(self, metrics: Mapping[str, float], seconds: float, selected: bool) -> None:
+        state, config = self.state, self.config
+        lr = self.updater.learning_rate(state.update - 1)
+        split = "test" if config.select == "test" else "validation"
+        measured = {f"{split}/{name}": value for name, value in metrics.items()}
+        terms = state.whole_epoch.row()
+        self._log_row(
+            {"kind": "epoch", "lr": lr, "seconds": seconds, **terms, **measured, "selected": selected}
+        )
+        if distributed.rank() != 0:
+            return
+        family = config.select_metric.partition(",")[0]
+        shown = [f"{n} {v:.3f}" for n, v in metrics.items() if n.partition(",")[0] == family]
+        parts = [
+            f"epoch {state.epoch}/{config.epochs}",
+            " ".join(f"{name.removeprefix('train/')} {value:.4g}" for name, value in terms.items()),
+            f"lr {lr:.3g}",
+            f"{seconds:.1f} s",
+            *([f"{split}: " + " ".join(shown)] if shown else []),
+            *(["best so far"] if selected and config.select != "last" else []),
+        ]
+        logger.info(" | ".join(parts))
+
+    def _save(self, role: Role, metrics: Mapping[str, float] | None = None) -> None:
+        distributed.from_rank_zero(lambda: self._write(role, metrics))
+
+    def _write(self, role: Role, metrics: Mapping[str, float] | None) -> None:
+        model, average = self.task.model.state_dict(), self.updater.average
+        parts: dict[str, Mapping[str, torch.Tensor]] = {"state": self.task.state_tensors()}
+        if role == "best":
+            parts["model"] = model if average is None else average.weights
+            path = self.run.best
+        else:
+            parts["model"] = model
+            parts["optim"] = optimizer_tensors(self.task.model, self.updater.optimizer)
+            parts["ema"] = {} if average is None else average.weights
+            path = self.run.last
+        self.run.guard()
+        self.run.sync()  # the rows that belong to a checkpoint are on the disk before it
+        save_checkpoint(path, parts, {**self._meta(), "role": role, "metrics": dict(metrics or {})})
+
+    def _meta(self) -> dict[str, Any]:
+        value, epoch = self.best or (None, None)
+        return {
+            "package": self.package,
+            **asdict(self.state),
+            "seconds": self._seconds(),
+            "selection": {
+                "select": self.config.select,
+                "metric": self.config.select_metric,
+                "value": value,
+                "epoch": epoch,
+            },
+            "train_queries": self.plan.size,
+            "train": asdict(self.config),
+            "optim": asdict(self.optim),
+            "scaler": self.updater.scaler.state_dict(),
+            "state": self.task.state(),
+            "describe": self.describe,
+            "versions": {
+                "vmr-common": vmr_common.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "processes": distributed.world(),
+                "device": str(self.device),
+            },
+        }
+
+    def _restore(self) -> None:
+        found = distributed.from_rank_zero(
+            lambda: load_checkpoint(self.run.last, package=self.package, prefer="last", trained=True)
+        )
+        distributed.from_rank_zero(lambda: self._require_same_run(found))
+        load_weights(self.task.model, found.part("model"), found.path)
+        restore_optimizer(self.task.model, self.updater.optimizer, found.part("optim"), found.path)
+        if self.updater.average is not None:
+            self.updater.average.load(found.part("ema") or found.part("model"), found.path)
+        if found.meta["scaler"] and self.updater.scaler.is_enabled():
+            with boundary(f"{found.path}: metadata key scaler: not the state of a loss scaler"):
+                self.updater.scaler.load_state_dict(found.meta["scaler"])
+        self.state = State.from_meta(found.meta, found.path, self.plan.updates)
+        distributed.from_rank_zero(self._restore_files)
+        kept = distributed.from_rank_zero(self._kept_best)
+        if kept is not None and kept[1] >= self.state.epoch:
+            # killed between `best` and `last`: that epoch comes again and meets what was best before it
+            before = found.meta["selection"]
+            kept = None if before["epoch"] is None else (before["value"], before["epoch"])
+        self.best = kept
+
+    def _require_same_run(self, found: Checkpoint) -> None:
+        require_same(
+            found,
+            self._meta(),
+            state=self.task.state(),
+            tensors=self.task.state_tensors(),
+            may_change=self.may_change,
+        )
+
+    def _restore_files(self) -> None:
+        # rows written after the checkpoint will be written again
+        update, epoch = self.state.update, self.state.epoch
+        self.run.keep_rows(lambda r: r["update"] <= update if r["kind"] == "interval" else r["epoch"] < epoch)
+
+    def _kept_best(self) -> tuple[float | None, int] | None:
+        """What the `best` file holds: value and epoch."""
+        if not self.run.best.exists():
+            return None
+        kept = load_meta(self.run.best, package=self.package, trained=True)["selection"]
+        if kept["epoch"] is None:
+            raise UserError(
+                f"{self.run.best}: metadata key selection.epoch: found None, expected a whole number"
+            )
+        return kept["value"], kept["epoch"]
+
+    def _seconds(self) -> float:
+        return self.state.seconds + time.monotonic() - self._started
+
+    def _opening(self) -> str:
+        plan, config = self.plan, self.config
+        parameters = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad)
+        where = f"{self.device}, {config.precision}" + (f", {plan.world} processes" if plan.world > 1 else "")
+        start = "" if not self.state.update else f"; resuming after update {self.state.update}"
+        choice = "; the best epoch is chosen ON TEST" if config.select == "test" else ""
+        return (
+            f"training {parameters:,} weights on {plan.size} queries, {config.epochs} epochs of "
+            f"{plan.updates} updates ({where}){start}{choice}"
+        )
+
+    def _how_to_resume(self) -> str:
+        instead = "instead of --overwrite " if self.run.overwrites else ""
+        text = (
+            f"stopped after update {self.state.update} (epoch {min(self.state.epoch, self.config.epochs)}), "
+            f"saved in {self.run.last}; the same command with --resume {instead}goes on from there"
+        )
+        if distributed.rank() == 0:
+            logger.info(text)
+        return text

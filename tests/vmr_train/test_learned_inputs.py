@@ -1,0 +1,21 @@
+"""What inputs take from the training set."""
+
+import numpy as np
+
+from vmr_common.types import Query
+from vmr_train.learned_inputs import LearnedInputs
+
+
+def test_point_supervised_training_names_a_word_without_a_vector(tmp_path, caplog):
+    (tmp_path / "glove.txt").write_text("a 1 2\n")
+    query = Query(
+        id="q",
+        video="v",
+        text="a glorp, a.",
+        duration=9.0,
+        moments=np.array([[1.0, 2.0]]),
+        glance=1.5,
+    )
+    LearnedInputs.learn("rgn", [query], tmp_path / "glove.txt", 10, None)
+    assert "1 words of the training queries have no vector" in caplog.text
+    assert "'glorp'" in caplog.text
