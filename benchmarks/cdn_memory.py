@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from cdn.config import LossConfig, ModelConfig
 from cdn.map_network import DynamicConvolution
+from cdn.method import CDNMethod
 from cdn.model import CDN
-from cdn.task import CDNTask
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
 from vmr_train import Progress
@@ -100,7 +100,7 @@ def make(sizes, batch, frame_dim, recompute):
     torch.manual_seed(0)
     config = ModelConfig(**sizes, kernel_dropout=0.0, recompute=recompute)
     model = CDN(config, frame_dim=frame_dim, word_dim=300)
-    task = CDNTask(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), MapInputs(words))
+    task = CDNMethod(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), MapInputs(words))
     return task, examples.batch(range(batch), 1)
 
 

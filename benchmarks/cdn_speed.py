@@ -18,14 +18,14 @@ from timing import median, repeated
 from torch.nn import functional as F
 
 from cdn.config import LossConfig, ModelConfig
+from cdn.method import CDNMethod
 from cdn.model import CDN
-from cdn.task import CDNTask
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
 from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
 from vmr_train.layers.proposal_map import valid_cells
 from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
-from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
 from vmr_train.map_decoding import DecodeConfig
 from vmr_train.map_supervised import MapExamples, MapInputs
 
@@ -51,7 +51,10 @@ def layer_cases(device, precision, repeats, quick):
             plans = (
                 []
                 if way == "plain"
-                else [CellPlan(inputs, outputs, 5, way=way).to(device) for inputs, outputs in pairwise(sets)]
+                else [
+                    SparseMapIndex(inputs, outputs, 5, way=way).to(device)
+                    for inputs, outputs in pairwise(sets)
+                ]
             )
             rows = [full.permute(2, 3, 0, 1)[plan.inputs] for plan in plans]
 
@@ -83,7 +86,7 @@ def make_task(device, batch_size, quick):
     torch.manual_seed(0)
     config = ModelConfig(hidden=64) if quick else ModelConfig()
     model = CDN(config, frame_dim=4096, word_dim=300).to(device)
-    task = CDNTask(model, LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
+    task = CDNMethod(model, LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
     return task, MapExamples(queries, features, WordLookup(WORDS), clips=16).batch(range(batch_size), 1)
 
 

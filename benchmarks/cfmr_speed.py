@@ -23,8 +23,8 @@ from timing import repeated
 from cfmr.config import Config
 from cfmr.data import stack_frames
 from cfmr.index import VideoIndex
+from cfmr.method import moments_of
 from cfmr.model import CFMR, Words, flat_concepts
-from cfmr.task import moments_of
 from vmr_train.cli.config import bundled_config
 
 WORDS = 7

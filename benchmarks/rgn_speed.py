@@ -18,15 +18,15 @@ from timing import median, repeated
 
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
+from rgn.method import RGNMethod
 from rgn.model import RGN
-from rgn.task import RGNTask
 from vmr_common.features.pooling import pooled_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
 from vmr_train.flops import count_flops
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
 
 COLUMNS = (
     "case", "device", "threads", "precision", "batch", "clips", "frame_dim", "ms_per_query", "cpu_ms_per_query",
@@ -75,7 +75,7 @@ def make_examples(folder, *, clips, frame_dim, queries, videos):
 def make_task(device, frame_dim, vectors):
     torch.manual_seed(0)
     model = RGN(ModelConfig(), frame_dim=frame_dim, word_dim=WORD_DIM, classes=CLASSES)
-    return RGNTask(model.to(device), LossConfig(), LearnedInputs(Vocabulary(tuple(NAMES)), vectors))
+    return RGNMethod(model.to(device), LossConfig(), Preprocessor(Vocabulary(tuple(NAMES)), vectors))
 
 
 def measured(run, device, repeats, queries):

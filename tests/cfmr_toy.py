@@ -3,10 +3,10 @@
 import torch
 
 from cfmr.config import LossConfig, ModelConfig
+from cfmr.method import CFMRMethod
 from cfmr.model import CFMR
-from cfmr.task import CFMRTask
-from made_up import CLASS_VECTORS, VOCABULARY, shake
-from vmr_train.learned_inputs import LearnedInputs
+from factories import CLASS_VECTORS, VOCABULARY, shake
+from vmr_train.learned_inputs import Preprocessor
 
 SMALL = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
 
@@ -18,9 +18,9 @@ def make_task(
     learned_summary: bool = True,
     loss: LossConfig | None = None,
     chunk: int = 0,
-) -> CFMRTask:
+) -> CFMRMethod:
     """A task with weights far from zero, in evaluation mode."""
     torch.manual_seed(seed)
     model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
     shake(model, 0.3)
-    return CFMRTask(model.eval(), loss or LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS), chunk)
+    return CFMRMethod(model.eval(), loss or LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), chunk)

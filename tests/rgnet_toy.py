@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from made_up import shake
+from factories import shake
 from rgnet.config import ModelConfig
 from rgnet.model import RGNet
 from rgnet.search.search import LongVideoSearch, TextVectors

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from folders import MODELS
-from recorded import released_weights
+from golden import released_weights
 from vmr_common.errors import UserError
 from vmr_train.released_weights import read_weights
 

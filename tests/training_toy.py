@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vmr_common.cli.run import command
+from vmr_common.cli.entrypoint import command
 from vmr_common.errors import UserError
 from vmr_common.io import write_text
 from vmr_common.types import Prediction

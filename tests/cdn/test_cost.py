@@ -5,7 +5,7 @@ import torch
 
 from cdn.config import Config
 from cdn.model import CDN
-from made_up import flops
+from factories import flops
 from vmr_train.cli.config import bundled_config
 from vmr_train.map_supervised import QueryWords
 

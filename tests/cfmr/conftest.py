@@ -10,7 +10,7 @@ from cfmr.config import Config, DataConfig
 from cfmr.encoder import Encoder
 from cfmr_toy import SMALL, make_task
 from vmr_common.experiment import FeaturesConfig, SplitsConfig
-from vmr_common.features.pooling import ColumnScale
+from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.splits.load import SplitConfig
 from vmr_train import save_checkpoint
@@ -19,7 +19,7 @@ from vmr_train.cli.config import to_dict
 SIZES = dataclasses.replace(SMALL, centres=5, widths=3, widest=0.6, train_widths=3)
 
 
-def make_checkpoint(path: Path, seed: int, scale: ColumnScale | None = None) -> Path:
+def make_checkpoint(path: Path, seed: int, scale: FeatureNormalizer | None = None) -> Path:
     split = SplitConfig(annotations="none.jsonl")
     config = Config(
         name="tiny",
@@ -59,7 +59,7 @@ def encoder(checkpoint) -> Encoder:
 
 @pytest.fixture(scope="session")
 def standardising_encoder(tmp_path_factory, store) -> Encoder:
-    scale = ColumnScale.measure(store, list(store.videos())[:40])
+    scale = FeatureNormalizer.measure(store, list(store.videos())[:40])
     path = make_checkpoint(tmp_path_factory.mktemp("model") / "standardised.safetensors", 0, scale)
     return Encoder.load(path, "cpu")
 

@@ -6,12 +6,12 @@ import torch
 
 from cfmr.config import Config, ModelConfig
 from cfmr.cost import paper_text_macs, paper_text_parameters
+from cfmr.method import CFMRMethod
 from cfmr.model import CFMR, Frames, Supervision, Words
-from cfmr.task import CFMRTask
-from made_up import flops
+from factories import flops
 from vmr_common.text.vectors import Vocabulary
 from vmr_train.cli.config import bundled_config
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
 
 WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
 CLASSES = {"charades": 1112, "tacos": 2288}
@@ -76,7 +76,7 @@ def training_macs() -> float:
     lengths = torch.from_numpy(np.clip(rng.poisson(WORDS_PER_QUERY["charades"], size=batch), 3, 15))
     places = int(lengths.max()) + 1
     model = model_of(config, CLASSES["charades"])
-    task = CFMRTask(model, config.loss, LearnedInputs(Vocabulary(()), np.zeros((1, 300), np.float32)))
+    task = CFMRMethod(model, config.loss, Preprocessor(Vocabulary(()), np.zeros((1, 300), np.float32)))
     supervision = Supervision(
         video_of=torch.arange(batch),
         glance=torch.full((batch,), 0.5),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdn import cli
-from recorded import released_sizes, released_weights
+from golden import released_sizes, released_weights
 from vmr_common.types import read_predictions
 from vmr_train import load_checkpoint
 

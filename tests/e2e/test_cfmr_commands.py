@@ -16,8 +16,8 @@ import pytest
 from cfmr import cli
 from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
+from golden import released_weights
 from processes import PATIENCE_S, launched, ranks
-from recorded import released_weights
 from vmr_common.metrics import iou
 from vmr_common.splits.formats import read_annotations
 from vmr_common.types import read_predictions

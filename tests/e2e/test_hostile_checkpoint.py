@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from made_up import Trap
+from factories import Trap
 from rgn import cli
 
 

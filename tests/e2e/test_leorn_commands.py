@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from golden import released_sizes, released_weights
 from leorn import cli
-from recorded import released_sizes, released_weights
 from vmr_common.types import read_predictions
 from vmr_shapes import ensure_objects, frames, read_spec
 from vmr_train import load_checkpoint

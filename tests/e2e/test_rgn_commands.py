@@ -14,8 +14,8 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from golden import GOLDEN, released_sizes, released_weights
 from processes import PATIENCE_S, launched
-from recorded import GOLDEN, released_sizes, released_weights
 from rgn import cli
 from rgn.config import Config
 from vmr_common.evaluation import protocol

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recorded import released_sizes, released_weights
+from golden import released_sizes, released_weights
 from rgnet import cli
 from rgnet.query_features.store import QueryVectors, write_query_features
 from vmr_common.features.store import FeatureStore, Manifest

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from factories import flops
 from leorn.config import Config
 from leorn.model import LEORN, Videos
 from leorn.objects import Objects
 from leorn.text import QueryEncoder, QueryFeatures
-from made_up import flops
 from vmr_train.cli.config import bundled_config, bundled_configs
 from vmr_train.map_supervised import QueryWords
 

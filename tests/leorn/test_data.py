@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leorn.config import Config, DataConfig, ModelConfig
-from leorn.data import Sources, make_examples
+from leorn.data import InputFeatures, make_examples
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig, require_videos
@@ -61,7 +61,7 @@ def query(number: int, video: str, text: str = "she cuts.") -> Query:
 
 
 def test_videos_are_sampled_to_frames_normalised_and_masked(root):
-    sources = Sources.open(config_of(), root)
+    sources = InputFeatures.open(config_of(), root)
     stored, found = objects_of(13), sources["a"].objects
     frames = sampled_frames(13, 8)
     assert found.features.shape == (8, 3, 6)
@@ -74,14 +74,14 @@ def test_videos_are_sampled_to_frames_normalised_and_masked(root):
 
 
 def test_clip_features_are_unit_rows_pooled_to_the_same_frames(root):
-    sources = Sources.open(config_of(clips=True), root)
+    sources = InputFeatures.open(config_of(clips=True), root)
     rows = np.random.default_rng(1).normal(size=(11, 4)).astype(np.float32)
     np.testing.assert_allclose(sources["a"].clips, pool(unit_rows(rows), 8), rtol=1e-6)
 
 
 def test_clip_features_are_standardised_on_request_with_what_training_measured(root):
     config = config_of(clips=True, standardise=True)
-    sources, queries = Sources.open(config, root), [query(0, "a")]
+    sources, queries = InputFeatures.open(config, root), [query(0, "a")]
     learned = MapInputs.learn("LEORN", queries, root / "glove.txt", config.words_of, features=sources.clips)
     clips = make_examples(config, learned, sources, queries).batch([0], 1).features.clips
     np.testing.assert_allclose(clips.mean(dim=(0, 1)), 0, atol=1e-5)
@@ -91,7 +91,7 @@ def test_clip_features_are_standardised_on_request_with_what_training_measured(r
 
 
 def test_a_video_must_be_in_both_files(root):
-    alone, both = (Sources.open(config_of(clips=clips), root).store for clips in (False, True))
+    alone, both = (InputFeatures.open(config_of(clips=clips), root).store for clips in (False, True))
     require_videos(alone, {"train": [query(0, "a"), query(1, "b")]})
     with pytest.raises(
         UserError, match=r"objects\.h5 and .*clips\.h5: no features for 1 videos of train.*'b'"
@@ -106,14 +106,14 @@ def test_a_file_that_was_made_for_something_else_is_refused(root):
     objects = dataclasses.replace(config.data.objects, made_for={"box_units": "pixels"})
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, objects=objects))
     with pytest.raises(UserError, match="box_units 'normalised', the configuration expects 'pixels'"):
-        Sources.open(config, root)
+        InputFeatures.open(config, root)
 
 
 def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
     known = {}
     for quirks, stop in (("fixed", False), ("released", False), ("released", True)):
         config = config_of(quirks=quirks, drop_full_stop=stop)
-        examples = make_examples(config, MapInputs(WORDS), Sources.open(config, root), [query(0, "a")])
+        examples = make_examples(config, MapInputs(WORDS), InputFeatures.open(config, root), [query(0, "a")])
         known[quirks, stop] = examples.batch([0], None).words.vectors[0].tolist()
     assert known["fixed", False] == known["released", True] == [[1, 2], [3, 4]]
     assert known["released", False] == [[1, 2], [0, 0]]
@@ -122,7 +122,9 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
 def test_a_batch_holds_the_objects_of_every_video_once(root):
     config = config_of()
     queries = [query(0, "b"), query(1, "a"), query(2, "b")]
-    batch = make_examples(config, MapInputs(WORDS), Sources.open(config, root), queries).batch([0, 1, 2], 1)
+    batch = make_examples(config, MapInputs(WORDS), InputFeatures.open(config, root), queries).batch(
+        [0, 1, 2], 1
+    )
     assert batch.videos == ("b", "a")
     assert batch.features.objects.features.shape == (2, 8, 3, 6)
     assert batch.features.objects.mask.dtype.is_floating_point is False

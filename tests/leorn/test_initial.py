@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from golden import released_sizes, released_weights
 from leorn.config import InitConfig, ModelConfig
-from leorn.initial import take_over
+from leorn.initial import load_pretrained
 from leorn.model import LEORN
-from recorded import released_sizes, released_weights
 from vmr_common.errors import UserError
 
 GIVEN = released_sizes("leorn")
@@ -47,7 +47,7 @@ def changed(model: LEORN) -> set[str]:
 
 def test_the_authors_weights_give_the_objects_alone(released):
     model = second_stage()
-    take_over(model, InitConfig(objects=str(released)))
+    load_pretrained(model, InitConfig(objects=str(released)))
     assert changed(model) == {"objects"}
     wanted = released_weights("leorn")["object_interaction_layer.rcnn_linear.weight"]
     np.testing.assert_array_equal(model.objects.projection.weight.detach(), wanted)
@@ -55,13 +55,13 @@ def test_the_authors_weights_give_the_objects_alone(released):
 
 def test_the_text_encoder_comes_along_on_request(released):
     model = second_stage()
-    take_over(model, InitConfig(objects=str(released), text=True))
+    load_pretrained(model, InitConfig(objects=str(released), text=True))
     assert changed(model) == {"objects", "text"}
 
 
 def test_without_a_file_nothing_changes():
     model = second_stage()
-    take_over(model, InitConfig())
+    load_pretrained(model, InitConfig())
     assert changed(model) == set()
     with pytest.raises(UserError, match=r"init\.text"):
         InitConfig(text=True)
@@ -69,11 +69,11 @@ def test_without_a_file_nothing_changes():
 
 def test_a_stage_of_other_sizes_is_refused(released):
     with pytest.raises(UserError, match="do not fit this model"):
-        take_over(second_stage(dataclasses.replace(SIZES, blocks=2)), InitConfig(objects=str(released)))
+        load_pretrained(second_stage(dataclasses.replace(SIZES, blocks=2)), InitConfig(objects=str(released)))
 
 
 def test_a_file_without_objects_is_refused(tmp_path):
     path = tmp_path / "head.pt"
     torch.save({"pred_layer.bias": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="holds no weights of objects"):
-        take_over(second_stage(), InitConfig(objects=str(path)))
+        load_pretrained(second_stage(), InitConfig(objects=str(path)))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from cdn import losses
 from cdn.config import LossConfig, ModelConfig
+from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.official import from_official
-from cdn.task import CDNTask
 from judging import (
     best_after_suppression,
     clipped_by,
@@ -35,7 +35,7 @@ from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train import OptimConfig, build_optimizer
 from vmr_train.layers.map_loss import scaled_iou
-from vmr_train.layers.sparse_map_plan import CellPlan
+from vmr_train.layers.sparse_map_plan import SparseMapIndex
 from vmr_train.map_decoding import DecodeConfig
 from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
@@ -93,9 +93,9 @@ def inputs_of(golden) -> tuple[Tensor, Tensor, QueryWords]:
     )
 
 
-def task_of(golden, model: CDN) -> CDNTask:
+def task_of(golden, model: CDN) -> CDNMethod:
     decoding = DecodeConfig(nms=golden.config["nms"], moments=max(ranks(golden)))
-    return CDNTask(
+    return CDNMethod(
         model, loss_config(golden), decoding, MapInputs(WordVectors((), np.zeros((0, 1), np.float32)))
     )
 
@@ -146,7 +146,7 @@ def stages(golden, model: CDN) -> dict[str, Tensor]:
     }
     for number, plan in enumerate(network.training_plans):
         layer = network.convolutions[number]
-        full = CellPlan(plan.inputs, everywhere, model.config.kernel)
+        full = SparseMapIndex(plan.inputs, everywhere, model.config.kernel)
         scale, shift = network.norms[number].affine(rows)
         if number in model.config.dynamic_layers:
             hook = layer.dropout.register_forward_hook(
@@ -158,7 +158,7 @@ def stages(golden, model: CDN) -> dict[str, Tensor]:
         rows = network.layer(number, rows, sentence, plan)
         seen[f"layer{number}_out"] = plan.full_outputs(rows)
     scale, shift = network.norms[-1].affine(rows)
-    seen["map_out"] = CellPlan(plan.outputs, everywhere, 1).full(rows * scale + shift, shift)
+    seen["map_out"] = SparseMapIndex(plan.outputs, everywhere, 1).full(rows * scale + shift, shift)
     return seen
 
 

@@ -11,9 +11,9 @@ from cfmr import losses
 from cfmr.config import LossConfig, ModelConfig
 from cfmr.data import collate, keep, kept_clips
 from cfmr.losses import Nll
+from cfmr.method import moments_of, rank
 from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
 from cfmr.official import NAMES, from_official
-from cfmr.task import moments_of, rank
 from judging import NEAR, gradient_limits, point_scores_agree, share_of_right_guesses
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import best_at, hits, iou
@@ -22,7 +22,7 @@ from vmr_common.types import Query
 from vmr_train.layers.attention import key_bias
 from vmr_train.layers.gaussian import attention_log_weight, negative_progress
 from vmr_train.layers.reconstruction import reconstruction_nll
-from vmr_train.masked_queries import known_words
+from vmr_train.word_masking import known_words
 
 PACKAGE = "cfmr"
 INPUTS = (

@@ -24,11 +24,11 @@ from judging import (
 from leorn import losses
 from leorn.config import ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
+from leorn.method import LEORNMethod
 from leorn.model import LEORN, Videos
 from leorn.object_features.prepare import ObjectStore, PreparedObjects
 from leorn.objects import Objects
 from leorn.official import from_official
-from leorn.task import LEORNTask
 from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.metrics import iou, map_overlaps, nms
 from vmr_common.splits.formats import read_annotations, read_durations
@@ -109,9 +109,9 @@ def decoding(golden) -> DecodeConfig:
     return DecodeConfig(nms=nms, moments=int(limit))
 
 
-def task_of(golden, model: LEORN) -> LEORNTask:
+def task_of(golden, model: LEORN) -> LEORNMethod:
     nothing = MapInputs(WordVectors((), np.zeros((0, 1), np.float32)))
-    return LEORNTask(model, loss_config(golden), decoding(golden), nothing)
+    return LEORNMethod(model, loss_config(golden), decoding(golden), nothing)
 
 
 def train_pass(golden, model: LEORN) -> SimpleNamespace:

@@ -13,9 +13,9 @@ from rgn import losses
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate
 from rgn.losses import Nll
+from rgn.method import rank
 from rgn.model import RGN, Inputs, Supervision, grid_indices
 from rgn.official import NAMES, from_official
-from rgn.task import rank
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import Vocabulary, tag_score
@@ -25,7 +25,7 @@ from vmr_train import OptimConfig, ScheduleConfig, build_optimizer, learning_rat
 from vmr_train.layers.attention import key_bias
 from vmr_train.layers.gaussian import attention_log_weight, negative_progress
 from vmr_train.layers.reconstruction import best_pass, reconstruction_nll, sinusoidal_positions
-from vmr_train.masked_queries import known_words
+from vmr_train.word_masking import known_words
 
 PACKAGE = "rgn"
 INPUTS = (

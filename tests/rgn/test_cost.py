@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from made_up import flops
+from factories import flops
 from rgn.config import ModelConfig
 from rgn.model import RGN, Inputs, Supervision
 from vmr_train.layers.reconstruction import reconstruction_nll

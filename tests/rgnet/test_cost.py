@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from made_up import flops
+from factories import flops
 from rgnet import attention
 from rgnet.cli import PACKAGE
 from rgnet.config import Config, ModelConfig, SearchConfig

@@ -5,8 +5,8 @@ import argparse
 import pytest
 import torch
 
-from made_up import Trap
-from recorded import released_weights
+from factories import Trap
+from golden import released_weights
 from rgnet.official import from_official
 from vmr_common.errors import UserError
 from vmr_train.released_weights import read_weights

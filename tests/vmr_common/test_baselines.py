@@ -30,7 +30,7 @@ def test_chance_is_seeded_and_stays_in_the_video():
 
 def test_the_first_constant_window_answers_most_training_queries():
     queries = [query(n, [[2, 4]]) for n in range(7)] + [query(10 + n, [[6, 10]]) for n in range(3)]
-    bias = baselines.Bias.fit(queries, k=2)
+    bias = baselines.ConstantWindowBaseline.fit(queries, k=2)
     np.testing.assert_allclose(bias.windows, [[0.2, 0.4], [0.6, 1.0]])
     assert bias.num_queries == 10
     values = protocols.protocol("strict").score(queries, bias.predict(queries)).values
@@ -38,7 +38,7 @@ def test_the_first_constant_window_answers_most_training_queries():
 
 
 def test_the_constant_windows_scale_with_the_duration_and_differ_from_each_other():
-    bias = baselines.Bias.fit([query(0, [[0, 5]])], k=5)
+    bias = baselines.ConstantWindowBaseline.fit([query(0, [[0, 5]])], k=5)
     assert len(np.unique(bias.windows, axis=0)) == 5
     predicted = bias.predict([query(0, [[0, 1]], duration=20.0), query(1, [[0, 1]], duration=40.0)])
     np.testing.assert_allclose(predicted[0].moments * 2, predicted[1].moments)
@@ -46,15 +46,18 @@ def test_the_constant_windows_scale_with_the_duration_and_differ_from_each_other
 
 
 def test_training_targets_are_cut_to_the_video_and_any_of_several_counts():
-    assert baselines.Bias.fit([query(0, [[5, 30]])], k=1).describe() == "50 to 100 % of the video"
+    assert (
+        baselines.ConstantWindowBaseline.fit([query(0, [[5, 30]])], k=1).describe()
+        == "50 to 100 % of the video"
+    )
     several = [query(n, [[n, n + 1], [8, 10]]) for n in range(5)]
-    assert baselines.Bias.fit(several, k=1).describe() == "80 to 100 % of the video"
+    assert baselines.ConstantWindowBaseline.fit(several, k=1).describe() == "80 to 100 % of the video"
 
 
 def test_a_query_without_target_is_left_out_and_none_at_all_is_an_error():
-    assert baselines.Bias.fit([query(0, [[0, 5]]), query(1, [])]).num_queries == 1
+    assert baselines.ConstantWindowBaseline.fit([query(0, [[0, 5]]), query(1, [])]).num_queries == 1
     with pytest.raises(UserError, match="found none"):
-        baselines.Bias.fit([query(1, [])])
+        baselines.ConstantWindowBaseline.fit([query(1, [])])
 
 
 def test_the_constant_window_of_real_annotations(shared_data):
@@ -69,7 +72,7 @@ def test_the_constant_window_of_real_annotations(shared_data):
             if video in chosen
         ]
 
-    bias = baselines.Bias.fit(part("dev_train"))
+    bias = baselines.ConstantWindowBaseline.fit(part("dev_train"))
     assert bias.describe() == "0 to 35 % of the video"
     test = part("dev_test")
     values = protocols.protocol("strict").score(test, bias.predict(test)).values

@@ -178,7 +178,7 @@ def test_a_lock_that_is_a_link_is_refused_and_not_followed(tmp_path):
 def test_a_full_disk_under_hdf5_is_one_line_and_leaves_nothing(tmp_path, kilobytes):
     program = (
         "import numpy as np\n"
-        "from vmr_common.cli.run import command\n"
+        "from vmr_common.cli.entrypoint import command\n"
         "from vmr_common.features.store import write_features\n"
         "from vmr_common.features.manifest import Manifest\n"
         "items = ((f'v{n}', np.full((60, 16), n, 'f4')) for n in range(100))\n"

@@ -9,7 +9,7 @@ from query_memory import READ, write
 from vmr_common.cli.info import split_lines
 from vmr_common.errors import UserError
 from vmr_common.evaluation import pack, protocol
-from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
 from vmr_common.splits.load import custom_split
 from vmr_common.types import Prediction, Query
 
@@ -84,13 +84,13 @@ def test_blocks_of_queries_give_what_all_at_once_give(monkeypatch):
     ]
     predictions = chance(queries, k=7)[:33]
     whole = [protocol(name).score(queries, predictions).values for name in ("strict", "proposal-map", "viga")]
-    bias = Bias.fit(queries).windows
+    bias = ConstantWindowBaseline.fit(queries).windows
     monkeypatch.setattr("vmr_common.evaluation.packing._BLOCK", 16)
     monkeypatch.setattr("vmr_common.evaluation.packing._ROWS", 3)
     monkeypatch.setattr("vmr_common.evaluation.baselines._BLOCK", 5)
     names = ("strict", "proposal-map", "viga")
     assert [protocol(name).score(queries, predictions).values for name in names] == whole
-    assert Bias.fit(queries).windows.tolist() == bias.tolist()
+    assert ConstantWindowBaseline.fit(queries).windows.tolist() == bias.tolist()
 
 
 def test_one_query_of_very_many_windows_does_not_make_the_table_of_all(monkeypatch):

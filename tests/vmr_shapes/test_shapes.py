@@ -20,7 +20,7 @@ import vmr_shapes as shapes
 from folders import digests
 from vmr_common import metrics
 from vmr_common.errors import UserError
-from vmr_common.evaluation.baselines import Bias
+from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
 from vmr_common.splits.formats import read_canonical
 from vmr_common.text.vectors import WordVectors, tokenize
@@ -255,7 +255,7 @@ def test_the_list_of_held_out_queries_is_kept_with_the_data(tiny):
 
 
 def test_a_constant_window_answers_less_than_a_fifth(queries):
-    answers = Bias.fit(queries["train"]).predict(queries["test"])
+    answers = ConstantWindowBaseline.fit(queries["train"]).predict(queries["test"])
     overlaps = [
         metrics.iou(answer.moments[:1], query.moments, union="true").item()
         for answer, query in zip(answers, queries["test"], strict=True)

@@ -9,7 +9,7 @@ import pytest
 
 import vmr_shapes as shapes
 from vmr_common import metrics
-from vmr_common.evaluation.baselines import Bias
+from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
 from vmr_common.splits.formats import read_canonical
 from vmr_common.splits.load import ENTRIES, load_split
@@ -107,7 +107,7 @@ def test_a_second_event_that_places_the_first_is_near(queries, scenes):
 
 
 def test_neither_chance_nor_a_constant_window_finds_more_than_a_few(queries):
-    answers = Bias.fit(queries["train"]).predict(queries["test"])
+    answers = ConstantWindowBaseline.fit(queries["train"]).predict(queries["test"])
     overlaps = np.array(
         [
             metrics.iou(answer.moments[:1], query.moments, union="true").item()

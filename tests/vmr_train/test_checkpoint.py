@@ -15,7 +15,7 @@ from vmr_train import find_checkpoint, load_checkpoint, load_weights, restored, 
 from vmr_train.checkpoint import HEADER, Checkpoint
 from vmr_train.config import OptimConfig
 from vmr_train.feature_scale import stored_scale
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
 from vmr_train.map_supervised import MapInputs
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
 from vmr_train.state import State
@@ -250,7 +250,7 @@ def test_weights_that_are_no_numbers_of_the_model_are_named(weight, message):
     assert torch.equal(model.weight, before)
 
 
-class Task:
+class Method:
     def __init__(self, width: int) -> None:
         self.model = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 1))
 
@@ -260,17 +260,17 @@ def held(**tensors) -> Checkpoint:
 
 
 def test_sizes_are_compared_before_memory_is_taken():
-    weights = {f"model.{name}": tensor for name, tensor in Task(3).model.state_dict().items()}
+    weights = {f"model.{name}": tensor for name, tensor in Method(3).model.state_dict().items()}
     torch.manual_seed(5)
-    found = restored(lambda: Task(3), held(**weights))
+    found = restored(lambda: Method(3), held(**weights))
     drawn = torch.rand(1)
     assert all(
         torch.equal(value, weights[f"model.{name}"]) for name, value in found.model.state_dict().items()
     )
     with pytest.raises(UserError, match=r"0.weight \(found \(3, 2\), expected \(281474976710656, 2\)\)"):
-        restored(lambda: Task(1 << 48), held(**weights))
+        restored(lambda: Method(1 << 48), held(**weights))
     torch.manual_seed(5)
-    Task(3)
+    Method(3)
     assert torch.equal(torch.rand(1), drawn), "what is drawn later is as if the model had been made once"
 
 
@@ -294,7 +294,7 @@ def test_words_and_their_vectors_belong_together(state, vectors, message):
     tensors = {} if vectors is None else {"state.word_vectors": vectors}
     checkpoint = Checkpoint(Path("a.safetensors"), tensors, {**META, "state": state})
     with pytest.raises(UserError, match=message):
-        LearnedInputs.restore(checkpoint, None)
+        Preprocessor.restore(checkpoint, None)
     if vectors is not None and len(vectors) == 3:
         tensors = {"state.word_vectors": vectors[1:]}
     with pytest.raises(UserError):
@@ -306,7 +306,7 @@ def test_words_may_hold_any_character():
     checkpoint = Checkpoint(
         Path("a"), {"state.word_vectors": torch.ones(5, 2)}, {**META, "state": {"words": words}}
     )
-    assert list(LearnedInputs.restore(checkpoint, None).vocabulary.words) == words
+    assert list(Preprocessor.restore(checkpoint, None).vocabulary.words) == words
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from made_up import flops
+from factories import flops
 from vmr_train.flops import count_flops
 
 BATCH, PLACES, WIDTH, HIDDEN = 3, 6, 5, 7

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from made_up import flops
+from factories import flops
 from vmr_common.errors import UserError
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.fusion import MapFusion
 from vmr_train.layers.map_loss import scaled_iou, scaled_iou_loss
 from vmr_train.layers.proposal_map import ProposalConvolutions, ProposalMap, proposal_lengths, valid_cells
 from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
-from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
 
 MASKS = Path(__file__).parents[1] / "parity/golden/cdn/masks.npz"
 GRIDS = {16: [16], 64: [16, 8, 8], 128: [16, 8, 8, 8]}
@@ -97,8 +97,8 @@ def plans_of(clips, scales, kernel, layers, complete):
     live = [cells, *(weights > 0)]
     needed = [cells, *needed_cells(cells, weights, kernel, complete)]
     return {
-        "training": [CellPlan(a, b, kernel) for a, b in pairwise(live)],
-        "evaluation": [CellPlan(a, b, kernel) for a, b in pairwise(needed)],
+        "training": [SparseMapIndex(a, b, kernel) for a, b in pairwise(live)],
+        "evaluation": [SparseMapIndex(a, b, kernel) for a, b in pairwise(needed)],
     }
 
 
@@ -108,7 +108,7 @@ WAYS = ["gather", "bands", "full"]
 def random_plan(way, seed=0):
     rng = np.random.default_rng(seed)
     inputs, outputs = (torch.from_numpy(rng.random((9, 9)) < share) for share in (0.5, 0.6))
-    return CellPlan(inputs, outputs, 3, way=way)
+    return SparseMapIndex(inputs, outputs, 3, way=way)
 
 
 def convolve_cells(x, weight, bias, plan):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vmr_common.errors import UserError
 from vmr_train.loading import Loader
+from vmr_train.method import map_tensors
 from vmr_train.sampler import Plan, evaluation_batches, order
-from vmr_train.task import map_tensors
 
 sizes = st.integers(1, 40)
 

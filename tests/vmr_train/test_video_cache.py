@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from vmr_common.features.last_used import LastUsed
-from vmr_train.video_cache import EncodedVideos
+from vmr_common.features.last_used import LRUCache
+from vmr_train.video_cache import VideoCache
 
 
 def test_what_was_used_longest_ago_makes_room():
-    kept = LastUsed(10, size=len)
+    kept = LRUCache(10, size=len)
     for key, value in {"a": "....", "b": "....", "c": ".."}.items():
         kept[key] = value
     assert kept.get("a") == "...."
@@ -22,13 +22,13 @@ def test_what_was_used_longest_ago_makes_room():
 
 
 def test_the_newest_value_stays_even_if_it_is_too_large():
-    kept = LastUsed(3, size=len)
+    kept = LRUCache(3, size=len)
     kept["small"], kept["large"] = ".", "....."
     assert list(kept) == ["large"]
 
 
 def test_a_pickled_copy_starts_empty():
-    kept = LastUsed(3, size=len)
+    kept = LRUCache(3, size=len)
     kept["a"] = "."
     copy = pickle.loads(pickle.dumps(kept))
     assert (len(copy), copy.size, copy.limit) == (0, 0, 3)
@@ -38,7 +38,7 @@ def test_a_pickled_copy_starts_empty():
 def encoder():
     """A layer, its kept videos of 8 bytes each, two at most, and the places of all videos that it encoded."""
     layer, seen = nn.Linear(3, 2), []
-    kept = EncodedVideos(layer, limit=16)
+    kept = VideoCache(layer, limit=16)
 
     def encode(places):
         seen.extend(places)

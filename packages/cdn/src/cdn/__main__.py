@@ -3,7 +3,7 @@
 import sys
 
 from cdn import cli
-from vmr_common.cli.run import dispatch
+from vmr_common.cli.entrypoint import dispatch
 
 COMMANDS = {"train": cli.train, "eval": cli.evaluate, "predict": cli.predict, "import": cli.import_official}
 

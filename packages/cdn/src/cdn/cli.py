@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from cdn.config import Config
-from cdn.data import QueryExamples, Sources, make_examples
+from cdn.data import InputFeatures, QueryExamples, make_examples
+from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.official import from_official
-from cdn.task import CDNTask
 from vmr_common.types import Query
 from vmr_train import Checkpoint, load_weights
 from vmr_train.cli import model
@@ -20,7 +20,7 @@ from vmr_train.cli.package import ModelPackage
 from vmr_train.map_supervised import MapInputs
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources) -> CDNTask:
+def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> CDNMethod:
     """A new task: it keeps the words of the training queries, the model is untrained.
 
     Raises:
@@ -36,30 +36,32 @@ def create(config: Config, queries: Sequence[Query], sources: Sources) -> CDNTas
     return _task(config, learned)
 
 
-def _task(config: Config, learned: MapInputs) -> CDNTask:
+def _task(config: Config, learned: MapInputs) -> CDNMethod:
     network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=learned.words.dim)
-    return CDNTask(network, config.loss, config.decode, learned, released=config.quirks == "released")
+    return CDNMethod(network, config.loss, config.decode, learned, released=config.quirks == "released")
 
 
-def restore(config: Config, checkpoint: Checkpoint) -> CDNTask:
+def restore(config: Config, checkpoint: Checkpoint) -> CDNMethod:
     """The task of a checkpoint, before its weights are loaded."""
     columns = config.data.features.dim if config.data.standardise else None
     return _task(config, MapInputs.restore(checkpoint, columns))
 
 
-def examples(config: Config, task: CDNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+def examples(
+    config: Config, task: CDNMethod, sources: InputFeatures, queries: Sequence[Query]
+) -> QueryExamples:
     """Queries as batches for a task."""
     return make_examples(config, task.learned, sources, queries)
 
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNTask:
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNMethod:
     """A task with the authors' weights under our names; words are looked up in the vector file when needed.
 
     Raises:
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    task = _task(config, MapInputs.of_released(renamed, "text.lstm.weight_ih_l0", options.weights))
+    task = _task(config, MapInputs.from_released(renamed, "text.lstm.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 
@@ -68,7 +70,7 @@ PACKAGE = ModelPackage(
     name="cdn",
     title="Cross-modal Dynamic Networks",
     schema=Config,
-    open_inputs=Sources.open,
+    open_inputs=InputFeatures.open,
     create=create,
     restore=restore,
     examples=examples,

@@ -16,17 +16,17 @@ from vmr_common.features.pooling import pooled_features
 from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
 from vmr_train.map_supervised import MapBatch, MapExamples, MapInputs
-from vmr_train.sources import FeatureSources
+from vmr_train.sources import FeatureInputs
 
 Batch = MapBatch[Tensor]
 QueryExamples = MapExamples[Tensor]
 
 
-class Sources(FeatureSources):
+class InputFeatures(FeatureInputs):
     """Frame features by video, pooled to F rows, and word vectors."""
 
     @classmethod
-    def open(cls, config: Config, data_root: Path) -> Sources:
+    def open(cls, config: Config, data_root: Path) -> InputFeatures:
         """The files that a configuration names under a data root.
 
         Raises:
@@ -39,7 +39,7 @@ class Sources(FeatureSources):
 
 
 def make_examples(
-    config: Config, learned: MapInputs, sources: Sources, queries: Sequence[Query]
+    config: Config, learned: MapInputs, sources: InputFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; the vectors of words that training did not meet are read now."""
     return QueryExamples(

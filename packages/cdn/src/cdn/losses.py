@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cdn.config import LossConfig
-from vmr_train.layers.gram import gram_distance
+from vmr_train.layers.gram import orthogonality_penalty
 from vmr_train.layers.map_loss import scaled_iou, scaled_iou_loss
 
 
@@ -23,7 +23,7 @@ def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = 
         Scalar.
     """
     a = attention.float()
-    return gram_distance(a.transpose(-2, -1) if over_steps else a, lambda_).mean()
+    return orthogonality_penalty(a.transpose(-2, -1) if over_steps else a, lambda_).mean()
 
 
 def total(

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from cdn.config import ModelConfig
 from vmr_train.layers.batch_norm import BatchNorm
-from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.recompute import activation_checkpoint
 from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
-from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
 
 
 class DynamicConvolution(nn.Module):
@@ -51,7 +51,9 @@ class DynamicConvolution(nn.Module):
         seen = torch.tanh(self.text(sentence) + self.map(pooled))
         return self.dropout(self.mixer(seen).softmax(dim=-1))
 
-    def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(
+        self, rows: Tensor, sentence: Tensor, plan: SparseMapIndex, scale: Tensor, shift: Tensor
+    ) -> Tensor:
         """Outputs ``(C, B, H)`` of the map ``rows * scale + shift``, which is `shift` where it has no row."""
         cells = plan.clips**2
         pooled = rows.float().sum(dim=0) / cells * scale + shift  # the mean over all cells, (B, H)
@@ -74,7 +76,9 @@ class StaticConvolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(dim))
         init_kernels_(self.weight, self.bias)
 
-    def forward(self, rows: Tensor, sentence: Tensor, plan: CellPlan, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(
+        self, rows: Tensor, sentence: Tensor, plan: SparseMapIndex, scale: Tensor, shift: Tensor
+    ) -> Tensor:
         """As `DynamicConvolution.forward`; the sentence changes nothing."""
         return convolve_rows(rows, self.weight[None], plan, scale=scale, shift=shift) + self.bias
 
@@ -113,19 +117,21 @@ class MapNetwork(nn.Module):
         self.register_buffer("cells", cells.clone(), persistent=False)
         self.register_buffer("_valid_of_live", torch.from_numpy(_rows_of(cells, live[-1])), persistent=False)
 
-    def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: CellPlan) -> Tensor:
+    def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: SparseMapIndex) -> Tensor:
         """One layer: rows ``(L, B, H)`` of its input to ``(C, B, H)`` of its output, both without negative values."""
         norm = cast(BatchNorm, self.norms[number])
-        scale, shift = norm.affine(rows, plan.rows_elsewhere(rows))
+        scale, shift = norm.affine(rows, plan.num_zero_cells(rows))
         found = self.convolutions[number](rows, sentence, plan, scale, shift)
         found = found + plan.carry(rows * scale + shift, shift)
         weights = self.weights[number].flatten().index_select(0, plan.output_index)
         # the weights are positive, so they may come before the ReLU, whose result alone is then kept
         return F.relu(found * weights[:, None, None])
 
-    def plans(self) -> list[CellPlan]:
+    def plans(self) -> list[SparseMapIndex]:
         """What each layer reads and computes in the current mode."""
-        return cast(list[CellPlan], list(self.training_plans if self.training else self.evaluation_plans))
+        return cast(
+            list[SparseMapIndex], list(self.training_plans if self.training else self.evaluation_plans)
+        )
 
     def forward(self, rows: Tensor, sentence: Tensor) -> Tensor:
         """Valid cells ``(P, B, H)`` in and out, given sentences ``(B, H)``."""
@@ -134,18 +140,20 @@ class MapNetwork(nn.Module):
         for first in range(0, len(plans), step):
             layers = range(first, min(first + step, len(plans)))
             wanted = self.recompute > 0
-            rows = recomputed(self._layers, layers, rows, sentence, plans, wanted=wanted)
+            rows = activation_checkpoint(self._layers, layers, rows, sentence, plans, wanted=wanted)
         return self.finish(rows, plans[-1])
 
-    def _layers(self, layers: range, rows: Tensor, sentence: Tensor, plans: Sequence[CellPlan]) -> Tensor:
+    def _layers(
+        self, layers: range, rows: Tensor, sentence: Tensor, plans: Sequence[SparseMapIndex]
+    ) -> Tensor:
         for number in layers:
             rows = self.layer(number, rows, sentence, plans[number])
         return rows
 
-    def finish(self, rows: Tensor, last: CellPlan) -> Tensor:
+    def finish(self, rows: Tensor, last: SparseMapIndex) -> Tensor:
         """The last normalisation at the valid cells, ``(P, B, H)``, of the last layer's output rows."""
         norm = cast(BatchNorm, self.norms[-1])
-        scale, shift = norm.affine(rows, last.rows_elsewhere(rows))
+        scale, shift = norm.affine(rows, last.num_zero_cells(rows))
         if rows.shape[0] != len(self._valid_of_live):
             rows = rows.index_select(0, self._valid_of_live)
         return rows * scale + shift
@@ -158,4 +166,4 @@ def _rows_of(cells: Tensor, among: Tensor) -> NDArray[np.int64]:
 
 
 def _plans(cells: Sequence[Tensor], kernel: int) -> nn.ModuleList:
-    return nn.ModuleList(CellPlan(inputs, outputs, kernel) for inputs, outputs in pairwise(cells))
+    return nn.ModuleList(SparseMapIndex(inputs, outputs, kernel) for inputs, outputs in pairwise(cells))

@@ -62,7 +62,7 @@ class FrameAttention(nn.Module):
 
 
 @dataclass(frozen=True)
-class EncodedVideos:
+class VideoEncoding:
     """What of V videos no query changes.
 
     Attributes:
@@ -115,10 +115,10 @@ class CDN(nn.Module):
         clips = clips.transpose(0, 1)  # (N, V, H)
         return self.map.max_pool(clips) if self.proposals is None else self.proposals(clips)
 
-    def encode_videos(self, frames: Tensor) -> EncodedVideos:
+    def encode_videos(self, frames: Tensor) -> VideoEncoding:
         """Everything before the query comes in, of frames ``(V, F, D)``."""
         clips, attention = self.frames(frames)
-        return EncodedVideos(self.fusion.project(self.propose(clips)), attention)
+        return VideoEncoding(self.fusion.project(self.propose(clips)), attention)
 
     def score(self, proposals: Tensor, words: QueryWords) -> Tensor:
         """Logits ``(P, B)`` of one video's proposals ``(P, B, H)`` for each query."""

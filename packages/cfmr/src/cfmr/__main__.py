@@ -4,7 +4,7 @@ import sys
 
 from cfmr import cli
 from cfmr.index.cli import index, search
-from vmr_common.cli.run import dispatch
+from vmr_common.cli.entrypoint import dispatch
 
 COMMANDS = {
     "train": cli.train,

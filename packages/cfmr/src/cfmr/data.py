@@ -19,11 +19,11 @@ from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
 from vmr_common.features.store import FeatureStore
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query, distinct_videos
-from vmr_train.learned_inputs import LearnedInputs
-from vmr_train.masked_queries import KnownWords
+from vmr_train.learned_inputs import Preprocessor
+from vmr_train.method import warn_of_left_out
 from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
-from vmr_train.sources import FeatureSources
-from vmr_train.task import warn_of_left_out
+from vmr_train.sources import FeatureInputs
+from vmr_train.word_masking import MaskableWords
 
 
 def kept_clips(clips: int) -> NDArray[np.int64]:
@@ -114,7 +114,7 @@ class QueryExamples(PointExamples[Batch]):
         self._end_token = end_token
 
     def _collate(
-        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+        self, queries: Sequence[Query], words: Sequence[MaskableWords], masks: Sequence[NDArray[np.bool_]]
     ) -> Batch:
         return collate(
             queries,
@@ -127,11 +127,11 @@ class QueryExamples(PointExamples[Batch]):
         )
 
 
-class Sources(FeatureSources):
+class InputFeatures(FeatureInputs):
     """Clip features by video, pooled and thinned out to what the model reads, and word vectors."""
 
     @classmethod
-    def open(cls, config: Config, data_root: Path) -> Sources:
+    def open(cls, config: Config, data_root: Path) -> InputFeatures:
         """The files that a configuration names under a data root.
 
         Raises:
@@ -143,7 +143,7 @@ class Sources(FeatureSources):
 
 
 def make_examples(
-    config: Config, learned: LearnedInputs, sources: Sources, queries: Sequence[Query]
+    config: Config, learned: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
@@ -161,7 +161,7 @@ def make_examples(
 
 def collate(
     queries: Sequence[Query],
-    words: Sequence[KnownWords],
+    words: Sequence[MaskableWords],
     masks: Sequence[NDArray[np.bool_]],
     features: FeaturesByVideo,
     word_vectors: NDArray[np.float32],
@@ -204,7 +204,7 @@ def stack_frames(clips: Sequence[NDArray[np.float32]]) -> Frames:
     return Frames(features, torch.ones(features.shape[:2], dtype=torch.bool))
 
 
-def collate_texts(words: Sequence[KnownWords], word_vectors: NDArray[np.float32]) -> Words:
+def collate_texts(words: Sequence[MaskableWords], word_vectors: NDArray[np.float32]) -> Words:
     """Queries alone, without any video, padded to the longest one."""
     masks = [np.zeros(len(known), dtype=np.bool_) for known in words]
     padded = collate_words(words, masks, word_vectors, max(len(known) for known in words))

@@ -15,13 +15,13 @@ from torch import Tensor
 from cfmr import cli
 from cfmr.config import Config
 from cfmr.data import collate_texts, keep, stack_frames
+from cfmr.method import moments_of
 from cfmr.model import flat_concepts
-from cfmr.task import moments_of
 from vmr_common.errors import UserError, quoted
 from vmr_train import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
 from vmr_train.cli.config import stored_config, to_dict
-from vmr_train.masked_queries import KnownWords
 from vmr_train.point_supervised import encode
+from vmr_train.word_masking import MaskableWords
 
 
 class Encoder:
@@ -90,7 +90,7 @@ class Encoder:
         frames = type(frames)(frames.features.to(self.device), frames.mask.to(self.device))
         return flat_concepts(self.model.encode_video(frames)).cpu()
 
-    def _words(self, text: str) -> KnownWords:
+    def _words(self, text: str) -> MaskableWords:
         return encode(text, self.learned.vocabulary, self.config.data.max_words)
 
     def knows(self, text: str) -> bool:

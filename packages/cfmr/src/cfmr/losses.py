@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cfmr.config import LossConfig
 from cfmr.model import Passes, unit_concepts
-from vmr_train.layers.gram import gram_distance
+from vmr_train.layers.gram import orthogonality_penalty
 from vmr_train.layers.reconstruction import best_pass, picked
 
 
@@ -62,8 +62,8 @@ def alignment(concepts: Passes, best: Tensor, config: LossConfig) -> dict[str, T
 def diversity(concepts: Passes) -> dict[str, Tensor]:
     """How far the K concepts of a proposal, and of a query, are from pointing K different ways (L_conc)."""
     return {
-        "diversity_video": gram_distance(unit_concepts(concepts.positive)).mean(),
-        "diversity_text": gram_distance(unit_concepts(concepts.text)).mean(),
+        "diversity_video": orthogonality_penalty(unit_concepts(concepts.positive)).mean(),
+        "diversity_text": orthogonality_penalty(unit_concepts(concepts.text)).mean(),
     }
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from leorn.config import Config
-from leorn.data import QueryExamples, Sources, make_examples
+from leorn.data import InputFeatures, QueryExamples, make_examples
 from leorn.explain import draw_attention, explain
-from leorn.initial import take_over
+from leorn.initial import load_pretrained
+from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.official import from_official
-from leorn.task import LEORNTask
 from vmr_common.types import Query
 from vmr_train import Checkpoint, load_weights
 from vmr_train.cli import model
@@ -23,7 +23,7 @@ from vmr_train.cli.package import ModelPackage
 from vmr_train.map_supervised import MapInputs
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources) -> LEORNTask:
+def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> LEORNMethod:
     """A new task: it keeps the words of the training queries; the model is untrained or begins as `init` says.
 
     Raises:
@@ -38,11 +38,11 @@ def create(config: Config, queries: Sequence[Query], sources: Sources) -> LEORNT
         features=sources.clips if config.data.standardise else None,
     )
     task = _task(config, learned)
-    take_over(task.model, config.init)
+    load_pretrained(task.model, config.init)
     return task
 
 
-def _task(config: Config, learned: MapInputs) -> LEORNTask:
+def _task(config: Config, learned: MapInputs) -> LEORNMethod:
     network = LEORN(
         config.model,
         object_dim=config.data.objects.dim,
@@ -50,28 +50,30 @@ def _task(config: Config, learned: MapInputs) -> LEORNTask:
         clip_dim=None if config.data.features is None else config.data.features.dim,
     )
     released = config.quirks == "released"
-    return LEORNTask(network, config.loss, config.decode, learned, released=released)
+    return LEORNMethod(network, config.loss, config.decode, learned, released=released)
 
 
-def restore(config: Config, checkpoint: Checkpoint) -> LEORNTask:
+def restore(config: Config, checkpoint: Checkpoint) -> LEORNMethod:
     """The task of a checkpoint, before its weights are loaded."""
     clips = config.data.features if config.data.standardise else None
     return _task(config, MapInputs.restore(checkpoint, None if clips is None else clips.dim))
 
 
-def examples(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+def examples(
+    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
+) -> QueryExamples:
     """Queries as batches for a task."""
     return make_examples(config, task.learned, sources, queries)
 
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNTask:
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNMethod:
     """A task with the authors' weights under our names; words are looked up in the vector file when needed.
 
     Raises:
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    task = _task(config, MapInputs.of_released(renamed, "text.gru.weight_ih_l0", options.weights))
+    task = _task(config, MapInputs.from_released(renamed, "text.gru.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 
@@ -96,7 +98,7 @@ PACKAGE = ModelPackage(
     name="leorn",
     title="Language-enhanced Object Reasoning Networks",
     schema=Config,
-    open_inputs=Sources.open,
+    open_inputs=InputFeatures.open,
     create=create,
     restore=restore,
     examples=examples,

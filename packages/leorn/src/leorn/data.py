@@ -67,7 +67,7 @@ class Stores:
 
 
 @dataclass(frozen=True)
-class Sources:
+class InputFeatures:
     """Where the inputs of a run come from; ``sources[video] -> VideoArrays``.
 
     Attributes:
@@ -81,7 +81,7 @@ class Sources:
     word_vectors: Path
 
     @classmethod
-    def open(cls, config: Config, data_root: Path) -> Sources:
+    def open(cls, config: Config, data_root: Path) -> InputFeatures:
         """The files that a configuration names under a data root.
 
         Raises:
@@ -146,7 +146,7 @@ def stack(videos: Sequence[VideoArrays]) -> Videos:
 
 
 def make_examples(
-    config: Config, learned: MapInputs, sources: Sources, queries: Sequence[Query]
+    config: Config, learned: MapInputs, sources: InputFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; the vectors of words that training did not meet are read now."""
     return QueryExamples(

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
-from leorn.data import Sources, make_examples
+from leorn.data import InputFeatures, make_examples
+from leorn.method import LEORNMethod
 from leorn.object_features.prepare import sampled_frames
-from leorn.task import LEORNTask
 from vmr_common.boundary import boundary, open_regular, require_size
 from vmr_common.errors import UserError
 from vmr_common.experiment import SHAPES_OBJECTS
@@ -29,7 +29,7 @@ from vmr_common.io import atomic_path
 from vmr_common.timeline import clip_centres
 from vmr_common.types import Prediction, Query
 from vmr_train.predict import batches_of
-from vmr_train.report import Draw
+from vmr_train.report import FrameOverlay
 from vmr_train.report.strips import HEIGHT, shrink
 
 FRAMES = 8
@@ -69,7 +69,9 @@ class View:
         return boxes
 
 
-def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> dict[str, View]:
+def views(
+    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
+) -> dict[str, View]:
     """What the model attends to for some queries, by query id."""
     examples = make_examples(config, task.learned, sources, queries)
     task.model.eval().cpu()
@@ -89,7 +91,9 @@ def views(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Q
     return found
 
 
-def draw_attention(config: Config, task: LEORNTask, sources: Sources, queries: Sequence[Query]) -> Draw:
+def draw_attention(
+    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
+) -> FrameOverlay:
     """How the report draws the objects that mattered on the film strips of some queries."""
     known = views(config, task, sources, queries)
 
@@ -135,8 +139,8 @@ def moment_picture(
 
 def explain(
     config: Config,
-    task: LEORNTask,
-    sources: Sources,
+    task: LEORNMethod,
+    sources: InputFeatures,
     asked: Sequence[tuple[Query, Prediction]],
     options: Any,
     data_root: Path,

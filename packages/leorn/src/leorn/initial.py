@@ -32,7 +32,7 @@ def initial_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(load_checkpoint(path, package="leorn").weights)
 
 
-def take_over(model: nn.Module, config: InitConfig) -> None:
+def load_pretrained(model: nn.Module, config: InitConfig) -> None:
     """Puts the weights that `config` names into `model`; the others stay as they are.
 
     Raises:

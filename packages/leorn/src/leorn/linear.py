@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class JoinedLinear(nn.Linear):
+class FactoredLinear(nn.Linear):
     """``W [a; b; ...] + c`` as a sum of products, one per input; parameters are those of the joined layer.
 
     Each part may be computed once for many rows that share it, and the joined input is never made.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vmr_train.layers.batch_norm import BatchNorm
-from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.recompute import activation_checkpoint
 from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
-from vmr_train.layers.sparse_map_plan import CellPlan, map_weights, needed_cells
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
 
 
 class MapConvolution(nn.Module):
@@ -49,7 +49,7 @@ class Reach(nn.Module):
         super().__init__()
         inputs = [cells, *outputs[:-1]]
         self.plans = nn.ModuleList(
-            CellPlan(given, wanted, kernel) for given, wanted in zip(inputs, computed, strict=True)
+            SparseMapIndex(given, wanted, kernel) for given, wanted in zip(inputs, computed, strict=True)
         )
         for layer, (kept, found) in enumerate(zip(outputs, computed, strict=True)):
             self.register_buffer(f"weights_{layer}", weights[layer][kept], persistent=False)
@@ -99,31 +99,31 @@ class MapNetwork(nn.Module):
 
     def layers(self, rows: Tensor, reach: Reach) -> Tensor:
         """All layers: valid cells ``(P, B, H)`` to the output rows of the last one."""
-        rows = recomputed(self._first, rows, reach, wanted=self.recompute)
+        rows = activation_checkpoint(self._first, rows, reach, wanted=self.recompute)
         for number in range(1, len(self.convolutions)):
-            rows = recomputed(self._layer, number, rows, reach, wanted=self.recompute)
+            rows = activation_checkpoint(self._layer, number, rows, reach, wanted=self.recompute)
         return rows
 
     def _first(self, rows: Tensor, reach: Reach) -> Tensor:
         plan = reach.plans[0]
-        assert isinstance(plan, CellPlan)
+        assert isinstance(plan, SparseMapIndex)
         norm = self.norms[0]
         assert isinstance(norm, BatchNorm)
-        scale, shift = norm.affine(rows, plan.rows_elsewhere(rows))
+        scale, shift = norm.affine(rows, plan.num_zero_cells(rows))
         found = convolve_rows(rows, self._weight(0), plan, scale=scale, shift=shift)
         return self._finish(0, found + plan.carry(rows * scale + shift, shift), plan, reach)
 
     def _layer(self, number: int, rows: Tensor, reach: Reach) -> Tensor:
         plan = reach.plans[number]
-        assert isinstance(plan, CellPlan)
+        assert isinstance(plan, SparseMapIndex)
         found = convolve_rows(rows, self._weight(number), plan)
         return self._finish(number, found + plan.carry(rows, rows.new_zeros(rows.shape[-1])), plan, reach)
 
-    def _finish(self, number: int, rows: Tensor, plan: CellPlan, reach: Reach) -> Tensor:
+    def _finish(self, number: int, rows: Tensor, plan: SparseMapIndex, reach: Reach) -> Tensor:
         norm, bias = self.norms[number + 1], self.convolutions[number].bias
         assert isinstance(norm, BatchNorm)
         assert isinstance(bias, Tensor)
-        return reach.finish(number, rows, *norm.affine(rows, plan.rows_elsewhere(rows), bias))
+        return reach.finish(number, rows, *norm.affine(rows, plan.num_zero_cells(rows), bias))
 
     def _weight(self, number: int) -> Tensor:
         weight = self.convolutions[number].weight

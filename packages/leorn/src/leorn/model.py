@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leorn.config import ModelConfig
-from leorn.linear import JoinedLinear
+from leorn.linear import FactoredLinear
 from leorn.map_network import MapNetwork
 from leorn.objects import ObjectReasoning, Objects, SeenVideos
 from leorn.reasoning import Seen
@@ -109,7 +109,7 @@ class ClipFeatures(nn.Module):
         super().__init__()
         self.clips = clips
         self.clip_projection = None if clip_dim is None else nn.Linear(clip_dim, dim)
-        self.projection = JoinedLinear((dim,) if clip_dim is None else (dim, dim), dim)
+        self.projection = FactoredLinear((dim,) if clip_dim is None else (dim, dim), dim)
         self.norm = None if clip_dim is None else BatchNorm(dim)
 
     def see(self, features: Tensor) -> Tensor:

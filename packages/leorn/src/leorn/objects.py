@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leorn.config import ModelConfig
-from leorn.linear import JoinedLinear
+from leorn.linear import FactoredLinear
 from leorn.reasoning import ReasoningBlock, Seen
 from vmr_train.layers.batch_norm import BatchNorm
-from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.recompute import activation_checkpoint
 
 BOX = 4
 
@@ -108,7 +108,7 @@ class ObjectReasoning(nn.Module):
         self.box_hidden = nn.Linear(BOX, dim // 4) if parts.boxes else None
         self.box_projection = nn.Linear(dim // 4, dim) if parts.boxes else None
         self.box_dropout = nn.Dropout(config.box_dropout)
-        self.projection = JoinedLinear((object_dim, dim) if parts.boxes else (object_dim,), dim)
+        self.projection = FactoredLinear((object_dim, dim) if parts.boxes else (object_dim,), dim)
         self.norm = BatchNorm(dim)
         self.sentinel = nn.Parameter(torch.empty(dim)) if parts.sentinel else None
         first = ReasoningBlock(config)
@@ -148,9 +148,13 @@ class ObjectReasoning(nn.Module):
 
     def forward(self, videos: SeenVideos, relational: Tensor) -> Pooled:
         """Frames ``(B, F, H)`` for attentive query features ``(B, H)``, a video per query."""
-        slots = recomputed(self._first, *videos.seen, relational, videos.mask, wanted=self.recompute)
+        slots = activation_checkpoint(
+            self._first, *videos.seen, relational, videos.mask, wanted=self.recompute
+        )
         for number in range(1, len(self.blocks)):
-            slots = recomputed(self._further, number, slots, relational, videos.mask, wanted=self.recompute)
+            slots = activation_checkpoint(
+                self._further, number, slots, relational, videos.mask, wanted=self.recompute
+            )
         return self.pool(slots, relational, videos.mask)
 
     def _see(self, number: int, slots: Tensor) -> Seen:

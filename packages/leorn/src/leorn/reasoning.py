@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leorn.config import ModelConfig
-from leorn.linear import JoinedLinear
+from leorn.linear import FactoredLinear
 from vmr_train.layers.batch_norm import BatchNorm
 
 
@@ -40,7 +40,7 @@ class LanguageGate(nn.Module):
         super().__init__()
         self.objects = nn.Linear(dim, dim)
         self.text = nn.Linear(dim, dim)
-        self.hidden = JoinedLinear((dim, dim), dim // 2)
+        self.hidden = FactoredLinear((dim, dim), dim // 2)
         self.gate = nn.Linear(dim // 2, dim)
         self.norm = BatchNorm(dim)
 

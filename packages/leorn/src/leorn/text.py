@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from leorn.linear import JoinedLinear
+from leorn.linear import FactoredLinear
 from vmr_train.map_supervised import QueryWords
 
 
@@ -41,7 +41,7 @@ class QueryEncoder(nn.Module):
         super().__init__()
         self.gru = nn.GRU(word_dim, hidden, layers, batch_first=True, bidirectional=True)
         self.sentence = nn.Linear(hidden, hidden)
-        self.energy_hidden = JoinedLinear((hidden, hidden), hidden // 2)
+        self.energy_hidden = FactoredLinear((hidden, hidden), hidden // 2)
         self.energy = nn.Linear(hidden // 2, 1)
 
     def words(self, words: QueryWords) -> Tensor:

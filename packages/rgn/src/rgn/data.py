@@ -17,11 +17,11 @@ from vmr_common.experiment import open_features
 from vmr_common.features.pooling import FeaturesByVideo, pooled_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
-from vmr_train.learned_inputs import LearnedInputs
-from vmr_train.masked_queries import KnownWords
+from vmr_train.learned_inputs import Preprocessor
+from vmr_train.method import warn_of_left_out
 from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
-from vmr_train.sources import FeatureSources
-from vmr_train.task import warn_of_left_out
+from vmr_train.sources import FeatureInputs
+from vmr_train.word_masking import MaskableWords
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class QueryExamples(PointExamples[Batch]):
         self._end_token = end_token
 
     def _collate(
-        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+        self, queries: Sequence[Query], words: Sequence[MaskableWords], masks: Sequence[NDArray[np.bool_]]
     ) -> Batch:
         features = [self._features[query.video] for query in queries]
         return collate(queries, words, masks, features, self._word_vectors, end_token=self._end_token)
 
 
-class Sources(FeatureSources):
+class InputFeatures(FeatureInputs):
     """Clip features by video, pooled to N clips, and word vectors."""
 
     @classmethod
-    def open(cls, config: Config, data_root: Path) -> Sources:
+    def open(cls, config: Config, data_root: Path) -> InputFeatures:
         """The files that a configuration names under a data root.
 
         Raises:
@@ -96,7 +96,7 @@ class Sources(FeatureSources):
 
 
 def make_examples(
-    config: Config, learned: LearnedInputs, sources: Sources, queries: Sequence[Query]
+    config: Config, learned: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
@@ -114,7 +114,7 @@ def make_examples(
 
 def collate(
     queries: Sequence[Query],
-    words: Sequence[KnownWords],
+    words: Sequence[MaskableWords],
     masks: Sequence[NDArray[np.bool_]],
     features: Sequence[NDArray[np.float32]],
     word_vectors: NDArray[np.float32],

@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from rgnet.config import Config
-from rgnet.data import QueryExamples, Sources, make_examples
+from rgnet.data import InputFeatures, QueryExamples, make_examples
+from rgnet.method import RGNetMethod
 from rgnet.model import RGNet
 from rgnet.official import from_official
 from rgnet.search import ranking
 from rgnet.search.window_recall import window_recall
-from rgnet.task import RGNetTask
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
 from vmr_common.timeline import format_hours
@@ -32,14 +32,14 @@ from vmr_train.report import Curve
 WINDOW_RANKS = (1, 5, 10, 20, 50)
 
 
-def create(config: Config, queries: Sequence[Query], sources: Sources) -> RGNetTask:
+def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> RGNetMethod:
     """A new task, untrained or with the weights that the configuration starts from.
 
     Raises:
         UserError: if the weights to start from cannot be read or do not fit.
     """
     scale = measured_scale(sources.features, queries) if config.data.standardise else None
-    task = RGNetTask(_network(config), config, scale)
+    task = RGNetMethod(_network(config), config, scale)
     if config.init is not None:
         start = load_checkpoint(config.init, package="rgnet")
         load_weights(task.model, start.weights, start.path)
@@ -56,28 +56,30 @@ def _network(config: Config) -> RGNet:
     )
 
 
-def restore(config: Config, checkpoint: Checkpoint) -> RGNetTask:
+def restore(config: Config, checkpoint: Checkpoint) -> RGNetMethod:
     """The task of a checkpoint, before its weights are loaded.
 
     Raises:
         UserError: if features are standardised and the checkpoint holds no constants for it.
     """
     columns = config.data.features.dim if config.data.standardise else None
-    return RGNetTask(_network(config), config, stored_scale(checkpoint, columns))
+    return RGNetMethod(_network(config), config, stored_scale(checkpoint, columns))
 
 
-def examples(config: Config, task: RGNetTask, sources: Sources, queries: Sequence[Query]) -> QueryExamples:
+def examples(
+    config: Config, task: RGNetMethod, sources: InputFeatures, queries: Sequence[Query]
+) -> QueryExamples:
     """Queries as batches for a task."""
     return make_examples(config, task.scale, sources, queries)
 
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNetTask:
+def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNetMethod:
     """A task with the authors' weights under our names.
 
     Raises:
         UserError: if the weights do not fit the configuration.
     """
-    task = RGNetTask(_network(config), config, None)
+    task = RGNetMethod(_network(config), config, None)
     load_weights(task.model, from_official(weights), options.weights)
     return task
 
@@ -114,7 +116,7 @@ def requested(config: Config, options: Any, store: FeatureStore, root: Path) -> 
     return queries if given is None else [dataclasses.replace(query, id=given) for query in queries]
 
 
-def moment_table(task: RGNetTask, prediction: Prediction) -> str:
+def moment_table(task: RGNetMethod, prediction: Prediction) -> str:
     """Ranked moments with the window that each was found in and all scores."""
     known = task.windows[prediction.query]
     rank_of = {int(number): rank for rank, number in enumerate(known.order, 1)}
@@ -139,7 +141,7 @@ def moment_table(task: RGNetTask, prediction: Prediction) -> str:
 
 
 def window_curves(
-    config: Config, task: RGNetTask, sources: Sources, queries: Sequence[Query]
+    config: Config, task: RGNetMethod, sources: InputFeatures, queries: Sequence[Query]
 ) -> Mapping[str, list[Curve]]:
     """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
     missing = [query for query in queries if query.id not in task.windows]
@@ -158,7 +160,7 @@ def window_curves(
     return curves
 
 
-def remarks(config: Config, task: RGNetTask, queries: Sequence[Query]) -> list[str]:
+def remarks(config: Config, task: RGNetMethod, queries: Sequence[Query]) -> list[str]:
     """Window recall: how often a window that holds part of the moment is among the first ones."""
     orders = {name: order for part in distributed.gather(_orders(task)) for name, order in part.items()}
     recall = window_recall(orders, queries, config.data, WINDOW_RANKS)
@@ -171,7 +173,7 @@ def remarks(config: Config, task: RGNetTask, queries: Sequence[Query]) -> list[s
     ]
 
 
-def _orders(task: RGNetTask) -> dict[str, Any]:
+def _orders(task: RGNetMethod) -> dict[str, Any]:
     return {name: scores.order for name, scores in task.windows.items()}
 
 
@@ -179,7 +181,7 @@ PACKAGE = ModelPackage(
     name="rgnet",
     title="RGNet",
     schema=Config,
-    open_inputs=Sources.open,
+    open_inputs=InputFeatures.open,
     create=create,
     restore=restore,
     examples=examples,

@@ -17,13 +17,13 @@ from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
 from rgnet.search.search import stack_tokens
-from rgnet.windows import Draw, draw, moment_rows
+from rgnet.windows import SampledWindow, draw, moment_rows
 from vmr_common.errors import UserError
 from vmr_common.experiment import QueryFeaturesConfig, open_features, open_query_features, require_queries
-from vmr_common.features.pooling import ColumnScale, FeaturesByVideo, PreparedFeatures
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, PreparedFeatures
 from vmr_common.features.store import FeatureStore
 from vmr_common.types import Query, distinct_videos
-from vmr_train.task import warn_of_left_out
+from vmr_train.method import warn_of_left_out
 
 Array = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainTargets:
     """What a training batch learns from.
 
     Attributes:
@@ -72,13 +72,13 @@ class Batch:
     queries: tuple[Query, ...]
     tokens: Tokens
     sentences: Tensor | None
-    lesson: Lesson | None
+    lesson: TrainTargets | None
     videos: tuple[Video, ...]
     video_of: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class WindowingConfig:
     """How videos are cut and texts are kept.
 
     Attributes:
@@ -115,9 +115,9 @@ class QueryExamples:
         queries: Sequence[Query],
         features: FeaturesByVideo,
         vectors: QueryFeatures,
-        cut: Cut,
+        cut: WindowingConfig,
         *,
-        scale: ColumnScale | None,
+        scale: FeatureNormalizer | None,
         by_video: bool,
         seed: int,
     ) -> None:
@@ -141,7 +141,7 @@ class QueryExamples:
         """
         queries = [self.queries[index] for index in indices]
         vectors = [self._normalised(query) for query in queries]
-        lesson: Lesson | None = None
+        lesson: TrainTargets | None = None
         videos: tuple[Video, ...] = ()
         video_of: tuple[int, ...] = ()
         if epoch is None:
@@ -174,7 +174,7 @@ class QueryExamples:
     def _scaled(self, rows: Array) -> Array:
         return rows if self._scale is None else self._scale(rows)
 
-    def _lesson(self, queries: Sequence[Query], epoch: int) -> Lesson:
+    def _lesson(self, queries: Sequence[Query], epoch: int) -> TrainTargets:
         drawn = [self._draw(query, epoch) for query in queries]
         windows = [self._slice(query, one.window) for query, one in zip(queries, drawn, strict=True)]
         negative = None
@@ -182,7 +182,7 @@ class QueryExamples:
             pairs = zip(queries, drawn, strict=True)
             negative = pad_frames([self._scaled(self._negative(query, one)) for query, one in pairs])
         frames = pad_frames([self._scaled(rows) for rows in windows])
-        return Lesson(
+        return TrainTargets(
             frames=frames,
             targets=Targets(
                 spans=torch.tensor([one.target.span for one in drawn], dtype=torch.float32),
@@ -194,7 +194,7 @@ class QueryExamples:
             matched=pad_frames(windows).features if self._cut.adapter else None,
         )
 
-    def _draw(self, query: Query, epoch: int) -> Draw:
+    def _draw(self, query: Query, epoch: int) -> SampledWindow:
         rows = len(self._features[query.video])
         start, end = moment_rows(query, rows, self._cut.seconds_per_row)
         return draw(start, end, rows, self._cut.window, self._seed, epoch, query.id)
@@ -203,7 +203,7 @@ class QueryExamples:
         first, length = window
         return self._features[query.video][first : first + length]
 
-    def _negative(self, query: Query, drawn: Draw) -> Array:
+    def _negative(self, query: Query, drawn: SampledWindow) -> Array:
         if drawn.negative is None:
             raise UserError(
                 f"query {query.id!r}: every window of video {query.video!r} holds part of its moment, but "
@@ -213,7 +213,7 @@ class QueryExamples:
 
 
 @dataclass(frozen=True)
-class Sources:
+class InputFeatures:
     """Where the inputs of a run come from; ``sources[video] -> (L, F) float32``.
 
     Attributes:
@@ -227,7 +227,7 @@ class Sources:
     data_root: Path
 
     @classmethod
-    def open(cls, config: Config, data_root: Path) -> Sources:
+    def open(cls, config: Config, data_root: Path) -> InputFeatures:
         """The files that a configuration names under a data root.
 
         Raises:
@@ -265,10 +265,10 @@ class Sources:
 
 
 def make_examples(
-    config: Config, scale: ColumnScale | None, sources: Sources, queries: Sequence[Query]
+    config: Config, scale: FeatureNormalizer | None, sources: InputFeatures, queries: Sequence[Query]
 ) -> QueryExamples:
     """Queries as batches; those without a known word are left out with a warning."""
-    cut = Cut(
+    cut = WindowingConfig(
         window=config.data.window,
         seconds_per_row=config.data.seconds_per_row,
         max_tokens=config.data.max_tokens,

@@ -179,7 +179,7 @@ def _moved(query: Query, stream: Stream, part: Part, stride_s: float, counts: Co
     )
 
 
-def misfits(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:
+def length_mismatches(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:
     """Videos of which the rows, at the stride that the manifest states, are far from as long as annotated.
 
     Far is more than the slack of `shift_queries`, a row's window and 1 % of the duration. Nothing is said without a

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vmr_common import metrics
 from vmr_common.errors import UserError
-from vmr_common.rng import generator_for
+from vmr_common.rng import rng_for
 from vmr_common.types import Query
 
 Integers = NDArray[np.int64]
@@ -100,7 +100,7 @@ def target_in(start: float, end: float, number: int, first: int, length: int, wi
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampledWindow:
     """A training example of one query in one epoch.
 
     Attributes:
@@ -118,7 +118,7 @@ class Draw:
     negative: tuple[int, int] | None
 
 
-def draw(start: float, end: float, rows: int, window: int, *key: object) -> Draw:
+def draw(start: float, end: float, rows: int, window: int, *key: object) -> SampledWindow:
     """Draws windows and frames for a moment (rows) of a video; depends on the arguments alone.
 
     Args:
@@ -128,7 +128,7 @@ def draw(start: float, end: float, rows: int, window: int, *key: object) -> Draw
         window: Window length W.
         key: What the draw is for, e.g. the seed, the epoch and the query's id.
     """
-    random = generator_for(*key)
+    random = rng_for(*key)
     windows, numbers = video_windows(rows, window), positive_windows(start, end, window)
     number = int(random.choice(numbers, p=draw_probabilities(numbers)))
     first, length = windows[number].tolist()
@@ -138,4 +138,4 @@ def draw(start: float, end: float, rows: int, window: int, *key: object) -> Draw
     outside = int(random.choice(others)) if len(others) else 0
     free = np.setdiff1d(np.arange(len(windows)), numbers)
     negative = tuple(windows[int(random.choice(free))].tolist()) if len(free) else None
-    return Draw((first, length), target, inside, outside, negative)
+    return SampledWindow((first, length), target, inside, outside, negative)

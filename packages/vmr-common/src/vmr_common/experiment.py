@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from leorn.object_features.prepare import ObjectStore
 from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, WordVectorQueries
 from vmr_common.errors import UserError
-from vmr_common.features.manifest import Facts
+from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
 from vmr_common.ranges import Layers, Margin, PathText, Probability, Width, require_ranges
 from vmr_common.splits.load import Split, SplitConfig, load, split_hash
@@ -268,7 +268,7 @@ class VideoStore(HasVideos, Protocol):
         """The files and folders."""
 
     @property
-    def manifest(self) -> Facts | None:
+    def manifest(self) -> BaseManifest | None:
         """What made the features."""
 
     def length(self, video: str, /) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 
-def generator_for(*key: object) -> np.random.Generator:
+def rng_for(*key: object) -> np.random.Generator:
     """A generator that is the same in every process, batch and repetition.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_shapes.pixels import GREY, HUES, UNIT, around_rows, hue_sixths
-from vmr_shapes.spec import Draw
+from vmr_shapes.spec import PortableRandom
 
 CELLS = 4  # per side
 NOTHING = HUES  # bin of pixels without colour
@@ -223,7 +223,7 @@ class Projection:
     @classmethod
     def drawn(cls, mean: Sequence[float], deviation: Sequence[float], dim: int, seed: int) -> Projection:
         """With the given constants and a matrix drawn from a seed."""
-        matrix = np.floor(Draw(seed, 9002).array(sum(COLUMNS), dim) * (2 * LEVELS + 1)) - LEVELS
+        matrix = np.floor(PortableRandom(seed, 9002).array(sum(COLUMNS), dim) * (2 * LEVELS + 1)) - LEVELS
         return cls(np.array(mean, float), np.array(deviation, float), matrix)
 
     @classmethod

@@ -26,7 +26,7 @@ from vmr_shapes.features import Projection, statistics
 from vmr_shapes.language import sentences
 from vmr_shapes.render import Frames, render
 from vmr_shapes.scene import held_out_combinations, make_scene
-from vmr_shapes.spec import SHORT, SPLITS, Draw, ShapesSpec, split_video
+from vmr_shapes.spec import SHORT, SPLITS, PortableRandom, ShapesSpec, split_video
 from vmr_shapes.vectors import word_table
 
 GENERATOR = 3  # raised whenever the same spec gives other bytes
@@ -80,7 +80,7 @@ def _video_queries(video: str, spec: ShapesSpec) -> list[tuple[Query, tuple[str,
     for n, sentence in enumerate(sentences(scene, spec)):
         event = sentence.event
         start, end = scene.moment(event)
-        draw = Draw(spec.seed, 9005, SPLITS.index(split), number, event.first, event.thing)
+        draw = PortableRandom(spec.seed, 9005, SPLITS.index(split), number, event.first, event.thing)
         query = Query(
             id=f"{video}_{n}",
             video=video,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vmr_shapes.scene import Event, Scene
-from vmr_shapes.spec import COLOURS, SPLITS, Draw, ShapesSpec, split_video
+from vmr_shapes.spec import COLOURS, SPLITS, PortableRandom, ShapesSpec, split_video
 
 NOUNS = {
     "circle": ("circle", "disc"),
@@ -65,7 +65,7 @@ def _flat(verbs: Iterable[tuple[tuple[str, str, str], ...]]) -> Iterable[tuple[s
 def sentences(scene: Scene, spec: ShapesSpec) -> list[Sentence]:
     """Sentences for different events of a scene, by start of their moments; each fits exactly one event."""
     split, number = split_video(scene.video, spec)
-    draw = Draw(spec.seed, spec.sentence_seed, 9003, SPLITS.index(split), number)
+    draw = PortableRandom(spec.seed, spec.sentence_seed, 9003, SPLITS.index(split), number)
     wanted = draw.integer(*spec.queries)
     found: list[Sentence] = []
     for event in draw.shuffled(scene.events):
@@ -77,7 +77,7 @@ def sentences(scene: Scene, spec: ShapesSpec) -> list[Sentence]:
     return sorted(found, key=lambda s: (s.event.first, s.event.thing))
 
 
-def _describe(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
+def _describe(scene: Scene, event: Event, draw: PortableRandom) -> Sentence | None:
     if draw.chance(COMPOSED):
         sentence = _compose(scene, event, draw)
         if sentence is not None:
@@ -88,7 +88,7 @@ def _describe(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
     return Sentence(text=_simple(scene, event, names, draw), event=event)
 
 
-def _compose(scene: Scene, event: Event, draw: Draw) -> Sentence | None:
+def _compose(scene: Scene, event: Event, draw: PortableRandom) -> Sentence | None:
     """Places an event by a near one that is over before it starts, or that starts when it is over."""
     for anchor in draw.shuffled(scene.events):
         after = anchor.last <= event.first
@@ -117,7 +117,7 @@ def _matches_anywhere(scene: Scene, event: Event) -> list[Event]:
     return [e for e in scene.events if e.action == event.action and e != event]
 
 
-def _names(scene: Scene, event: Event, rivals: list[Event], draw: Draw) -> tuple[str, ...] | None:
+def _names(scene: Scene, event: Event, rivals: list[Event], draw: PortableRandom) -> tuple[str, ...] | None:
     """Attributes that tell the event's thing from those of its rivals, or None where none do."""
     thing = scene.things[event.thing]
     fitting = [
@@ -130,7 +130,9 @@ def _names(scene: Scene, event: Event, rivals: list[Event], draw: Draw) -> tuple
     return draw.choice([names for names, _ in fitting], [weight for _, weight in fitting])
 
 
-def _noun_phrase(scene: Scene, event: Event, names: tuple[str, ...], article: str, draw: Draw) -> str:
+def _noun_phrase(
+    scene: Scene, event: Event, names: tuple[str, ...], article: str, draw: PortableRandom
+) -> str:
     thing = scene.things[event.thing]
     words = [article]
     if "size" in names:
@@ -141,21 +143,21 @@ def _noun_phrase(scene: Scene, event: Event, names: tuple[str, ...], article: st
     return " ".join(words)
 
 
-def _mostly_first(options: tuple[str, ...], draw: Draw) -> str:
+def _mostly_first(options: tuple[str, ...], draw: PortableRandom) -> str:
     return options[0] if len(options) == 1 or draw.chance(0.7) else options[1]
 
 
-def _verb(action: str, form: int, draw: Draw) -> str:
+def _verb(action: str, form: int, draw: PortableRandom) -> str:
     if action in PLACES:
         return f"{draw.choice(GO, (0.7, 0.3))[form]} {_mostly_first(PLACES[action], draw)}"
     return draw.choice(VERBS[action], (0.7, 0.3))[form]
 
 
-def _clause(scene: Scene, event: Event, names: tuple[str, ...], draw: Draw) -> str:
+def _clause(scene: Scene, event: Event, names: tuple[str, ...], draw: PortableRandom) -> str:
     return f"{_noun_phrase(scene, event, names, 'the', draw)} {_verb(event.action, 0, draw)}"
 
 
-def _simple(scene: Scene, event: Event, names: tuple[str, ...], draw: Draw) -> str:
+def _simple(scene: Scene, event: Event, names: tuple[str, ...], draw: PortableRandom) -> str:
     form = draw.choice(("plain", "starts", "is"), (0.6, 0.22, 0.18))
     subject = _noun_phrase(scene, event, names, "a" if draw.chance(0.12) else "the", draw)
     if form == "plain":

@@ -10,7 +10,17 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from vmr_shapes.spec import ACTIONS, COLOURS, SHAPES, SIZES, SLIDES, SPLITS, Draw, ShapesSpec, split_video
+from vmr_shapes.spec import (
+    ACTIONS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    SLIDES,
+    SPLITS,
+    PortableRandom,
+    ShapesSpec,
+    split_video,
+)
 
 RADIUS = {"small": 4.6, "big": 7.6}
 GROWTH = 1.5
@@ -88,7 +98,7 @@ class Scene:
 
 def held_out_combinations(spec: ShapesSpec) -> frozenset[tuple[str, str, str]]:
     """The colour-shape-action triples that only test videos show: one action for each coloured shape."""
-    draw = Draw(spec.seed, 9001)
+    draw = PortableRandom(spec.seed, 9001)
     pairs = [(colour, shape) for colour in COLOURS for shape in SHAPES]
     actions = [action for _ in range(len(pairs) // len(ACTIONS) + 1) for action in draw.shuffled(ACTIONS)]
     return frozenset((colour, shape, action) for (colour, shape), action in zip(pairs, actions, strict=False))
@@ -104,7 +114,7 @@ def make_scene(video: str, spec: ShapesSpec) -> Scene:
     held_out = held_out_combinations(spec)
     for attempt in range(1000):
         scene = _try_scene(
-            video, split, spec, held_out, Draw(spec.seed, SPLITS.index(split), number, attempt)
+            video, split, spec, held_out, PortableRandom(spec.seed, SPLITS.index(split), number, attempt)
         )
         if scene is not None:
             return scene
@@ -112,7 +122,7 @@ def make_scene(video: str, spec: ShapesSpec) -> Scene:
 
 
 def _try_scene(
-    video: str, split: str, spec: ShapesSpec, held_out: frozenset[tuple[str, str, str]], draw: Draw
+    video: str, split: str, spec: ShapesSpec, held_out: frozenset[tuple[str, str, str]], draw: PortableRandom
 ) -> Scene | None:
     rows = draw.integer(*(round(limit / spec.stride) for limit in spec.duration))
     frames = rows * spec.frames_per_row
@@ -136,7 +146,7 @@ def _try_scene(
     return scene if enough else None
 
 
-def _things(spec: ShapesSpec, draw: Draw) -> tuple[Thing, ...]:
+def _things(spec: ShapesSpec, draw: PortableRandom) -> tuple[Thing, ...]:
     """Different colours, but in one video of four two things share theirs: shape or size tells them apart."""
     count = draw.integer(*spec.things)
     colours = draw.shuffled(list(COLOURS))[:count]
@@ -157,20 +167,20 @@ def _things(spec: ShapesSpec, draw: Draw) -> tuple[Thing, ...]:
 
 
 def _free_place(
-    taken: list[tuple[float, float]], margin: float, size: int, draw: Draw
+    taken: list[tuple[float, float]], margin: float, size: int, draw: PortableRandom
 ) -> tuple[float, float]:
     """Of a few places the one farthest from what stands already."""
     options = [(draw.uniform(margin, size - margin), draw.uniform(margin, size - margin)) for _ in range(16)]
     return max(options, key=lambda p: min(((p[0] - x) ** 2 + (p[1] - y) ** 2 for x, y in taken), default=0.0))
 
 
-def _rgb(colour: str, draw: Draw) -> tuple[int, int, int]:
+def _rgb(colour: str, draw: PortableRandom) -> tuple[int, int, int]:
     hue = (COLOURS[colour] + draw.uniform(-8, 8)) % 360
     red, green, blue = colorsys.hsv_to_rgb(hue / 360, draw.uniform(0.72, 0.9), draw.uniform(0.8, 0.95))
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _slots(spec: ShapesSpec, things: int, frames: int, draw: Draw) -> list[tuple[int, int, int]]:
+def _slots(spec: ShapesSpec, things: int, frames: int, draw: PortableRandom) -> list[tuple[int, int, int]]:
     """Who is busy when: ``(first, last, thing)``, by start. Lengths log-uniform, places uniform."""
     slots: list[tuple[int, int, int]] = []
     wanted = draw.integer(*spec.events)
@@ -205,7 +215,7 @@ def _act(
     slots: list[tuple[int, int, int]],
     spec: ShapesSpec,
     held_out: frozenset[tuple[str, str, str]],
-    draw: Draw,
+    draw: PortableRandom,
 ) -> tuple[Event, ...]:
     """Fills the slots with actions that are possible from where each thing is by then."""
     states = [_State(thing.x, thing.y) for thing in scene.things]
@@ -226,7 +236,7 @@ def _act(
     return tuple(events)
 
 
-def _pick(possible: list[str], index: int, events: list[Event], draw: Draw) -> str:
+def _pick(possible: list[str], index: int, events: list[Event], draw: PortableRandom) -> str:
     """Prefers what another thing does in this video, and what this one has not done yet: distractors."""
     own = {event.action for event in events if event.thing == index}
     others = {event.action for event in events if event.thing != index}
@@ -271,7 +281,7 @@ def _possible(action: str, index: int, things: tuple[Thing, ...], states: list[_
     return True
 
 
-def _apply(event: Event, state: _State, room: float, draw: Draw) -> Event:
+def _apply(event: Event, state: _State, room: float, draw: PortableRandom) -> Event:
     """Gives the event its amount and moves the state to the event's end."""
     if event.action in SLIDES:
         distance = max(LEAST_SLIDE, room * draw.uniform(0.7, 1.0))

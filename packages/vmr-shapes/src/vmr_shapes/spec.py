@@ -133,7 +133,7 @@ LONG = ShapesSpec(
 )
 
 
-class Draw:
+class PortableRandom:
     """Random choices that come out the same on every machine and numpy version.
 
     Only the generator's raw doubles are used: those are fixed by the bit stream, while numpy may change how

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from vmr_shapes.language import ADJECTIVES, ANYTHING, GO, NOUNS, PLACES, VERBS, vocabulary
-from vmr_shapes.spec import COLOURS, Draw, ShapesSpec
+from vmr_shapes.spec import COLOURS, PortableRandom, ShapesSpec
 
 KIND, FORM, SCALE = 0.35, 0.4, 0.45
 EXTRA = {"bigger": "grow", "smaller": "shrink", "starts": "begin", "begins": "begin"}
@@ -18,7 +18,7 @@ EXTRA = {"bigger": "grow", "smaller": "shrink", "starts": "begin", "begins": "be
 def word_table(spec: ShapesSpec) -> str:
     """The vectors of all words in GloVe's text form, one ``word v1 ... vD`` a line."""
     meanings, kinds = _meanings(), _kinds()
-    draw = Draw(spec.seed, 9004)
+    draw = PortableRandom(spec.seed, 9004)
 
     def gaussian() -> list[float]:
         # four uniforms are normal enough, and the same on every machine

@@ -12,24 +12,24 @@ from vmr_train.checkpoint import (
 from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
 from vmr_train.device import autocast, seed_everything, select_device
 from vmr_train.distributed import from_rank_zero, session
+from vmr_train.method import Dataset, Method, NonFiniteLoss, Progress, to_device
 from vmr_train.optim import CplAdam, build_optimizer
 from vmr_train.predict import predict_all
 from vmr_train.run_folder import RunFolder
 from vmr_train.schedules import learning_rate
-from vmr_train.task import Examples, NonFiniteLoss, Progress, Task, to_device
 from vmr_train.trainer import FitResult, Trainer
 
 __all__ = [
     "Checkpoint",
     "CplAdam",
-    "Examples",
+    "Dataset",
     "FitResult",
+    "Method",
     "NonFiniteLoss",
     "OptimConfig",
     "Progress",
     "RunFolder",
     "ScheduleConfig",
-    "Task",
     "TrainConfig",
     "Trainer",
     "autocast",

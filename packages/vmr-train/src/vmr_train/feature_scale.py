@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features.pooling import ColumnScale, FeaturesByVideo, Standardised
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, Standardised
 from vmr_common.types import Query
 from vmr_train.checkpoint import Checkpoint, require_finite
 
 
-def measured_scale(features: FeaturesByVideo, queries: Sequence[Query]) -> ColumnScale:
+def measured_scale(features: FeaturesByVideo, queries: Sequence[Query]) -> FeatureNormalizer:
     """The scale of the feature columns over the videos of training queries."""
-    return ColumnScale.measure(features, dict.fromkeys(query.video for query in queries))
+    return FeatureNormalizer.measure(features, dict.fromkeys(query.video for query in queries))
 
 
-def stored_scale(checkpoint: Checkpoint, columns: int | None) -> ColumnScale | None:
+def stored_scale(checkpoint: Checkpoint, columns: int | None) -> FeatureNormalizer | None:
     """The scale of the feature columns that a checkpoint holds.
 
     Args:
@@ -46,16 +46,16 @@ def stored_scale(checkpoint: Checkpoint, columns: int | None) -> ColumnScale | N
     mean, std = (found[name] for name in names)
     if not (std > 0).all():
         raise UserError(f"{checkpoint.path}: state.feature_std: found a deviation of 0 or less")
-    return ColumnScale(mean.numpy(), std.numpy())
+    return FeatureNormalizer(mean.numpy(), std.numpy())
 
 
-def scale_tensors(scale: ColumnScale | None) -> dict[str, Tensor]:
+def scale_tensors(scale: FeatureNormalizer | None) -> dict[str, Tensor]:
     """What a checkpoint keeps of a scale ``(D,)``; nothing where features are not standardised."""
     if scale is None:
         return {}
     return {"feature_mean": torch.from_numpy(scale.mean), "feature_std": torch.from_numpy(scale.std)}
 
 
-def scaled(features: FeaturesByVideo, scale: ColumnScale | None) -> FeaturesByVideo:
+def scaled(features: FeaturesByVideo, scale: FeatureNormalizer | None) -> FeaturesByVideo:
     """The features as a model reads them."""
     return features if scale is None else Standardised(features, scale)

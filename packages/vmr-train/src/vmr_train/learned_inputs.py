@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.features.pooling import ColumnScale, FeaturesByVideo
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo
 from vmr_common.io import read_text
 from vmr_common.text.vectors import Vocabulary, WordVectors, tokenize
 from vmr_common.types import Query
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedInputs:
+class Preprocessor:
     """Known before the first update, and part of every checkpoint.
 
     Attributes:
@@ -37,7 +37,7 @@ class LearnedInputs:
 
     vocabulary: Vocabulary
     word_vectors: NDArray[np.float32]
-    scale: ColumnScale | None = None
+    scale: FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -47,7 +47,7 @@ class LearnedInputs:
         word_vectors: Path,
         size: int,
         features: FeaturesByVideo | None,
-    ) -> LearnedInputs:
+    ) -> Preprocessor:
         """From training queries.
 
         Args:
@@ -82,9 +82,9 @@ class LearnedInputs:
         return cls(vocabulary, vectors.table(vocabulary.words), scale)
 
     @classmethod
-    def of_released(
+    def from_released(
         cls, weights: Mapping[str, Tensor], words: str | Path, word_vectors: Path
-    ) -> LearnedInputs:
+    ) -> Preprocessor:
         """Of released weights, from a list of their words; features are not standardised.
 
         Args:
@@ -111,7 +111,7 @@ class LearnedInputs:
         return cls(Vocabulary(tuple(listed)), vectors.table(listed))
 
     @classmethod
-    def restore(cls, checkpoint: Checkpoint, columns: int | None) -> LearnedInputs:
+    def restore(cls, checkpoint: Checkpoint, columns: int | None) -> Preprocessor:
         """As a checkpoint of ours holds them.
 
         Args:

@@ -6,12 +6,13 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils import data as torch_data
+from torch.utils.data import DataLoader
 
 from vmr_common.errors import UserError
 from vmr_train.interrupt import ENDING
+from vmr_train.method import Dataset, map_tensors
 from vmr_train.sampler import Request
-from vmr_train.task import Examples, map_tensors
 
 
 class _Loaded:
@@ -25,8 +26,8 @@ class _Loaded:
         return _Loaded(map_tensors(self.batch, lambda tensor: tensor.pin_memory()), self.error)
 
 
-class _Requests(Dataset[_Loaded]):
-    def __init__(self, examples: Examples) -> None:
+class _Requests(torch_data.Dataset[_Loaded]):
+    def __init__(self, examples: Dataset) -> None:
         self.examples = examples
 
     def __getitem__(self, request: Request) -> _Loaded:
@@ -51,7 +52,7 @@ class Loader:
     """Batches in the order of the requests; can be iterated again if `requests` can."""
 
     def __init__(
-        self, examples: Examples, requests: Iterable[Request], *, workers: int = 0, pin: bool = False
+        self, examples: Dataset, requests: Iterable[Request], *, workers: int = 0, pin: bool = False
     ) -> None:
         self._loader = DataLoader(
             _Requests(examples),
@@ -68,7 +69,7 @@ class Loader:
         """Yields batches.
 
         Raises:
-            UserError: as `Examples.batch` did.
+            UserError: as `Dataset.batch` did.
         """
         for loaded in self._loader:
             if loaded.error is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_common.features.pooling import ColumnScale, FeaturesByVideo
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo
 from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query, distinct_videos
@@ -43,7 +43,7 @@ class MapInputs:
     """
 
     words: WordVectors
-    scale: ColumnScale | None = None
+    scale: FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -92,7 +92,7 @@ class MapInputs:
         return cls(WordVectors(words, vectors, str(checkpoint.path)), stored_scale(checkpoint, columns))
 
     @classmethod
-    def of_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> MapInputs:
+    def from_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> MapInputs:
         """Of released weights: no word is kept, all are looked up in the vector file when a query has them.
 
         Args:

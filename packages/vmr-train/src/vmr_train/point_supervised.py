@@ -15,7 +15,7 @@ from torch import Tensor
 from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Prediction, Query
-from vmr_train.masked_queries import KnownWords, draw_mask, known_words
+from vmr_train.word_masking import MaskableWords, draw_mask, known_words
 
 BatchType = TypeVar("BatchType")
 
@@ -66,26 +66,26 @@ class PointExamples(abc.ABC, Generic[BatchType]):
         masks = [self._mask(query, known, epoch) for query, known in zip(queries, words, strict=True)]
         return self._collate(queries, words, masks)
 
-    def _mask(self, query: Query, words: KnownWords, epoch: int | None) -> NDArray[np.bool_]:
+    def _mask(self, query: Query, words: MaskableWords, epoch: int | None) -> NDArray[np.bool_]:
         if epoch is None:
             return draw_mask(words, "evaluation", query.video, query.text)
         return draw_mask(words, self._seed, epoch, query.id)
 
     @abc.abstractmethod
     def _collate(
-        self, queries: Sequence[Query], words: Sequence[KnownWords], masks: Sequence[NDArray[np.bool_]]
+        self, queries: Sequence[Query], words: Sequence[MaskableWords], masks: Sequence[NDArray[np.bool_]]
     ) -> BatchType:
         """The batch of some queries with their known words and hidden words, one entry per query each."""
 
 
-def encode(text: str, vocabulary: Vocabulary, max_words: int) -> KnownWords:
+def encode(text: str, vocabulary: Vocabulary, max_words: int) -> MaskableWords:
     """Tokens, content-word scores and vocabulary ids of a sentence; may hold no known word at all."""
     tokens = tokenize(text)
     return known_words(tokens, content_scores(tokens), vocabulary, max_words)
 
 
 def collate_words(
-    words: Sequence[KnownWords],
+    words: Sequence[MaskableWords],
     masks: Sequence[NDArray[np.bool_]],
     word_vectors: NDArray[np.float32],
     length: int,

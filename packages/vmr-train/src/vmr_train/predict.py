@@ -16,8 +16,8 @@ from vmr_train.config import Precision
 from vmr_train.device import autocast
 from vmr_train.interrupt import Stopped
 from vmr_train.loading import Loader
+from vmr_train.method import Dataset, Method, to_device
 from vmr_train.sampler import evaluation_batches
-from vmr_train.task import Examples, Task, to_device
 
 Item = TypeVar("Item")
 
@@ -30,7 +30,7 @@ def progress_bar(
     return tqdm(items, desc=title, total=total, initial=done, unit=unit, leave=False, disable=hidden)
 
 
-def batches_of(examples: Examples, size: int) -> Iterator[Any]:
+def batches_of(examples: Dataset, size: int) -> Iterator[Any]:
     """All examples in their order, in evaluation batches of `size`, loaded in this process."""
     return (examples.batch(*request) for request in evaluation_batches(len(examples), size, 0, 1))
 
@@ -50,8 +50,8 @@ class Evaluator:
 
     def __init__(
         self,
-        task: Task,
-        examples: Examples,
+        task: Method,
+        examples: Dataset,
         *,
         batch_size: int,
         device: torch.device,
@@ -109,8 +109,8 @@ class Evaluator:
 
 
 def predict_all(
-    task: Task,
-    examples: Examples,
+    task: Method,
+    examples: Dataset,
     *,
     batch_size: int,
     device: torch.device,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Request = tuple[tuple[int, ...], int | None]
-"""(indices, epoch) as `Examples.batch` takes them."""
+"""(indices, epoch) as `Dataset.batch` takes them."""
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ from vmr_common.features.store import FeatureStore
 
 
 @dataclass(frozen=True)
-class FeatureSources:
+class FeatureInputs:
     """Features of videos and word vectors; a package says how they are opened. ``sources[video] -> (n, D) float32``.
 
     Attributes:

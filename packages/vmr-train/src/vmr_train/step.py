@@ -18,10 +18,10 @@ from vmr_common.errors import listed
 from vmr_train import distributed
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import autocast, update_seed
+from vmr_train.method import Method, NonFiniteLoss, Progress, to_device
 from vmr_train.optim import WeightAverage, build_optimizer
 from vmr_train.sampler import Plan
 from vmr_train.schedules import learning_rate
-from vmr_train.task import NonFiniteLoss, Progress, Task, to_device
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _LossModule(nn.Module):
     The task itself keeps working with the bare model, in training and in prediction.
     """
 
-    def __init__(self, task: Task, device: torch.device, config: TrainConfig) -> None:
+    def __init__(self, task: Method, device: torch.device, config: TrainConfig) -> None:
         super().__init__()
         self.model = task.model
         self._task, self._device, self._precision = task, device, config.precision
@@ -64,7 +64,7 @@ class Updater:
     """Owns what changes from update to update: weights, optimiser, loss scaler, weight average."""
 
     def __init__(
-        self, task: Task, plan: Plan, config: TrainConfig, optim: OptimConfig, device: torch.device
+        self, task: Method, plan: Plan, config: TrainConfig, optim: OptimConfig, device: torch.device
     ) -> None:
         self.plan, self.config, self.optim, self.device = plan, config, optim, device
         self.model = task.model

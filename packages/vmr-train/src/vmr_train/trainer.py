@@ -24,6 +24,7 @@ from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
 from vmr_train.interrupt import Stopped, StopRequest
 from vmr_train.loading import Loader
+from vmr_train.method import Dataset, Method, Progress
 from vmr_train.optim import optimizer_tensors, restore_optimizer
 from vmr_train.predict import Evaluator, progress_bar
 from vmr_train.run_folder import Events, RunFolder
@@ -31,7 +32,6 @@ from vmr_train.same_run import require_same
 from vmr_train.sampler import Plan
 from vmr_train.state import Mean, State
 from vmr_train.step import Outcome, Updater
-from vmr_train.task import Examples, Progress, Task
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
-        train: Examples,
+        task: Method,
+        train: Dataset,
         *,
-        validation: Examples | None,
+        validation: Dataset | None,
         evaluate: Evaluate | None,
         config: TrainConfig,
         optim: OptimConfig,

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from torch import nn
 
-from vmr_common.features.last_used import LastUsed
+from vmr_common.features.last_used import LRUCache
 
 KEPT_BYTES = 2 << 30
 """Videos are kept up to this size: those of the published test splits fit."""
@@ -25,7 +25,7 @@ class Sized(Protocol):
 Encoded = TypeVar("Encoded", bound=Sized)
 
 
-class EncodedVideos(Generic[Encoded]):
+class VideoCache(Generic[Encoded]):
     """The encodings of the videos used last, until other weights are loaded or `clear` is called.
 
     Args:
@@ -34,7 +34,7 @@ class EncodedVideos(Generic[Encoded]):
     """
 
     def __init__(self, model: nn.Module, limit: int = KEPT_BYTES) -> None:
-        self._kept: LastUsed[str, Encoded] = LastUsed(limit, operator.attrgetter("nbytes"))
+        self._kept: LRUCache[str, Encoded] = LRUCache(limit, operator.attrgetter("nbytes"))
         model.register_load_state_dict_post_hook(lambda *_: self.clear())
 
     def of(self, videos: Sequence[str], encode: Callable[[list[int]], Iterable[Encoded]]) -> list[Encoded]:

@@ -21,9 +21,9 @@ from cfmr.index.manifest import MOST_VIDEOS
 from cfmr.index.questions import Question, Questions, checked_questions
 from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import SHARD_VIDEOS, compact, remove, require_own
+from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.experiment import FeaturesConfig, open_features
 from vmr_common.features.store import FeatureStore
@@ -91,14 +91,14 @@ def _maintain(options: argparse.Namespace) -> None:
     folder = Path(options.out)
     if options.remove:
         remove(folder, options.remove)
-        say(f"{len(set(options.remove))} videos removed")
+        echo(f"{len(set(options.remove))} videos removed")
     if options.compact:
         compact(folder, options.shard_videos)
     opened = VideoIndex.open(folder)
     if options.verify:
         opened.verify()
-        say("every byte is as it was written")
-    say(_summary(opened))
+        echo("every byte is as it was written")
+    echo(_summary(opened))
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -145,7 +145,7 @@ def _build(options: argparse.Namespace) -> None:
             report=report,
         )
     if distributed.rank() == 0:
-        say(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
+        echo(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
 
 
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
@@ -226,7 +226,7 @@ def search(argv: Sequence[str] | None = None) -> None:
         shared = distributed.world() > 1
         scores = measure(opened, queries, nms=options.nms, device=options.device, shared=shared)
         if distributed.rank() == 0:
-            say(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
+            echo(json.dumps(dataclasses.asdict(scores)) if options.json else scores.text())
 
 
 def _answer(options: argparse.Namespace, opened: VideoIndex) -> None:
@@ -269,7 +269,7 @@ def _print(batch: Sequence[Question], found: Sequence[Sequence[Hit]], as_json: b
     write = _as_json if as_json else _as_table
     try:
         with tqdm.external_write_mode():
-            say(*(write(question, hits) for question, hits in zip(batch, found, strict=True)))
+            echo(*(write(question, hits) for question, hits in zip(batch, found, strict=True)))
             sys.stdout.flush()
     except BrokenPipeError:
         return False

@@ -14,7 +14,7 @@ from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_common.features.checks import as_float32, first_not_finite
 from vmr_common.features.hdf5 import Hdf5File, is_name
-from vmr_common.features.manifest import Facts
+from vmr_common.features.manifest import BaseManifest
 
 Floats = NDArray[np.float32]
 BOX = 4
@@ -49,7 +49,7 @@ class ObjectFrames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectManifest(Facts):
+class ObjectManifest(BaseManifest):
     """What made a file of object features. A field that is not known is None.
 
     Attributes:

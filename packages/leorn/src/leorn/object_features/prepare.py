@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from leorn.object_features.layouts import ASSUMED, Floats, ObjectFrames, ObjectManifest
 from leorn.object_features.store import ObjectStore, check_objects, write_objects
 from vmr_common.errors import UserError
-from vmr_common.features.last_used import LastUsed
+from vmr_common.features.last_used import LRUCache
 from vmr_common.timeline import pooling_bounds
 
 __all__ = [
@@ -119,7 +119,7 @@ class PreparedObjects:
         self.objects = objects
         self.threshold = threshold
         self.memory = memory
-        self._held: LastUsed[str, Arrays] = LastUsed(budget, _nbytes)
+        self._held: LRUCache[str, Arrays] = LRUCache(budget, _nbytes)
 
     def __getitem__(self, video: str) -> ObjectInputs:
         """The objects of a video.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Mates:
+class ReleasedPaddingMask:
     """All pairs of an evaluation batch in the released order: query by query, each with all windows of its video.
 
     What `model.released_words` reads from padded masks follows from the lengths alone, so that windows of one length

@@ -20,9 +20,9 @@ from rgnet.encoder import Encoded, Texts, Windows
 from rgnet.matching import matching_scores, top_sum, unit_frames
 from rgnet.model import RGNet, Tokens
 from rgnet.search import ranking
-from rgnet.search.released_mask import Mates
+from rgnet.search.released_mask import ReleasedPaddingMask
 from rgnet.windows import video_windows
-from vmr_common.features.last_used import LastUsed
+from vmr_common.features.last_used import LRUCache
 
 _ROWS_AT_ONCE = 8192
 _TABLES = 16
@@ -57,7 +57,7 @@ class TextVectors:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What a search found for one query.
 
     Attributes:
@@ -127,7 +127,7 @@ class LongVideoSearch:
     def __init__(self, model: RGNet, config: SearchConfig, *, window: int, seconds_per_row: float) -> None:
         self.model, self.config = model, config
         self.window, self.seconds_per_row = window, seconds_per_row
-        self._lengths: LastUsed[int, _Length] = LastUsed(_TABLES)
+        self._lengths: LRUCache[int, _Length] = LRUCache(_TABLES)
 
     @property
     def device(self) -> torch.device:
@@ -157,13 +157,13 @@ class LongVideoSearch:
         )
 
     @torch.no_grad()
-    def search(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> list[Found]:
+    def search(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> list[SearchResult]:
         """What is found for each query in its video.
 
         With the released mask a result depends on all requests and their order, else on its own request alone.
         """
         mates = self._mates(requests)
-        found: dict[int, Found] = {}
+        found: dict[int, SearchResult] = {}
         for numbers in self._groups(requests):
             video = requests[numbers[0]][0]
             texts = [requests[number][1] for number in numbers]
@@ -172,12 +172,12 @@ class LongVideoSearch:
             found |= dict(zip(numbers, results, strict=True))
         return [found[number] for number in range(len(requests))]
 
-    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Mates | None:
+    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> ReleasedPaddingMask | None:
         if not self.model.released_mask:
             return None
         windows = [video.windows for video, _ in requests]
         words = [len(text.tokens) for _, text in requests]
-        return Mates(windows, words, self.model.config.heads, self.device)
+        return ReleasedPaddingMask(windows, words, self.model.config.heads, self.device)
 
     def _groups(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> Iterator[list[int]]:
         """Queries that are handled together: of one video, and few enough."""
@@ -192,8 +192,12 @@ class LongVideoSearch:
                 yield numbers[start : start + size]
 
     def _search_video(
-        self, video: PreparedVideo, texts: Sequence[TextVectors], mates: Mates | None, first: int | None
-    ) -> list[Found]:
+        self,
+        video: PreparedVideo,
+        texts: Sequence[TextVectors],
+        mates: ReleasedPaddingMask | None,
+        first: int | None,
+    ) -> list[SearchResult]:
         looked_at, rest = self._choose(video, texts)
         tokens = stack_tokens([text.tokens for text in texts])
         read = self.model.read_texts(tokens)
@@ -342,7 +346,7 @@ class LongVideoSearch:
         rest: Integers,
         text: TextVectors,
         decoded: dict[int, Floats],
-    ) -> Found:
+    ) -> SearchResult:
         ranked = np.argsort(-logits, kind="stable")  # windows that were not looked at sort last
         order = np.concatenate([ranked[: len(ranked) - len(rest)], rest])
         retrieval = 1 / (1 + np.exp(-logits))
@@ -358,7 +362,7 @@ class LongVideoSearch:
             self.seconds_per_row,
         )
         row_windows = np.repeat(best, candidates.shape[1])
-        return Found(order, retrieval, rows, row_windows, matched=video.unit is not None)
+        return SearchResult(order, retrieval, rows, row_windows, matched=video.unit is not None)
 
 
 def stack_tokens(tokens: Sequence[Tensor]) -> Tokens:

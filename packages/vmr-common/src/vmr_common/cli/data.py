@@ -15,11 +15,11 @@ from leorn.object_features import cli as object_data
 from leorn.object_features.prepare import ObjectStore
 from rgnet import streams_cli as concat_data
 from rgnet.query_features import cli as query_data
-from rgnet.streams import misfits
+from rgnet.streams import length_mismatches
 from vmr_common.cli import query_options
+from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import chosen_split
-from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.features.conversion import ObjectSource, convert_features, convert_query_features
 from vmr_common.features.store import FeatureStore, Manifest, check_store, creator
@@ -130,14 +130,14 @@ def _info(arguments: argparse.Namespace) -> None:
 
     if arguments.features:
         with _store(arguments) as store:
-            say(*feature_lines(store, _lengths(store)))
+            echo(*feature_lines(store, _lengths(store)))
     if arguments.objects:
         with object_data.open_store(arguments) as objects:
-            say(*object_lines(objects, _lengths(objects)))
+            echo(*object_lines(objects, _lengths(objects)))
     name, root = arguments.name, arguments.data_root
     if name is None and arguments.annotations is None:
         if not (arguments.features or arguments.objects):
-            say(*registered_lines())
+            echo(*registered_lines())
         return
     missing: list[str] = []
     if name is None or name in ENTRIES:
@@ -146,7 +146,7 @@ def _info(arguments: argparse.Namespace) -> None:
         splits = [split]
     else:
         splits, missing = find_parts(name, root)
-    say(*split_lines(splits, root), *missing)
+    echo(*split_lines(splits, root), *missing)
 
 
 def _lengths(store: FeatureStore | ObjectStore) -> list[int]:
@@ -164,7 +164,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "nothing to check: give --split or --annotations, --features, --objects or --query-features, or several"
         )
     if split is not None:
-        say(*split.report.lines())
+        echo(*split.report.lines())
     found = _check_videos(arguments, split) if arguments.features else []
     if arguments.objects:
         found += _check_objects(arguments, split)
@@ -174,7 +174,7 @@ def _check(arguments: argparse.Namespace) -> None:
         found.append((name, number, f"{count:,} queries"))
     for name, number, what in found:
         if not number:
-            say(f"{name}: {what}, all well")
+            echo(f"{name}: {what}, all well")
     if bad := [f"{name}: {number} problems with {what}" for name, number, what in found if number]:
         raise UserError(f"{'; '.join(bad)}, listed above")
 
@@ -182,7 +182,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _say_each(problems: Iterable[str]) -> int:
     count = 0
     for problem in problems:
-        say(problem)
+        echo(problem)
         count += 1
     return count
 
@@ -199,7 +199,7 @@ def _check_videos(arguments: argparse.Namespace, split: Split | None) -> list[tu
             for video in _progress(videos, "checking features")
         )
         if split is not None:
-            problems += _say_each(misfits(store, split.queries))
+            problems += _say_each(length_mismatches(store, split.queries))
         return [(store.name, problems, f"{len(videos):,} videos")]
 
 
@@ -228,9 +228,9 @@ def _shapes(arguments: argparse.Namespace) -> None:
 
     name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
     folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
-    say(f"Shapes is in {ensure(folder, spec)}")
+    echo(f"Shapes is in {ensure(folder, spec)}")
     if arguments.objects:
-        say(f"its objects are in {ensure_objects(folder, spec)}")
+        echo(f"its objects are in {ensure_objects(folder, spec)}")
 
 
 # --- concat ------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _concat(arguments: argparse.Namespace) -> None:
         chosen.videos_key = videos_key or arguments.videos_key
         return chosen_split(chosen, split)
 
-    say(*concat_data.run(arguments, _store(arguments), load_part))
+    echo(*concat_data.run(arguments, _store(arguments), load_part))
 
 
 # --- convert -----------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def _convert(arguments: argparse.Namespace) -> None:
             "nothing to convert: give --split or --annotations, --features, --objects or --query-features"
         )
     write_canonical(out, split.queries)
-    say(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
+    echo(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
 
 
 def _bar(total: int, unit: str) -> tqdm[NoReturn]:
@@ -278,7 +278,7 @@ def _convert_objects(arguments: argparse.Namespace, split: Split | None, out: Pa
         videos = _videos(source, split)
         with _bar(len(videos), "video") as done:
             count = object_data.convert(arguments, source, videos, done.update)
-        say(f"{out}: {count:,} videos of {source.objects} objects per frame written")
+        echo(f"{out}: {count:,} videos of {source.objects} objects per frame written")
 
 
 def _convert_features(arguments: argparse.Namespace, split: Split | None, out: Path) -> None:
@@ -304,4 +304,4 @@ def _convert_features(arguments: argparse.Namespace, split: Split | None, out: P
                 count = convert_query_features(
                     texts, out, made, dtype=dtype, queries=queries, step=done.update
                 )
-    say(f"{out}: {count:,} {what} written as {dtype}")
+    echo(f"{out}: {count:,} {what} written as {dtype}")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from leorn.object_features.prepare import ASSUMED, ObjectStore
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
-from vmr_common.evaluation.baselines import Bias
-from vmr_common.features.manifest import Facts
+from vmr_common.evaluation.baselines import ConstantWindowBaseline
+from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.formats import POLICIES
 from vmr_common.splits.irregular import ACTED, Report
@@ -47,7 +47,7 @@ def span(values: Sequence[int]) -> str:
     return count(least) if least == most else f"{count(least)} to {count(most)}"
 
 
-def facts_of(manifest: Facts | None, assumed: str = "") -> list[str]:
+def facts_of(manifest: BaseManifest | None, assumed: str = "") -> list[str]:
     """What is known of how features were made; where nothing is, a line says so, and what is `assumed`."""
     known = {} if manifest is None else dataclasses.asdict(manifest)
     facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
@@ -177,7 +177,7 @@ def _constant_window(split: Split, splits: Sequence[Split], root: Path) -> tuple
     if not located:
         return "-", []
     name, train = _training_part(split, splits, root)
-    bias = Bias.fit([query for query in train if len(query.moments)] or located, k=1)
+    bias = ConstantWindowBaseline.fit([query for query in train if len(query.moments)] or located, k=1)
     parts = [located[begin : begin + _AT_ONCE] for begin in range(0, len(located), _AT_ONCE)]
     rules, key = protocol("strict"), "R@1,IoU@0.5"
     recall = np.concatenate([rules.per_query(part, bias.predict(part))[key] for part in parts]).mean()

@@ -12,11 +12,11 @@ from typing import Any
 
 from vmr_common import evaluation as protocols
 from vmr_common.cli import query_options
+from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
-from vmr_common.cli.run import Parser, command, say
 from vmr_common.errors import UserError
 from vmr_common.evaluation import submissions
-from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import custom_split, data_root, found_path, load_split, training_split
 from vmr_common.types import Prediction, Query
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.run`)."""
+    """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.entrypoint`)."""
     options = _parser().parse_args(argv)
     options.data_root = data_root(options.data_root)
     truth = _load_truth(options)
@@ -96,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = [_evaluate(rules, truth, rows, compare=bool(options.compare)) for rules in rule_sets]
     if options.json:
         report = {"split": truth.name, "notes": notes, "results": [result.to_dict() for result in results]}
-        say(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
     else:
-        say("\n\n".join(result.to_text() for result in results), *notes)
+        echo("\n\n".join(result.to_text() for result in results), *notes)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _baselines(truth: _Truth, notes: list[str]) -> list[tuple[str, list[Predicti
     rows = [("chance", chance(truth.queries))]
     train = [query for query in truth.train if len(query.moments)]
     if train:
-        bias = Bias.fit(train)
+        bias = ConstantWindowBaseline.fit(train)
         rows.append(("bias", bias.predict(truth.queries)))
         origin = f"chosen on {truth.train_name} ({len(train):,} queries)"
         notes.append(f"bias: first window {bias.describe()}, {origin}")

@@ -39,7 +39,7 @@ def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Predicti
 
 
 @dataclass(frozen=True, eq=False)
-class Bias:
+class ConstantWindowBaseline:
     """The constant windows, in fractions of the duration, that would have answered a training split best.
 
     Attributes:
@@ -51,7 +51,7 @@ class Bias:
     num_queries: int
 
     @classmethod
-    def fit(cls, train_queries: Sequence[Query], k: int = 5) -> Bias:
+    def fit(cls, train_queries: Sequence[Query], k: int = 5) -> ConstantWindowBaseline:
         """Chooses k windows from the grid of 5 % steps, on targets cut to the video.
 
         The first maximises recall at rank 1 with an overlap of at least 0.5, ties going to the higher mean

@@ -10,7 +10,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class LastUsed(Generic[Key, Value]):
+class LRUCache(Generic[Key, Value]):
     """Values by key, of which those used longest ago go when there are too many. A pickled copy starts empty.
 
     Args:

@@ -20,7 +20,7 @@ MANIFEST_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class BaseManifest:
     """What made a file: the base of frozen dataclasses whose fields are None where something is not known."""
 
     @classmethod
@@ -48,7 +48,11 @@ class Facts:
         Raises:
             UserError: naming the field, what the file says and what the configuration expects.
         """
-        facts = expected if isinstance(expected, Facts) else self.from_mapping(expected, "expected manifest")
+        facts = (
+            expected
+            if isinstance(expected, BaseManifest)
+            else self.from_mapping(expected, "expected manifest")
+        )
         for field in dataclasses.fields(self):
             found, wanted = getattr(self, field.name), getattr(facts, field.name)
             if found is not None and wanted is not None and found != wanted:
@@ -58,7 +62,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest(Facts):
+class Manifest(BaseManifest):
     """What made a feature file. A field that is not known is None.
 
     Attributes:
@@ -86,7 +90,7 @@ class Manifest(Facts):
     creator: str | None = None
 
 
-Kind = TypeVar("Kind", bound=Facts)
+Kind = TypeVar("Kind", bound=BaseManifest)
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.features.checks import Features
-from vmr_common.features.last_used import LastUsed
+from vmr_common.features.last_used import LRUCache
 from vmr_common.features.store import FeatureStore
 from vmr_common.timeline import pooling_bounds
 
@@ -76,7 +76,7 @@ class FeaturesByVideo(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ColumnScale:
+class FeatureNormalizer:
     """Constants that standardise feature columns: ``(x - mean) / std``.
 
     Attributes:
@@ -92,7 +92,7 @@ class ColumnScale:
         return (rows - self.mean) / self.std
 
     @classmethod
-    def measure(cls, features: FeaturesByVideo, videos: Iterable[str]) -> ColumnScale:
+    def measure(cls, features: FeaturesByVideo, videos: Iterable[str]) -> FeatureNormalizer:
         """Mean and standard deviation of each column over all rows of some videos.
 
         A column that never changes gets the deviation 1. Sums run in float64.
@@ -128,7 +128,7 @@ class Standardised:
     """
 
     features: FeaturesByVideo
-    scale: ColumnScale
+    scale: FeatureNormalizer
 
     def __getitem__(self, video: str, /) -> Features:
         """The standardised features of a video, ``(T, D)`` float32."""
@@ -156,7 +156,7 @@ class PreparedFeatures:
     ) -> None:
         self.store = store
         self._prepare = prepare
-        self._kept: LastUsed[str, Features] = LastUsed(limit, operator.attrgetter("nbytes"))
+        self._kept: LRUCache[str, Features] = LRUCache(limit, operator.attrgetter("nbytes"))
 
     def __getitem__(self, video: str) -> Features:
         """The prepared features of a video.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.features.hdf5 import is_name
-from vmr_common.features.manifest import MANIFEST, Facts
+from vmr_common.features.manifest import MANIFEST, BaseManifest
 from vmr_common.io import atomic_path
 
 DTYPES = ("float16", "float32")
@@ -123,6 +123,6 @@ def cast(values: NDArray[Any], dtype: str, where: str) -> NDArray[Any]:
     return found
 
 
-def write_manifest(file: h5py.File, manifest: Facts, **found: Any) -> None:
+def write_manifest(file: h5py.File, manifest: BaseManifest, **found: Any) -> None:
     """Writes a manifest into a file, completed by what was found out while writing."""
     file.attrs[MANIFEST] = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, **found)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import yaml
 
-from vmr_common.cli.run import Parser
+from vmr_common.cli.entrypoint import Parser
 from vmr_common.errors import UserError, quoted, visible
 from vmr_train.cli.fields import build, check_values, explain, given_values, merged
 from vmr_train.cli.yaml_text import parse_yaml, read_yaml

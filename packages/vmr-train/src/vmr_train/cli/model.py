@@ -13,14 +13,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vmr_common.cli.entrypoint import echo
 from vmr_common.cli.numbers import seconds, whole
-from vmr_common.cli.run import say
 from vmr_common.errors import UserError, require
 from vmr_common.experiment import require_videos
 from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.types import Prediction, prediction_row, write_predictions
-from vmr_train import Checkpoint, Examples, distributed, load_checkpoint, restored, save_checkpoint, session
+from vmr_train import Checkpoint, Dataset, distributed, load_checkpoint, restored, save_checkpoint, session
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.package import ModelPackage
 from vmr_train.cli.requests import option, requested_split
@@ -52,7 +52,7 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         config, options, checkpoint = _restore_config(package, parser, argv)
     root = data_root(options.data_root)
 
-    def prepare() -> tuple[Any, Examples]:
+    def prepare() -> tuple[Any, Dataset]:
         inputs = package.open_inputs(config, root)
         require_videos(inputs.store, {split.name: split.queries})
         task = _restore_task(package, config, checkpoint)
@@ -66,9 +66,9 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         if distributed.rank() != 0:
             return
         if options.json:
-            say(json.dumps(results.to_dict(), indent=1))
+            echo(json.dumps(results.to_dict(), indent=1))
         else:
-            say("\n\n".join([results.text(), *remarks]))
+            echo("\n\n".join([results.text(), *remarks]))
         if options.out:
             write_predictions(options.out, results.predictions)
 
@@ -101,7 +101,7 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     found = finite(predicted(config, task, examples))
     predictions = [_first(prediction, options.k) for prediction in found]
     if options.json:
-        say(
+        echo(
             "\n".join(
                 json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions
             )
@@ -110,7 +110,7 @@ def predict(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         show = (
             _moment_table if package.moment_table is None else functools.partial(package.moment_table, task)
         )
-        say("\n\n".join(show(prediction) for prediction in predictions))
+        echo("\n\n".join(show(prediction) for prediction in predictions))
     if package.explain is not None:
         asked = list(zip(queries, predictions, strict=True))
         for line in package.explain(config, task, inputs, asked, options, root):
@@ -146,7 +146,7 @@ def import_official(package: ModelPackage[Any, Any, Any], argv: list[str]) -> No
     }
     save_checkpoint(options.out, {"model": task.model.state_dict(), "state": task.state_tensors()}, meta)
     count = sum(parameter.numel() for parameter in task.model.parameters())
-    say(
+    echo(
         f"{options.out}: {len(weights)} tensors read, {count:,} parameters\n"
         f"next  {package.name}-eval {same_data(options.out, options)}"
     )

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from vmr_common.boundary import reason
+from vmr_common.cli.entrypoint import command
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.cli.run import command
 from vmr_common.errors import UserError
 from vmr_common.experiment import SplitsConfig, VideoStore
 from vmr_common.types import Prediction, Query
-from vmr_train import Checkpoint, Examples, OptimConfig, Task, TrainConfig
+from vmr_train import Checkpoint, Dataset, Method, OptimConfig, TrainConfig
 from vmr_train.cli.config import DEFAULT, make_parser
 from vmr_train.cli.requests import requested_queries
-from vmr_train.report import Curve, Draw
+from vmr_train.report import Curve, FrameOverlay
 
 
 class DataConfig(Protocol):
@@ -81,7 +81,7 @@ class VideoInputs(Protocol):
 
 
 Config = TypeVar("Config", bound=RunConfig)
-Model = TypeVar("Model", bound=Task)
+Model = TypeVar("Model", bound=Method)
 Inputs = TypeVar("Inputs", bound=VideoInputs)
 
 
@@ -119,7 +119,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     open_inputs: Callable[[Config, Path], Inputs]
     create: Callable[[Config, Sequence[Query], Inputs], Model]
     restore: Callable[[Config, Checkpoint], Model]
-    examples: Callable[[Config, Model, Inputs, Sequence[Query]], Examples]
+    examples: Callable[[Config, Model, Inputs, Sequence[Query]], Dataset]
     convert: Callable[[Config, Mapping[str, Tensor], Any, Path], Model]
     import_options: Callable[[argparse.ArgumentParser], None] | None = None
     curves: Callable[[Config, Model, Inputs, Sequence[Query]], Mapping[str, list[Curve]]] | None = None
@@ -130,7 +130,7 @@ class ModelPackage(Generic[Config, Model, Inputs]):
     explain: (
         Callable[[Config, Model, Inputs, Sequence[tuple[Query, Prediction]], Any, Path], list[str]] | None
     ) = None
-    draw: Callable[[Config, Model, Inputs, Sequence[Query]], Draw] | None = None
+    draw: Callable[[Config, Model, Inputs, Sequence[Query]], FrameOverlay] | None = None
     remarks: Callable[[Config, Model, Sequence[Query]], list[str]] | None = None
     may_change: tuple[str, ...] = ()
 
@@ -170,7 +170,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def add_word_list(parser: argparse.ArgumentParser) -> None:
-    """The option of import commands whose released checkpoints lack their words (see `LearnedInputs.of_released`)."""
+    """The option of import commands whose released checkpoints lack their words (see `Preprocessor.from_released`)."""
     parser.add_argument(
         "--words",
         type=str,

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import whole
-from vmr_common.cli.run import Parser, command, say
 from vmr_train.report import load_report, write_report
 from vmr_train.report.data import MOST_SHOWN
 from vmr_train.run_files import METRICS, PAGE, PREDICTIONS, REPORT
@@ -39,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = dataclasses.replace(report, shown=options.queries)
     path = options.out or options.run / PAGE
     write_report(path, report)
-    say(str(path))
+    echo(str(path))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmr_common.evaluation import Protocol, Scores, format_table, protocol
-from vmr_common.evaluation.baselines import Bias, chance
+from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query
 
@@ -29,7 +29,7 @@ class Results:
 
     split: Split
     predictions: list[Prediction]
-    bias: Bias | None
+    bias: ConstantWindowBaseline | None
     bias_predictions: list[Prediction] | None
     tables: list[tuple[str, TableRows]]
 
@@ -61,7 +61,7 @@ def score_all(
     Raises:
         UserError: for an unknown protocol, or predictions that do not fit the split.
     """
-    bias = Bias.fit(train_queries) if train_queries else None
+    bias = ConstantWindowBaseline.fit(train_queries) if train_queries else None
     rows: list[tuple[str, Sequence[Prediction]]] = [(name, predictions), ("chance", chance(split.queries))]
     constant = None if bias is None else bias.predict(split.queries)
     if constant is not None:

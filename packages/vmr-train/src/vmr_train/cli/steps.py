@@ -14,7 +14,7 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query
-from vmr_train import Checkpoint, Examples, distributed, predict_all, select_device
+from vmr_train import Checkpoint, Dataset, distributed, predict_all, select_device
 from vmr_train.cli.config import parse, stored_values
 from vmr_train.cli.package import ModelPackage, RunConfig
 from vmr_train.cli.results import Results, score_all
@@ -52,7 +52,7 @@ def read_config(
 
 def answerable(
     package: ModelPackage[Any, Any, Any], config: Any, task: Any, inputs: Any, split: Split
-) -> Examples:
+) -> Dataset:
     """The queries of a split as batches.
 
     Raises:
@@ -68,7 +68,7 @@ def scored(
     package: ModelPackage[Any, Any, Any],
     config: Any,
     task: Any,
-    examples: Examples,
+    examples: Dataset,
     split: Split,
     train_queries: Sequence[Query],
 ) -> Results:
@@ -94,7 +94,7 @@ def finite(predictions: list[Prediction]) -> list[Prediction]:
     return predictions
 
 
-def predicted(config: Any, task: Any, examples: Examples) -> list[Prediction]:
+def predicted(config: Any, task: Any, examples: Dataset) -> list[Prediction]:
     """Predictions for all examples, on the device of the configuration."""
     device = select_device(config.train.device)
     task.model.to(device)

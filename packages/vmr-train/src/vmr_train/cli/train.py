@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vmr_common.cli.run import say
+from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.experiment import Splits, load_splits, require_videos
 from vmr_common.splits.load import Split, data_root
 from vmr_common.types import Prediction, Query
 from vmr_train import (
-    Examples,
+    Dataset,
     RunFolder,
     TrainConfig,
     Trainer,
@@ -115,10 +115,10 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         )
         run.finish()
         if distributed.rank() == 0:
-            say("\n\n".join([results.text(), *remarks]))
+            echo("\n\n".join([results.text(), *remarks]))
             where = same_data(run.path, options)
             example = splits.test.queries[0]
-            say(
+            echo(
                 f"\nreport      {run.path / PAGE}\n"
                 f"next        {package.name}-eval {where}\n"
                 f"            {package.name}-predict {where} "
@@ -132,10 +132,10 @@ class _Ready:
 
     inputs: VideoInputs
     task: Any
-    learnt: Examples
-    chosen_on: Examples | None
+    learnt: Dataset
+    chosen_on: Dataset | None
     evaluate: Callable[[list[Prediction]], Mapping[str, float]] | None
-    reported: Examples
+    reported: Dataset
 
 
 def _prepare(package: ModelPackage[Any, Any, Any], config: Any, splits: Splits, root: Path) -> _Ready:
@@ -148,7 +148,7 @@ def _prepare(package: ModelPackage[Any, Any, Any], config: Any, splits: Splits, 
     seed_everything(config.train.seed)
     task = package.create(config, splits.train.queries, inputs)
 
-    def queries(split: Split) -> Examples:
+    def queries(split: Split) -> Dataset:
         return answerable(package, config, task, inputs, split)
 
     return _Ready(

@@ -19,7 +19,7 @@ from vmr_common.types import Query, write_predictions
 from vmr_train import Checkpoint, run_files
 from vmr_train.checkpoint import Versions
 from vmr_train.cli.results import Results
-from vmr_train.report import Curve, Draw, Report, choose_queries, read_history, save_report
+from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
 from vmr_train.report.data import Frames
 
 SHOWN = 40
@@ -60,7 +60,7 @@ def publish(
     facts: RunFacts,
     curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
     data_root: Path,
-    draw: Callable[[Sequence[Query]], Draw] | None = None,
+    draw: Callable[[Sequence[Query]], FrameOverlay] | None = None,
 ) -> None:
     """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a folder.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vmr_train.layers.gram import gram_distance
+from vmr_train.layers.gram import orthogonality_penalty
 
 MIN_SPREAD = 0.01
 """Widths (and negative centres) below this fraction of the video count as this much."""
@@ -84,4 +84,4 @@ def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
     Returns:
         ``(B,)``.
     """
-    return gram_distance(windows / windows.sum(-1, keepdim=True), preferred)
+    return orthogonality_penalty(windows / windows.sum(-1, keepdim=True), preferred)

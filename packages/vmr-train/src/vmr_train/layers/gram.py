@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def gram_distance(rows: Tensor, preferred: float = 1.0) -> Tensor:
+def orthogonality_penalty(rows: Tensor, preferred: float = 1.0) -> Tensor:
     """``|preferred I - A A^T|^2`` (squared Frobenius norm).
 
     Args:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from vmr_train.layers.batch_norm import statistics_kept
 
 
-def recomputed(function: Callable[..., Any], *arguments: Any, wanted: bool = True) -> Any:
+def activation_checkpoint(function: Callable[..., Any], *arguments: Any, wanted: bool = True) -> Any:
     """``function(*arguments)``, of which a training step keeps the arguments alone.
 
     The second computation draws the same dropout and leaves the running statistics of `BatchNorm` as they are.

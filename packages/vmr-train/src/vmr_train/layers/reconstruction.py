@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vmr_train.layers.recompute import recomputed
+from vmr_train.layers.recompute import activation_checkpoint
 
 LABEL_SMOOTHING = 0.1
 
@@ -76,7 +76,9 @@ def reconstruction_nll(
         return smoothed_nll(classifier(rows), targets[:, None])  # (B, s, L)
 
     chunks = hidden.split(passes_per_chunk or hidden.shape[1], dim=1)
-    nll = torch.cat([recomputed(classify, rows, wanted=passes_per_chunk > 0) for rows in chunks], dim=1)
+    nll = torch.cat(
+        [activation_checkpoint(classify, rows, wanted=passes_per_chunk > 0) for rows in chunks], dim=1
+    )
     weight = mask[:, None].float()
     return (nll * weight).sum(-1) / weight.sum(-1)
 

@@ -1,6 +1,6 @@
 """Convolution over a 2D proposal map, at the cells that matter alone and with the numbers of the full one.
 
-A layer costs one product per place of the kernel over the rows that a `CellPlan` lists. Shapes: N clips, k kernel
+A layer costs one product per place of the kernel over the rows that a `SparseMapIndex` lists. Shapes: N clips, k kernel
 size, L input rows, P output rows, B maps, I and O channels, W mixed kernels.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vmr_train.layers.sparse_map_plan import CellPlan, with_row
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, with_row
 
 _CHUNK = 8  # maps whose mixed kernels exist at the same time where the library convolves
 
@@ -34,7 +34,7 @@ def init_kernels_(weight: Tensor, bias: Tensor) -> None:
 def convolve_rows(
     rows: Tensor,
     kernels: Tensor,
-    plan: CellPlan,
+    plan: SparseMapIndex,
     *,
     scale: Tensor | None = None,
     shift: Tensor | None = None,
@@ -80,7 +80,7 @@ class _Convolution(torch.autograd.Function):
         scale: Tensor | None,
         shift: Tensor | None,
         mixture: Tensor | None,
-        plan: CellPlan,
+        plan: SparseMapIndex,
         dtype: torch.dtype,
     ) -> Tensor:
         ctx.plan, ctx.dtype = plan, dtype
@@ -135,7 +135,7 @@ def _kernel(kernels: Tensor, mixture: Tensor | None, place: int) -> Tensor:
     return (mixture @ kernels[:, place].flatten(1)).unflatten(1, kernels.shape[2:])
 
 
-def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
+def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: SparseMapIndex) -> Tensor:
     batch, channels = given.shape[1], kernels.shape[-1]
     given = with_row(given, None)  # row L + 1: outside the map
     found = given.new_zeros((plan.rows_out, batch, channels), dtype=torch.float32)
@@ -153,7 +153,7 @@ def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: Cell
 
 
 def _gathered_backward(
-    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan
+    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     batch = given.shape[1]
     given, readers = with_row(given, None), with_row(grad, None)
@@ -209,12 +209,12 @@ def _pieces(kernels: Tensor, mixture: Tensor | None, batch: int) -> Iterator[tup
                 yield slice(row, row + 1), weight
 
 
-def _padded(given: Tensor, plan: CellPlan) -> Tensor:
+def _padded(given: Tensor, plan: SparseMapIndex) -> Tensor:
     """The input as full maps with the convolution's padding, ``(B, I, N + k - 1, N + k - 1)``."""
     return F.pad(plan.full(given[:-1], given[-1, 0]), [plan.kernel // 2] * 4)
 
 
-def _banded(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan) -> Tensor:
+def _banded(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: SparseMapIndex) -> Tensor:
     padded, more = _padded(given, plan), plan.kernel - 1
     found = padded.new_zeros((padded.shape[0], kernels.shape[-1], plan.clips, plan.clips))
     for maps, weight in _pieces(kernels, mixture, padded.shape[0]):
@@ -225,7 +225,7 @@ def _banded(given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPl
 
 
 def _banded_backward(
-    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: CellPlan
+    grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, plan: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     padded, more, half = _padded(given, plan), plan.kernel - 1, plan.kernel // 2
     grad_found = plan.full_outputs(grad)  # (B, O, N, N)

@@ -1,8 +1,8 @@
 """Which cells of a 2D proposal map a convolution has to read and to compute, and what its output is weighted with.
 
 A map is kept as rows ``(cells, B, C)`` of the cells whose values vary; all other cells share one value per channel.
-Which rows a cell's window reads is a table made once (`CellPlan`). Shapes: N clips, k kernel size, L input rows, P
-output rows, B maps, C channels.
+Which rows a cell's window reads is a table made once (`SparseMapIndex`). Shapes: N clips, k kernel size, L input
+rows, P output rows, B maps, C channels.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def needed_cells(cells: Tensor, weights: Tensor, kernel: int, complete: Collecti
     return needed
 
 
-class CellPlan(nn.Module):
+class SparseMapIndex(nn.Module):
     """Which input rows each output row of a map convolution reads. Constants: nothing to learn or to store.
 
     Args:
@@ -153,7 +153,7 @@ class CellPlan(nn.Module):
         """Output rows ``(P, B, C)`` as full maps ``(B, C, N, N)``, zero elsewhere."""
         return scatter_rows(rows, self.output_index.long(), self.clips)
 
-    def rows_elsewhere(self, rows: Tensor) -> int:
+    def num_zero_cells(self, rows: Tensor) -> int:
         """How many rows ``(C,)`` the cells would have, over all maps, that have none in `rows` ``(..., B, C)``."""
         return (self.clips**2 - rows.shape[0]) * rows.shape[1]
 

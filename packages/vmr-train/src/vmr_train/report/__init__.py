@@ -16,14 +16,14 @@ from vmr_common.errors import UserError
 from vmr_common.io import read_json, write_text
 from vmr_common.types import read_predictions
 from vmr_train.history import read_rows
-from vmr_train.report.data import Curve, Draw, Report, Shown, choose_queries
+from vmr_train.report.data import Curve, FrameOverlay, Report, Shown, choose_queries
 from vmr_train.report.page import render
 from vmr_train.report.strips import film_strips
 from vmr_train.run_files import METRICS, PAGE, PREDICTIONS, REPORT, current
 
 __all__ = [
     "Curve",
-    "Draw",
+    "FrameOverlay",
     "Report",
     "Shown",
     "choose_queries",

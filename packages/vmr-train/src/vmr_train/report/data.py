@@ -24,7 +24,7 @@ MOST_SHOWN = 1000
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 Frames: TypeAlias = Callable[[str], "tuple[NDArray[np.uint8], NDArray[np.float64]] | None"]
-Draw: TypeAlias = Callable[[Query, "NDArray[np.uint8]", "NDArray[np.float64]"], "NDArray[np.uint8]"]
+FrameOverlay: TypeAlias = Callable[[Query, "NDArray[np.uint8]", "NDArray[np.float64]"], "NDArray[np.uint8]"]
 """Frames ``(n, H, W, 3)`` of a query's video and their times ``(n,)`` in seconds, with something drawn on them."""
 Group: TypeAlias = Literal["best", "worst", "random"]
 
@@ -125,7 +125,7 @@ class Report:
         curves: Query id to the curves drawn for it; needed for the shown queries only.
         frames: Video id to its frames ``(F, H, W, 3)`` uint8 and their times ``(F,)`` in seconds, or None
             where the video has none; without it no film strips are drawn.
-        draw: Draws on frames of a query's film strip, see `Draw`; or None.
+        draw: Draws on frames of a query's film strip, see `FrameOverlay`; or None.
         strips: Query id to thumbnails that exist already (data URIs, evenly spread over the video); used
             where `frames` is None. `from_json` fills them.
         shown: How many queries are drawn.
@@ -145,7 +145,7 @@ class Report:
     bias: Sequence[Prediction] | None = None
     curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     frames: Frames | None = None
-    draw: Draw | None = None
+    draw: FrameOverlay | None = None
     strips: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shown: int = 40
     seed: int = 0

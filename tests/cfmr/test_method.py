@@ -10,11 +10,11 @@ import torch
 
 from cfmr import cli, data
 from cfmr.config import Config, LossConfig, ModelConfig
-from cfmr.data import QueryExamples, Sources, kept_clip_features, kept_clips
+from cfmr.data import InputFeatures, QueryExamples, kept_clip_features, kept_clips
+from cfmr.method import CFMRMethod
 from cfmr.model import Supervision
-from cfmr.task import CFMRTask
 from cfmr_toy import make_task
-from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
+from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
 from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore, Manifest, write_features
@@ -22,7 +22,7 @@ from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
 from vmr_train.layers.reconstruction import end_token_mask
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
 
 FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
@@ -40,7 +40,7 @@ def make_examples(queries: list[Query], max_words: int = 20, *, end_token: bool 
     )
 
 
-def scores(task: CFMRTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+def scores(task: CFMRMethod, examples: QueryExamples, indices: list[int]) -> np.ndarray:
     with torch.no_grad():
         return np.stack([prediction.scores for prediction in task.predict(examples.batch(indices, None))])
 
@@ -182,8 +182,8 @@ def test_the_longest_query_of_a_batch_of_the_torch_branch_has_no_end_token():
 )
 def test_quirks_decide_on_end_token_and_summary(quirks, end_token, learned_summary):
     config = bundled_config("cfmr", Config, "shapes", "--quirks", quirks)
-    learned = LearnedInputs(VOCABULARY, CLASS_VECTORS)
-    sources = Sources(FEATURES, Path("none.txt"))
+    learned = Preprocessor(VOCABULARY, CLASS_VECTORS)
+    sources = InputFeatures(FEATURES, Path("none.txt"))
     examples = data.make_examples(config, learned, sources, glanced_queries(2))
     batch = examples.batch([0, 1], 1)
     assert batch.targets.shape[1] == batch.words.lengths.max() + end_token

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def say(*lines: str) -> None:
+def echo(*lines: str) -> None:
     """Writes what was asked for to stdout, control characters escaped."""
     for line in lines:
         sys.stdout.write(visible(line) + "\n")

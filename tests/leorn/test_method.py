@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from factories import WORDS, shake
 from leorn import cli
 from leorn.config import Config, ModelConfig, ReasoningConfig
 from leorn.data import VideoArrays, stack
+from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectInputs
 from leorn.reasoning import shift_in_time
-from leorn.task import LEORNTask
-from made_up import WORDS, shake
 from vmr_common.errors import UserError
 from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
@@ -71,14 +71,14 @@ def make_examples(count: int = 9, *, clips: bool = False) -> MapExamples:
     return MapExamples(queries, videos, WordLookup(WORDS), clips=SIZES.clips, stack=stack)
 
 
-def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNTask:
+def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNMethod:
     torch.manual_seed(0)
     model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
     shake(model, 0.3)
-    return LEORNTask(model.eval(), MapLossConfig(), DecodeConfig(), MapInputs(WORDS))
+    return LEORNMethod(model.eval(), MapLossConfig(), DecodeConfig(), MapInputs(WORDS))
 
 
-def logits(task: LEORNTask, examples: MapExamples, indices: list[int]) -> torch.Tensor:
+def logits(task: LEORNMethod, examples: MapExamples, indices: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return task.output(examples.batch(indices, None)).logits
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vmr_common.text.vectors import Vocabulary
-from vmr_train.masked_queries import KnownWords, draw_mask, known_words
+from vmr_train.word_masking import MaskableWords, draw_mask, known_words
 
 VOCABULARY = Vocabulary(("the", "door", "person", "opens"))
 
 
-def words_of(weights) -> KnownWords:
+def words_of(weights) -> MaskableWords:
     weights = np.array(weights, dtype=np.float32)
-    return KnownWords(np.arange(1, len(weights) + 1), weights / weights.sum())
+    return MaskableWords(np.arange(1, len(weights) + 1), weights / weights.sum())
 
 
 def test_words_are_looked_up_in_lower_case_and_unknown_ones_left_out():

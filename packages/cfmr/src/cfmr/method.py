@@ -19,10 +19,10 @@ from vmr_common.timeline import centre_width_to_moments
 from vmr_common.types import Prediction
 from vmr_train.layers.gaussian import negative_progress
 from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
+from vmr_train.method import Progress
 from vmr_train.point_supervised import predictions
-from vmr_train.task import Progress
-from vmr_train.video_cache import EncodedVideos
+from vmr_train.video_cache import VideoCache
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def rank(proposals: Proposals, scores: Tensor) -> Ranked:
     return Ranked(moments_of(proposals)[order.cpu().numpy()], scores.gather(1, order).double().cpu().numpy())
 
 
-class CFMRTask:
+class CFMRMethod:
     """What the training loop asks of CFMR.
 
     Args:
@@ -61,14 +61,14 @@ class CFMRTask:
         self,
         model: CFMR,
         loss: LossConfig,
-        learned: LearnedInputs,
+        learned: Preprocessor,
         passes_per_chunk: int = 0,
     ) -> None:
         self.model = model
         self.learned = learned
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
-        self._encoded: EncodedVideos[Tensor] = EncodedVideos(model)
+        self._encoded: VideoCache[Tensor] = VideoCache(model)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
@@ -105,7 +105,7 @@ class CFMRTask:
     def predict(self, batch: Batch) -> list[Prediction]:
         """P ranked moments per query, seconds; the score is the sum of K cosines.
 
-        Each video is encoded once, see `EncodedVideos`.
+        Each video is encoded once, see `VideoCache`.
         """
         videos = self.encode_videos(batch.videos, batch.frames)[batch.video_of]  # (B, P, K * D)
         queries = flat_concepts(self.model.encode_text(batch.words))  # (B, K * D)

@@ -15,11 +15,11 @@ from vmr_common.metrics import cell_windows
 from vmr_common.types import Prediction
 from vmr_train.map_decoding import DecodeConfig, decode
 from vmr_train.map_supervised import MapInputs
-from vmr_train.task import Progress
-from vmr_train.video_cache import EncodedVideos
+from vmr_train.method import Progress
+from vmr_train.video_cache import VideoCache
 
 
-class CDNTask:
+class CDNMethod:
     """What the training loop asks of CDN.
 
     Args:
@@ -42,7 +42,7 @@ class CDNTask:
         self.model = model
         self.learned = learned
         self._loss, self._decode, self._released = loss, decode, released
-        self._encoded: EncodedVideos[Tensor] = EncodedVideos(model)
+        self._encoded: VideoCache[Tensor] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.cpu().numpy())
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class CDNTask:
     def predict(self, batch: Batch) -> list[Prediction]:
         """The best moments per query after suppression, seconds; the score is a probability.
 
-        Each video is encoded once, see `EncodedVideos`.
+        Each video is encoded once, see `VideoCache`.
         """
         proposals = self.encode_videos(batch.videos, batch.features).index_select(1, batch.video_of)
         scores = self.model.score(proposals, batch.words).float().sigmoid().T  # (B, P)

@@ -11,9 +11,9 @@ from cdn import cli
 from cdn.config import Config, LossConfig, ModelConfig
 from cdn.data import QueryExamples
 from cdn.losses import attention_distance
+from cdn.method import CDNMethod
 from cdn.model import CDN
-from cdn.task import CDNTask
-from made_up import WORDS, features_of, shake, timed_queries
+from factories import WORDS, features_of, shake, timed_queries
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import WordLookup
@@ -43,7 +43,7 @@ def make_examples(queries: list[Query] | None = None) -> QueryExamples:
     return QueryExamples(queries or timed_queries(), FEATURES, WordLookup(WORDS), clips=16)
 
 
-def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNTask:
+def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNMethod:
     torch.manual_seed(seed)
     model = CDN(dataclasses.replace(SIZES, **sizes), frame_dim=5, word_dim=6)
     shake(model, 0.1)
@@ -51,21 +51,21 @@ def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNTask
         for name, buffer in model.named_buffers():
             if name.endswith("running_var"):
                 buffer.uniform_(0.01, 0.3)
-    return CDNTask(model.eval(), loss or LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
+    return CDNMethod(model.eval(), loss or LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
 
 
-def scores(task: CDNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+def scores(task: CDNMethod, examples: QueryExamples, indices: list[int]) -> np.ndarray:
     with torch.no_grad():
         return np.stack([p.scores for p in task.predict(examples.batch(indices, None))])
 
 
-def logits(task: CDNTask) -> torch.Tensor:
+def logits(task: CDNMethod) -> torch.Tensor:
     batch = make_examples().batch(list(range(9)), None)
     with torch.no_grad():
         return task.model(batch.features, batch.video_of, batch.words).logits
 
 
-def gradients(task: CDNTask, batch) -> dict[str, torch.Tensor]:
+def gradients(task: CDNMethod, batch) -> dict[str, torch.Tensor]:
     task.model.zero_grad()
     task.loss(batch, PROGRESS)["total"].backward()
     return {name: parameter.grad.clone() for name, parameter in task.model.named_parameters()}
@@ -152,7 +152,7 @@ def test_recomputing_activations_changes_no_gradient_and_no_statistic(recompute)
     torch.testing.assert_close(*buffers)
 
 
-def CDNTaskInTraining(task: CDNTask) -> CDNTask:
+def CDNTaskInTraining(task: CDNMethod) -> CDNMethod:
     task.model.train()
     return task
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
-from rgnet.data import Cut, QueryExamples
+from rgnet.data import QueryExamples, WindowingConfig
+from rgnet.method import RGNetMethod
 from rgnet.query_features.store import (
     QueryFeatureStore,
     QueryVectors,
     WordVectorQueries,
     write_query_features,
 )
-from rgnet.task import RGNetTask
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
 from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
-from vmr_common.features.pooling import ColumnScale, PreparedFeatures
+from vmr_common.features.pooling import FeatureNormalizer, PreparedFeatures
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
@@ -78,18 +78,18 @@ def make(
     adapter=False,
     seed=0,
 ):
-    cut = Cut(
+    cut = WindowingConfig(
         window=WINDOW, seconds_per_row=SECONDS, max_tokens=4, negative_windows=negative, adapter=adapter
     )
     vectors = WordVectorQueries(VECTORS) if vectors is None else vectors
     return QueryExamples(queries, features, vectors, cut, scale=scale, by_video=by_video, seed=seed)
 
 
-def task(config: Config | None = None, **changes) -> RGNetTask:
-    return RGNetTask(network(SMALL, **changes), make_config() if config is None else config, None)
+def task(config: Config | None = None, **changes) -> RGNetMethod:
+    return RGNetMethod(network(SMALL, **changes), make_config() if config is None else config, None)
 
 
-def predictions(one: RGNetTask, examples: QueryExamples, indices=None) -> dict:
+def predictions(one: RGNetMethod, examples: QueryExamples, indices=None) -> dict:
     with torch.no_grad():
         found = one.predict(examples.batch(range(len(examples)) if indices is None else indices, None))
     return {prediction.query: prediction for prediction in found}
@@ -201,7 +201,7 @@ def test_the_loss_is_the_sum_of_its_terms_and_its_names_stay(features, negatives
 def test_the_adapter_learns_from_sentences(features, stored):
     model = dataclasses.replace(SMALL, adapter=True)
     config = make_config(sentences=True, model=model, loss=LossConfig(negatives="window"))
-    one = RGNetTask(network(model).train(), config, None)
+    one = RGNetMethod(network(model).train(), config, None)
     batch = make(features, vectors=stored, negative=True, adapter=True).batch([0, 1, 2], 1)
     terms = one.loss(batch, NOW)
     terms["total"].backward()
@@ -221,7 +221,7 @@ def test_predictions_follow_new_weights(features):
 
 
 def test_standardised_features_reach_the_network_and_raw_ones_the_matching(features, stored):
-    scale = ColumnScale.measure(features, ["a", "b"])
+    scale = FeatureNormalizer.measure(features, ["a", "b"])
     batch = make(features, vectors=stored, scale=scale).batch([0], None)
     np.testing.assert_allclose(batch.videos[0].features.numpy(), scale(features["a"]), rtol=1e-6)
     np.testing.assert_array_equal(batch.videos[0].frames.numpy(), features["a"])

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from rgnet import losses
 from rgnet.config import Config
-from rgnet.data import Batch, Lesson, Video
+from rgnet.data import Batch, TrainTargets, Video
 from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from rgnet.search import ranking
-from rgnet.search.search import Found, LongVideoSearch, PreparedVideo, TextVectors
-from vmr_common.features.last_used import LastUsed
-from vmr_common.features.pooling import ColumnScale
+from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
+from vmr_common.features.last_used import LRUCache
+from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.types import Prediction, Query
 from vmr_train.feature_scale import scale_tensors
-from vmr_train.task import Progress
+from vmr_train.method import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class WindowScores:
     moment_windows: NDArray[np.int64]
 
 
-class RGNetTask:
+class RGNetMethod:
     """What the training loop asks of RGNet.
 
     Args:
@@ -53,11 +53,11 @@ class RGNetTask:
         scale: Standardises the features that the network reads, or None.
     """
 
-    def __init__(self, model: RGNet, config: Config, scale: ColumnScale | None) -> None:
+    def __init__(self, model: RGNet, config: Config, scale: FeatureNormalizer | None) -> None:
         self.model, self.config, self.scale = model, config, scale
         self.windows: dict[str, WindowScores] = {}  # of every query predicted since the weights changed
         self._searcher: LongVideoSearch | None = None
-        self._prepared: LastUsed[str, PreparedVideo] = LastUsed(config.search.cached_videos)
+        self._prepared: LRUCache[str, PreparedVideo] = LRUCache(config.search.cached_videos)
         self._device: torch.device | None = None
         model.register_load_state_dict_post_hook(lambda *_: self.forget())
 
@@ -85,7 +85,7 @@ class RGNetTask:
             masked_max=self.config.quirks == "fixed",
         )
 
-    def _similarity(self, batch: Batch, lesson: Lesson) -> Tensor | None:
+    def _similarity(self, batch: Batch, lesson: TrainTargets) -> Tensor | None:
         if lesson.matched is None or batch.sentences is None:
             return None
         return moment_similarities(lesson.matched, batch.sentences, lesson.targets.frames, self.model.adapter)
@@ -97,7 +97,7 @@ class RGNetTask:
             for query, found in zip(batch.queries, self.search(batch), strict=True)
         ]
 
-    def search(self, batch: Batch) -> list[Found]:
+    def search(self, batch: Batch) -> list[SearchResult]:
         """What is found for each query of an evaluation batch.
 
         A video is prepared once and kept until `SearchConfig.cached_videos` others have come, a training step is
@@ -135,7 +135,7 @@ class RGNetTask:
             found = self._prepared[video.id] = searcher.prepare(video.features, video.frames)
         return found
 
-    def _prediction(self, query: Query, found: Found) -> Prediction:
+    def _prediction(self, query: Query, found: SearchResult) -> Prediction:
         rows, windows = found.ranked(self.config.search)
         half, seconds = self.config.data.window // 2, self.config.data.seconds_per_row
         centres = np.arange(len(found.order), dtype=np.float64) * half * seconds

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from vmr_common.cli.run import Parser, command, dispatch, say
+from vmr_common.cli.entrypoint import Parser, command, dispatch, echo
 from vmr_common.errors import UserError
 
 
@@ -13,7 +13,7 @@ from vmr_common.errors import UserError
 def greet(argv):
     parser = Parser(prog="greet")
     parser.add_argument("--whom", required=True)
-    say(f"hello {parser.parse_args(argv).whom}", "bye")
+    echo(f"hello {parser.parse_args(argv).whom}", "bye")
 
 
 @command
@@ -50,7 +50,7 @@ def test_a_wrong_option_is_one_line_that_names_the_help(argv, capsys):
 def test_what_is_printed_holds_no_control_characters_and_json_keeps_its_meaning(capsys):
     hostile = "\x1b[2J\x9b5n\u202e red"
     assert greet(["--whom", hostile]) == 0
-    say(json.dumps({"text": hostile}, ensure_ascii=False))
+    echo(json.dumps({"text": hostile}, ensure_ascii=False))
     first, _, row = capsys.readouterr().out.splitlines()
     assert first == "hello \\u001b[2J\\u009b5n\\u202e red"
     assert json.loads(row) == {"text": hostile}

@@ -34,7 +34,7 @@ class Progress:
     """How many epochs the run has."""
 
 
-class Task(Protocol):
+class Method(Protocol):
     """A model together with what training and evaluation do with it."""
 
     @property
@@ -58,7 +58,7 @@ class Task(Protocol):
         """The same for tensors (for example word vectors)."""
 
 
-class Examples(Protocol):
+class Dataset(Protocol):
     """Numbered queries that can be collated into batches."""
 
     def __len__(self) -> int:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.rng import generator_for
+from vmr_common.rng import rng_for
 from vmr_common.text.vectors import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class KnownWords:
+class MaskableWords:
     """The words of a query that the vocabulary knows.
 
     Attributes:
@@ -33,7 +33,7 @@ class KnownWords:
 
 def known_words(
     tokens: Sequence[str], scores: Sequence[int], vocabulary: Vocabulary, max_words: int
-) -> KnownWords:
+) -> MaskableWords:
     """Keeps the tokens that the vocabulary knows (lower-cased), at most the first `max_words`.
 
     The weights are a softmax over the kept tokens' scores (2 for content words, 1 for function words).
@@ -46,13 +46,13 @@ def known_words(
     numbered = [(vocabulary.id(token.lower()), score) for token, score in zip(tokens, scores, strict=True)]
     kept = [(number, score) for number, score in numbered if number][:max_words]
     weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
-    return KnownWords(
+    return MaskableWords(
         np.array([number for number, _ in kept], dtype=np.int64),
         weights / max(weights.sum(), np.float32(1e-30)),
     )
 
 
-def draw_mask(words: KnownWords, *key: object) -> NDArray[np.bool_]:
+def draw_mask(words: MaskableWords, *key: object) -> NDArray[np.bool_]:
     """Which of the l words are hidden, ``(l,)`` bool: ``max(l // 3, 1)`` of them, drawn without replacement.
 
     The draw depends on `key` alone, so it is the same in every process, batch and repetition. Taking the
@@ -62,7 +62,7 @@ def draw_mask(words: KnownWords, *key: object) -> NDArray[np.bool_]:
         words: At least one.
         key: What the draw is for, e.g. the seed, the epoch and the query's id.
     """
-    noise = generator_for(*key).gumbel(size=len(words))
+    noise = rng_for(*key).gumbel(size=len(words))
     count = max(len(words) // 3, 1)
     mask = np.zeros(len(words), dtype=np.bool_)
     mask[np.argsort(-(np.log(words.weights.astype(np.float64)) + noise))[:count]] = True

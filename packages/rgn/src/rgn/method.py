@@ -18,10 +18,10 @@ from vmr_common.timeline import centre_width_to_moments, to_seconds
 from vmr_common.types import Prediction
 from vmr_train.layers.gaussian import negative_progress, unit_grid
 from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
+from vmr_train.method import Progress
 from vmr_train.point_supervised import predictions
 from vmr_train.report import Curve
-from vmr_train.task import Progress
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def rank(proposals: Proposals, nll: Tensor) -> Ranked:
     return Ranked(order, moments, nll.gather(1, order).double().cpu().numpy())
 
 
-class RGNTask:
+class RGNMethod:
     """What the training loop asks of RGN.
 
     Args:
@@ -58,7 +58,7 @@ class RGNTask:
         self,
         model: RGN,
         loss: LossConfig,
-        learned: LearnedInputs,
+        learned: Preprocessor,
         passes_per_chunk: int = 0,
     ) -> None:
         self.model = model

@@ -17,11 +17,11 @@ from vmr_common.types import Prediction
 from vmr_train.layers.map_loss import MapLossConfig
 from vmr_train.map_decoding import DecodeConfig, decode
 from vmr_train.map_supervised import MapInputs
-from vmr_train.task import Progress
-from vmr_train.video_cache import EncodedVideos
+from vmr_train.method import Progress
+from vmr_train.video_cache import VideoCache
 
 
-class LEORNTask:
+class LEORNMethod:
     """What the training loop asks of LEORN.
 
     Args:
@@ -44,7 +44,7 @@ class LEORNTask:
         self.model = model
         self.learned = learned
         self._loss, self._decode, self._released = loss, decode, released
-        self._encoded: EncodedVideos[Encoded] = EncodedVideos(model)
+        self._encoded: VideoCache[Encoded] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.numpy())
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class LEORNTask:
         return losses.total(output.logits, overlaps, self._loss, released=self._released)
 
     def output(self, batch: Batch) -> Output:
-        """Scores and attention of a batch; every video is encoded once, see `EncodedVideos`."""
+        """Scores and attention of a batch; every video is encoded once, see `VideoCache`."""
         encoded = self.encode_videos(batch.videos, batch.features)
         if len(batch.videos) < len(batch.queries):
             encoded = encoded.rows(batch.video_of)

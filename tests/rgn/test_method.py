@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from made_up import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
+from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import QueryExamples
+from rgn.method import RGNMethod
 from rgn.model import RGN
-from rgn.task import RGNTask
 from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.layers.gaussian import gaussian_window, unit_grid
-from vmr_train.learned_inputs import LearnedInputs
+from vmr_train.learned_inputs import Preprocessor
 
 FEATURES = features_of(4, rows=16)
 
@@ -26,15 +26,15 @@ def make_examples(queries: list[Query], *, end_token: bool = True) -> QueryExamp
 
 
 @pytest.fixture
-def task() -> RGNTask:
+def task() -> RGNMethod:
     torch.manual_seed(0)
     config = ModelConfig(hidden=16, heads=2, video_layers=2, text_layers=2, candidates=3)
     model = RGN(config, frame_dim=5, word_dim=6, classes=31)
     shake(model, 0.3)
-    return RGNTask(model.eval(), LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS))
+    return RGNMethod(model.eval(), LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS))
 
 
-def nll(task: RGNTask, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+def nll(task: RGNMethod, examples: QueryExamples, indices: list[int]) -> np.ndarray:
     with torch.no_grad():
         return np.stack([prediction.scores for prediction in task.predict(examples.batch(indices, None))])
 
@@ -71,7 +71,7 @@ def test_every_parameter_takes_part_in_the_loss(task):
 
 def test_classifying_in_chunks_gives_the_same_loss_and_gradients(task):
     batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
-    chunked = RGNTask(task.model, LossConfig(), LearnedInputs(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2)
+    chunked = RGNMethod(task.model, LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2)
     found = []
     for one in (task, chunked):
         one.model.zero_grad()
