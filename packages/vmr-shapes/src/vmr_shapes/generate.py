@@ -26,7 +26,7 @@ from vmr_shapes.features import Projection, statistics
 from vmr_shapes.language import sentences
 from vmr_shapes.render import Frames, render
 from vmr_shapes.scene import held_out_combinations, make_scene
-from vmr_shapes.spec import SHORT, SPLITS, PortableRandom, ShapesSpec, split_video
+from vmr_shapes.spec import LONG, SHORT, SPLITS, PortableRandom, ShapesSpec, split_video
 from vmr_shapes.vectors import word_table
 
 GENERATOR = 3  # raised whenever the same spec gives other bytes
@@ -117,6 +117,11 @@ def ensure(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool = False
         if problem is not None:
             _replace(folder, spec, problem)
     return folder
+
+
+def ensure_long(folder: str | Path) -> Path:
+    """The folder with ``shapes-long``, see `ensure`."""
+    return ensure(folder, LONG)
 
 
 def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
