@@ -36,8 +36,9 @@ from fuzzing import samples
 from fuzzing.case import PACKAGES, entry_point
 from safetensors import safe_open
 
+from leorn.object_features.shapes_file import ensure_objects
 from vmr_common.features.store import Manifest, write_features
-from vmr_shapes import ensure, ensure_objects
+from vmr_shapes import ensure
 
 EPOCHS = 3
 FOREIGN = b"of somebody else"

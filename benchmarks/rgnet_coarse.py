@@ -25,8 +25,8 @@ from rgnet.data import Sources
 from rgnet.query_features.store import QueryVectors, normalise, write_query_features
 from rgnet.search.window_recall import window_recall
 from vmr_common.evaluation import protocol
-from vmr_common.experiment import load_splits
 from vmr_common.features.manifest import Manifest
+from vmr_common.splits.config import load_splits
 from vmr_train import load_checkpoint, load_weights, predict_all
 from vmr_train.cli.config import stored_config
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from fuzzing.case import PACKAGES, entry_point, make_forkable
-from vmr_shapes import ShapesSpec, ensure, ensure_objects
+from leorn.object_features.shapes_file import ensure_objects
+from vmr_shapes import ShapesSpec, ensure
 
 SPEC = ShapesSpec(train=8, val=3, test=4, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
 COMMON = """

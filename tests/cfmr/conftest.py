@@ -9,9 +9,10 @@ import pytest
 from cfmr.config import Config, DataConfig
 from cfmr.encoder import Encoder
 from cfmr_toy import SMALL, make_task
-from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.features.config import FeaturesConfig
 from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
 from vmr_train import save_checkpoint
 from vmr_train.cli.config import to_dict

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from folders import MODELS
+from leorn.object_features.shapes_file import ensure_objects
 from vmr_common.types import read_predictions
-from vmr_shapes import ShapesSpec, ensure, ensure_objects
+from vmr_shapes import ShapesSpec, ensure
 
 RECORDED = Path(__file__).parent / "checkpoints-0.1"
 SPEC = ShapesSpec(train=8, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)

@@ -13,8 +13,9 @@ import torch
 
 from golden import released_sizes, released_weights
 from leorn import cli
+from leorn.object_features.shapes_file import ensure_objects
 from vmr_common.types import read_predictions
-from vmr_shapes import ensure_objects, frames, read_spec
+from vmr_shapes import frames, read_spec
 from vmr_train import load_checkpoint
 
 CONFIG = """

@@ -7,11 +7,13 @@ import pytest
 
 from leorn.config import Config, DataConfig, ModelConfig
 from leorn.data import InputFeatures, make_examples
+from leorn.object_features.config import ObjectsConfig
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
-from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig, require_videos
+from vmr_common.features.config import FeaturesConfig, require_videos
 from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.features.store import Manifest, write_features
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from leorn.object_features.config import ObjectsConfig, open_objects
 from leorn.object_features.prepare import (
     ObjectFrames,
     ObjectManifest,
@@ -18,7 +19,7 @@ from leorn.object_features.prepare import (
     write_objects,
 )
 from vmr_common.errors import UserError
-from vmr_common.experiment import ObjectsConfig, open_objects, require_videos
+from vmr_common.features.config import require_videos
 from vmr_common.types import Query
 
 D = 7

@@ -9,11 +9,12 @@ import pytest
 
 import vmr_shapes as shapes
 from folders import digests
+from leorn.object_features.config import ObjectsConfig, open_objects
 from leorn.object_features.prepare import ObjectStore, check_objects, prepare
 from leorn.object_features.shapes_components import find_patches
+from leorn.object_features.shapes_file import ensure_objects
 from leorn.object_features.shapes_objects import COLUMNS, DIM, OBJECTS, follow, object_frames
 from vmr_common.errors import UserError
-from vmr_common.experiment import ObjectsConfig, open_objects
 from vmr_common.features.store import FeatureStore
 from vmr_shapes import render, scene
 from vmr_shapes.spec import SPLITS
@@ -21,7 +22,8 @@ from vmr_shapes.spec import SPLITS
 TINY = shapes.ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0))
 MAKE = """
 import sys
-from vmr_common.shapes import ShapesSpec, ensure_objects
+from leorn.object_features.shapes_file import ensure_objects
+from vmr_shapes import ShapesSpec
 ensure_objects(sys.argv[1], ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0)))
 """
 
@@ -33,7 +35,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def objects(tiny):
-    return shapes.ensure_objects(tiny, TINY)
+    return ensure_objects(tiny, TINY)
 
 
 def squares(*places, size=40, colour=(200, 40, 40)):
@@ -195,7 +197,7 @@ def test_a_colour_is_readable_from_a_single_object_row():
 def test_the_file_is_made_beside_the_others_which_keep_their_bytes(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes", TINY)
     before = digests(folder)
-    path = shapes.ensure_objects(folder, TINY)
+    path = ensure_objects(folder, TINY)
     after = digests(folder)
     assert path == folder / "objects.h5"
     assert {name: after[name] for name in before} == before
@@ -218,24 +220,24 @@ def test_it_holds_a_frame_per_feature_row_and_describes_itself(tiny, objects):
 
 
 def test_the_same_spec_gives_the_same_bytes_and_another_one_is_refused(objects, tmp_path):
-    again = shapes.ensure_objects(tmp_path / "shapes", TINY)
+    again = ensure_objects(tmp_path / "shapes", TINY)
     assert again.read_bytes() == objects.read_bytes()
     with pytest.raises(UserError, match="holds Shapes with train 3"):
-        shapes.ensure_objects(tmp_path / "shapes")
+        ensure_objects(tmp_path / "shapes")
 
 
 def test_a_damaged_file_is_made_anew_and_a_sound_one_is_left_alone(objects, tmp_path):
-    path = shapes.ensure_objects(tmp_path / "shapes", TINY)
+    path = ensure_objects(tmp_path / "shapes", TINY)
     when = path.stat().st_mtime_ns
-    assert shapes.ensure_objects(tmp_path / "shapes", TINY, verify=True).stat().st_mtime_ns == when
+    assert ensure_objects(tmp_path / "shapes", TINY, verify=True).stat().st_mtime_ns == when
     path.write_bytes(path.read_bytes()[:-10])
-    assert shapes.ensure_objects(tmp_path / "shapes", TINY).read_bytes() == objects.read_bytes()
+    assert ensure_objects(tmp_path / "shapes", TINY).read_bytes() == objects.read_bytes()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert shapes.ensure_objects(tmp_path / "shapes", TINY, verify=True).read_bytes() == objects.read_bytes()
+    assert ensure_objects(tmp_path / "shapes", TINY, verify=True).read_bytes() == objects.read_bytes()
     (path.parent / "objects.json").unlink()  # as after a kill between the two files
-    assert shapes.ensure_objects(tmp_path / "shapes", TINY).read_bytes() == objects.read_bytes()
+    assert ensure_objects(tmp_path / "shapes", TINY).read_bytes() == objects.read_bytes()
     assert json.loads((path.parent / "objects.json").read_text())["bytes"] == path.stat().st_size
 
 

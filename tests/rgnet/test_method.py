@@ -9,6 +9,7 @@ import torch
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
 from rgnet.data import QueryExamples, WindowingConfig
 from rgnet.method import RGNetMethod
+from rgnet.query_features.config import QueryFeaturesConfig
 from rgnet.query_features.store import (
     QueryFeatureStore,
     QueryVectors,
@@ -17,9 +18,10 @@ from rgnet.query_features.store import (
 )
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
-from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
+from vmr_common.features.config import FeaturesConfig
 from vmr_common.features.pooling import FeatureNormalizer, PreparedFeatures
 from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query

@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from rgnet.query_features.config import QueryFeaturesConfig, open_query_features, require_queries
+from rgnet.query_features.convert import convert_query_features
 from rgnet.query_features.store import (
     QueryFeatureStore,
     QueryVectors,
@@ -17,12 +19,6 @@ from rgnet.query_features.store import (
     write_query_features,
 )
 from vmr_common.errors import UserError
-from vmr_common.experiment import (
-    QueryFeaturesConfig,
-    open_query_features,
-    require_queries,
-)
-from vmr_common.features.conversion import convert_query_features
 from vmr_common.features.store import Manifest
 from vmr_common.text.vectors import WordVectors, ego4d_text, mad_text
 from vmr_common.types import Query
@@ -354,7 +350,7 @@ def test_every_layout_converts_to_one_file_of_groups(layout, tmp_path, vmr_data)
 
 
 def test_a_conversion_of_many_queries_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("vmr_common.features.conversion.QUERIES_PART_SIZE", 2)
+    monkeypatch.setattr("rgnet.query_features.convert.PART_SIZE", 2)
     path = write_hdf5(tmp_path / "t.h5", make_arrays(5))
     store = QueryFeatureStore(path)
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from folders import digests
+from leorn.object_features import convert as object_convert
+from leorn.object_features.convert import convert_objects
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
 from processes import launched, run_to_end
 from vmr_common.errors import UserError
@@ -23,6 +25,7 @@ NOTE = "conversion.json"
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
     monkeypatch.setattr(convert, "PART_SIZE", PART)
+    monkeypatch.setattr(object_convert, "PART_SIZE", PART)
 
 
 def rows(number, seed=0):
@@ -82,8 +85,8 @@ def made_again(source, out, parts, **options):
 
 KILLED = """
 import os, signal, sys
-from vmr_common import convert
-from vmr_common.features import FeatureStore, Manifest
+from vmr_common.features import conversion as convert
+from vmr_common.features.store import FeatureStore, Manifest
 convert.PART_SIZE = 4
 left = int(sys.argv[3])
 def count(event, arguments):
@@ -116,7 +119,8 @@ def test_a_conversion_killed_at_any_step_goes_on_to_the_same_bytes(tmp_path, sou
 
 def test_two_conversions_to_one_file_do_not_meet(tmp_path, source):
     program = (
-        "import sys\nfrom vmr_common import convert\nfrom vmr_common.features.store import FeatureStore, Manifest\n"
+        "import sys\nfrom vmr_common.features import conversion as convert\n"
+        "from vmr_common.features.store import FeatureStore, Manifest\n"
         "convert.PART_SIZE = 4\n"
         "def step(n):\n    print(n, flush=True)\n    sys.stdin.readline()\n"
         "convert.convert_features(FeatureStore(sys.argv[1]), sys.argv[2], Manifest(), step=step)\n"
@@ -200,7 +204,7 @@ def test_objects_are_proven_too(tmp_path):
 
     def to_objects(step=None):
         with ObjectStore(tmp_path / "in.h5") as store:
-            return convert.convert_objects(store, tmp_path / "out.h5", ObjectManifest(), step=step)
+            return convert_objects(store, tmp_path / "out.h5", ObjectManifest(), step=step)
 
     done = []
 

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import (
-    FeaturesConfig,
-    SplitsConfig,
-    hold_out,
-    load_splits,
-    open_features,
-    require_videos,
-)
+from vmr_common.features.config import FeaturesConfig, open_features, require_videos
 from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.splits.config import SplitsConfig, hold_out, load_splits
 from vmr_common.splits.load import SplitConfig
 from vmr_common.types import Query
 

@@ -31,7 +31,7 @@ from vmr_common.text_input import opened
 
 HOLD = """
 import sys, time
-from vmr_common.files import FolderLock, atomic_path
+from vmr_common.io import FolderLock, atomic_path
 {block}
     print("holds", flush=True)
     time.sleep(300)

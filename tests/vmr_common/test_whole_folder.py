@@ -11,6 +11,7 @@ import pytest
 import vmr_shapes as shapes
 from folders import digests
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, write_objects
+from leorn.object_features.shapes_file import ensure_objects
 from processes import run_to_end
 from rgnet.streams import write_concat
 from vmr_common.errors import UserError
@@ -198,13 +199,13 @@ def test_objects_that_are_not_of_shapes_stay(tmp_path):
     for content in (path.read_bytes(), b"something else"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="not the object features of Shapes"):
-            shapes.ensure_objects(folder, TINY)
+            ensure_objects(folder, TINY)
         assert path.read_bytes() == content
     (folder / "objects.json").write_text(json.dumps({"generator": "mine"}))
     with pytest.raises(UserError, match="not the object features of Shapes"):
-        shapes.ensure_objects(folder, TINY)
+        ensure_objects(folder, TINY)
     path.unlink()
-    shapes.ensure_objects(folder, TINY)
+    ensure_objects(folder, TINY)
 
 
 @pytest.mark.parametrize(

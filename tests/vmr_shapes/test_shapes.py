@@ -32,7 +32,7 @@ TINY = shapes.ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0))
 FILES = {"train.jsonl", "val.jsonl", "test.jsonl", "features.h5", "words.txt", "meta.json", "checksums.json"}
 ENSURE = """
 import sys
-from vmr_common.shapes import SHORT, ShapesSpec, ensure
+from vmr_shapes import SHORT, ShapesSpec, ensure
 small = ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0))
 ensure(sys.argv[1], SHORT if sys.argv[2] == "full" else small)
 """

@@ -12,7 +12,7 @@ from vmr_train.layers.batch_norm import BatchNorm
 PROGRAM = """
 import sys
 import numpy as np, torch, torch.distributed as dist
-from vmr_common.nn.batch_norm import BatchNorm
+from vmr_train.layers.batch_norm import BatchNorm
 dist.init_process_group("gloo")
 given, rank = np.load(sys.argv[1]), dist.get_rank()
 part = slice(0, 5) if rank == 0 else slice(5, 12)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import SplitsConfig
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.formats import write_canonical
 from vmr_common.splits.load import SplitConfig
 from vmr_common.types import Query

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cdn.config import Config
-from vmr_common.experiment import open_features
+from vmr_common.features.config import open_features
 from vmr_common.features.pooling import pooled_features
 from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfmr.config import Config
 from cfmr.model import Frames, Words
-from vmr_common.experiment import open_features
+from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
 from vmr_common.features.store import FeatureStore
 from vmr_common.text.vectors import Vocabulary

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from leorn.object_features.config import ObjectsConfig
 from vmr_common.errors import require
-from vmr_common.experiment import FeaturesConfig, ObjectsConfig, SplitsConfig
+from vmr_common.features.config import FeaturesConfig
 from vmr_common.ranges import (
     CountOrNone,
     FolderName,
@@ -19,6 +20,7 @@ from vmr_common.ranges import (
     Width,
     require_ranges,
 )
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.text.vectors import plain_words
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.layers.map_loss import MapLossConfig

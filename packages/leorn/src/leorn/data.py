@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from leorn.config import Config
 from leorn.model import Videos
+from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
 from leorn.objects import Objects
-from vmr_common.experiment import open_features, open_objects
+from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
 from vmr_common.features.store import FeatureStore
 from vmr_common.text.vectors import WordLookup

@@ -20,10 +20,10 @@ from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
 from leorn.data import InputFeatures, make_examples
 from leorn.method import LEORNMethod
+from leorn.object_features.config import SHAPES_OBJECTS
 from leorn.object_features.prepare import sampled_frames
 from vmr_common.boundary import boundary, open_regular, require_size
 from vmr_common.errors import UserError
-from vmr_common.experiment import SHAPES_OBJECTS
 from vmr_common.features import npz
 from vmr_common.io import atomic_path
 from vmr_common.timeline import clip_centres

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmr_common.errors import require
-from vmr_common.experiment import FeaturesConfig, SplitsConfig
+from vmr_common.features.config import FeaturesConfig
 from vmr_common.ranges import (
     Count,
     CountOrNone,
@@ -22,6 +22,7 @@ from vmr_common.ranges import (
     Width,
     require_ranges,
 )
+from vmr_common.splits.config import SplitsConfig
 from vmr_train.config import OptimConfig, TrainConfig
 
 

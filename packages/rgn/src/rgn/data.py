@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
-from vmr_common.experiment import open_features
+from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeaturesByVideo, pooled_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rgnet.query_features.config import QueryFeaturesConfig
 from vmr_common.errors import require
-from vmr_common.experiment import FeaturesConfig, QueryFeaturesConfig, SplitsConfig
+from vmr_common.features.config import FeaturesConfig
 from vmr_common.ranges import (
     Count,
     CountOrNone,
@@ -21,6 +22,7 @@ from vmr_common.ranges import (
     Width,
     require_ranges,
 )
+from vmr_common.splits.config import SplitsConfig
 from vmr_train.config import OptimConfig, TrainConfig
 
 

@@ -15,11 +15,12 @@ from torch.nn.utils.rnn import pad_sequence
 from rgnet.config import Config
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
+from rgnet.query_features.config import QueryFeaturesConfig, open_query_features, require_queries
 from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
 from rgnet.search.search import stack_tokens
 from rgnet.windows import SampledWindow, draw, moment_rows
 from vmr_common.errors import UserError
-from vmr_common.experiment import QueryFeaturesConfig, open_features, open_query_features, require_queries
+from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, PreparedFeatures
 from vmr_common.features.store import FeatureStore
 from vmr_common.types import Query, distinct_videos

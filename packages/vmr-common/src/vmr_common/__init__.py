@@ -19,7 +19,7 @@ __all__ = ["Prediction", "Query", "UserError", "__version__"]
 def __getattr__(name: str) -> Any:
     # on first use, because the import of numpy is nine tenths of the start of a command that only prints its help
     if name in ("Prediction", "Query"):
-        from vmr_common import records
+        from vmr_common import types
 
-        return getattr(records, name)
+        return getattr(types, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

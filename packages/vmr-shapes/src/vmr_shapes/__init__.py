@@ -4,7 +4,6 @@
 `SHORT` is the spec of ``shapes`` (16 to 32 s a video), `LONG` that of ``shapes-long`` (10 to 20 minutes).
 """
 
-from leorn.object_features.shapes_file import ensure_objects
 from vmr_shapes.generate import ensure, frames, queries, read_spec
 from vmr_shapes.png import png_bytes
 from vmr_shapes.spec import LONG, SHORT, ShapesSpec
@@ -14,7 +13,6 @@ __all__ = [
     "SHORT",
     "ShapesSpec",
     "ensure",
-    "ensure_objects",
     "frames",
     "png_bytes",
     "queries",

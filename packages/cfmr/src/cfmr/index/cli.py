@@ -25,7 +25,7 @@ from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError, quoted, visible
-from vmr_common.experiment import FeaturesConfig, open_features
+from vmr_common.features.config import FeaturesConfig, open_features
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.formats import read_durations
 from vmr_common.splits.load import data_root

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from leorn.object_features.convert import convert_objects
 from leorn.object_features.prepare import ASSUMED, ObjectManifest, ObjectStore, check_objects
 from leorn.object_features.regions import ORDERS, SLOTS, UNITS, BoxForm, RegionFolder
 from vmr_common.cli.numbers import real, whole
 from vmr_common.errors import UserError
-from vmr_common.features.conversion import convert_objects
 from vmr_common.features.manifest import creator
 from vmr_common.splits.load import found_path
 

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rgnet.query_features.config import QueryFeaturesConfig, open_query_features
 from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, WordVectorQueries, check_queries
 from vmr_common.cli.numbers import whole
 from vmr_common.errors import UserError
-from vmr_common.experiment import QueryFeaturesConfig, open_query_features
 from vmr_common.splits.load import Split, found_path, given_path
 from vmr_common.text.vectors import WordVectors
 

@@ -12,20 +12,22 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from leorn.object_features import cli as object_data
+from leorn.object_features.convert import ObjectSource
 from leorn.object_features.prepare import ObjectStore
 from rgnet import streams_cli as concat_data
 from rgnet.query_features import cli as query_data
+from rgnet.query_features.convert import convert_query_features
 from rgnet.streams import length_mismatches
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import chosen_split
 from vmr_common.errors import UserError
-from vmr_common.features.conversion import ObjectSource, convert_features, convert_query_features
+from vmr_common.features.conversion import convert_features
 from vmr_common.features.store import FeatureStore, Manifest, check_store, creator
 from vmr_common.splits.formats import write_canonical
 from vmr_common.splits.load import Split, data_root, found_path
-from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG
+from vmr_common.splits.registry import ENTRIES
 
 _DESCRIPTION = """
 Looks into annotations and features of video moment retrieval. Paths of what is read are looked for under
@@ -224,9 +226,10 @@ def _videos(store: FeatureStore | ObjectSource, split: Split | None) -> list[str
 
 
 def _shapes(arguments: argparse.Namespace) -> None:
-    from vmr_shapes import LONG, SHORT, ensure, ensure_objects
+    from leorn.object_features.shapes_file import ensure_objects
+    from vmr_shapes import LONG, SHORT, ensure
 
-    name, spec = (SHAPES_LONG, LONG) if arguments.long else (SHAPES, SHORT)
+    name, spec = ("shapes-long", LONG) if arguments.long else ("shapes", SHORT)
     folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
     echo(f"Shapes is in {ensure(folder, spec)}")
     if arguments.objects:

@@ -18,7 +18,7 @@ from vmr_common.features.store import FeatureStore
 from vmr_common.splits.formats import POLICIES
 from vmr_common.splits.irregular import ACTED, Report
 from vmr_common.splits.load import Split, load_split, training_split
-from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG
+from vmr_common.splits.registry import ENTRIES
 from vmr_common.types import Query
 
 _AT_ONCE = 1 << 14  # queries whose constant windows are scored at once
@@ -107,7 +107,7 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
         )
     found, missing = [], []
     for entry in parts:
-        if _is_missing(entry.file, root) and entry.name.split("/")[0] not in (SHAPES, SHAPES_LONG):
+        if _is_missing(entry.file, root) and entry.generated_by is None:
             missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
         else:
             found.append(load_split(entry.name, root))

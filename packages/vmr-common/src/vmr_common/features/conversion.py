@@ -11,27 +11,16 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from leorn.object_features.layouts import Floats
-from leorn.object_features.prepare import (
-    ObjectFrames,
-    ObjectManifest,
-    ObjectStore,
-    sampled_frames,
-    write_objects,
-)
-from leorn.object_features.regions import BoxForm
-from rgnet.query_features.store import QueryFeatureStore, write_query_features
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
+from vmr_common.features.checks import Features
 from vmr_common.features.conversion_parts import has_parts, part, parts_folder
 from vmr_common.features.lmdb import DATA_FILE
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
 
 PART_SIZE = 64  # videos between two points from which a conversion can go on
-QUERIES_PART_SIZE = 4096  # likewise queries, which are small
 
 Value = TypeVar("Value")
 ValueRead = TypeVar("ValueRead", covariant=True)
@@ -81,131 +70,12 @@ def convert_features(
         UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
     write = functools.partial(write_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
+    conversion = Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
     return conversion.run(store, store.paths, store.videos() if videos is None else videos)
 
 
-def convert_query_features(
-    store: QueryFeatureStore,
-    out: str | Path,
-    manifest: Manifest,
-    *,
-    dtype: str = "float32",
-    queries: Sequence[str] | None = None,
-    step: Callable[[int], object] | None = None,
-) -> int:
-    """Writes the features of queries into one HDF5 file (see `write_query_features`), as `convert_features` does.
-
-    Args:
-        store: Where features come from, of any layout.
-        out: The file.
-        manifest: What made the features.
-        dtype: ``float32`` or ``float16``.
-        queries: Ids of the queries, by default all.
-        step: Called with the number of queries that were just finished.
-
-    Returns:
-        The number of queries written.
-
-    Raises:
-        UserError: if there is no query, one cannot be read, or the file cannot be written.
-    """
-    write = functools.partial(write_query_features, manifest=manifest, dtype=dtype)
-    conversion = _Conversion("query", Path(out), dtype, write, QueryFeatureStore, QUERIES_PART_SIZE, step)
-    return conversion.run(store, store.paths, store.queries() if queries is None else queries)
-
-
-class ObjectSource(Protocol):
-    """What object features are read from: an `ObjectStore` or a `regions.RegionFolder`."""
-
-    @property
-    def name(self) -> str:
-        """Where it lies, for messages."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files and folders."""
-
-    @property
-    def objects(self) -> int:
-        """Object slots per frame."""
-
-    def videos(self) -> list[str]:
-        """The ids of all videos."""
-
-    def length(self, video: str) -> int:
-        """Number of frames of a video."""
-
-    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
-        """The objects of some frames, or of all."""
-
-    def close(self) -> None:
-        """Closes what is open."""
-
-
-def convert_objects(
-    source: ObjectSource,
-    out: str | Path,
-    manifest: ObjectManifest,
-    *,
-    dtype: str = "float16",
-    frames: int | None = None,
-    boxes: BoxForm | None = None,
-    videos: Sequence[str] | None = None,
-    step: Callable[[int], object] | None = None,
-) -> int:
-    """Writes object features into one HDF5 file (see `write_objects`), as `convert_features` does.
-
-    Args:
-        source: Where objects come from; it also says how many slots are kept.
-        out: The file.
-        manifest: What made the objects.
-        dtype: ``float16`` or ``float32``.
-        frames: Frames per video, taken by `sampled_frames`; None keeps those that there are.
-        boxes: How the source gives boxes, which then become x1 y1 x2 y2 in fractions; None leaves them.
-        videos: Which videos, by default all.
-        step: Called with the number of videos that were just finished.
-
-    Returns:
-        The number of videos written.
-
-    Raises:
-        UserError: if there is no video, one cannot be read, or the file cannot be written.
-    """
-    write = functools.partial(write_objects, manifest=manifest, dtype=dtype)
-    conversion = _Conversion("video", Path(out), dtype, write, ObjectStore, PART_SIZE, step)
-    chosen = source.videos() if videos is None else videos
-    return conversion.run(_Sampled(source, frames, boxes), source.paths, chosen)
-
-
 @dataclasses.dataclass(frozen=True)
-class _Sampled:
-    """Object features of a source, with so many frames per video and boxes in our form."""
-
-    source: ObjectSource
-    frames: int | None
-    boxes: BoxForm | None
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    def __getitem__(self, video: str) -> ObjectFrames:
-        rows = None if self.frames is None else sampled_frames(self.source.length(video), self.frames)
-        found = self.source.read(video, rows)
-        if self.boxes is None:
-            return found
-        where = f"{self.source.name}: video {video!r}"
-        return dataclasses.replace(
-            found, boxes=self.boxes.standard(found.boxes, found.confidence > 0, None, where)
-        )
-
-    def close(self) -> None:
-        self.source.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Conversion(Generic[Value]):
+class Conversion(Generic[Value]):
     """Writes values part by part, then joins the parts.
 
     Attributes:
@@ -300,7 +170,7 @@ def _same(store: _Store[Value], key: str, found: Value, dtype: str) -> bool:
     )
 
 
-def _equal(kept: Floats, found: Floats, dtype: str) -> bool:
+def _equal(kept: Features, found: Features, dtype: str) -> bool:
     if kept.shape != found.shape:
         return False
     with np.errstate(over="ignore"):
@@ -310,7 +180,7 @@ def _equal(kept: Floats, found: Floats, dtype: str) -> bool:
     return np.array_equal(bits, found.view(np.uint32)) or np.array_equal(bits, rounded.view(np.uint32))
 
 
-def _arrays(value: object) -> list[Floats | None]:
+def _arrays(value: object) -> list[Features | None]:
     """The arrays that a value of any kind consists of."""
     if isinstance(value, np.ndarray):
         return [value]

@@ -14,9 +14,10 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json
 from vmr_common.ranges import PathText, require_ranges
 from vmr_common.splits.formats import canonical_row, read_annotations, read_durations
+from vmr_common.splits.generated import generate
 from vmr_common.splits.irregular import Annotations, Report
 from vmr_common.splits.policies import Policy, policy_named
-from vmr_common.splits.registry import ENTRIES, SHAPES, SHAPES_LONG, Entry
+from vmr_common.splits.registry import ENTRIES, Entry
 from vmr_common.types import Query
 from vmr_common.values import listed
 
@@ -155,11 +156,9 @@ def load_split(name: str, data_root: str | Path) -> Split:
     if entry is None:
         raise UserError(f"split {name!r} is unknown, expected one of {_like(name)}")
     root = Path(data_root)
-    embedded = name.partition("/")[0]
-    if embedded in (SHAPES, SHAPES_LONG):
-        from vmr_shapes import LONG, SHORT, ensure
-
-        ensure(root / embedded, SHORT if embedded == SHAPES else LONG)
+    if entry.generated_by is not None:
+        data_set = name.partition("/")[0]
+        generate(data_set, root / data_set, entry.generated_by)
     path = locate(root, entry.file, entry)
     durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)

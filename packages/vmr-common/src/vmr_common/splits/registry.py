@@ -24,6 +24,7 @@ class Entry:
         read: Published number of records in the file, None where not known.
         kept: Published number of queries after the policy, None where not known.
         official: Published number of queries of the official evaluation where the policy keeps fewer.
+        generated_by: Package that generates the data set on first use, see `generated.generate`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Entry:
     read: int | None = None
     kept: int | None = None
     official: int | None = None
+    generated_by: str | None = None
 
 
 def _charades() -> list[Entry]:
@@ -284,13 +286,10 @@ def _mad() -> list[Entry]:
     ]
 
 
-SHAPES, SHAPES_LONG = "shapes", "shapes-long"
-
-
 def _shapes() -> list[Entry]:
     kinds = (
-        (SHAPES, "the embedded data set, generated on first use"),
-        (SHAPES_LONG, "the embedded data set of long videos, generated on first use"),
+        ("shapes", "the embedded data set, generated on first use"),
+        ("shapes-long", "the embedded data set of long videos, generated on first use"),
     )
     return [
         Entry(
@@ -299,6 +298,7 @@ def _shapes() -> list[Entry]:
             format="canonical",
             what=what,
             policy="checked",
+            generated_by="vmr-shapes",
         )
         for name, what in kinds
         for part in ("train", "val", "test")

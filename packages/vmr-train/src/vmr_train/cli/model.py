@@ -16,7 +16,7 @@ from typing import Any
 from vmr_common.cli.entrypoint import echo
 from vmr_common.cli.numbers import seconds, whole
 from vmr_common.errors import UserError, require
-from vmr_common.experiment import require_videos
+from vmr_common.features.config import require_videos
 from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.types import Prediction, prediction_row, write_predictions

@@ -17,7 +17,8 @@ from vmr_common.boundary import reason
 from vmr_common.cli.entrypoint import command
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
-from vmr_common.experiment import SplitsConfig, VideoStore
+from vmr_common.features.config import VideoStore
+from vmr_common.splits.config import SplitsConfig
 from vmr_common.types import Prediction, Query
 from vmr_train import Checkpoint, Dataset, Method, OptimConfig, TrainConfig
 from vmr_train.cli.config import DEFAULT, make_parser

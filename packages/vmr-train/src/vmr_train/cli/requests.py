@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.experiment import Splits, SplitsConfig, VideoStore, load_splits, require_videos
+from vmr_common.features.config import VideoStore, require_videos
+from vmr_common.splits.config import Splits, SplitsConfig, load_splits
 from vmr_common.splits.load import Split, SplitConfig, custom_split, load, load_split
 from vmr_common.types import Query
 from vmr_train.run_files import CONFIG, current, unfinished

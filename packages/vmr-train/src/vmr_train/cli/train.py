@@ -18,7 +18,8 @@ from tqdm import tqdm
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
-from vmr_common.experiment import Splits, load_splits, require_videos
+from vmr_common.features.config import require_videos
+from vmr_common.splits.config import Splits, load_splits
 from vmr_common.splits.load import Split, data_root
 from vmr_common.types import Prediction, Query
 from vmr_train import (

@@ -14,7 +14,7 @@ import torch
 
 import vmr_common
 from vmr_common.io import write_text
-from vmr_common.splits.registry import SHAPES, SHAPES_LONG
+from vmr_common.splits.generated import video_frames
 from vmr_common.types import Query, write_predictions
 from vmr_train import Checkpoint, run_files
 from vmr_train.checkpoint import Versions
@@ -173,9 +173,5 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
 
 
 def _frames(split: str, data_root: Path) -> Frames | None:
-    folder = split.partition("/")[0]
-    if folder not in (SHAPES, SHAPES_LONG):
-        return None
-    from vmr_shapes import frames
-
-    return lambda video: frames(data_root / folder, video)
+    name = split.partition("/")[0]
+    return video_frames(name, data_root / name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
+import io
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vmr_common.timeline import clip_centres
 from vmr_train.report.data import Report, Shown
@@ -67,8 +69,6 @@ def thumbnails(
     Raises:
         ValueError: if the shapes do not fit.
     """
-    from vmr_shapes.png import png_bytes
-
     frames, times = np.asarray(frames), np.asarray(times, dtype=np.float64)
     if (
         frames.ndim != 4
@@ -86,9 +86,13 @@ def thumbnails(
     centres = clip_centres(count, end)
     nearest = np.abs(times[None] - centres[:, None]).argmin(axis=1)
     chosen = frames[nearest] if draw is None else draw(frames[nearest], times[nearest])
-    return [
-        "data:image/png;base64," + base64.b64encode(png_bytes(shrink(frame))).decode() for frame in chosen
-    ]
+    return ["data:image/png;base64," + base64.b64encode(_png(shrink(frame))).decode() for frame in chosen]
+
+
+def _png(frame: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def shrink(frame: NDArray[np.uint8], height: int = HEIGHT) -> NDArray[np.uint8]:

@@ -1,0 +1,56 @@
+"""The object features of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vmr_common.features.config import check_manifest
+from vmr_common.ranges import Layers, Margin, PathText, Width, require_ranges
+
+if TYPE_CHECKING:
+    from leorn.object_features.prepare import ObjectStore
+
+SHAPES_OBJECTS = Path("shapes/objects.h5")
+"""Those of the embedded data set, made on first use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsConfig:
+    """The object features of a run."""
+
+    path: PathText
+    """HDF5 file of object features (relative to the data root); shapes/objects.h5 is made on first use."""
+    dim: Width
+    """Width of an object's feature."""
+    objects: Layers
+    """Object slots per frame, the first ones."""
+    threshold: Margin = 0.0
+    """An object counts where the detector's confidence is above this."""
+    made_for: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration was made for, e.g. {box_units: normalised}."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "data.objects")
+
+
+def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
+    """Opens the object features and compares their manifest with what the configuration was made for.
+
+    The objects of the embedded data set are made when they are opened for the first time.
+
+    Raises:
+        UserError: if the file is missing, has another width or fewer objects, or its manifest differs; says both
+            sides.
+    """
+    # here, so that a configuration is read without h5py
+    from leorn.object_features.prepare import ObjectStore
+    from leorn.object_features.shapes_file import ensure_objects
+
+    path = Path(data_root) / config.path
+    if Path(config.path) == SHAPES_OBJECTS:
+        path = ensure_objects(path.parent)
+    store = ObjectStore(path, objects=config.objects, dim=config.dim)
+    check_manifest(config.made_for, store)
+    return store

@@ -1,0 +1,82 @@
+"""The queries of a run: training, validation and test splits; videos are held out where no validation is published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmr_common.errors import UserError
+from vmr_common.ranges import Probability, require_ranges
+from vmr_common.splits.load import Split, SplitConfig, load, split_hash
+from vmr_common.types import Query
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsConfig:
+    """The queries of a run."""
+
+    train: SplitConfig
+    """Queries to learn from."""
+    test: SplitConfig
+    """Queries to report on."""
+    validation: SplitConfig | None = None
+    """Queries that choose the epoch; null holds videos of `train` out (see `held_out`)."""
+    held_out: Probability = 0.1
+    """Share of the training videos held out for validation where `validation` is null, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "data.splits")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Loaded splits; `validation` is None where nothing is held out."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+
+
+def load_splits(config: SplitsConfig, data_root: str | Path) -> Splits:
+    """Loads the splits of a configuration and holds validation videos out where none are published.
+
+    Raises:
+        UserError: as `splits.load`, or if training and test share a video's query.
+    """
+    train, test = load(config.train, data_root), load(config.test, data_root)
+    if config.validation is not None:
+        return Splits(train, load(config.validation, data_root), test)
+    if config.held_out == 0:
+        return Splits(train, None, test)
+    kept, held = hold_out(train.queries, config.held_out)
+    if not kept or not held:
+        raise UserError(
+            f"data.splits.held_out {config.held_out}: {train.name} has too few videos to hold some out"
+        )
+    name = f"held out of {train.name}"
+    return Splits(_part(train, train.name, kept), _part(train, name, held), test)
+
+
+def hold_out(queries: Sequence[Query], share: float) -> tuple[list[Query], list[Query]]:
+    """Divides queries by video: those kept, and those of about `share` of the videos.
+
+    A video's side depends on its id alone, so it does not change when other videos come or go.
+
+    Example:
+        >>> queries = [Query(id=str(n), video=f"v{n % 50}", text="", duration=1.0) for n in range(100)]
+        >>> kept, held = hold_out(queries, 0.1)
+        >>> len(kept) + len(held), {q.video for q in kept} & {q.video for q in held}
+        (100, set())
+    """
+    kept: list[Query] = []
+    held: list[Query] = []
+    for query in queries:
+        digest = hashlib.sha256(f"held out\x1f{query.video}".encode()).digest()
+        (held if int.from_bytes(digest[:8], "big") < share * 2**64 else kept).append(query)
+    return kept, held
+
+
+def _part(split: Split, name: str, queries: list[Query]) -> Split:
+    return Split(name, queries, split.report, split.protocol, split_hash(queries))
