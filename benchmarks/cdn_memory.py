@@ -28,6 +28,7 @@ from cdn.model import CDN
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
 from vmr_train import Progress
+from vmr_train.layers.sparse_map_plan import map_weights, scatter_rows
 from vmr_train.map_decoding import DecodeConfig
 from vmr_train.map_supervised import MapExamples, MapInputs
 
@@ -63,14 +64,15 @@ class PlainMap(nn.Module):
                 kernel = layer.weight.detach().view(size, size, dim, dim).permute(3, 2, 0, 1).contiguous()
                 self.static[str(number)] = nn.Parameter(kernel)
                 layer.weight = None
+        self.weights = map_weights(model.map.cells, model.config.kernel, model.config.layers)
         self.norms = [PlainNorm(norm) for norm in model.map_network.norms]
 
     def forward(self, rows, sentence):
-        fusion, network, cells = self.model.fusion, self.model.map_network, self.model.map.cells
-        full = self.model.map.scatter(rows)  # (B, H, N, N)
+        fusion, cells = self.model.fusion, self.model.map.cells
+        full = scatter_rows(rows, self.model.map.index, len(cells))  # (B, H, N, N)
         video = F.conv2d(full, fusion.video.weight[:, :, None, None], fusion.video.bias)
         x = F.normalize(fusion.text(sentence)[:, :, None, None] * video, dim=1) * cells
-        for number, (norm, weights) in enumerate(zip(self.norms, network.weights, strict=False)):
+        for number, (norm, weights) in enumerate(zip(self.norms, self.weights, strict=False)):
             u = norm(x)
             x = F.relu(self.convolve(number, u, sentence) + u) * weights
         return self.norms[-1](x).flatten(2)[:, :, self.model.map.index].permute(2, 0, 1)

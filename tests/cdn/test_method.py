@@ -85,12 +85,12 @@ def test_cells_that_evaluation_skips_may_hold_anything():
     wanted, layer = logits(task), network.layer
     skipped = 0
 
-    def spoiled(number, rows, sentence, plan):
+    def spoiled(number, rows, sentence, cells):
         """All live cells as in training, and garbage in those that evaluation would not have computed."""
         nonlocal skipped
-        full = network.training_plans[number]
+        full = network.cells.training_layers[number]
         found = layer(number, rows, sentence, full)
-        garbage = full.outputs & ~network.evaluation_plans[number].outputs
+        garbage = full.outputs & ~network.cells.evaluation_layers[number].outputs
         skipped += int(garbage.sum())
         return torch.where(garbage[full.outputs][:, None, None], torch.full_like(found, 1e5), found)
 

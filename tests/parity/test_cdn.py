@@ -35,7 +35,8 @@ from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train import OptimConfig, build_optimizer
 from vmr_train.layers.map_loss import scaled_iou
-from vmr_train.layers.sparse_map_plan import SparseMapIndex
+from vmr_train.layers.sparse_map_conv import SparseMap
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatter_rows
 from vmr_train.map_decoding import DecodeConfig
 from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
@@ -119,7 +120,7 @@ def ranks(golden) -> tuple[int, ...]:
 
 def full_map(model: CDN, logits: Tensor) -> Tensor:
     """Logits ``(P, B)`` as the recorded maps ``(B, 1, N, N)``."""
-    return model.map.scatter(logits[..., None])
+    return scatter_rows(logits[..., None], model.map.index, model.map.clips)
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -140,25 +141,25 @@ def stages(golden, model: CDN) -> dict[str, Tensor]:
     seen = {
         "text_encode": sentence,
         "vis_h": clips.transpose(1, 2),
-        "map_h": model.map.scatter(proposals),
-        "fused_h": model.map.scatter(rows),
-        "mask_weights": network.weights,
+        "map_h": scatter_rows(proposals, model.map.index, model.map.clips),
+        "fused_h": scatter_rows(rows, model.map.index, model.map.clips),
+        "mask_weights": map_weights(cells, model.config.kernel, model.config.layers),
     }
-    for number, plan in enumerate(network.training_plans):
+    for number, live in enumerate(network.cells.training_layers):
         layer = network.convolutions[number]
-        full = SparseMapIndex(plan.inputs, everywhere, model.config.kernel)
-        scale, shift = network.norms[number].affine(rows)
+        full = SparseMapIndex(live.inputs, everywhere, model.config.kernel)
+        u = SparseMap.normalized(rows, full, network.norms[number])
         if number in model.config.dynamic_layers:
             hook = layer.dropout.register_forward_hook(
                 lambda _, args, __, name=f"cond_attention{number}": seen.update({name: args[0]})
             )
-        seen[f"conv{number}_out"] = full.full_outputs(layer(rows, sentence, full, scale, shift))
+        seen[f"conv{number}_out"] = full.full_outputs(layer(u, sentence))
         if number in model.config.dynamic_layers:
             hook.remove()
-        rows = network.layer(number, rows, sentence, plan)
-        seen[f"layer{number}_out"] = plan.full_outputs(rows)
+        rows = network.layer(number, rows, sentence, live)
+        seen[f"layer{number}_out"] = live.full_outputs(rows)
     scale, shift = network.norms[-1].affine(rows)
-    seen["map_out"] = SparseMapIndex(plan.outputs, everywhere, 1).full(rows * scale + shift, shift)
+    seen["map_out"] = SparseMapIndex(live.outputs, everywhere, 1).full(rows * scale + shift, shift)
     return seen
 
 

@@ -36,6 +36,7 @@ from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train import OptimConfig, build_optimizer
 from vmr_train.layers.map_loss import MapLossConfig, scaled_iou
+from vmr_train.layers.sparse_map_plan import scatter_rows
 from vmr_train.map_decoding import DecodeConfig
 from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
@@ -138,6 +139,11 @@ def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden)
     assert set(from_official(prefixed)) == set(model.state_dict())
 
 
+def full_map(model: LEORN, rows: Tensor) -> Tensor:
+    """Rows ``(P, B, ...)`` of the valid cells as full maps ``(B, ..., N, N)``."""
+    return scatter_rows(rows, model.map.index, model.map.clips)
+
+
 def stages(golden, model: LEORN) -> dict[str, Tensor]:
     """Everything on the way, over the full map: all live cells computed, also those that nothing depends on."""
     seen: dict[str, Tensor] = {}
@@ -161,13 +167,12 @@ def stages(golden, model: LEORN) -> dict[str, Tensor]:
     model(videos, video_of, words)
     for hook in hooks:
         hook.remove()
-    seen["map_feature"] = model.map.scatter(seen.pop("fusion_input"))
+    seen["map_feature"] = full_map(model, seen.pop("fusion_input"))
     fused = seen.pop("fused")
-    seen["fused_map"] = model.map.scatter(fused)
+    seen["fused_map"] = full_map(model, fused)
     network = model.map_network
-    rows = network.layers(fused, network.training_reach)
-    last = network.training_reach.plans[-1]
-    seen["map_conv_out"] = last.full_outputs(rows)
+    layers = network.cells.training_layers
+    seen["map_conv_out"] = layers[-1].full_outputs(network.layers(fused, layers))
     query = model.text(words)
     seen["text_words"] = model.text.words(words)
     seen["text_sentence"], seen["text_relational"] = query
@@ -189,7 +194,7 @@ def test_a_map_layer_computes_the_same_where_evaluation_stops_early(golden):
     with torch.no_grad():
         network = model.map_network
         rows = torch.rand(model.map.size, 2, model.config.hidden)
-        everywhere = network.layers(rows, network.training_reach)[network.cells_of_live]
+        everywhere = network.cells.valid(network.layers(rows, network.cells.training_layers))
         torch.testing.assert_close(network(rows), everywhere, rtol=1e-5, atol=1e-5)
 
 
@@ -198,11 +203,11 @@ def test_inference_outputs_and_losses_agree(golden):
     with torch.no_grad():
         run = train_pass(golden, model)
         trained = train_pass(golden, build(golden).train())
-    prediction, cells, config = model.map.scatter(run.output.logits), model.map.cells, loss_config(golden)
+    prediction, cells, config = full_map(model, run.output.logits), model.map.cells, loss_config(golden)
     target = scaled_iou(torch.from_numpy(golden.given("in/iou_map")), config.min_iou, config.max_iou)
     ours = {
         "prediction": prediction,
-        "prediction_train": model.map.scatter(trained.output.logits),
+        "prediction_train": full_map(model, trained.output.logits),
         "map_mask": cells.float().expand_as(prediction),
         "score": prediction.sigmoid() * cells,
         "target": target * cells,

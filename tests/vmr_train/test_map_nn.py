@@ -1,13 +1,11 @@
 """Layers of the 2D-map family: exact against the plain full-map forms, and no dearer than they must be."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from factories import flops
 from vmr_common.errors import UserError
@@ -15,8 +13,14 @@ from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.fusion import MapFusion
 from vmr_train.layers.map_loss import scaled_iou, scaled_iou_loss
 from vmr_train.layers.proposal_map import ProposalConvolutions, ProposalMap, proposal_lengths, valid_cells
-from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
+from vmr_train.layers.sparse_map_conv import SparseMap, convolve_rows, dense_map_conv, kernel_rows
+from vmr_train.layers.sparse_map_plan import (
+    SparseMapIndex,
+    SparseMapLayers,
+    map_weights,
+    needed_cells,
+    scatter_rows,
+)
 
 MASKS = Path(__file__).parents[1] / "parity/golden/cdn/masks.npz"
 GRIDS = {16: [16], 64: [16, 8, 8], 128: [16, 8, 8, 8]}
@@ -50,7 +54,7 @@ def test_scales_that_do_not_fit_are_refused(clips, scales):
 def max_pool_map(clips, cells):
     """The maximum over each proposal's clips as a full map ``(B, C, N, N)``, from clips ``(B, C, N)``."""
     proposals = ProposalMap(cells)
-    return proposals.scatter(proposals.max_pool(clips.permute(2, 0, 1)))
+    return scatter_rows(proposals.max_pool(clips.permute(2, 0, 1)), proposals.index, proposals.clips)
 
 
 @pytest.mark.parametrize(("clips", "scales"), [(7, [7]), (16, [4, 2, 2]), (33, [5, 3]), (64, [16, 8, 8])])
@@ -91,87 +95,76 @@ def test_learned_proposals_land_in_their_cells():
     assert sum(map(len, module.scales)) == len(proposal_lengths(clips, scales))
 
 
-def plans_of(clips, scales, kernel, layers, complete):
-    cells = valid_cells(clips, scales)
-    weights = map_weights(cells, kernel, layers)
-    live = [cells, *(weights > 0)]
-    needed = [cells, *needed_cells(cells, weights, kernel, complete)]
-    return {
-        "training": [SparseMapIndex(a, b, kernel) for a, b in pairwise(live)],
-        "evaluation": [SparseMapIndex(a, b, kernel) for a, b in pairwise(needed)],
-    }
-
-
 WAYS = ["gather", "bands", "full"]
 
 
-def random_plan(way, seed=0):
+def random_cells(way, seed=0):
     rng = np.random.default_rng(seed)
     inputs, outputs = (torch.from_numpy(rng.random((9, 9)) < share) for share in (0.5, 0.6))
     return SparseMapIndex(inputs, outputs, 3, way=way)
 
 
-def convolve_cells(x, weight, bias, plan):
-    """`convolve_rows` from and to whole maps ``(B, C, N, N)``, zero at cells that are not computed."""
-    rows = x.permute(2, 3, 0, 1)[plan.inputs]  # (L, B, I)
-    return plan.full_outputs(convolve_rows(rows, kernel_rows(weight), plan) + bias)
-
-
 @pytest.mark.parametrize("way", WAYS)
-def test_a_convolution_at_some_cells_equals_the_full_one_forward_and_backward(way):
+def test_a_convolution_at_some_cells_equals_the_dense_one_forward_and_backward(way):
     torch.manual_seed(0)
-    plan = random_plan(way)
-    layer = nn.Conv2d(4, 6, 3, padding=1)
-    x = (torch.randn(2, 4, 9, 9) * plan.inputs).requires_grad_()
-    given = torch.randn(2, 6, 9, 9) * plan.outputs
-    found = convolve_cells(x, layer.weight, layer.bias, plan)
-    torch.testing.assert_close(found, layer(x) * plan.outputs, rtol=1e-5, atol=1e-5)
-    ours = torch.autograd.grad((found * given).sum(), [x, layer.weight, layer.bias])
-    wanted = torch.autograd.grad((layer(x) * given).sum(), [x, layer.weight, layer.bias])
-    torch.testing.assert_close(ours[0], wanted[0] * plan.inputs, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours[1:], wanted[1:], rtol=1e-4, atol=1e-4)
+    cells, layer = random_cells(way), nn.Conv2d(4, 6, 3, padding=1, bias=False)
+    x = (torch.randn(2, 4, 9, 9) * cells.inputs).requires_grad_()
+    kernels = kernel_rows(layer.weight)
+    given = torch.randn(2, 6, 9, 9)
+    found = cells.full_outputs(SparseMap(x.permute(2, 3, 0, 1)[cells.inputs], cells).convolve(kernels))
+    dense = dense_map_conv(x, kernels, cells.outputs)
+    torch.testing.assert_close(dense, layer(x) * cells.outputs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, dense, rtol=1e-5, atol=1e-5)
+    ours = torch.autograd.grad((found * given).sum(), [x, layer.weight], retain_graph=True)
+    wanted = torch.autograd.grad((dense * given).sum(), [x, layer.weight])
+    torch.testing.assert_close(ours[0], wanted[0] * cells.inputs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours[1], wanted[1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_map_gets_its_own_mixture_of_kernels_and_cells_without_a_row_share_a_value(way):
     torch.manual_seed(1)
-    plan, batch, mixed = random_plan(way, seed=1), 11, 3
-    rows = torch.randn(plan.rows_in, batch, 4, requires_grad=True)
+    cells, batch, mixed = random_cells(way, seed=1), 11, 3
+    rows = torch.randn(cells.rows_in, batch, 4, requires_grad=True)
     scale, shift = torch.randn(4, requires_grad=True), torch.randn(4, requires_grad=True)
     kernels = torch.randn(mixed, 9, 4, 6, requires_grad=True)
     mixture = torch.rand(batch, mixed, requires_grad=True)
     wrt = [rows, kernels, mixture, scale, shift]
 
-    found = convolve_rows(rows, kernels, plan, scale=scale, shift=shift, mixture=mixture)
-    full = plan.full(rows * scale + shift, shift)  # (B, I, 9, 9)
-    weights = (mixture @ kernels.flatten(1)).view(batch, 3, 3, 4, 6).permute(0, 4, 3, 1, 2)
-    grouped = F.conv2d(full.reshape(1, -1, 9, 9), weights.flatten(0, 1), padding=1, groups=batch)
-    wanted = grouped.view(batch, 6, 9, 9).permute(2, 3, 0, 1)[plan.outputs]
+    u = SparseMap(rows, cells, scale, shift)
+    found = cells.full_outputs(u.convolve(kernels, mixture))
+    full = cells.full(rows * scale + shift, shift)  # (B, I, 9, 9)
+    wanted = dense_map_conv(full, kernels, cells.outputs, mixture)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     given = torch.randn_like(found)
     ours = torch.autograd.grad((found * given).sum(), wrt)
-    theirs = torch.autograd.grad((wanted * given).sum(), wrt)
+    theirs = torch.autograd.grad((wanted * given).sum(), wrt, retain_graph=True)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(u.mean(), full.mean(dim=(2, 3)))
+    torch.testing.assert_close(cells.full_outputs(u.residual()), full * cells.outputs)
 
 
 def test_all_ways_to_convolve_agree_in_half_precision():
     torch.manual_seed(2)
-    rows, weight = torch.randn(random_plan("gather").rows_in, 3, 4), torch.randn(6, 4, 3, 3)
+    rows, weight = torch.randn(random_cells("gather").rows_in, 3, 4), torch.randn(6, 4, 3, 3)
     results = []
     for way in WAYS:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            results.append(convolve_rows(rows, kernel_rows(weight), random_plan(way)))
+            results.append(convolve_rows(rows, kernel_rows(weight), random_cells(way)))
     assert {result.dtype for result in results} == {torch.bfloat16}
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=0.05, atol=0.2)
 
 
 def test_nothing_but_the_rows_is_kept_for_the_backward_pass():
-    plan, rows = random_plan("gather"), torch.randn(random_plan("gather").rows_in, 2, 4, requires_grad=True)
+    cells, rows = (
+        random_cells("gather"),
+        torch.randn(random_cells("gather").rows_in, 2, 4, requires_grad=True),
+    )
     kernels, mixture = torch.randn(3, 9, 4, 6, requires_grad=True), torch.rand(2, 3, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        convolve_rows(rows, kernels, plan, mixture=mixture, scale=torch.ones(4), shift=torch.zeros(4))
+        convolve_rows(rows, kernels, cells, mixture=mixture, scale=torch.ones(4), shift=torch.zeros(4))
     given = {rows.data_ptr(), kernels.data_ptr(), mixture.data_ptr()}
     assert {t.data_ptr() for t in kept if t.numel() > 4} == given
 
@@ -213,9 +206,10 @@ BARS = [  # share of the full maps' products that may run: bars of the whole for
 )
 def test_the_products_of_all_layers_stay_under_the_bar(name, clips, kernel, layers, complete, mode, bar):
     dim, work = 8, 0.0
-    for plan in plans_of(clips, GRIDS[clips], kernel, layers, complete)[mode]:
-        rows, weight = torch.zeros(plan.rows_in, 1, dim), torch.zeros(dim, dim, kernel, kernel)
-        work += flops(lambda r=rows, w=weight, p=plan: convolve_rows(r, kernel_rows(w), p))
+    cells = SparseMapLayers(valid_cells(clips, GRIDS[clips]), kernel, layers, complete=complete)
+    for layer in cells.train(mode == "training").current():
+        rows, weight = torch.zeros(layer.rows_in, 1, dim), torch.zeros(dim, dim, kernel, kernel)
+        work += flops(lambda r=rows, w=weight, p=layer: convolve_rows(r, kernel_rows(w), p))
     share = work / (2 * layers * clips**2 * kernel**2 * dim**2)
     assert 0.5 * bar < share <= bar
 
@@ -305,5 +299,6 @@ def test_the_loss_is_taken_in_float32_where_products_are_not(of_probabilities):
 def test_rows_and_full_maps_are_two_views_of_the_same():
     proposals = ProposalMap(valid_cells(16, [4, 2, 2]))
     rows = torch.randn(proposals.size, 2, 3)
-    torch.testing.assert_close(proposals.gather(proposals.scatter(rows)), rows)
-    assert (proposals.scatter(rows)[0, 0] != 0).equal(proposals.cells)
+    full = scatter_rows(rows, proposals.index, proposals.clips)
+    torch.testing.assert_close(proposals.gather(full), rows)
+    assert (full[0, 0] != 0).equal(proposals.cells)

@@ -1,31 +1,28 @@
-"""CDN's map network: residual convolutions over the proposal map, the first ones with kernels mixed per query.
+"""CDN's dynamic map network: residual convolutions over the proposal map, the first ones with kernels mixed per query.
 
-Only cells that matter are computed (`vmr_train.layers.sparse_map_plan`); all others of a layer's input are zero, and
-the batch normalisation makes one shared value of them. Shapes as in `cdn.model`; L cells that a layer's input has rows
-for, C cells that it computes.
+A layer is ``x' = ReLU(conv(u) + u) * m`` with ``u = BN(x)`` (CDN, map network; weights m as in 2D-TAN, section 3.4).
+Maps are kept as rows of the cells that matter: `vmr_train.layers.sparse_map_conv` gives the numbers of the full ones.
+Shapes as in `cdn.model`; L cells with a row in a layer's input, C cells in its output, W kernels of a bank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cdn.config import ModelConfig
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.recompute import activation_checkpoint
-from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
+from vmr_train.layers.sparse_map_conv import SparseMap, init_kernels_
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers
 
 
 class DynamicConvolution(nn.Module):
-    """A convolution whose kernel every query mixes from a bank, looking at the sentence and the whole map.
+    """A convolution whose kernel every query mixes from a bank, by its sentence and the whole map.
 
     Args:
         dim: Channels H.
@@ -47,19 +44,14 @@ class DynamicConvolution(nn.Module):
         init_kernels_(self.bank, self.bias_bank)
 
     def mixture(self, sentence: Tensor, pooled: Tensor) -> Tensor:
-        """Weights ``(B, W)`` of the kernels from sentences ``(B, H)`` and pooled maps ``(B, H)``."""
-        seen = torch.tanh(self.text(sentence) + self.map(pooled))
-        return self.dropout(self.mixer(seen).softmax(dim=-1))
+        """Kernel attention ``a = softmax(A3 tanh(A1 q + A2 z))``, ``(B, W)``, of q and z ``(B, H)``."""
+        hidden = torch.tanh(self.text(sentence) + self.map(pooled))
+        return self.dropout(self.mixer(hidden).softmax(dim=-1))
 
-    def forward(
-        self, rows: Tensor, sentence: Tensor, plan: SparseMapIndex, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        """Outputs ``(C, B, H)`` of the map ``rows * scale + shift``, which is `shift` where it has no row."""
-        cells = plan.clips**2
-        pooled = rows.float().sum(dim=0) / cells * scale + shift  # the mean over all cells, (B, H)
-        weights = self.mixture(sentence, pooled)
-        found = convolve_rows(rows, self.bank, plan, scale=scale, shift=shift, mixture=weights)
-        return found + weights @ self.bias_bank
+    def forward(self, u: SparseMap, sentence: Tensor) -> Tensor:
+        """Outputs ``(C, B, H)``: each map convolved with its own ``K = sum_w a_w Bank_w``, and its own bias."""
+        a = self.mixture(sentence, u.mean())  # (B, W)
+        return u.convolve(self.bank, a) + a @ self.bias_bank
 
 
 class StaticConvolution(nn.Module):
@@ -76,24 +68,18 @@ class StaticConvolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(dim))
         init_kernels_(self.weight, self.bias)
 
-    def forward(
-        self, rows: Tensor, sentence: Tensor, plan: SparseMapIndex, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        """As `DynamicConvolution.forward`; the sentence changes nothing."""
-        return convolve_rows(rows, self.weight[None], plan, scale=scale, shift=shift) + self.bias
+    def forward(self, u: SparseMap, sentence: Tensor) -> Tensor:
+        """Outputs ``(C, B, H)``; the sentence changes nothing."""
+        return u.convolve(self.weight[None]) + self.bias
 
 
 class MapNetwork(nn.Module):
-    """R layers ``ReLU(conv(u) + u) / live cells in the window``, u the batch-normalised input, and a last norm.
+    """R layers, the dynamic ones first as a rule, and a last batch normalisation.
 
     Args:
         config: Sizes.
         cells: ``(N, N)`` bool valid cells.
     """
-
-    weights: Tensor
-    cells: Tensor
-    _valid_of_live: Tensor
 
     def __init__(self, config: ModelConfig, cells: Tensor) -> None:
         super().__init__()
@@ -106,64 +92,32 @@ class MapNetwork(nn.Module):
             for layer in range(config.layers)
         )
         self.norms = nn.ModuleList(BatchNorm(dim) for _ in range(config.layers + 1))
-        weights = map_weights(cells, config.kernel, config.layers)
         # a dynamic layer pools over its whole input, so the layer before it has to be complete
-        needed = needed_cells(cells, weights, config.kernel, {layer - 1 for layer in dynamic})
-        live = [cells, *(weights > 0)]
-        # the statistics of training see every live cell, evaluation only what reaches a valid one
-        self.training_plans = _plans(live, config.kernel)
-        self.evaluation_plans = _plans([cells, *needed], config.kernel)
-        self.register_buffer("weights", weights, persistent=False)
-        self.register_buffer("cells", cells.clone(), persistent=False)
-        self.register_buffer("_valid_of_live", torch.from_numpy(_rows_of(cells, live[-1])), persistent=False)
+        complete = {layer - 1 for layer in dynamic}
+        self.cells = SparseMapLayers(cells, config.kernel, config.layers, complete=complete)
 
-    def layer(self, number: int, rows: Tensor, sentence: Tensor, plan: SparseMapIndex) -> Tensor:
-        """One layer: rows ``(L, B, H)`` of its input to ``(C, B, H)`` of its output, both without negative values."""
-        norm = cast(BatchNorm, self.norms[number])
-        scale, shift = norm.affine(rows, plan.num_zero_cells(rows))
-        found = self.convolutions[number](rows, sentence, plan, scale, shift)
-        found = found + plan.carry(rows * scale + shift, shift)
-        weights = self.weights[number].flatten().index_select(0, plan.output_index)
+    def layer(self, number: int, x: Tensor, sentence: Tensor, cells: SparseMapIndex) -> Tensor:
+        """``ReLU(conv(u) + u) * m`` with ``u = BN(x)``: rows ``(L, B, H)`` of the input to ``(C, B, H)``."""
+        u = SparseMap.normalized(x, cells, cast(BatchNorm, self.norms[number]))
+        y = self.convolutions[number](u, sentence) + u.residual()
         # the weights are positive, so they may come before the ReLU, whose result alone is then kept
-        return F.relu(found * weights[:, None, None])
+        return F.relu(y * cells.weights)
 
-    def plans(self) -> list[SparseMapIndex]:
-        """What each layer reads and computes in the current mode."""
-        return cast(
-            list[SparseMapIndex], list(self.training_plans if self.training else self.evaluation_plans)
-        )
-
-    def forward(self, rows: Tensor, sentence: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
         """Valid cells ``(P, B, H)`` in and out, given sentences ``(B, H)``."""
-        plans = self.plans()
-        step = self.recompute or len(plans)
-        for first in range(0, len(plans), step):
-            layers = range(first, min(first + step, len(plans)))
-            wanted = self.recompute > 0
-            rows = activation_checkpoint(self._layers, layers, rows, sentence, plans, wanted=wanted)
-        return self.finish(rows, plans[-1])
+        cells = self.cells.current()
+        step = self.recompute or len(cells)
+        for first in range(0, len(cells), step):
+            layers = range(first, min(first + step, len(cells)))
+            x = activation_checkpoint(self._layers, layers, x, sentence, cells, wanted=self.recompute > 0)
+        return self.finish(x, cells[-1])
 
-    def _layers(
-        self, layers: range, rows: Tensor, sentence: Tensor, plans: Sequence[SparseMapIndex]
-    ) -> Tensor:
+    def _layers(self, layers: range, x: Tensor, sentence: Tensor, cells: Sequence[SparseMapIndex]) -> Tensor:
         for number in layers:
-            rows = self.layer(number, rows, sentence, plans[number])
-        return rows
+            x = self.layer(number, x, sentence, cells[number])
+        return x
 
-    def finish(self, rows: Tensor, last: SparseMapIndex) -> Tensor:
-        """The last normalisation at the valid cells, ``(P, B, H)``, of the last layer's output rows."""
-        norm = cast(BatchNorm, self.norms[-1])
-        scale, shift = norm.affine(rows, last.num_zero_cells(rows))
-        if rows.shape[0] != len(self._valid_of_live):
-            rows = rows.index_select(0, self._valid_of_live)
-        return rows * scale + shift
-
-
-def _rows_of(cells: Tensor, among: Tensor) -> NDArray[np.int64]:
-    """Which rows some cells ``(N, N)`` have in a map that has rows for a larger set of cells."""
-    numbers = np.cumsum(among.cpu().numpy()).reshape(among.shape) - 1
-    return np.asarray(numbers[cells.cpu().numpy()], dtype=np.int64)
-
-
-def _plans(cells: Sequence[Tensor], kernel: int) -> nn.ModuleList:
-    return nn.ModuleList(SparseMapIndex(inputs, outputs, kernel) for inputs, outputs in pairwise(cells))
+    def finish(self, x: Tensor, last: SparseMapIndex) -> Tensor:
+        """The last normalisation, at the valid cells ``(P, B, H)`` of the last layer's output rows."""
+        scale, shift = cast(BatchNorm, self.norms[-1]).affine(x, last.num_zero_cells(x))
+        return self.cells.valid(x) * scale + shift

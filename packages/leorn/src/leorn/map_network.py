@@ -1,10 +1,13 @@
 """LEORN's map network: residual convolutions over the proposal map, batch-normalised after each.
 
-Only cells that matter are computed (`vmr_train.layers.sparse_map_plan`). Shapes: N clips, P valid cells, B queries, H
-width; a layer computes some cells and hands on those that the next one reads.
+``x_0 = BN_0(f)``, then ``x_l = ReLU(BN_l(conv_l(x_{l-1}) + x_{l-1})) * w_l`` (weights w as in 2D-TAN, section 3.4).
+Maps are kept as rows of the cells that matter: `vmr_train.layers.sparse_map_conv` gives the numbers of the full ones.
+Shapes: N clips, P valid cells, B queries, H width; L cells with a row in a layer's input, C cells in its output.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +15,8 @@ from torch.nn import functional as F
 
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.recompute import activation_checkpoint
-from vmr_train.layers.sparse_map_conv import convolve_rows, init_kernels_
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
+from vmr_train.layers.sparse_map_conv import SparseMap, init_kernels_
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers
 
 
 class MapConvolution(nn.Module):
@@ -31,42 +34,8 @@ class MapConvolution(nn.Module):
         init_kernels_(self.weight, self.bias)
 
 
-class Reach(nn.Module):
-    """The cells that each layer computes, and what it multiplies them with. Constants.
-
-    Args:
-        cells: ``(N, N)`` bool that the input has rows for.
-        outputs: Per layer ``(N, N)`` bool, the cells whose values the next layer reads.
-        computed: Per layer ``(N, N)`` bool, the cells to compute; a cell that is not in `outputs` is there for the
-            statistics alone.
-        weights: ``(R, N, N)`` from `map_weights`.
-        kernel: Kernel size k.
-    """
-
-    def __init__(
-        self, cells: Tensor, outputs: list[Tensor], computed: list[Tensor], weights: Tensor, kernel: int
-    ) -> None:
-        super().__init__()
-        inputs = [cells, *outputs[:-1]]
-        self.plans = nn.ModuleList(
-            SparseMapIndex(given, wanted, kernel) for given, wanted in zip(inputs, computed, strict=True)
-        )
-        for layer, (kept, found) in enumerate(zip(outputs, computed, strict=True)):
-            self.register_buffer(f"weights_{layer}", weights[layer][kept], persistent=False)
-            rows = None if torch.equal(kept, found) else kept[found].nonzero()[:, 0]
-            self.register_buffer(f"rows_{layer}", rows, persistent=False)
-
-    def finish(self, layer: int, rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """A layer's output rows: normalised by `scale` and `shift`, without negative values, weighted."""
-        weights, kept = self.get_buffer(f"weights_{layer}"), getattr(self, f"rows_{layer}")
-        if kept is not None:
-            rows = rows.index_select(0, kept)
-        # the weights are not negative, so they may come before the ReLU, whose result alone is then kept
-        return F.relu((rows * scale + shift) * weights[:, None, None])
-
-
 class MapNetwork(nn.Module):
-    """R layers ``ReLU(norm(conv(x) + x)) / live cells in the window`` behind a first normalisation.
+    """R layers behind a first batch normalisation.
 
     Args:
         dim: Channels H.
@@ -81,51 +50,27 @@ class MapNetwork(nn.Module):
         self.recompute = recompute
         self.convolutions = nn.ModuleList(MapConvolution(dim, kernel) for _ in range(layers))
         self.norms = nn.ModuleList(BatchNorm(dim) for _ in range(layers + 1))
-        weights = map_weights(cells, kernel, layers)
-        live = [weight > 0 for weight in weights]
-        needed = needed_cells(cells, weights, kernel)
         # In training every cell of the map counts in the statistics. Beyond the live ones a layer's values are its
         # bias, which needs no work, but in the first layer, whose input is nowhere zero.
-        everywhere = torch.ones_like(cells)
-        self.training_reach = Reach(cells, live, [everywhere, *live[1:]], weights, kernel)
-        self.evaluation_reach = Reach(cells, needed, needed, weights, kernel)
-        self.register_buffer("cells_of_live", cells[live[-1]].nonzero()[:, 0], persistent=False)
+        self.cells = SparseMapLayers(cells, kernel, layers, first_everywhere=True)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Valid cells ``(P, B, H)`` in and out."""
-        reach = self.training_reach if self.training else self.evaluation_reach
-        rows = self.layers(rows, reach)
-        return rows.index_select(0, self.get_buffer("cells_of_live")) if self.training else rows
+        return self.cells.valid(self.layers(rows, self.cells.current()))
 
-    def layers(self, rows: Tensor, reach: Reach) -> Tensor:
+    def layers(self, rows: Tensor, cells: list[SparseMapIndex]) -> Tensor:
         """All layers: valid cells ``(P, B, H)`` to the output rows of the last one."""
-        rows = activation_checkpoint(self._first, rows, reach, wanted=self.recompute)
-        for number in range(1, len(self.convolutions)):
-            rows = activation_checkpoint(self._layer, number, rows, reach, wanted=self.recompute)
+        for number, here in enumerate(cells):
+            rows = activation_checkpoint(self._layer, number, rows, here, wanted=self.recompute)
         return rows
 
-    def _first(self, rows: Tensor, reach: Reach) -> Tensor:
-        plan = reach.plans[0]
-        assert isinstance(plan, SparseMapIndex)
-        norm = self.norms[0]
-        assert isinstance(norm, BatchNorm)
-        scale, shift = norm.affine(rows, plan.num_zero_cells(rows))
-        found = convolve_rows(rows, self._weight(0), plan, scale=scale, shift=shift)
-        return self._finish(0, found + plan.carry(rows * scale + shift, shift), plan, reach)
-
-    def _layer(self, number: int, rows: Tensor, reach: Reach) -> Tensor:
-        plan = reach.plans[number]
-        assert isinstance(plan, SparseMapIndex)
-        found = convolve_rows(rows, self._weight(number), plan)
-        return self._finish(number, found + plan.carry(rows, rows.new_zeros(rows.shape[-1])), plan, reach)
-
-    def _finish(self, number: int, rows: Tensor, plan: SparseMapIndex, reach: Reach) -> Tensor:
-        norm, bias = self.norms[number + 1], self.convolutions[number].bias
-        assert isinstance(norm, BatchNorm)
-        assert isinstance(bias, Tensor)
-        return reach.finish(number, rows, *norm.affine(rows, plan.num_zero_cells(rows), bias))
-
-    def _weight(self, number: int) -> Tensor:
-        weight = self.convolutions[number].weight
-        assert isinstance(weight, Tensor)
-        return weight
+    def _layer(self, number: int, rows: Tensor, cells: SparseMapIndex) -> Tensor:
+        """``ReLU(BN(conv(x) + x)) * w``: rows ``(L, B, H)`` of the input to ``(C, B, H)``."""
+        convolution = cast(MapConvolution, self.convolutions[number])
+        first, norm = (cast(BatchNorm, self.norms[n]) for n in (0, number + 1))
+        x = SparseMap.normalized(rows, cells, first) if number == 0 else SparseMap(rows, cells)
+        y = x.convolve(convolution.weight) + x.residual()
+        # the bias, which cells without a row have too, comes in with the normalisation
+        scale, shift = norm.affine(y, cells.num_zero_cells(y), convolution.bias)
+        # the weights are not negative, so they may come before the ReLU, whose result alone is then kept
+        return F.relu((cells.weighted(y) * scale + shift) * cells.weights)

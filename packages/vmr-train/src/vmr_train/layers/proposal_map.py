@@ -84,7 +84,7 @@ def valid_cells(clips: int, scales: Sequence[int]) -> Tensor:
 
 
 class ProposalMap(nn.Module):
-    """The valid cells of a map and how values travel between clips, rows and the full map.
+    """The valid cells of a map, and their rows from clips and from full maps.
 
     Its tensors are constants: they follow the model to its device and stay out of its state dict.
 
@@ -130,20 +130,9 @@ class ProposalMap(nn.Module):
         table = torch.cat(levels)  # (levels * N, B, C)
         return torch.maximum(table.index_select(0, self._left), table.index_select(0, self._right))
 
-    def scatter(self, rows: Tensor) -> Tensor:
-        """Rows ``(P, B, ...)`` as full maps ``(B, ..., N, N)``, zero elsewhere."""
-        return scatter_rows(rows, self.index, self.clips)
-
     def gather(self, full: Tensor) -> Tensor:
         """Full maps ``(B, ..., N, N)`` as rows ``(P, B, ...)``."""
         return full.flatten(-2).movedim(-1, 0).index_select(0, self.index)
-
-
-def scatter_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
-    """Rows ``(P, B, ...)`` of the cells with flat `index` ``(P,)`` int64 as full maps ``(B, ..., size, size)``."""
-    full = rows.new_zeros((size * size, *rows.shape[1:]))
-    full = full.index_copy(0, index, rows)  # (N * N, B, ...)
-    return full.unflatten(0, (size, size)).movedim((0, 1), (-2, -1))
 
 
 class ProposalConvolutions(nn.Module):

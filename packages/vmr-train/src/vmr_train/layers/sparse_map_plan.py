@@ -1,21 +1,20 @@
 """Which cells of a 2D proposal map a convolution has to read and to compute, and what its output is weighted with.
 
 A map is kept as rows ``(cells, B, C)`` of the cells whose values vary; all other cells share one value per channel.
-Which rows a cell's window reads is a table made once (`SparseMapIndex`). Shapes: N clips, k kernel size, L input
-rows, P output rows, B maps, C channels.
+Which rows a cell's window reads is a table made once (`SparseMapIndex`), for every layer of a network at once by
+`SparseMapLayers`. Shapes: N clips, k kernel size, L input rows, P output rows, B maps, C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from vmr_train.layers.proposal_map import scatter_rows
 
 Bools = NDArray[np.bool_]
 
@@ -31,7 +30,7 @@ library's convolution runs there about twice as fast as its products (benchmarks
 
 
 def window_counts(cells: Tensor, kernel: int) -> Tensor:
-    """How many of `cells` ``(N, N)`` bool lie in each cell's k x k window, ``(N, N)`` int64."""
+    """Numbers of `cells` ``(N, N)`` bool in each cell's k x k window, ``(N, N)`` int64."""
     padded = np.pad(cells.cpu().numpy().astype(np.int64), kernel // 2)
     sums = np.pad(padded.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     k = kernel
@@ -39,7 +38,7 @@ def window_counts(cells: Tensor, kernel: int) -> Tensor:
 
 
 def map_weights(cells: Tensor, kernel: int, layers: int) -> Tensor:
-    """What each layer's output is multiplied with: 1 / live cells in the window, 0 where there are none.
+    """Weights of each layer's output: 1 / live cells in the window, 0 where there are none.
 
     The live set starts as the valid cells and grows by half a kernel per layer: it is where the weight is
     positive (2D-TAN, section 3.4; CDN and LEORN weight alike).
@@ -80,15 +79,18 @@ def needed_cells(cells: Tensor, weights: Tensor, kernel: int, complete: Collecti
 
 
 class SparseMapIndex(nn.Module):
-    """Which input rows each output row of a map convolution reads. Constants: nothing to learn or to store.
+    """The rows that each output row of a map convolution reads. Constants: nothing to learn or to store.
 
     Args:
         inputs: ``(N, N)`` bool, the cells that the input has rows for, in row-major order.
         outputs: ``(N, N)`` bool, the cells to compute.
         kernel: Kernel size k, odd; stride 1, zero padding k // 2.
+        weights: ``(N, N)`` what the layer's output is multiplied with (see `map_weights`), by default 1; outputs of
+            weight 0 are computed for the statistics alone.
         way: How to compute; None decides by the share of outputs, and between bands and gathering also by device.
 
     Attributes:
+        weights: ``(P', 1, 1)`` of the `weighted` rows.
         inputs: The cells of the L input rows.
         outputs: The cells of the P output rows.
         output_index: ``(P,)`` int32 flat index of each output row's cell.
@@ -103,11 +105,21 @@ class SparseMapIndex(nn.Module):
     outputs: Tensor
     output_index: Tensor
     row_of_cell: Tensor
-    _carried: Tensor
+    weights: Tensor
     reads: Tensor
     read_by: Tensor
+    _input_of_output: Tensor
+    _weighted: Tensor | None
 
-    def __init__(self, inputs: Tensor, outputs: Tensor, kernel: int, *, way: Way | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        kernel: int,
+        weights: Tensor | None = None,
+        *,
+        way: Way | None = None,
+    ) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"the kernel size must be odd, found {kernel}")
@@ -122,7 +134,7 @@ class SparseMapIndex(nn.Module):
             "outputs": there.copy(),
             "output_index": np.flatnonzero(there),
             "row_of_cell": row_of_cell.ravel(),
-            "_carried": row_of_cell[there],
+            "_input_of_output": row_of_cell[there],
         }
         if self.way != "full":
             # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
@@ -132,6 +144,10 @@ class SparseMapIndex(nn.Module):
         for name, table in tables.items():
             values = table if table.dtype == np.bool_ else table.astype(np.int32)
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
+        of_outputs = torch.ones(self.rows_out) if weights is None else weights[outputs]
+        live = of_outputs > 0
+        self.register_buffer("weights", of_outputs[live][:, None, None], persistent=False)
+        self.register_buffer("_weighted", None if live.all() else live.nonzero()[:, 0], persistent=False)
 
     def gathers(self, device: str) -> bool:
         """Whether rows are gathered on this kind of device; otherwise the library convolves bands."""
@@ -140,12 +156,16 @@ class SparseMapIndex(nn.Module):
         computed = sum(rows * columns for _, rows, _, columns in self.bands)
         return device != "cpu" or computed > (1 + BAND_WASTE) * self.rows_out
 
-    def carry(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
+    def gather_residual(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
         """The input at the output cells: rows ``(L, B, C)`` and the other cells' value ``(C,)`` to ``(P, B, C)``."""
-        return with_row(rows, elsewhere).index_select(0, self._carried)
+        return with_row(rows, elsewhere).index_select(0, self._input_of_output)
+
+    def weighted(self, rows: Tensor) -> Tensor:
+        """The output rows ``(P, B, C)`` that have a weight, ``(P', B, C)``."""
+        return rows if self._weighted is None else rows.index_select(0, self._weighted)
 
     def full(self, rows: Tensor, elsewhere: Tensor | None = None) -> Tensor:
-        """The input as full maps ``(B, C, N, N)``; other cells hold `elsewhere` ``(C,)``, by default 0."""
+        """Input rows ``(L, B, C)`` as full maps ``(B, C, N, N)``; other cells hold `elsewhere` ``(C,)``, or 0."""
         filled = with_row(rows, elsewhere).index_select(0, self.row_of_cell)  # (N * N, B, C)
         return filled.unflatten(0, (self.clips, self.clips)).permute(2, 3, 0, 1)
 
@@ -154,8 +174,70 @@ class SparseMapIndex(nn.Module):
         return scatter_rows(rows, self.output_index.long(), self.clips)
 
     def num_zero_cells(self, rows: Tensor) -> int:
-        """How many rows ``(C,)`` the cells would have, over all maps, that have none in `rows` ``(..., B, C)``."""
+        """The number of cells, over all B maps, that have no row in `rows` ``(cells, B, C)``."""
         return (self.clips**2 - rows.shape[0]) * rows.shape[1]
+
+
+class SparseMapLayers(nn.Module):
+    """The cells that each layer of a map network reads and computes, by mode; the last ones hold the valid cells.
+
+    In training a layer computes all live cells, because statistics see them; in evaluation only those that reach a
+    valid cell. Constants.
+
+    Args:
+        cells: ``(N, N)`` bool valid cells, the first layer's input.
+        kernel: Kernel size k.
+        layers: Number of layers R.
+        complete: Layers whose whole output is read in evaluation too, from 0.
+        first_everywhere: In training, the first layer computes every cell of the map: its output is nowhere zero.
+    """
+
+    _valid_rows: Tensor
+
+    def __init__(
+        self,
+        cells: Tensor,
+        kernel: int,
+        layers: int,
+        *,
+        complete: Collection[int] = (),
+        first_everywhere: bool = False,
+    ) -> None:
+        super().__init__()
+        weights = map_weights(cells, kernel, layers)
+        live = [cells, *(weights > 0)]
+        needed = [cells, *needed_cells(cells, weights, kernel, complete)]
+        self.training_layers = nn.ModuleList(
+            SparseMapIndex(
+                inputs,
+                torch.ones_like(cells) if first_everywhere and layer == 0 else outputs,
+                kernel,
+                weights[layer],
+            )
+            for layer, (inputs, outputs) in enumerate(pairwise(live))
+        )
+        self.evaluation_layers = nn.ModuleList(
+            SparseMapIndex(inputs, outputs, kernel, weights[layer])
+            for layer, (inputs, outputs) in enumerate(pairwise(needed))
+        )
+        self.register_buffer("_valid_rows", cells[live[-1]].nonzero()[:, 0], persistent=False)
+
+    def current(self) -> list[SparseMapIndex]:
+        """The layers of the current mode."""
+        return cast(
+            list[SparseMapIndex], list(self.training_layers if self.training else self.evaluation_layers)
+        )
+
+    def valid(self, rows: Tensor) -> Tensor:
+        """The valid cells ``(P, B, C)`` of the last layer's output rows."""
+        return rows if len(rows) == len(self._valid_rows) else rows.index_select(0, self._valid_rows)
+
+
+def scatter_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
+    """Rows ``(P, B, ...)`` of the cells with flat `index` ``(P,)`` int64 as full maps ``(B, ..., size, size)``."""
+    full = rows.new_zeros((size * size, *rows.shape[1:]))
+    full = full.index_copy(0, index, rows)  # (N * N, B, ...)
+    return full.unflatten(0, (size, size)).movedim((0, 1), (-2, -1))
 
 
 def bands(cells: Bools, height: int) -> list[tuple[int, int, int, int]]:
