@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if path.name != "vmr-common")
+MODELS = sorted(path.name for path in (ROOT / "packages").iterdir() if not path.name.startswith("vmr-"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")])
 
 

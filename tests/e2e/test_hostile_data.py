@@ -142,13 +142,13 @@ def test_a_video_without_rows(place, refused_training):
 
 
 def test_features_made_by_another_extractor(refused_training):
-    message = refused_training("--data.features.made_for", "{extractor: CLIP ViT-B/32, fps: 1}")
+    message = refused_training("--data.features.expected_manifest", "{extractor: CLIP ViT-B/32, fps: 1}")
     assert "Shapes pixel statistics" in message
     assert "CLIP ViT-B/32" in message
 
 
 def test_a_manifest_field_that_does_not_exist(refused_training):
-    message = refused_training("--data.features.made_for", "{extracter: CLIP}")
+    message = refused_training("--data.features.expected_manifest", "{extracter: CLIP}")
     assert "'extracter'" in message
     assert "extractor" in message
 

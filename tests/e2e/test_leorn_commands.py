@@ -21,7 +21,7 @@ from vmr_train import load_checkpoint
 CONFIG = """
 protocols: [proposal-map, strict]
 data:
-  objects: {path: objects.h5, dim: 59, objects: 5, made_for: {box_units: normalised}}
+  objects: {path: objects.h5, dim: 59, objects: 5, expected_manifest: {box_units: normalised}}
   frames: 16
   word_vectors: shapes/words.txt
 model: {hidden: 16, text_layers: 1, blocks: 2, feed_forward: 16, clips: 8, scales: [8], layers: 2, kernel: 3,

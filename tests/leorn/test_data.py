@@ -105,7 +105,7 @@ def test_a_video_must_be_in_both_files(root):
 
 def test_a_file_that_was_made_for_something_else_is_refused(root):
     config = config_of()
-    objects = dataclasses.replace(config.data.objects, made_for={"box_units": "pixels"})
+    objects = dataclasses.replace(config.data.objects, expected_manifest={"box_units": "pixels"})
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, objects=objects))
     with pytest.raises(UserError, match="box_units 'normalised', the configuration expects 'pixels'"):
         InputFeatures.open(config, root)

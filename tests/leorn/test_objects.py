@@ -329,12 +329,12 @@ def test_half_precision_in_memory_gives_the_same_values_at_every_access(path):
 def test_a_configuration_refuses_objects_that_it_was_not_made_for(tmp_path):
     write_objects(tmp_path / "o.h5", VIDEOS.items(), ObjectManifest(box_units="pixels"))
     fits = {"path": "o.h5", "dim": D, "objects": 3}
-    store = open_objects(ObjectsConfig(**fits, made_for={"box_units": "pixels"}), tmp_path)
+    store = open_objects(ObjectsConfig(**fits, expected_manifest={"box_units": "pixels"}), tmp_path)
     assert store["a"].objects == 3
     with pytest.raises(UserError, match="box_units 'pixels', the configuration expects 'normalised'"):
-        open_objects(ObjectsConfig(**fits, made_for={"box_units": "normalised"}), tmp_path)
+        open_objects(ObjectsConfig(**fits, expected_manifest={"box_units": "normalised"}), tmp_path)
     with pytest.raises(UserError, match="unknown field 'fps', a manifest has detector"):
-        open_objects(ObjectsConfig(**fits, made_for={"fps": 1}), tmp_path)
+        open_objects(ObjectsConfig(**fits, expected_manifest={"fps": 1}), tmp_path)
     with pytest.raises(
         UserError, match=r"data\.objects\.objects: found 0, expected a whole number, at least 1"
     ):

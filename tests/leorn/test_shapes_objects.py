@@ -255,7 +255,7 @@ def test_of_several_processes_at_once_one_makes_it_and_all_find_it(tiny, tmp_pat
 @pytest.mark.slow
 def test_opening_the_shapes_objects_of_a_configuration_makes_them(tmp_path):
     config = ObjectsConfig(
-        path="shapes/objects.h5", dim=DIM, objects=OBJECTS, made_for={"box_units": "normalised"}
+        path="shapes/objects.h5", dim=DIM, objects=OBJECTS, expected_manifest={"box_units": "normalised"}
     )
     with open_objects(config, tmp_path) as store:
         assert len(store.videos()) == 890

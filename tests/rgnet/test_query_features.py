@@ -272,7 +272,7 @@ def test_a_configuration_names_a_file_or_word_vectors(tmp_path):
 def test_features_of_another_make_are_refused(tmp_path):
     items = [("q", QueryVectors(np.ones((1, 2), np.float32)))]
     write_query_features(tmp_path / "t.h5", items, Manifest(extractor="one"))
-    config = QueryFeaturesConfig(path="t.h5", token_dim=2, made_for={"extractor": "two"})
+    config = QueryFeaturesConfig(path="t.h5", token_dim=2, expected_manifest={"extractor": "two"})
     with pytest.raises(UserError, match="manifest says extractor 'one', the configuration expects 'two'"):
         open_query_features(config, tmp_path)
 

@@ -295,8 +295,8 @@ def test_no_value_names_code(value):
 
     stored = to_dict(bundled_config("rgn", Config, "charades"))
     named = {"class_path": value, "init_args": {"args": ["false"], "command": "false"}}
-    stored["data"]["features"]["made_for"] = {"extractor": named}
-    kept = completed_config(stored, Config, "rgn").data.features.made_for
+    stored["data"]["features"]["expected_manifest"] = {"extractor": named}
+    kept = completed_config(stored, Config, "rgn").data.features.expected_manifest
     assert kept == {"extractor": named}
     stored["data"]["splits"]["validation"] = named
     with pytest.raises(UserError, match=r"unknown key data\.splits\.validation\.class_path"):
@@ -304,12 +304,12 @@ def test_no_value_names_code(value):
 
 
 def test_a_stored_configuration_keeps_its_texts():
-    made_for = {"fps": "1", "extractor": "null", "dtype": "[1, 2]", "source": "2024-01-01"}
+    expected_manifest = {"fps": "1", "extractor": "null", "dtype": "[1, 2]", "source": "2024-01-01"}
     from rgn.config import Config
 
     stored = to_dict(bundled_config("rgn", Config, "charades"))
-    stored["data"]["features"]["made_for"] = made_for
-    assert completed_config(stored, Config, "rgn").data.features.made_for == made_for
+    stored["data"]["features"]["expected_manifest"] = expected_manifest
+    assert completed_config(stored, Config, "rgn").data.features.expected_manifest == expected_manifest
 
 
 def nested(levels):
@@ -320,7 +320,7 @@ def nested(levels):
 
 
 @pytest.mark.parametrize(
-    ("made_for", "message"),
+    ("expected_manifest", "message"),
     [
         ({"extractor": "a\x00b"}, "control characters"),
         ({"a\x1b": 1}, "control characters"),
@@ -331,11 +331,11 @@ def nested(levels):
         ({"fps": [0] * 30_000}, "values"),
     ],
 )
-def test_a_stored_configuration_has_bounds(made_for, message):
+def test_a_stored_configuration_has_bounds(expected_manifest, message):
     from rgn.config import Config
 
     stored = to_dict(bundled_config("rgn", Config, "charades"))
-    stored["data"]["features"]["made_for"] = made_for
+    stored["data"]["features"]["expected_manifest"] = expected_manifest
     with pytest.raises(UserError, match=f"^there: .*{message}"):
         completed_config(stored, Config, "rgn", "there")
 
@@ -359,3 +359,37 @@ def test_whatever_an_option_is_given_is_taken_or_refused(package, data):
     name = data.draw(st.sampled_from(sorted(field_names(schema))))
     with contextlib.suppress(UserError):
         bundled_config(package, schema, default, f"--{name}={data.draw(anything)}")
+
+
+OLD = {"data": {"features": {"made_for": {"fps": 1}}}}
+
+
+def test_a_key_that_has_a_new_name_is_refused_where_it_is_written_and_read_where_a_run_stored_it(tmp_path):
+    from rgn.config import Config
+
+    written = tmp_path / "config.yaml"
+    written.write_text(yaml.safe_dump(OLD))
+    given = ["--cfg", "charades", "--cfg", str(written)]
+    message = r"data\.features\.made_for is now called (--)?data\.features\.expected_manifest$"
+    with pytest.raises(UserError, match=message):
+        parse(make_parser("t", ""), Config, given, package="rgn", base=None)
+    with pytest.raises(UserError, match=f"^command line: --{message}"):
+        read("--data.features.made_for", "{}", schema=Config)
+    with pytest.raises(UserError, match=f"^command line: --{message}"):
+        read("--data.features.made_for={}", schema=Config)
+    (tmp_path / "metrics.jsonl").touch()  # now it is the file of a run
+    found = parse(make_parser("t", ""), Config, given, package="rgn", base=None).config
+    assert found.data.features.expected_manifest == {"fps": 1}
+
+
+def test_an_old_name_and_its_new_one_together_are_refused_and_nothing_stored_is_changed():
+    from rgn.config import Config
+
+    stored = to_dict(bundled_config("rgn", Config, "charades"))
+    both = {**stored, "data": {**stored["data"], "features": {**stored["data"]["features"], "made_for": {}}}}
+    with pytest.raises(UserError, match="made_for is now called"):
+        completed_config(both, Config, "rgn")
+    assert "made_for" in both["data"]["features"]
+    for odd in ({"data": None}, {"data": []}, {"data": {"features": "made_for"}}):
+        with pytest.raises(UserError):
+            completed_config({**stored, **odd}, Config, "rgn")

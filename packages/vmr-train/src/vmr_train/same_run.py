@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vmr_common.errors import UserError, quoted
 from vmr_train.checkpoint import Checkpoint
+from vmr_train.cli.renamed import with_new_names
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ MAY_CHANGE = (
 )
 """Options, and sections of options, that a resumed training may change; all others belong to the run."""
 
-_PROVEN_BY_HASH = {"path", "word_vectors", "made_for"}  # options of any section of `data`
+_PROVEN_BY_HASH = {"path", "word_vectors", "expected_manifest"}  # options of any section of `data`
 _WHOLE = "optim.group_lr"  # a mapping with any keys, not a section of options
 
 
@@ -93,10 +94,19 @@ def _options(found: Checkpoint, now: Mapping[str, Any]) -> Iterator[tuple[str, A
     for meta in (found.meta, now):
         sections = {part: _section(meta, part) for part in ("train", "optim")}
         sides.append({**_section(meta["describe"], "config"), **sections})
+    sides[0] = with_new_names(sides[0], lambda key: _holds(sides[1], key))
     before, value = found.meta.get("train_queries"), now["train_queries"]
     if before != value:
         yield "the number of training queries", before, value
     yield from _differences(sides[0], sides[1])
+
+
+def _holds(values: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def _differences(

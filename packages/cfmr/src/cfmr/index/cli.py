@@ -165,7 +165,7 @@ def _open_features(options: argparse.Namespace, encoder: Encoder, root: Path) ->
         path=[str(Path(path).absolute()) for path in options.features],
         key=wanted.key if options.key is None else options.key,
         dim=wanted.dim,
-        made_for=wanted.made_for,
+        expected_manifest=wanted.expected_manifest,
     )
     return open_features(given, root)
 

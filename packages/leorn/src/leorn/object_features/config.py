@@ -28,15 +28,15 @@ class ObjectsConfig:
     """Object slots per frame, the first ones."""
     threshold: Margin = 0.0
     """An object counts where the detector's confidence is above this."""
-    made_for: dict[str, Any] = field(default_factory=dict)
-    """Manifest fields that this configuration was made for, e.g. {box_units: normalised}."""
+    expected_manifest: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration expects, e.g. {box_units: normalised}."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.objects")
 
 
 def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
-    """Opens the object features and compares their manifest with what the configuration was made for.
+    """Opens the object features and compares their manifest with the one that is expected.
 
     The objects of the embedded data set are made when they are opened for the first time.
 
@@ -52,5 +52,5 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
     if Path(config.path) == SHAPES_OBJECTS:
         path = ensure_objects(path.parent)
     store = ObjectStore(path, objects=config.objects, dim=config.dim)
-    check_manifest(config.made_for, store)
+    check_manifest(config.expected_manifest, store)
     return store

@@ -28,8 +28,8 @@ class QueryFeaturesConfig:
     """Width of a token vector."""
     sentence_dim: Width | None = None
     """Width of the sentence vector (of `path`); null where there is none."""
-    made_for: dict[str, Any] = field(default_factory=dict)
-    """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32 text}."""
+    expected_manifest: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration expects, e.g. {extractor: CLIP ViT-B/32 text}."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.queries")
@@ -46,7 +46,7 @@ class QueryFeaturesConfig:
 def open_query_features(
     config: QueryFeaturesConfig, data_root: str | Path, texts: Iterable[str] | None = None
 ) -> QueryFeatures:
-    """Opens the query features and compares their manifest with what the configuration was made for.
+    """Opens the query features and compares their manifest with the one that is expected.
 
     Args:
         config: The section of the configuration.
@@ -71,7 +71,7 @@ def open_query_features(
     store = QueryFeatureStore(
         Path(data_root) / config.path, token_dim=config.token_dim, sentence_dim=config.sentence_dim
     )
-    check_manifest(config.made_for, store)
+    check_manifest(config.expected_manifest, store)
     return store
 
 

@@ -26,15 +26,15 @@ class FeaturesConfig:
     """Data set inside a video's group, or array of an npz file; a list gives one per path."""
     dim: Width
     """Width of a feature row."""
-    made_for: dict[str, Any] = field(default_factory=dict)
-    """Manifest fields that this configuration was made for, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
+    expected_manifest: dict[str, Any] = field(default_factory=dict)
+    """Manifest fields that this configuration expects, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.features")
 
 
 def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore:
-    """Opens the feature files and compares their manifest with what the configuration was made for.
+    """Opens the feature files and compares their manifest with the one that is expected.
 
     Raises:
         UserError: if a file is missing, has another width, or its manifest differs; says both sides.
@@ -44,7 +44,7 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
     from vmr_common.features.store import FeatureStore
 
     store = FeatureStore([Path(data_root) / path for path in paths], key=config.key, dim=config.dim)
-    check_manifest(config.made_for, store)
+    check_manifest(config.expected_manifest, store)
     return store
 
 

@@ -43,7 +43,7 @@ class BaseManifest:
         return cls(**values)
 
     def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
-        """Compares with what a configuration was made for; a field that is None on either side is skipped.
+        """Compares with the fields that a configuration expects; a field that is None on either side is skipped.
 
         Raises:
             UserError: naming the field, what the file says and what the configuration expects.

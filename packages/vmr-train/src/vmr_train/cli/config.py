@@ -16,7 +16,9 @@ import yaml
 
 from vmr_common.cli.entrypoint import Parser
 from vmr_common.errors import UserError, quoted, visible
-from vmr_train.cli.fields import build, check_values, explain, given_values, merged
+from vmr_train import run_files
+from vmr_train.cli.fields import build, check_values, explain, field_of, given_values, merged
+from vmr_train.cli.renamed import with_new_names
 from vmr_train.cli.yaml_text import parse_yaml, read_yaml
 
 if TYPE_CHECKING:  # it needs torch, which configurations do without
@@ -94,6 +96,7 @@ def parse(
     if any(word in ("-h", "--help") for word in argv):
         explain(parser, schema, "fields of the configuration")
     if base is not None:
+        base = _with_new_names(base, schema)
         check_values(base, schema, base_name)
     given, rest = given_values(argv, schema)
     options = parser.parse_args(rest)
@@ -116,15 +119,23 @@ def _read(name: str, bundled: Mapping[str, str], schema: type[Any]) -> dict[str,
     """The values of a configuration file, or of a bundled configuration."""
     where, path = f"--cfg {visible(name)}", Path(name)
     if name in bundled:
-        values = parse_yaml(bundled[name], where)
+        values: Any = parse_yaml(bundled[name], where)
     elif path.suffix in (".yaml", ".yml", ".json") or os.path.exists(name):
         values = read_yaml(path, where)
     else:
         raise UserError(f"{where}: no such file, and not one of the bundled: {', '.join(bundled)}")
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected keys and values, found {quoted(values, 60)}")
+    # the file of a run, which an earlier version may have written
+    if path.name == run_files.CONFIG and (path.parent / run_files.METRICS).exists():
+        values = _with_new_names(values, schema)
     check_values(values, schema, where)
-    return values
+    found: dict[str, Any] = values
+    return found
+
+
+def _with_new_names(values: Mapping[str, Any], schema: type[Any]) -> dict[str, Any]:
+    return with_new_names(values, lambda key: field_of(key, schema) is not None)
 
 
 def bundled_config(package: str, schema: type[Schema], name: str, *options: str) -> Schema:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from vmr_common.errors import UserError, quoted, shortened, visible
 from vmr_common.ranges import types_of
 from vmr_common.schema import conform, in_words
+from vmr_train.cli.renamed import new_name
 from vmr_train.cli.yaml_text import DEPTH, DIGITS, NODES, parse_yaml
 
 Schema = TypeVar("Schema")
@@ -45,6 +46,8 @@ def check_values(values: object, schema: type[Any], where: str, prefix: str = ""
     hints = types_of(schema)
     for key, value in values.items():
         if key not in hints:
+            if (renamed := new_name(prefix + str(key))) is not None:
+                raise UserError(f"{where}: {prefix}{key} is now called {renamed}")
             name = shortened(visible(str(key)), 60)
             near = difflib.get_close_matches(name, hints, n=1)
             guess = f" (did you mean {prefix}{near[0]}?)" if near else ""
@@ -173,6 +176,8 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
         name, equals, text = word.removeprefix("--").partition("=")
         found = field_of(name, schema) if word.startswith("--") else None
         if found is None:
+            if word.startswith("--") and (renamed := new_name(name)) is not None:
+                raise UserError(f"command line: --{name} is now called --{renamed}")
             rest.append(word)
             continue
         if not equals:
