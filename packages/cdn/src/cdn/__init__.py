@@ -1,3 +1,1 @@
 """Cross-modal Dynamic Networks (CDN): fully supervised video moment retrieval on a 2D proposal map."""
-
-__version__ = "0.1.0"

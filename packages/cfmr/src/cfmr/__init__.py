@@ -1,3 +1,1 @@
 """Cheaper and Faster Moment Retrieval (CFMR): point-supervised, with an index of videos that queries scan."""
-
-__version__ = "0.1.0"

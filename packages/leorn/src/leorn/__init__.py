@@ -1,3 +1,1 @@
 """Language-enhanced Object Reasoning Networks (LEORN): moments from objects, language and a 2D map of proposals."""
-
-__version__ = "0.1.0"

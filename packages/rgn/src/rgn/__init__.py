@@ -1,3 +1,1 @@
 """Re-Glance Networks (RGN): point-supervised video moment retrieval."""
-
-__version__ = "0.1.0"

@@ -1,3 +1,1 @@
 """RGNet: moments in videos of minutes to hours, by one network that retrieves windows and grounds in them."""
-
-__version__ = "0.1.0"

@@ -7,11 +7,10 @@ The modules at this level need numpy and h5py only. `vmr_train.layers` and `vmr_
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.errors import UserError
+from vmr_common.version import __version__
 
 if TYPE_CHECKING:
     from vmr_common.types import Prediction, Query
-
-__version__ = "0.1.0"
 
 __all__ = ["Prediction", "Query", "UserError", "__version__"]
 
