@@ -26,7 +26,7 @@ from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
 from vmr_train.flops import count_flops
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 COLUMNS = (
     "case", "device", "threads", "precision", "batch", "clips", "frame_dim", "ms_per_query", "cpu_ms_per_query",

@@ -6,7 +6,7 @@ from cfmr.config import LossConfig, ModelConfig
 from cfmr.method import CFMRMethod
 from cfmr.model import CFMR
 from factories import CLASS_VECTORS, VOCABULARY, shake
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 SMALL = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
 

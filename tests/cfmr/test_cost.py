@@ -11,7 +11,7 @@ from cfmr.model import CFMR, Frames, Supervision, Words
 from factories import flops
 from vmr_common.text.vectors import Vocabulary
 from vmr_train.cli.config import bundled_config
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
 CLASSES = {"charades": 1112, "tacos": 2288}

@@ -8,7 +8,7 @@ from cfmr.model import flat_concepts
 
 def test_features_are_standardised_as_in_training(standardising_encoder, encoder, store):
     video = store.videos()[50]
-    kept = standardising_encoder.learned.apply_scale(kept_clip_features(store, 16))
+    kept = standardising_encoder.learned.normalise(kept_clip_features(store, 16))
     expected = flat_concepts(standardising_encoder.model.encode_video(stack_frames([kept[video]])))
     found = standardising_encoder.encode_videos([store[video]])
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -22,7 +22,7 @@ from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
 from vmr_train.layers.reconstruction import end_token_mask
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 FEATURES = features_of(4, rows=18)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from processes import run_to_end
-from rgn import cli
+from rgn.train import train
 from vmr_shapes import ShapesSpec, ensure
 
 SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
@@ -163,7 +163,7 @@ def refused_training(refused, place):
     """What training answers after nothing or something has been changed at `place`; no run may be left."""
 
     def run(*more: str) -> str:
-        message = refused(cli.train, *place.train_arguments(*more))
+        message = refused(train, *place.train_arguments(*more))
         assert not place.run.exists()
         return message
 

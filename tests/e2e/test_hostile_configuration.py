@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from rgn import cli
+from rgn.train import train
 
 
 def change_config(place, **changes) -> None:
@@ -57,13 +57,13 @@ def test_an_option_without_its_value(refused_training):
 
 
 def test_a_configuration_file_that_is_not_there(place, refused):
-    message = refused(cli.train, "--cfg", place.config.with_name("none.yaml"))
+    message = refused(train, "--cfg", place.config.with_name("none.yaml"))
     assert "none.yaml" in message
     assert "no such file" in message
 
 
 def test_a_name_that_is_no_bundled_configuration(refused):
-    message = refused(cli.train, "--cfg", "charade")
+    message = refused(train, "--cfg", "charade")
     assert "charades" in message
     assert "shapes" in message
 

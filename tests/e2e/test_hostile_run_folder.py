@@ -11,14 +11,14 @@ import h5py
 import pytest
 
 from folders import digests
-from rgn import cli
+from rgn.train import train
 from vmr_train import load_checkpoint, save_checkpoint
 
 
 def test_a_run_folder_that_is_used_already(place, trained, refused):
     shutil.copytree(trained.place.run, place.run)
     before = digests(place.run)
-    message = refused(cli.train, *place.train_arguments())
+    message = refused(train, *place.train_arguments())
     assert "already holds a run" in message
     assert "--resume" in message
     assert digests(place.run) == before
@@ -39,7 +39,7 @@ def test_an_earlier_run_survives_a_command_that_would_overwrite_it_but_cannot_wo
 ):
     shutil.copytree(trained.place.run, place.run)
     before = digests(place.run)
-    refused(cli.train, *place.train_arguments("--overwrite", *more))
+    refused(train, *place.train_arguments("--overwrite", *more))
     assert digests(place.run) == before
 
 
@@ -47,7 +47,7 @@ def test_an_earlier_run_is_replaced_with_all_its_files_and_nothing_else(place, t
     shutil.copytree(trained.place.run, place.run)
     (place.run / "notes.txt").write_text("mine")
     before = digests(place.run)
-    done(cli.train, *place.train_arguments("--overwrite", "--train.seed", 3))
+    done(train, *place.train_arguments("--overwrite", "--train.seed", 3))
     after = digests(place.run)
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] == after[name]} == {"notes.txt"}
@@ -84,7 +84,7 @@ def test_resuming_and_overwriting_at_once(refused_training):
 def test_a_run_resumed_with_another_configuration(place, trained, refused, more, fragment):
     shutil.copytree(trained.place.run, place.run)
     before = digests(place.run)
-    assert fragment in refused(cli.train, *place.train_arguments("--resume", *more))
+    assert fragment in refused(train, *place.train_arguments("--resume", *more))
     assert digests(place.run) == before
 
 
@@ -124,7 +124,7 @@ def test_a_run_resumed_on_other_data(place, trained, refused, change, fragment):
     shutil.copytree(trained.place.run, place.run)
     before = digests(place.run)
     change(place)
-    message = refused(cli.train, *place.train_arguments("--resume", "--train.epochs", 2))
+    message = refused(train, *place.train_arguments("--resume", "--train.epochs", 2))
     assert "cannot resume" in message
     assert re.search(fragment, message)
     assert digests(place.run) == before
@@ -137,9 +137,7 @@ def test_a_run_goes_on_with_the_same_data_elsewhere_and_says_what_else_is_new(pl
     (place.data / "shapes/words.txt").rename(place.data / "words.txt")
     more = ["--data.features.path", "copy.h5", "--data.word_vectors", "words.txt", "--protocols", "[strict]"]
     with caplog.at_level("INFO"):
-        done(
-            cli.train, *place.train_arguments("--resume", *more, "--passes_per_chunk", 1, "--optim.lr", 0.002)
-        )
+        done(train, *place.train_arguments("--resume", *more, "--passes_per_chunk", 1, "--optim.lr", 0.002))
     assert "data.features.path was 'shapes/features.h5' and is now 'copy.h5'" in caplog.text
     assert "optim.lr was 0.001 and is now 0.002" in caplog.text
 
@@ -157,7 +155,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, trained, done
     save_checkpoint(
         last, {part: found.part(part) for part in ("model", "optim", "state")}, {**meta, "describe": describe}
     )
-    done(cli.train, *place.train_arguments("--resume"))
+    done(train, *place.train_arguments("--resume"))
     assert "of an earlier version, cannot tell whether the features were the same" in caplog.text
 
 
@@ -165,21 +163,21 @@ def test_a_run_resumed_from_a_checkpoint_cut_short(place, trained, refused):
     shutil.copytree(trained.place.run, place.run)
     last = place.run / "checkpoints" / "last.safetensors"
     last.write_bytes(last.read_bytes()[:5000])
-    message = refused(cli.train, *place.train_arguments("--resume"))
+    message = refused(train, *place.train_arguments("--resume"))
     assert str(last) in message
     assert "cut short" in message
 
 
 def test_a_file_where_the_run_folder_belongs(place, refused):
     place.runs.write_text("not a folder")
-    message = refused(cli.train, *place.train_arguments())
+    message = refused(train, *place.train_arguments())
     assert str(place.run) in message
     assert place.runs.read_text() == "not a folder"
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root may write")
 def test_a_run_folder_that_cannot_be_written(place, refused):
-    message = refused(cli.train, *place.train_arguments("--runs", "/proc/self/runs"))
+    message = refused(train, *place.train_arguments("--runs", "/proc/self/runs"))
     assert "cannot write /proc/self/runs" in message
 
 
@@ -197,7 +195,7 @@ def file_limit():
 
 def test_a_disk_that_is_full_before_the_first_update(place, refused, file_limit):
     file_limit(20_000)
-    message = refused(cli.train, *place.train_arguments())
+    message = refused(train, *place.train_arguments())
     assert "cannot write" in message
     assert "last.safetensors" in message
     assert list(place.run.rglob("*.partial")) == []
@@ -208,7 +206,7 @@ def test_a_disk_that_is_full_when_the_results_are_written(place, trained, refuse
     shutil.copytree(trained.place.run, place.run)
     before = digests(place.run)
     file_limit((trained.place.run / name).stat().st_size - 500)
-    message = refused(cli.train, *place.train_arguments("--resume"))
+    message = refused(train, *place.train_arguments("--resume"))
     assert name in message
     assert digests(place.run) == before
 
@@ -220,12 +218,12 @@ def test_an_overwrite_goes_on_with_its_own_configuration_once_there_is_space(
     before = digests(place.run)
     # the first checkpoint, without a state of the optimiser, fits under the limit; the next one does not
     file_limit((trained.place.run / "checkpoints/best.safetensors").stat().st_size + 2000)
-    message = refused(cli.train, *place.train_arguments("--overwrite", "--train.seed", 3))
+    message = refused(train, *place.train_arguments("--overwrite", "--train.seed", 3))
     assert ".new/checkpoints/last.safetensors" in message
     assert {**digests(place.run), **before} == digests(place.run)
     file_limit(-1)
     where = ["--name", "tiny", "--data-root", place.data, "--runs", place.runs]
-    done(cli.train, *where, "--resume")
+    done(train, *where, "--resume")
     assert json.loads((place.run / "run.json").read_text())["seed"] == 3
     assert digests(place.run).keys() == before.keys()
     assert ".new" not in (place.run / "report.json").read_text()

@@ -18,6 +18,7 @@ from golden import GOLDEN, released_sizes, released_weights
 from processes import PATIENCE_S, launched
 from rgn import cli
 from rgn.config import Config
+from rgn.train import train
 from vmr_common.evaluation import protocol
 from vmr_common.features.store import Manifest, write_features
 from vmr_common.io import read_json_lines
@@ -138,7 +139,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
     epochs = before[-1]["epoch"] + 1
     # without --cfg: the run's own configuration
     out = done(
-        cli.train,
+        train,
         *("--resume", "--name", "tiny", "--runs", place.runs, "--data-root", place.data),
         *("--train.epochs", epochs),
     )
@@ -158,7 +159,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
 
 def test_two_processes_under_torchrun_train_as_one(place, start, done):
     more = ["--model.dropout", "0", "--train.epochs", "2"]
-    done(cli.train, *place.train_arguments("--name", "one", *more))
+    done(train, *place.train_arguments("--name", "one", *more))
     launcher = [BIN / "torchrun", "--standalone", "--nproc-per-node", "2", "-m", "rgn", "train"]
     both = start([*launcher, *place.train_arguments("--name", "two", *more)])
     assert both.returncode == 0, both.stderr
@@ -332,10 +333,10 @@ def test_imported_weights_find_the_moments_of_the_released_code(released, done):
 # help and configurations
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "import_official"])
+@pytest.mark.parametrize("verb", [train, cli.evaluate, cli.predict, cli.import_official])
 def test_help_explains_every_field_of_the_configuration(verb, capsys):
     with pytest.raises(SystemExit) as ended:
-        getattr(cli, verb)(["--help"])
+        verb(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     text = " ".join(out.split())
@@ -350,7 +351,7 @@ def test_every_bundled_configuration_is_complete_and_can_be_printed(name, capsys
     config = bundled_config("rgn", Config, name)
     assert config.name == name
     with pytest.raises(SystemExit):
-        cli.train(["--cfg", name, "--print_config"])
+        train(["--cfg", name, "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     assert completed_config(config_part(printed), Config, "rgn") == config
 

@@ -11,8 +11,10 @@ from torch import Tensor
 from judging import gradient_limits, point_scores_agree, same_scores_along, stated
 from rgn import losses
 from rgn.config import LossConfig, ModelConfig
-from rgn.data import collate
-from rgn.losses import Nll
+from rgn.data import collate, known_words
+from rgn.gaussians import attention_log_weight, negative_progress
+from rgn.layers import key_bias, sinusoidal_positions
+from rgn.losses import Nll, best_pass, reconstruction_nll
 from rgn.method import rank
 from rgn.model import RGN, Inputs, Supervision, grid_indices
 from rgn.official import NAMES, from_official
@@ -22,10 +24,6 @@ from vmr_common.text.vectors import Vocabulary, tag_score
 from vmr_common.timeline import centre_width_to_moments
 from vmr_common.types import Query
 from vmr_train import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
-from vmr_train.layers.attention import key_bias
-from vmr_train.layers.gaussian import attention_log_weight, negative_progress
-from vmr_train.layers.reconstruction import best_pass, reconstruction_nll, sinusoidal_positions
-from vmr_train.word_masking import known_words
 
 PACKAGE = "rgn"
 INPUTS = (

@@ -5,8 +5,8 @@ import torch
 
 from factories import flops
 from rgn.config import ModelConfig
+from rgn.losses import reconstruction_nll
 from rgn.model import RGN, Inputs, Supervision
-from vmr_train.layers.reconstruction import reconstruction_nll
 
 BATCH, CLIPS, FRAME_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
 

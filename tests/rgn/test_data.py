@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rgn.data import QueryExamples
+from rgn.data import Dataset
 from vmr_common.features.pooling import PreparedFeatures, pooled_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
+from vmr_train.preprocessing import Preprocessor
 
 WORDS = Vocabulary(("the", "door", "opens", "person", "a", "slowly"))
 VECTORS = np.concatenate([np.zeros((1, 5)), np.random.default_rng(0).normal(size=(6, 5))]).astype(np.float32)
@@ -32,28 +33,33 @@ def pooled(tmp_path_factory) -> PreparedFeatures:
     return pooled_features(FeatureStore(path), 8)
 
 
-def make(pooled, *, end_token=True, seed=0) -> QueryExamples:
-    return QueryExamples(make_queries(), pooled, WORDS, VECTORS, max_words=20, end_token=end_token, seed=seed)
+def make(pooled, *, end_token=True, seed=0) -> Dataset:
+    return Dataset(
+        make_queries(), pooled, Preprocessor(WORDS, VECTORS), max_words=20, end_token=end_token, seed=seed
+    )
 
 
-def test_queries_without_a_known_word_are_set_aside(pooled):
-    examples = make(pooled)
-    assert len(examples) == 3
-    assert [query.text for query in examples.unknown] == ["qwertz"]
+def test_queries_without_a_known_word_are_left_out_with_a_warning(pooled, caplog):
+    dataset = make(pooled)
+    assert [query.text for query in dataset.queries] == list(TEXTS[:3])
+    assert (
+        "1 of 4 queries have no word that the model knows and are left out, for example 'qwertz'"
+        in caplog.text
+    )
 
 
-def test_word_masks_do_not_depend_on_batch_mates(pooled):
-    examples = make(pooled)
-    together = examples.batch([0, 1, 2], epoch=3).inputs.masked
+def test_word_masks_do_not_depend_on_the_rest_of_the_batch(pooled):
+    dataset = make(pooled)
+    together = dataset.batch([0, 1, 2], epoch=3).inputs.masked
     for row in range(3):
-        alone = examples.batch([row], epoch=3).inputs.masked[0]
+        alone = dataset.batch([row], epoch=3).inputs.masked[0]
         assert together[row, : len(alone)].tolist() == alone.tolist()
 
 
 def test_word_masks_change_with_seed_and_epoch_and_stay_in_evaluation(pooled):
     def masks(seed: int, epochs: list[int | None]) -> list[list[bool]]:
-        examples = make(pooled, seed=seed)
-        return [examples.batch([1], epoch).inputs.masked[0].tolist() for epoch in epochs]
+        dataset = make(pooled, seed=seed)
+        return [dataset.batch([1], epoch).inputs.masked[0].tolist() for epoch in epochs]
 
     over_epochs = masks(0, list(range(1, 20)))
     assert len({tuple(mask) for mask in over_epochs}) > 1
@@ -77,5 +83,5 @@ def test_every_query_gets_an_end_token_only_when_asked_for(pooled):
 def test_the_glance_is_a_fraction_of_the_duration_and_missing_ones_are_not_a_number(pooled):
     assert make(pooled).batch([0], None).glance.item() == pytest.approx(0.2)
     query = Query(id="x", video="v0", text="the door", duration=10.0)
-    examples = QueryExamples([query], pooled, WORDS, VECTORS, max_words=20, end_token=True, seed=0)
-    assert examples.batch([0], None).glance.isnan().all()
+    dataset = Dataset([query], pooled, Preprocessor(WORDS, VECTORS), max_words=20, end_token=True, seed=0)
+    assert dataset.batch([0], None).glance.isnan().all()

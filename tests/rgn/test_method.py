@@ -8,25 +8,25 @@ import torch
 
 from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
 from rgn.config import LossConfig, ModelConfig
-from rgn.data import QueryExamples
+from rgn.data import Dataset
+from rgn.gaussians import gaussian_window, unit_grid
 from rgn.method import RGNMethod
 from rgn.model import RGN
 from vmr_common.types import Query
 from vmr_train import Progress
-from vmr_train.layers.gaussian import gaussian_window, unit_grid
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 FEATURES = features_of(4, rows=16)
 
 
-def make_examples(queries: list[Query], *, end_token: bool = True) -> QueryExamples:
-    return QueryExamples(
-        queries, FEATURES, VOCABULARY, CLASS_VECTORS, max_words=20, end_token=end_token, seed=0
+def make_dataset(queries: list[Query], *, end_token: bool = True) -> Dataset:
+    return Dataset(
+        queries, FEATURES, Preprocessor(VOCABULARY, CLASS_VECTORS), max_words=20, end_token=end_token, seed=0
     )
 
 
 @pytest.fixture
-def task() -> RGNMethod:
+def method() -> RGNMethod:
     torch.manual_seed(0)
     config = ModelConfig(hidden=16, heads=2, video_layers=2, text_layers=2, candidates=3)
     model = RGN(config, frame_dim=5, word_dim=6, classes=31)
@@ -34,28 +34,28 @@ def task() -> RGNMethod:
     return RGNMethod(model.eval(), LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS))
 
 
-def nll(task: RGNMethod, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+def nll(method: RGNMethod, dataset: Dataset, indices: list[int]) -> np.ndarray:
     with torch.no_grad():
-        return np.stack([prediction.scores for prediction in task.predict(examples.batch(indices, None))])
+        return np.stack([prediction.scores for prediction in method.predict(dataset.batch(indices, None))])
 
 
-def test_fixed_scores_do_not_depend_on_batch_mates(task):
-    examples = make_examples(glanced_queries())
-    together = nll(task, examples, list(range(9)))
-    alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
+def test_fixed_scores_do_not_depend_on_batch_mates(method):
+    dataset = make_dataset(glanced_queries())
+    together = nll(method, dataset, list(range(9)))
+    alone = np.concatenate([nll(method, dataset, [n]) for n in range(9)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_released_scores_do_depend_on_batch_mates(task):
-    examples = make_examples(glanced_queries(), end_token=False)
-    together = nll(task, examples, list(range(9)))
-    alone = np.concatenate([nll(task, examples, [n]) for n in range(9)])
+def test_released_scores_do_depend_on_batch_mates(method):
+    dataset = make_dataset(glanced_queries(), end_token=False)
+    together = nll(method, dataset, list(range(9)))
+    alone = np.concatenate([nll(method, dataset, [n]) for n in range(9)])
     assert np.abs(together - alone).max() > 1e-2
 
 
-def test_predictions_are_ranked_moments_inside_the_video(task):
-    examples = make_examples(glanced_queries())
-    for prediction in task.predict(examples.batch(list(range(9)), None)):
+def test_predictions_are_ranked_moments_inside_the_video(method):
+    dataset = make_dataset(glanced_queries())
+    for prediction in method.predict(dataset.batch(list(range(9)), None)):
         assert prediction.moments.shape == (3, 2)
         assert (np.diff(prediction.scores) <= 0).all()
         assert (prediction.moments[:, 0] >= 0).all()
@@ -63,17 +63,19 @@ def test_predictions_are_ranked_moments_inside_the_video(task):
         assert (prediction.moments[:, 0] <= prediction.moments[:, 1]).all()
 
 
-def test_every_parameter_takes_part_in_the_loss(task):
-    batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
-    task.loss(batch, Progress(update=0, epoch=1, epochs=3))["total"].backward()
-    assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
+def test_every_parameter_takes_part_in_the_loss(method):
+    batch = make_dataset(glanced_queries()).batch(list(range(9)), 1)
+    method.loss(batch, Progress(update=0, epoch=1, epochs=3))["total"].backward()
+    assert [name for name, p in method.model.named_parameters() if p.grad is None] == []
 
 
-def test_classifying_in_chunks_gives_the_same_loss_and_gradients(task):
-    batch = make_examples(glanced_queries()).batch(list(range(9)), 1)
-    chunked = RGNMethod(task.model, LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2)
+def test_classifying_in_chunks_gives_the_same_loss_and_gradients(method):
+    batch = make_dataset(glanced_queries()).batch(list(range(9)), 1)
+    chunked = RGNMethod(
+        method.model, LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2
+    )
     found = []
-    for one in (task, chunked):
+    for one in (method, chunked):
         one.model.zero_grad()
         loss = one.loss(batch, Progress(update=0, epoch=2, epochs=3))["total"]
         loss.backward()
@@ -88,27 +90,27 @@ def test_a_narrow_window_past_the_end_of_the_video_is_finite():
     assert window.max() == 1
 
 
-def test_a_glance_past_the_end_trains(task):
+def test_a_glance_past_the_end_trains(method):
     queries = [dataclasses.replace(query, glance=21.4) for query in glanced_queries()]
-    batch = make_examples(queries).batch(list(range(9)), 1)
-    terms = task.loss(batch, Progress(update=0, epoch=1, epochs=3))
+    batch = make_dataset(queries).batch(list(range(9)), 1)
+    terms = method.loss(batch, Progress(update=0, epoch=1, epochs=3))
     assert all(term.isfinite() for term in terms.values())
     terms["total"].backward()
-    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+    assert all(p.grad.isfinite().all() for p in method.model.parameters())
 
 
-def test_the_half_precision_forward_pass_ranks_almost_alike(task):
-    examples = make_examples(glanced_queries())
-    exact = nll(task, examples, list(range(9)))
+def test_the_half_precision_forward_pass_ranks_almost_alike(method):
+    dataset = make_dataset(glanced_queries())
+    exact = nll(method, dataset, list(range(9)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = nll(task, examples, list(range(9)))
+        half = nll(method, dataset, list(range(9)))
     np.testing.assert_allclose(half, exact, atol=0.1)
 
 
-def test_the_reglance_curve_peaks_at_the_glance(task):
+def test_the_reglance_curve_peaks_at_the_glance(method):
     queries = glanced_queries()
-    batch = make_examples(queries).batch(list(range(9)), None)
-    for query, curve in zip(queries, task.reglances(batch), strict=True):
+    batch = make_dataset(queries).batch(list(range(9)), None)
+    for query, curve in zip(queries, method.reglances(batch), strict=True):
         assert curve.times[-1] == pytest.approx(query.duration)
         half_a_step = query.duration / (len(curve.times) - 1) / 2
         assert abs(curve.times[curve.values.argmax()] - query.glance) <= half_a_step + 1e-6

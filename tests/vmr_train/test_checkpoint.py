@@ -14,10 +14,9 @@ from vmr_common.errors import UserError
 from vmr_train import find_checkpoint, load_checkpoint, load_weights, restored, save_checkpoint
 from vmr_train.checkpoint import HEADER, Checkpoint
 from vmr_train.config import OptimConfig
-from vmr_train.feature_scale import stored_scale
-from vmr_train.learned_inputs import Preprocessor
 from vmr_train.map_supervised import MapInputs
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
+from vmr_train.preprocessing import Preprocessor, stored_scale
 from vmr_train.state import State
 
 META = {

@@ -330,7 +330,7 @@ def test_a_changed_vocabulary_cannot_be_resumed(tmp_path):
             return {"words": ["a", "c"], "dim": toy.DIM}
 
     fit(tmp_path / "run", replace(CONFIG, epochs=1))
-    with pytest.raises(UserError, match=r"the task's state .* has changed"):
+    with pytest.raises(UserError, match=r"the method's state .* has changed"):
         fit(tmp_path / "run", task=Other(), resume=True)
 
 

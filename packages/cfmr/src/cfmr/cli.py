@@ -18,7 +18,7 @@ from vmr_common.types import Query
 from vmr_train import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage, add_word_list
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 
 def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> CFMRMethod:
@@ -28,7 +28,7 @@ def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> 
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
     """
     standardised = sources.features if config.data.standardise else None
-    learned = Preprocessor.learn("CFMR", queries, sources.word_vectors, config.data.vocabulary, standardised)
+    learned = Preprocessor.learn(queries, sources.word_vectors, config.data.vocabulary, standardised)
     return _task(config, learned)
 
 

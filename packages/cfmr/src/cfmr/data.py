@@ -19,9 +19,9 @@ from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
 from vmr_common.features.store import FeatureStore
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query, distinct_videos
-from vmr_train.learned_inputs import Preprocessor
 from vmr_train.method import warn_of_left_out
 from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
+from vmr_train.preprocessing import Preprocessor
 from vmr_train.sources import FeatureInputs
 from vmr_train.word_masking import MaskableWords
 
@@ -148,7 +148,7 @@ def make_examples(
     """Queries as batches; those without a known word are left out with a warning."""
     found = QueryExamples(
         queries,
-        learned.apply_scale(sources.features),
+        learned.normalise(sources.features),
         learned.vocabulary,
         learned.word_vectors,
         max_words=config.data.max_words,

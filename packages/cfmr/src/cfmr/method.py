@@ -19,9 +19,9 @@ from vmr_common.timeline import centre_width_to_moments
 from vmr_common.types import Prediction
 from vmr_train.layers.gaussian import negative_progress
 from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
-from vmr_train.learned_inputs import Preprocessor
 from vmr_train.method import Progress
 from vmr_train.point_supervised import predictions
+from vmr_train.preprocessing import Preprocessor
 from vmr_train.video_cache import VideoCache
 
 

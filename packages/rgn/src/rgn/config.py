@@ -5,50 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vmr_common import ranges
 from vmr_common.errors import require
 from vmr_common.features.config import FeaturesConfig
-from vmr_common.ranges import (
-    Count,
-    CountOrNone,
-    FolderName,
-    Layers,
-    Margin,
-    PathText,
-    Positive,
-    Probability,
-    Rows,
-    Share,
-    Weight,
-    Width,
-    require_ranges,
-)
 from vmr_common.splits.config import SplitsConfig
 from vmr_train.config import OptimConfig, TrainConfig
+
+TITLE = "Re-Glance Networks"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: Width = 256
+    hidden: ranges.Width = 256
     """Model width D, a multiple of `heads`."""
-    heads: Layers = 4
+    heads: ranges.Layers = 4
     """Attention heads."""
-    video_layers: Layers = 3
+    video_layers: ranges.Layers = 3
     """Layers of each video decoder."""
-    text_layers: Layers = 3
+    text_layers: ranges.Layers = 3
     """Layers of each text decoder."""
-    candidates: Layers = 8
+    candidates: ranges.Layers = 8
     """Candidate moments K per query."""
-    sigma: Positive = 9.0
+    sigma: ranges.Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
-    gamma: Weight = 0.5
+    gamma: ranges.Weight = 0.5
     """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
-    dropout: Probability = 0.1
+    dropout: ranges.Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model")
+        ranges.require_ranges(self, "model")
         fits = self.hidden % self.heads == 0
         require(fits, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
 
@@ -57,31 +45,31 @@ class ModelConfig:
 class LossConfig:
     """Weights and margins of the objective (symbols of the paper)."""
 
-    theta: Share = 0.5
+    theta: ranges.Share = 0.5
     """Share of the complete video in the semantic reference, 0 to 1."""
-    beta_1: Weight = 0.5
+    beta_1: ranges.Weight = 0.5
     """Weight of the semantic reference (re-glance and complete video)."""
-    beta_2: Weight = 0.5
+    beta_2: ranges.Weight = 0.5
     """Weight of the best candidate's reconstruction."""
-    delta_1: Weight = 1.0
+    delta_1: ranges.Weight = 1.0
     """Weight of the distance between candidate centres and the glance."""
-    delta_2: Weight = 1.0
+    delta_2: ranges.Weight = 1.0
     """Weight of the squared difference between candidate and re-glance windows."""
-    margin_1: Margin = 0.05
+    margin_1: ranges.Margin = 0.05
     """Margin of the best candidate over the re-glance."""
-    margin_2: Margin = 0.1
+    margin_2: ranges.Margin = 0.1
     """Margin of the best candidate over the complete video."""
-    margin_3: Margin = 0.15
+    margin_3: ranges.Margin = 0.15
     """Margin of the best candidate over its negatives."""
-    alpha_1: Weight = 1.0
+    alpha_1: ranges.Weight = 1.0
     """Weight of the hinges."""
-    alpha_2: Weight = 5.0
+    alpha_2: ranges.Weight = 5.0
     """Weight of the diversity term."""
-    lambda_: Weight = 0.146
+    lambda_: ranges.Weight = 0.146
     """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "loss")
+        ranges.require_ranges(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +80,20 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Clip features of the videos."""
-    clips: Rows = 200
+    clips: ranges.Rows = 200
     """Clips N to which each video is pooled, a multiple of 4; the caption stage sees N / 4 of them."""
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: PathText
+    word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
-    vocabulary: Count = 8000
+    vocabulary: ranges.Count = 8000
     """Word classes: the most frequent words of the training queries that have a vector."""
-    max_words: Rows = 20
+    max_words: ranges.Rows = 20
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data")
+        ranges.require_ranges(self, "data")
         fits = self.clips >= 8 and self.clips % 4 == 0
         require(fits, "data.clips", self.clips, "a multiple of 4, at least 8")
 
@@ -114,7 +102,7 @@ class DataConfig:
 class Config:
     """An RGN run."""
 
-    name: FolderName = "shapes"
+    name: ranges.FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released` scores a query as the authors' code does, dependent on its batch mates (needed for published
@@ -127,7 +115,7 @@ class Config:
     """Sizes of the network."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights and margins of the objective."""
-    passes_per_chunk: CountOrNone = 0
+    passes_per_chunk: ranges.CountOrNone = 0
     """With a large vocabulary: caption passes classified at a time, their logits recomputed in the backward
     pass to save memory; 0 = all at once."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -136,4 +124,4 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        require_ranges(self)
+        ranges.require_ranges(self)

@@ -1,4 +1,4 @@
-"""Queries and features as RGN's tensors (paper section 4.1, released loaders)."""
+"""Queries and features as RGN's tensors (paper section 4.1): words and their masks, pooled clips, glances."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
+from vmr_common.errors import UserError
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeaturesByVideo, pooled_features
-from vmr_common.text.vectors import Vocabulary
+from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
+from vmr_common.rng import rng_for
+from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.types import Query
-from vmr_train.learned_inputs import Preprocessor
 from vmr_train.method import warn_of_left_out
-from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
-from vmr_train.sources import FeatureInputs
-from vmr_train.word_masking import MaskableWords
+from vmr_train.preprocessing import Preprocessor
 
 
 @dataclass(frozen=True)
@@ -43,73 +42,153 @@ class Batch:
     glance: Tensor
 
 
-class QueryExamples(PointExamples[Batch]):
+@dataclass(frozen=True, eq=False)
+class MaskableWords:
+    """The words of a query that the vocabulary knows.
+
+    Attributes:
+        ids: ``(l,)`` int64 word classes, from 1; l may be 0.
+        weights: ``(l,)`` float32 probability of being masked, summing to 1.
+    """
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def maskable_words(text: str, vocabulary: Vocabulary, max_words: int) -> MaskableWords:
+    """The words of a sentence that the vocabulary knows; may be none at all."""
+    tokens = tokenize(text)
+    return known_words(tokens, content_scores(tokens), vocabulary, max_words)
+
+
+def known_words(
+    tokens: Sequence[str], scores: Sequence[int], vocabulary: Vocabulary, max_words: int
+) -> MaskableWords:
+    """The tokens that the vocabulary knows (lower-cased), at most the first `max_words`.
+
+    The weights are a softmax over the kept tokens' scores (2 for content words, 1 for function words).
+
+    Example:
+        >>> words = known_words(["The", "zzz", "door"], [1, 2, 2], Vocabulary(("door", "the")), 20)
+        >>> words.ids.tolist(), [f"{weight:.3f}" for weight in words.weights]
+        ([2, 1], ['0.269', '0.731'])
+    """
+    numbered = [(vocabulary.id(token.lower()), score) for token, score in zip(tokens, scores, strict=True)]
+    kept = [(number, score) for number, score in numbered if number][:max_words]
+    weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
+    return MaskableWords(
+        np.array([number for number, _ in kept], dtype=np.int64),
+        weights / max(weights.sum(), np.float32(1e-30)),
+    )
+
+
+def word_mask(words: MaskableWords, *key: object) -> NDArray[np.bool_]:
+    """Random mask of the l words of a query, ``(l,)`` bool: ``max(l // 3, 1)`` True, drawn without replacement.
+
+    The draw depends on `key` alone, so it is the same in every process, batch and repetition. Taking the
+    largest of log-probability plus Gumbel noise has the distribution of drawing one after another.
+
+    Args:
+        words: At least one.
+        key: What the draw is for, e.g. the seed, the epoch and the query's id.
+    """
+    noise = rng_for(*key).gumbel(size=len(words))
+    count = max(len(words) // 3, 1)
+    mask = np.zeros(len(words), dtype=np.bool_)
+    mask[np.argsort(-(np.log(words.weights.astype(np.float64)) + noise))[:count]] = True
+    return mask
+
+
+class Dataset:
     """Queries with at least one known word, as batches.
 
     Args:
         queries: The queries.
         features: Pooled clip features by video, ``(N, F)`` float32 each, all of one shape.
-        vocabulary: The words that the model knows.
-        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
+        preprocessor: The vocabulary and its word vectors.
         max_words: Words kept per query.
         end_token: Whether every query predicts an end token. The released code lets all but the longest
             query of a batch do so, and the score then depends on the batch.
         seed: Seed of the word masks in training.
+
+    Attributes:
+        queries: Those with a known word.
     """
 
     def __init__(
         self,
         queries: Sequence[Query],
         features: FeaturesByVideo,
-        vocabulary: Vocabulary,
-        word_vectors: NDArray[np.float32],
+        preprocessor: Preprocessor,
         *,
         max_words: int,
         end_token: bool,
         seed: int,
     ) -> None:
-        super().__init__(queries, vocabulary, max_words=max_words, seed=seed)
-        self._features = features
-        self._word_vectors = word_vectors
-        self._end_token = end_token
+        words = [maskable_words(query.text, preprocessor.vocabulary, max_words) for query in queries]
+        self.queries = [query for query, known in zip(queries, words, strict=True) if len(known)]
+        self._words = [known for known in words if len(known)]
+        self._features, self._preprocessor = features, preprocessor
+        self._end_token, self._seed = end_token, seed
+        unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
+        warn_of_left_out(unknown, len(self), "have no word that the model knows")
 
-    def _collate(
-        self, queries: Sequence[Query], words: Sequence[MaskableWords], masks: Sequence[NDArray[np.bool_]]
-    ) -> Batch:
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
+        """The batch of some queries; word masks are drawn per (seed, epoch, query), in evaluation per query alone."""
+        queries = [self.queries[i] for i in indices]
+        words = [self._words[i] for i in indices]
+        masks = [self._mask(query, known, epoch) for query, known in zip(queries, words, strict=True)]
         features = [self._features[query.video] for query in queries]
-        return collate(queries, words, masks, features, self._word_vectors, end_token=self._end_token)
+        return collate(
+            queries, words, masks, features, self._preprocessor.word_vectors, end_token=self._end_token
+        )
+
+    def _mask(self, query: Query, words: MaskableWords, epoch: int | None) -> NDArray[np.bool_]:
+        if epoch is None:
+            return word_mask(words, "evaluation", query.video, query.text)
+        return word_mask(words, self._seed, epoch, query.id)
 
 
-class InputFeatures(FeatureInputs):
-    """Clip features by video, pooled to N clips, and word vectors."""
+def open_clips(config: Config, root: Path) -> PreparedFeatures:
+    """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory.
 
-    @classmethod
-    def open(cls, config: Config, data_root: Path) -> InputFeatures:
-        """The files that a configuration names under a data root.
-
-        Raises:
-            UserError: as `open_features`.
-        """
-        data = config.data
-        clips = pooled_features(open_features(data.features, data_root), data.clips)
-        return cls(clips, data_root / data.word_vectors)
+    Raises:
+        UserError: if a file is missing or of another width; see `open_features`.
+    """
+    return pooled_features(open_features(config.data.features, root), config.data.clips)
 
 
-def make_examples(
-    config: Config, learned: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches; those without a known word are left out with a warning."""
-    found = QueryExamples(
+def require_glances(queries: Sequence[Query]) -> None:
+    """Makes sure that there is a glance for every training query.
+
+    Raises:
+        UserError: naming one query without.
+    """
+    without = [query.id for query in queries if query.glance is None]
+    if without:
+        raise UserError(
+            f"RGN learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+
+
+def build_dataset(
+    config: Config, preprocessor: Preprocessor, clips: FeaturesByVideo, queries: Sequence[Query]
+) -> Dataset:
+    """Queries of a run as batches; those without a known word are left out with a warning."""
+    return Dataset(
         queries,
-        learned.apply_scale(sources.features),
-        learned.vocabulary,
-        learned.word_vectors,
+        preprocessor.normalise(clips),
+        preprocessor,
         max_words=config.data.max_words,
         end_token=config.quirks == "fixed",
         seed=config.train.seed,
     )
-    warn_of_left_out(found.unknown, len(found), "have no word that the model knows")
-    return found
 
 
 def collate(
@@ -126,24 +205,39 @@ def collate(
     Args:
         queries: B queries.
         words: Their known words, at least one each.
-        masks: Their hidden words, ``(l,)`` bool each.
+        masks: Their masked words, ``(l,)`` bool each.
         features: Their pooled clip features, ``(N, F)`` each.
-        word_vectors: ``(V, E)``.
-        end_token: See `QueryExamples`.
+        word_vectors: ``(V, E)`` by word class, row 0 zeros.
+        end_token: See `Dataset`.
     """
     length = max(len(known) for known in words) + int(end_token)
-    padded = collate_words(words, masks, word_vectors, length)
-    frames = torch.from_numpy(np.stack(features))
+    targets = np.zeros((len(words), length), dtype=np.int64)
+    masked = np.zeros((len(words), length + 1), dtype=np.bool_)
+    for row, (known, mask) in enumerate(zip(words, masks, strict=True)):
+        targets[row, : len(known)] = known.ids
+        masked[row, 1 : len(known) + 1] = mask
+    vectors = np.zeros((len(words), length + 1, word_vectors.shape[1]), dtype=np.float32)
+    vectors[:, 1:] = word_vectors[targets]  # row 0 of the table is zeros, as is the padding
+    frames = torch.from_numpy(np.stack(features))  # (B, N, F)
     return Batch(
         query_ids=tuple(query.id for query in queries),
         queries=tuple(queries),
         inputs=Inputs(
             frames=frames,
             frames_len=torch.full((len(words),), frames.shape[1]),
-            words=padded.vectors,
-            words_len=padded.lengths,
-            masked=padded.masked,
+            words=torch.from_numpy(vectors),
+            words_len=torch.tensor([len(known) for known in words]),
+            masked=torch.from_numpy(masked),
         ),
-        targets=padded.targets,
+        targets=torch.from_numpy(targets),
         glance=relative_glances(queries),
+    )
+
+
+def relative_glances(queries: Sequence[Query]) -> Tensor:
+    """Glance / duration of B queries, ``(B,)`` float32; NaN where a query has no glance."""
+    nan = float("nan")
+    return torch.tensor(
+        [nan if query.glance is None else query.glance / query.duration for query in queries],
+        dtype=torch.float32,
     )

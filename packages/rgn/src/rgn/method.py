@@ -1,7 +1,8 @@
-"""Binds RGN's model, data and losses to the training loop."""
+"""RGN as the training loop knows it: the loss of a batch, predictions for a batch, and what a checkpoint keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgn import losses
-from rgn.config import LossConfig
-from rgn.data import Batch
+from rgn.config import Config, LossConfig
+from rgn.data import Batch, build_dataset
+from rgn.gaussians import negative_progress, unit_grid
 from rgn.losses import Nll
 from rgn.model import RGN, Proposals, Supervision
+from vmr_common.features.pooling import FeaturesByVideo
 from vmr_common.timeline import centre_width_to_moments, to_seconds
-from vmr_common.types import Prediction
-from vmr_train.layers.gaussian import negative_progress, unit_grid
-from vmr_train.layers.reconstruction import end_token_mask, reconstruction_nll
-from vmr_train.learned_inputs import Preprocessor
+from vmr_common.types import Prediction, Query
+from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
-from vmr_train.point_supervised import predictions
+from vmr_train.predict import batches_of
+from vmr_train.preprocessing import Preprocessor
 from vmr_train.report import Curve
 
 
@@ -34,7 +36,7 @@ class Ranked:
 
 
 def rank(proposals: Proposals, nll: Tensor) -> Ranked:
-    """Ranks candidates by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index)."""
+    """Candidates ranked by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index)."""
     centre, width, nll = (values.detach() for values in (proposals.centre, proposals.width, nll))
     order = nll.argsort(dim=1, stable=True)
     moments = centre_width_to_moments(
@@ -45,31 +47,49 @@ def rank(proposals: Proposals, nll: Tensor) -> Ranked:
 
 
 class RGNMethod:
-    """What the training loop asks of RGN.
+    """RGN with its loss and its predictions (`vmr_train.method.Method`).
 
     Args:
         model: The network.
         loss: Weights and margins.
-        learned: Words, and the scale of the features.
-        passes_per_chunk: See `reconstruction_nll`.
+        preprocessor: The vocabulary with its word vectors, and the scale of the features.
+        passes_per_chunk: See `losses.reconstruction_nll`.
     """
 
     def __init__(
-        self,
-        model: RGN,
-        loss: LossConfig,
-        learned: Preprocessor,
-        passes_per_chunk: int = 0,
+        self, model: RGN, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
     ) -> None:
         self.model = model
-        self.learned = learned
+        self.preprocessor = preprocessor
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
 
+    @classmethod
+    def build(cls, config: Config, preprocessor: Preprocessor) -> RGNMethod:
+        """The method of a configuration, with an untrained network."""
+        network = RGN(
+            config.model,
+            frame_dim=config.data.features.dim,
+            word_dim=preprocessor.word_vectors.shape[1],
+            classes=len(preprocessor.vocabulary) + 1,
+        )
+        return cls(network, config.loss, preprocessor, config.passes_per_chunk)
+
+    @classmethod
+    def restore(cls, config: Config, checkpoint: Checkpoint) -> RGNMethod:
+        """The method of a checkpoint, with its words and weights.
+
+        Raises:
+            UserError: if the checkpoint does not hold what the configuration asks for.
+        """
+        columns = config.data.features.dim if config.data.standardise else None
+        preprocessor = Preprocessor.restore(checkpoint, columns)
+        return restored(lambda: cls.build(config, preprocessor), checkpoint)
+
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All loss terms by name, batch means; `total` is their weighted sum."""
+        # negatives creep in with the epochs; a tensor, because a compiled model is compiled anew for every number
         negatives_at = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
-        # a tensor, because a compiled model would be compiled anew for every new number
         output = self.model(batch.inputs, Supervision(batch.glance, batch.glance.new_tensor(negatives_at)))
         references = output.references
         assert references is not None
@@ -83,8 +103,10 @@ class RGNMethod:
         return losses.total(output.proposals, nll, batch.glance, references.reglance_window, self._loss)
 
     def _nll(self, states: Tensor, batch: Batch) -> Tensor:
-        mask = end_token_mask(batch.inputs.words_len, batch.targets.shape[1])
-        return reconstruction_nll(states, self.model.classifier, batch.targets, mask, self._passes_per_chunk)
+        mask = losses.end_token_mask(batch.inputs.words_len, batch.targets.shape[1])
+        return losses.reconstruction_nll(
+            states, self.model.classifier, batch.targets, mask, self._passes_per_chunk
+        )
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""
@@ -108,8 +130,45 @@ class RGNMethod:
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
-        return self.learned.state()
+        return self.preprocessor.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors and, where features are standardised, their constants."""
-        return self.learned.state_tensors()
+        return self.preprocessor.state_tensors()
+
+
+def reglance_curves(
+    config: Config, method: RGNMethod, clips: FeaturesByVideo, queries: Sequence[Query]
+) -> dict[str, list[Curve]]:
+    """The re-glance Gaussian of every query with a glance, by query id, for the report."""
+    glanced = [query for query in queries if query.glance is not None]
+    dataset = build_dataset(config, method.preprocessor, clips, glanced)
+    method.model.eval().cpu()
+    curves: dict[str, list[Curve]] = {}
+    for batch in batches_of(dataset, config.train.eval_batch):
+        curves |= {
+            name: [curve] for name, curve in zip(batch.query_ids, method.reglances(batch), strict=True)
+        }
+    return curves
+
+
+def predictions(
+    queries: Sequence[Query], moments: NDArray[np.float64], scores: NDArray[np.float64]
+) -> list[Prediction]:
+    """Predictions for B queries, in seconds.
+
+    Args:
+        queries: B queries.
+        moments: ``(B, K, 2)`` normalised, best first.
+        scores: ``(B, K)``, descending.
+    """
+    return [
+        Prediction(
+            query=query.id,
+            video=query.video,
+            moments=to_seconds(found, query.duration),
+            scores=of_query,
+            text=query.text,
+        )
+        for query, found, of_query in zip(queries, moments, scores, strict=True)
+    ]

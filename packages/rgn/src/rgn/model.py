@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rgn.config import ModelConfig
-from vmr_train.layers.attention import key_bias
-from vmr_train.layers.decoder import Decoder
-from vmr_train.layers.gaussian import attention_log_weight, negative_windows, positive_window, unit_grid
-from vmr_train.layers.reconstruction import sinusoidal_positions
+from rgn.gaussians import attention_log_weight, negative_windows, positive_window, unit_grid
+from rgn.layers import Decoder, key_bias, sinusoidal_positions
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from vmr_train import Checkpoint, distributed, load_checkpoint, load_weights, to
 from vmr_train.cli import model, results
 from vmr_train.cli.package import ModelPackage
 from vmr_train.cli.requests import requested_queries
-from vmr_train.feature_scale import measured_scale, stored_scale
+from vmr_train.preprocessing import measured_scale, stored_scale
 from vmr_train.report import Curve
 
 WINDOW_RANKS = (1, 5, 10, 20, 50)

@@ -21,8 +21,8 @@ from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, Te
 from vmr_common.features.last_used import LRUCache
 from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.types import Prediction, Query
-from vmr_train.feature_scale import scale_tensors
 from vmr_train.method import Progress
+from vmr_train.preprocessing import scale_tensors
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 QUOTED = 200
 """Characters of one foreign value that a message shows at the most."""
@@ -28,6 +30,21 @@ class SaidElsewhere(UserError):  # noqa: N818 - the same error
 
 class PeerGone(Exception):  # noqa: N818 - not an error of anybody
     """Another process of the same run is gone: neither the user's input nor a fault of ours; one line and status 1."""
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Lets the first process of each host say what is wrong on all of them, before they know each other (torchrun).
+
+    Raises:
+        SaidElsewhere: on the others.
+    """
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise SaidElsewhere(str(error)) from error
+        raise
 
 
 def require(condition: bool, key: str, found: object, expected: str) -> None:

@@ -124,7 +124,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """All tensors, on the CPU, named `model.*`, `ema.*`, `optim.*` and `state.*`."""
     meta: Meta
-    """Position, configuration, task state and provenance."""
+    """Position, configuration, method state and provenance."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under one prefix (`model`, `ema`, `optim`, `state`), without it."""
@@ -138,12 +138,12 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the task's `state()` gave."""
+        """What the method's `state()` gave."""
         return self.meta["state"]
 
     @property
     def state_tensors(self) -> dict[str, Tensor]:
-        """What the task's `state_tensors()` gave."""
+        """What the method's `state_tensors()` gave."""
         return self.part("state")
 
 
@@ -203,8 +203,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Reads a checkpoint from a file or a run folder.
 
-    Nothing in it is trusted: the JSON part is of the form of `Meta`, and what tasks, optimisers and models take from it
-    is checked where they take it (see `require_fit`).
+    Nothing in it is trusted: the JSON part is of the form of `Meta`, and what methods, optimisers and models take from
+    it is checked where they take it (see `require_fit`).
 
     Args:
         path: A checkpoint file, a run folder, or its `checkpoints` folder.
@@ -353,7 +353,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
 
 
 class HasModel(Protocol):
-    """Anything around a model: a task."""
+    """Anything around a model: a method."""
 
     @property
     def model(self) -> nn.Module:
@@ -364,12 +364,12 @@ Restored = TypeVar("Restored", bound=HasModel)
 
 
 def restored(make: Callable[[], Restored], checkpoint: Checkpoint) -> Restored:
-    """A task with the weights of a checkpoint.
+    """A method with the weights of a checkpoint.
 
     The model is made without memory first: sizes in a checkpoint are a stranger's word until its weights have them.
 
     Args:
-        make: Makes the task as the checkpoint describes it, with any weights.
+        make: Makes the method as the checkpoint describes it, with any weights.
         checkpoint: Holds the weights.
 
     Raises:
@@ -378,9 +378,9 @@ def restored(make: Callable[[], Restored], checkpoint: Checkpoint) -> Restored:
     with torch.device("meta"), _WithoutDraws():
         sizes = make().model.state_dict()
     require_fit(sizes, checkpoint.weights, checkpoint.path, "weights")
-    task = make()
-    load_weights(task.model, checkpoint.weights, checkpoint.path)
-    return task
+    method = make()
+    load_weights(method.model, checkpoint.weights, checkpoint.path)
+    return method
 
 
 class _WithoutDraws(TorchFunctionMode):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from vmr_common.errors import require
 from vmr_common.ranges import (
@@ -19,6 +19,7 @@ from vmr_common.ranges import (
     Weight,
     require_ranges,
 )
+from vmr_common.splits.config import SplitsConfig
 
 ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "multistep"]
 OptimizerName = Literal["adamw", "cpl-adam"]
@@ -145,3 +146,39 @@ class TrainConfig:
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     require(value in choices, name, value, f"one of {', '.join(choices)}")
+
+
+class DataConfig(Protocol):
+    """The part of a paper's data configuration that all of them have."""
+
+    @property
+    def splits(self) -> SplitsConfig:
+        """The queries."""
+
+
+class RunConfig(Protocol):
+    """The part of a paper's configuration that all of them have."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+
+    @property
+    def quirks(self) -> str:
+        """`released` or `fixed`."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """Evaluation protocols, the first one chooses the epoch."""
+
+    @property
+    def data(self) -> DataConfig:
+        """The data."""
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The optimiser."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """The training loop."""

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vmr_common.boundary import reason
-from vmr_common.errors import PeerGone, SaidElsewhere, UserError
+from vmr_common.errors import PeerGone, SaidElsewhere, UserError, said_once
 from vmr_train.config import PEER_TIMEOUT_S
 from vmr_train.device import select_device
 from vmr_train.interrupt import StopRequest, heard, waiting
@@ -88,21 +88,6 @@ def session(device: str = "auto", timeout: float = PEER_TIMEOUT_S) -> Iterator[N
 
 
 @contextlib.contextmanager
-def said_once() -> Iterator[None]:
-    """Before the processes know each other: what is wrong on all of them is said by the first one of each host.
-
-    Raises:
-        SaidElsewhere: on the others.
-    """
-    try:
-        yield
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            raise SaidElsewhere(str(error)) from error
-        raise
-
-
-@contextlib.contextmanager
 def together() -> Iterator[None]:
     """The block waits for the other processes, where there are any, for as long as the time limit allows.
 
@@ -170,24 +155,12 @@ def from_rank_zero(function: Callable[[], Result]) -> Result:
 def everywhere(function: Callable[[], Result]) -> Result:
     """Calls `function` on every rank and returns each rank's own result; what fails on any rank ends all of them.
 
-    Ranks may take more or less time, and each longer than the time limit.
-
     Raises:
-        UserError: as the first rank did that says the same; as `SaidElsewhere` on the other ranks.
-        PeerGone: on ranks that did not fail themselves, if another failed in another way.
+        UserError, PeerGone: as `agreement`.
     """
-    if world() == 1:
-        return function()
-    kind, content = _meet(function)
-    text = None if kind == "done" else _sendable(content)
-    outcomes = gather((kind, text))
-    if kind == "done":
-        for other, said in outcomes:
-            if other != "done":
-                _given(other, SaidElsewhere(said) if other == "wrong" else said)
-    if kind == "wrong" and outcomes.index((kind, text)) < rank():
-        raise SaidElsewhere(text)
-    return _given(kind, content)  # type: ignore[no-any-return]
+    with agreement():
+        result = function()
+    return result  # noqa: RET504 - the block may end in an error of another rank
 
 
 def agreed(kind: type[UserError], message: str) -> UserError:
@@ -210,8 +183,58 @@ def _given(kind: str, content: Any) -> Any:
     raise PeerGone(f"process {rank()}: another process has failed ({content})")
 
 
+@contextlib.contextmanager
+def agreement() -> Iterator[None]:
+    """Ends the block on all ranks together: what fails in it on any rank ends all of them.
+
+    Ranks may take more or less time, and each longer than the time limit. The block holds no collective call.
+
+    Raises:
+        UserError: as the first rank did that says the same; as `SaidElsewhere` on the other ranks.
+        PeerGone: on ranks that did not fail themselves, if another failed in another way.
+    """
+    if world() == 1:
+        yield
+        return
+    kind, content = "done", None  # type: tuple[str, Exception | None]
+    with _kept_in_touch() as lost:
+        try:
+            yield
+        except UserError as error:
+            kind, content = "wrong", error
+        except Exception as error:
+            kind, content = "failed", error
+    if lost:
+        raise content or lost[0]
+    text = None if kind == "done" else _sendable(content)
+    outcomes = gather((kind, text))
+    if kind == "done":
+        for other, said in outcomes:
+            if other != "done":
+                _given(other, SaidElsewhere(said) if other == "wrong" else said)
+    if kind == "wrong" and outcomes.index((kind, text)) < rank():
+        raise SaidElsewhere(text)
+    _given(kind, content)
+
+
 def _meet(function: Callable[[], Any]) -> tuple[str, Any]:
-    """What `function` returned or raised on this rank, once it has ended on all of them.
+    """What `function` returned or raised on this rank, once it has ended on all of them."""
+    outcome: tuple[str, Any]
+    with _kept_in_touch() as lost:
+        try:
+            outcome = "done", function()
+        except UserError as error:
+            outcome = "wrong", error
+        except Exception as error:
+            outcome = "failed", error
+    if lost:
+        raise outcome[1] if outcome[0] != "done" else lost[0]
+    return outcome
+
+
+@contextlib.contextmanager
+def _kept_in_touch() -> Iterator[list[PeerGone]]:
+    """Ends the block once it has ended on all ranks; gives a list that then holds why a peer cannot be reached.
 
     While one is at work, a thread of each meets those of the others every few seconds, well within the time limit.
     """
@@ -232,18 +255,10 @@ def _meet(function: Callable[[], Any]) -> tuple[str, Any]:
 
     thread = threading.Thread(target=keep_in_touch, daemon=True, name="peers")
     thread.start()
-    try:
-        outcome: tuple[str, Any] = "done", function()
-    except UserError as error:
-        outcome = "wrong", error
-    except Exception as error:
-        outcome = "failed", error
+    yield lost
     done.set()
     with waiting():
         thread.join()
-    if lost:
-        raise outcome[1] if outcome[0] != "done" else lost[0]
-    return outcome
 
 
 def gather(value: Result) -> list[Result]:

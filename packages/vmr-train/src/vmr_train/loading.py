@@ -27,12 +27,12 @@ class _Loaded:
 
 
 class _Requests(torch_data.Dataset[_Loaded]):
-    def __init__(self, examples: Dataset) -> None:
-        self.examples = examples
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
 
     def __getitem__(self, request: Request) -> _Loaded:
         try:
-            return _Loaded(self.examples.batch(*request))
+            return _Loaded(self.dataset.batch(*request))
         except UserError as error:  # a loader process would bury it in a traceback
             return _Loaded(error=str(error))
 
@@ -52,10 +52,10 @@ class Loader:
     """Batches in the order of the requests; can be iterated again if `requests` can."""
 
     def __init__(
-        self, examples: Dataset, requests: Iterable[Request], *, workers: int = 0, pin: bool = False
+        self, dataset: Dataset, requests: Iterable[Request], *, workers: int = 0, pin: bool = False
     ) -> None:
         self._loader = DataLoader(
-            _Requests(examples),
+            _Requests(dataset),
             batch_size=None,
             sampler=requests,
             num_workers=workers,

@@ -19,8 +19,7 @@ from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query, distinct_videos
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
-from vmr_train.stored_words import stored_words
+from vmr_train.preprocessing import measured_scale, scale_tensors, scaled, stored_scale, stored_words
 
 logger = logging.getLogger(__name__)
 Features = TypeVar("Features")

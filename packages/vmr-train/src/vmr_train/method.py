@@ -1,4 +1,4 @@
-"""What the training loop asks of a model package: a task, its examples, and batches that it can move."""
+"""What the training loop asks of a model package: a method, its examples, and batches that it can move."""
 
 from __future__ import annotations
 

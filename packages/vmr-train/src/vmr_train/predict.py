@@ -30,19 +30,19 @@ def progress_bar(
     return tqdm(items, desc=title, total=total, initial=done, unit=unit, leave=False, disable=hidden)
 
 
-def batches_of(examples: Dataset, size: int) -> Iterator[Any]:
-    """All examples in their order, in evaluation batches of `size`, loaded in this process."""
-    return (examples.batch(*request) for request in evaluation_batches(len(examples), size, 0, 1))
+def batches_of(dataset: Dataset, size: int) -> Iterator[Any]:
+    """All dataset in their order, in evaluation batches of `size`, loaded in this process."""
+    return (dataset.batch(*request) for request in evaluation_batches(len(dataset), size, 0, 1))
 
 
 class Evaluator:
-    """Predicts the same examples again and again; loader processes stay alive in between.
+    """Predicts the same dataset again and again; loader processes stay alive in between.
 
     Args:
-        task: Its model must be on `device`.
-        examples: What to predict.
+        method: Its model must be on `device`.
+        dataset: What to predict.
         batch_size: Queries per forward pass. Batches are cut from the whole split and dealt out whole, so a
-            query has the same batch mates whatever the number of processes.
+            query has the same companions in its batch whatever the number of processes.
         device: Where the model is.
         precision: Of the forward passes.
         workers: Loader processes per process.
@@ -50,21 +50,21 @@ class Evaluator:
 
     def __init__(
         self,
-        task: Method,
-        examples: Dataset,
+        method: Method,
+        dataset: Dataset,
         *,
         batch_size: int,
         device: torch.device,
         precision: Precision = "fp32",
         workers: int = 0,
     ) -> None:
-        self.task, self.device, self.precision = task, device, precision
-        self.size = len(examples)
+        self.method, self.device, self.precision = method, device, precision
+        self.size = len(dataset)
         self.requests = evaluation_batches(self.size, batch_size, distributed.rank(), distributed.world())
-        self.batches = Loader(examples, self.requests, workers=workers, pin=device.type == "cuda")
+        self.batches = Loader(dataset, self.requests, workers=workers, pin=device.type == "cuda")
 
     def predict(self, *, stop: Callable[[], bool] = lambda: False) -> list[Prediction]:
-        """All predictions in the order of the examples, on every rank.
+        """All predictions in the order of the dataset, on every rank.
 
         Args:
             stop: Asked before each batch; True abandons the evaluation on all ranks.
@@ -72,9 +72,9 @@ class Evaluator:
         Raises:
             Stopped: if `stop` said so on any rank.
             UserError: if a batch cannot be loaded.
-            RuntimeError: if the task does not answer its batch one to one.
+            RuntimeError: if the method does not answer its batch one to one.
         """
-        model, own = self.task.model, None
+        model, own = self.method.model, None
         was_training = model.training
         model.eval()
         try:
@@ -102,26 +102,26 @@ class Evaluator:
 
     def _batch(self, batch: Any) -> list[Prediction]:
         with autocast(self.device, self.precision):
-            predictions = self.task.predict(to_device(batch, self.device))
+            predictions = self.method.predict(to_device(batch, self.device))
         if tuple(p.query for p in predictions) != tuple(batch.query_ids):
-            raise RuntimeError("the task's predictions do not follow the queries of the batch")
+            raise RuntimeError("the method's predictions do not follow the queries of the batch")
         return predictions
 
 
 def predict_all(
-    task: Method,
-    examples: Dataset,
+    method: Method,
+    dataset: Dataset,
     *,
     batch_size: int,
     device: torch.device,
     precision: Precision = "fp32",
     workers: int = 0,
 ) -> list[Prediction]:
-    """Predicts every query exactly once; all ranks get the whole list, in the order of `examples`.
+    """Predicts every query exactly once; all ranks get the whole list, in the order of `dataset`.
 
     Args:
-        task: Its model must be on `device`; it is put into eval mode for the time of the call.
-        examples: What to predict.
+        method: Its model must be on `device`; it is put into eval mode for the time of the call.
+        dataset: What to predict.
         batch_size: Queries per forward pass.
         device: Where the model is.
         precision: Of the forward passes.
@@ -131,5 +131,5 @@ def predict_all(
         UserError: if a batch cannot be loaded.
     """
     return Evaluator(
-        task, examples, batch_size=batch_size, device=device, precision=precision, workers=workers
+        method, dataset, batch_size=batch_size, device=device, precision=precision, workers=workers
     ).predict()

@@ -44,7 +44,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
-        self._resume, self._overwrite = resume, overwrite
+        self.resume, self._overwrite = resume, overwrite
         self._lock: FolderLock | None = None
         self._started = False
         self.overwrites, self.work = False, self.path
@@ -72,19 +72,19 @@ class RunFolder:
             self._lock = None
 
     def _claim(self) -> bool:
-        earlier = self.check(self.path, resume=self._resume, overwrite=self._overwrite)
+        earlier = self.check(self.path, resume=self.resume, overwrite=self._overwrite)
         if self.path.is_dir():
             self._lock = FolderLock(self.path, _DOING)
             try:
                 with writing(self.path):
                     run_swap.complete(self.path)
-                earlier = self.check(self.path, resume=self._resume, overwrite=self._overwrite)
+                earlier = self.check(self.path, resume=self.resume, overwrite=self._overwrite)
             except BaseException:
                 self.close()
                 raise
         if self._overwrite:
             return bool(earlier)
-        return self._resume and run_files.unfinished(self.path) is not None
+        return self.resume and run_files.unfinished(self.path) is not None
 
     @staticmethod
     def check(path: str | Path, *, resume: bool = False, overwrite: bool = False) -> list[str]:
@@ -154,12 +154,12 @@ class RunFolder:
     def _prepare(self) -> None:
         if self._lock is None:
             self._lock = FolderLock(self.path, _DOING)
-            self.check(self.path, resume=self._resume, overwrite=self._overwrite)
+            self.check(self.path, resume=self.resume, overwrite=self._overwrite)
         with writing(self.path):
             run_swap.discard(self.path / run_files.FINAL)
-            if self.overwrites and not self._resume:
+            if self.overwrites and not self.resume:
                 run_swap.discard(self.work)
-            if self.overwrites and self._resume:
+            if self.overwrites and self.resume:
                 logger.info(
                     f"{self.path}: going on with the run that is to replace the one there (to resume that one "
                     f"instead, delete {self.work})"

@@ -63,8 +63,8 @@ def require_same(
     Args:
         found: The checkpoint.
         now: The metadata of a checkpoint of the training that is to go on.
-        state: Of its task.
-        tensors: Of its task.
+        state: Of its method.
+        tensors: Of its method.
         may_change: Options beyond `MAY_CHANGE`.
 
     Raises:
@@ -82,7 +82,7 @@ def require_same(
         raise UserError(f"{found.path}: cannot resume, {'; '.join(changed[:3])}")
     if found.state != json.loads(json.dumps(state)) or not _alike(found.part("state"), tensors):
         raise UserError(
-            f"{found.path}: cannot resume, the task's state (vocabulary and the like) has changed since"
+            f"{found.path}: cannot resume, the method's state (vocabulary and the like) has changed since"
         )
     if allowed:
         logger.info("resuming with other options: %s", "; ".join(allowed))

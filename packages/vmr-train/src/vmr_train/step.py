@@ -39,53 +39,46 @@ class Outcome:
 
 
 class _LossModule(nn.Module):
-    """The task's loss as a module, so that DistributedDataParallel sees one forward pass per shard.
+    """A method's loss as a module, so that DistributedDataParallel sees one forward pass per shard."""
 
-    The task itself keeps working with the bare model, in training and in prediction.
-    """
-
-    def __init__(self, task: Method, device: torch.device, config: TrainConfig) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.model = task.model
-        self._task, self._device, self._precision = task, device, config.precision
-        self.names: tuple[str, ...] = ()
+        self.model = method.model
+        self._method = method
 
-    def forward(self, batch: Any, progress: Progress) -> tuple[Tensor, Tensor]:
-        """The total with its graph, and all terms detached, (terms,) float32."""
-        with autocast(self._device, self._precision):
-            terms = self._task.loss(batch, progress)
-        self.names = self.names or tuple(terms)
-        if tuple(terms) != self.names or "total" not in terms:
-            raise RuntimeError(f"loss terms must stay {self.names} and hold 'total', found {tuple(terms)}")
-        return terms["total"], torch.stack([term.detach().float() for term in terms.values()])
+    def forward(self, batch: Any, progress: Progress) -> dict[str, Tensor]:
+        """The terms; only the total keeps its graph, because nothing else is back-propagated."""
+        terms = self._method.loss(batch, progress)
+        return {name: term if name == "total" else term.detach() for name, term in terms.items()}
 
 
 class Updater:
     """Owns what changes from update to update: weights, optimiser, loss scaler, weight average."""
 
     def __init__(
-        self, task: Method, plan: Plan, config: TrainConfig, optim: OptimConfig, device: torch.device
+        self, method: Method, plan: Plan, config: TrainConfig, optim: OptimConfig, device: torch.device
     ) -> None:
         self.plan, self.config, self.optim, self.device = plan, config, optim, device
-        self.model = task.model
+        self.model = method.model
         self.optimizer = build_optimizer(self.model, optim)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.average = WeightAverage(self.model, optim.ema_decay) if optim.ema_decay else None
-        self._loss = _LossModule(task, device, config)
-        self._parallel: nn.Module = self._loss
+        self.names: tuple[str, ...] = ()
+        self._method = method
+        self._parallel: DistributedDataParallel | None = None
 
     def connect(self) -> None:
         """Call once the weights are in place: all ranks take those of rank 0 and share gradients."""
         if distributed.world() > 1:
             with distributed.together():
                 self._parallel = DistributedDataParallel(
-                    self._loss, find_unused_parameters=self.config.unused_parameters
+                    _LossModule(self._method), find_unused_parameters=self.config.unused_parameters
                 )
 
     def disconnect(self) -> None:
         """Lets go of the process group, so that its threads can end with it and not with the interpreter."""
-        if self._parallel is not self._loss:
-            self._parallel = self._loss
+        if self._parallel is not None:
+            self._parallel = None
             gc.collect()  # DistributedDataParallel refers to itself
 
     def run(
@@ -100,6 +93,7 @@ class Updater:
                 scaling) the gradient norm is not finite on any rank.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self._method.loss if self._parallel is None else self._parallel
         shards = self.plan.shards(progress.epoch, position)
         seen: list[tuple[tuple[str, ...], Tensor]] = []
         sums: Tensor | None = None
@@ -111,8 +105,10 @@ class Updater:
                 # DDP averages over the ranks; the world size turns that into the sum of the weighted shards
                 weight = shard.weight * self.plan.world * (len(shards) if self._summing else 1)
                 with distributed.together():
-                    total, terms = self._parallel(batch, progress)
-                    self.scaler.scale(total * weight).backward()
+                    with autocast(self.device, self.config.precision):
+                        named = loss(batch, progress)
+                    self.scaler.scale(named["total"] * weight).backward()
+                terms = self._values(named)
             if self._summing and not last:
                 self._clip_accumulated()
             seen.append((tuple(batch.query_ids), terms))
@@ -130,7 +126,14 @@ class Updater:
             *values, stop_ranks, grad_norm = torch.cat([summed, norm.float().reshape(1)]).tolist()
         self._require_finite(values, grad_norm, seen, progress)
         lr = self._step(gradients, norm, grad_norm, progress.update)
-        return Outcome(dict(zip(self._loss.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
+        return Outcome(dict(zip(self.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
+
+    def _values(self, terms: dict[str, Tensor]) -> Tensor:
+        """All terms of a shard without their graphs, ``(terms,)`` float32."""
+        self.names = self.names or tuple(terms)
+        if tuple(terms) != self.names or "total" not in terms:
+            raise RuntimeError(f"loss terms must stay {self.names} and hold 'total', found {tuple(terms)}")
+        return torch.stack([term.detach().float() for term in terms.values()])
 
     @property
     def _summing(self) -> bool:
@@ -146,7 +149,7 @@ class Updater:
             clip_grads_with_norm_(parameters, limit, norm)
 
     def _no_sync(self, accumulating: bool) -> contextlib.AbstractContextManager[object]:
-        if accumulating and isinstance(self._parallel, DistributedDataParallel):
+        if accumulating and self._parallel is not None:
             return self._parallel.no_sync()
         return contextlib.nullcontext()
 
@@ -198,7 +201,7 @@ class Updater:
             found = {
                 f"{name} = {value}"
                 for _, terms in bad
-                for name, value in zip(self._loss.names, terms, strict=True)
+                for name, value in zip(self.names, terms, strict=True)
                 if not math.isfinite(value)
             }
             raise distributed.agreed(

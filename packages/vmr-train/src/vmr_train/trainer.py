@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 import vmr_common
 from vmr_common.boundary import boundary
@@ -53,13 +54,13 @@ class FitResult:
 
 
 class Trainer:
-    """Trains a task and leaves a run folder with `last`, `best`, and the metrics of every interval and epoch.
+    """Trains a method and leaves a run folder with `last`, `best`, and the metrics of every interval and epoch.
 
-    Seed torch (`device.seed_everything`) before building the task's model: its initial weights are part of
+    Seed torch (`device.seed_everything`) before building the method's model: its initial weights are part of
     the run. Under torchrun, build everything alike on every rank.
 
     Args:
-        task: Model, loss and prediction; the model is moved to the configured device.
+        method: Model, loss and prediction; the model is moved to the configured device.
         train: Training queries.
         validation: Queries evaluated every `eval_every` epochs, or None.
         evaluate: Metrics (fractions) from predictions for `validation`; called on rank 0.
@@ -76,7 +77,7 @@ class Trainer:
 
     def __init__(
         self,
-        task: Method,
+        method: Method,
         train: Dataset,
         *,
         validation: Dataset | None,
@@ -96,13 +97,13 @@ class Trainer:
         distributed.start(config.device, config.peer_timeout)
         set_switches(config)
         self.device = select_device(config.device)
-        self.task, self.config, self.run, self.describe = task, config, run, dict(describe)
+        self.method, self.config, self.run, self.describe = method, config, run, dict(describe)
         self.optim, self.may_change = optim, may_change
         self.package = str(self.describe["package"])
         self.train, self.evaluate = train, evaluate
-        task.model.to(self.device)
+        method.model.to(self.device)
         if config.compile:
-            task.model.compile()  # in place: the names of the weights stay
+            method.model.compile()  # in place: the names of the weights stay
         self.plan = Plan(
             size=len(train),
             global_batch=config.global_batch,
@@ -111,11 +112,11 @@ class Trainer:
             rank=distributed.rank(),
             world=distributed.world(),
         )
-        self.updater = Updater(task, self.plan, config, optim, self.device)
+        self.updater = Updater(method, self.plan, config, optim, self.device)
         self.evaluator = None
         if validation is not None:
             self.evaluator = Evaluator(
-                task,
+                method,
                 validation,
                 batch_size=config.eval_batch,
                 device=self.device,
@@ -135,76 +136,74 @@ class Trainer:
             UserError: if a checkpoint does not fit, a batch cannot be loaded, or the disk fails.
             KeyboardInterrupt: after SIGINT or SIGTERM, with the state saved; the message says how to go on.
         """
+        state, config = self.state, self.config
         self._started = time.monotonic()
         self.run.start()
         if resume and distributed.from_rank_zero(self.run.last.exists):
-            self._restore()
+            state = self._restore()
         self.updater.connect()
-        self._events = Events(self.run, wanted=self.config.tensorboard, from_update=self.state.update)
+        self._events = Events(self.run, wanted=config.tensorboard, from_update=state.update)
         if distributed.rank() == 0:
             logger.info(self._opening())
+        stopped = False
         try:
             with self._stop, contextlib.closing(self._events):
-                if self.state.update == 0:
+                if state.update == 0:
                     self._save("last")  # a disk that cannot take it should say so before training
-                stopped = self._epochs()
+                batches = self._batches()
+                while state.epoch <= config.epochs and not stopped:
+                    started = time.monotonic()
+                    self.method.model.train()
+                    with self._epoch_bar() as bar:
+                        for position in bar:
+                            progress = Progress(state.update, state.epoch, config.epochs)
+                            outcome = self.updater.run(batches, progress, position, stop=self._stop_requested)
+                            bar.set_postfix(loss=f"{outcome.terms['total']:.4g}", refresh=False)
+                            self._account(outcome, position)
+                            stopped = outcome.stop
+                            if stopped:
+                                break
+                    stopped = stopped or self._finish_epoch(started)
+                stopped = stopped or distributed.any_rank(self._stop.requested)
         finally:
             self.updater.disconnect()
         if stopped:
             distributed.barrier()
             raise KeyboardInterrupt(self._how_to_resume())
-        value, epoch = distributed.from_rank_zero(self._kept_best) or (None, self.config.epochs)
+        value, epoch = distributed.from_rank_zero(self._kept_best) or (None, config.epochs)
         return FitResult(value, epoch, self.run.best, self.run.last, self._seconds())
 
     def _stop_requested(self) -> bool:
         return self._stop.requested
 
-    def _epochs(self) -> bool:
-        """Runs what is left; True if stopped on request."""
-        state, epochs = self.state, self.config.epochs
-        requests = self.plan.requests(state.epoch, state.batch, epochs)
-        pin = self.device.type == "cuda"
+    def _batches(self) -> Iterator[Any]:
         # one loader over all epochs: its processes keep their caches and never wait for an epoch to end
-        batches = iter(Loader(self.train, requests, workers=self.config.workers, pin=pin))
-        while state.epoch <= epochs:
-            started = time.monotonic()
-            if self._updates(batches) or self._finish_epoch(started):
-                return True
-        return distributed.any_rank(self._stop.requested)
+        requests = self.plan.requests(self.state.epoch, self.state.batch, self.config.epochs)
+        pin = self.device.type == "cuda"
+        return iter(Loader(self.train, requests, workers=self.config.workers, pin=pin))
 
-    def _updates(self, batches: Iterator[Any]) -> bool:
-        """The rest of the current epoch's updates; True if stopped on request."""
-        state, config = self.state, self.config
-        self.task.model.train()
-        title = f"epoch {state.epoch}/{config.epochs}"
-        positions = range(state.batch, self.plan.updates)
-        with progress_bar(
-            positions, title=title, total=self.plan.updates, done=state.batch, unit="update"
-        ) as bar:
-            for position in bar:
-                progress = Progress(state.update, state.epoch, config.epochs)
-                outcome = self.updater.run(batches, progress, position, stop=self._stop_requested)
-                self._account(outcome, position)
-                bar.set_postfix(loss=f"{outcome.terms['total']:.4g}", refresh=False)
-                within_epoch = state.batch < self.plan.updates
-                due = config.checkpoint_updates and state.update % config.checkpoint_updates == 0
-                if outcome.stop or (due and within_epoch):
-                    self._save("last")
-                if outcome.stop:
-                    return True
-        return False
+    def _epoch_bar(self) -> tqdm[int]:
+        """The positions of the updates that are left of the current epoch."""
+        done, updates = self.state.batch, self.plan.updates
+        title = f"epoch {self.state.epoch}/{self.config.epochs}"
+        return progress_bar(range(done, updates), title=title, total=updates, done=done, unit="update")
 
     def _account(self, outcome: Outcome, position: int) -> None:
-        state = self.state
-        queries = min(self.config.global_batch, self.plan.size - position * self.config.global_batch)
+        """Takes in one update, logs its interval and saves where it is time to, or the run is to stop."""
+        state, config = self.state, self.config
+        queries = min(config.global_batch, self.plan.size - position * config.global_batch)
         state.interval.add(outcome.terms, queries)
         state.whole_epoch.add(outcome.terms, queries)
         state.update += 1
         state.batch += 1
-        if state.update % self.config.log_updates == 0:
+        if state.update % config.log_updates == 0:
             numbers = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "seconds": self._seconds()}
             self._log_row({"kind": "interval", **numbers, **state.interval.row()})
             state.interval = Mean()
+        within_epoch = state.batch < self.plan.updates
+        due = config.checkpoint_updates and state.update % config.checkpoint_updates == 0
+        if outcome.stop or (due and within_epoch):
+            self._save("last")
 
     def _finish_epoch(self, started: float) -> bool:
         """Evaluates, selects, logs and saves; True if stopped on request during the evaluation."""
@@ -284,14 +283,14 @@ class Trainer:
         distributed.from_rank_zero(lambda: self._write(role, metrics))
 
     def _write(self, role: Role, metrics: Mapping[str, float] | None) -> None:
-        model, average = self.task.model.state_dict(), self.updater.average
-        parts: dict[str, Mapping[str, torch.Tensor]] = {"state": self.task.state_tensors()}
+        model, average = self.method.model.state_dict(), self.updater.average
+        parts: dict[str, Mapping[str, torch.Tensor]] = {"state": self.method.state_tensors()}
         if role == "best":
             parts["model"] = model if average is None else average.weights
             path = self.run.best
         else:
             parts["model"] = model
-            parts["optim"] = optimizer_tensors(self.task.model, self.updater.optimizer)
+            parts["optim"] = optimizer_tensors(self.method.model, self.updater.optimizer)
             parts["ema"] = {} if average is None else average.weights
             path = self.run.last
         self.run.guard()
@@ -314,7 +313,7 @@ class Trainer:
             "train": asdict(self.config),
             "optim": asdict(self.optim),
             "scaler": self.updater.scaler.state_dict(),
-            "state": self.task.state(),
+            "state": self.method.state(),
             "describe": self.describe,
             "versions": {
                 "vmr-common": vmr_common.__version__,
@@ -325,13 +324,13 @@ class Trainer:
             },
         }
 
-    def _restore(self) -> None:
+    def _restore(self) -> State:
         found = distributed.from_rank_zero(
             lambda: load_checkpoint(self.run.last, package=self.package, prefer="last", trained=True)
         )
         distributed.from_rank_zero(lambda: self._require_same_run(found))
-        load_weights(self.task.model, found.part("model"), found.path)
-        restore_optimizer(self.task.model, self.updater.optimizer, found.part("optim"), found.path)
+        load_weights(self.method.model, found.part("model"), found.path)
+        restore_optimizer(self.method.model, self.updater.optimizer, found.part("optim"), found.path)
         if self.updater.average is not None:
             self.updater.average.load(found.part("ema") or found.part("model"), found.path)
         if found.meta["scaler"] and self.updater.scaler.is_enabled():
@@ -345,13 +344,14 @@ class Trainer:
             before = found.meta["selection"]
             kept = None if before["epoch"] is None else (before["value"], before["epoch"])
         self.best = kept
+        return self.state
 
     def _require_same_run(self, found: Checkpoint) -> None:
         require_same(
             found,
             self._meta(),
-            state=self.task.state(),
-            tensors=self.task.state_tensors(),
+            state=self.method.state(),
+            tensors=self.method.state_tensors(),
             may_change=self.may_change,
         )
 
@@ -376,7 +376,7 @@ class Trainer:
 
     def _opening(self) -> str:
         plan, config = self.plan, self.config
-        parameters = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad)
+        parameters = sum(p.numel() for p in self.method.model.parameters() if p.requires_grad)
         where = f"{self.device}, {config.precision}" + (f", {plan.world} processes" if plan.world > 1 else "")
         start = "" if not self.state.update else f"; resuming after update {self.state.update}"
         choice = "; the best epoch is chosen ON TEST" if config.select == "test" else ""

@@ -14,7 +14,7 @@ from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quot
 
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
-Main = Callable[[Sequence[str] | None], None]
+Main = Callable[[list[str]], None]
 logger = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ def _refuse_bytes(arguments: Sequence[str]) -> None:
             raise UserError(f"the argument {quoted(argument)} is not UTF-8 text")
 
 
-def command(main: Main) -> Callable[..., int]:
+def command(main: Main, explained: Callable[[Exception], str | None] = lambda _: None) -> Callable[..., int]:
     """Wraps a command's main function so that it returns its exit status.
 
     0 done; 2 the user's input is wrong (`UserError`, or a file that the system refuses: one line on stderr,
@@ -67,15 +67,18 @@ def command(main: Main) -> Callable[..., int]:
     line). A reader that closes the pipe early (``| head``) is not an error.
 
     Args:
-        main: Takes the argument list (None means the process's own) and raises on failure.
+        main: Takes the argument list and raises on failure.
+        explained: Says in one line what the user can do about an exception that would else be a fault of ours, or
+            None where it is one.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
         _start_logging()
         try:
-            _refuse_bytes(sys.argv[1:] if argv is None else argv)
-            main(argv)
+            arguments = list(sys.argv[1:] if argv is None else argv)
+            _refuse_bytes(arguments)
+            main(arguments)
             sys.stdout.flush()
         except SaidElsewhere:
             return EXIT_USER
@@ -96,8 +99,12 @@ def command(main: Main) -> Callable[..., int]:
                 return _fault()
             sys.stderr.write(one_line(f"error: {error.filename}: {error.strerror}") + "\n")
             return EXIT_USER
-        except Exception:
-            return _fault()
+        except Exception as error:
+            said = explained(error)
+            if said is None:
+                return _fault()
+            sys.stderr.write(f"error: {one_line(said)}\n")
+            return EXIT_USER
         return EXIT_DONE
 
     return run

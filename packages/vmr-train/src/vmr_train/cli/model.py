@@ -15,7 +15,7 @@ from typing import Any
 
 from vmr_common.cli.entrypoint import echo
 from vmr_common.cli.numbers import seconds, whole
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError, require, said_once
 from vmr_common.features.config import require_videos
 from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
@@ -48,7 +48,7 @@ def evaluate(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
     parser.add_argument("--annotations", type=str, default=None, help="an annotation file instead of a split")
     parser.add_argument("--out", type=str, default=None, help="write the predictions here (JSON lines)")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    with distributed.said_once():
+    with said_once():
         config, options, checkpoint = _restore_config(package, parser, argv)
     root = data_root(options.data_root)
 

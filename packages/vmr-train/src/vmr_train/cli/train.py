@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vmr_common.cli.entrypoint import echo
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, said_once
 from vmr_common.evaluation import protocol
 from vmr_common.features.config import require_videos
 from vmr_common.splits.config import Splits, load_splits
@@ -39,7 +39,7 @@ from vmr_train.cli.config import to_dict, to_yaml
 from vmr_train.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_train.cli.requests import PARTS, resumed_config
 from vmr_train.cli.steps import answerable, read_config, remarks_of, same_data, scored
-from vmr_train.cli.write_report import RunFacts, publish
+from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.fingerprint import Fingerprint, fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.run_files import CONFIG, PAGE
@@ -58,7 +58,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         "--overwrite", action="store_true", help="replace an earlier run of this name, once all is done"
     )
     argv = [*resumed_config(package.name, package.default, argv), *argv]
-    with distributed.said_once():
+    with said_once():
         config, options = read_config(package, parser, argv)
     root = data_root(options.data_root)
     folder = Path(options.runs) / package.name / config.name
@@ -107,13 +107,11 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             describe=trainer.describe,
             seconds=result.seconds,
             parameters=sum(parameter.numel() for parameter in task.model.parameters()),
-            flops=flops,
         )
         curves = None if package.curves is None else functools.partial(package.curves, config, task, inputs)
         draw = None if package.draw is None else functools.partial(package.draw, config, task, inputs)
-        distributed.from_rank_zero(
-            lambda: publish(run.final, run.metrics, results, facts, curves, root, draw)
-        )
+        results = dataclasses.replace(results, flops=flops)
+        write_report(run, results, facts, root, curves=curves, draw=draw)
         run.finish()
         if distributed.rank() == 0:
             echo("\n\n".join([results.text(), *remarks]))

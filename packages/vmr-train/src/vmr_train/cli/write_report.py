@@ -16,11 +16,12 @@ import vmr_common
 from vmr_common.io import write_text
 from vmr_common.splits.generated import video_frames
 from vmr_common.types import Query, write_predictions
-from vmr_train import Checkpoint, run_files
-from vmr_train.checkpoint import Versions
+from vmr_train import distributed, run_files
+from vmr_train.checkpoint import Checkpoint, Versions
 from vmr_train.cli.results import Results
 from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
 from vmr_train.report.data import Frames
+from vmr_train.run_folder import RunFolder
 
 SHOWN = 40
 _SELECTION = {
@@ -41,7 +42,6 @@ class RunFacts:
         describe: Where they come from, see `Description`.
         seconds: Training time.
         parameters: Number of trained numbers.
-        flops: What predicting the whole test split took (see `training.cost`), or None where it cannot be counted.
     """
 
     package: str
@@ -50,37 +50,47 @@ class RunFacts:
     describe: Mapping[str, Any]
     seconds: float
     parameters: int
-    flops: int | None
 
 
-def publish(
-    folder: Path,
-    history: Path,
+def write_report(
+    run: RunFolder,
     results: Results,
     facts: RunFacts,
-    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
     data_root: Path,
+    *,
+    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None = None,
     draw: Callable[[Sequence[Query]], FrameOverlay] | None = None,
 ) -> None:
-    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report into a folder.
+    """Writes predictions, results, ``run.json`` (its figures, for programs) and the report of a run, on rank 0.
+
+    Call it on every rank.
 
     Args:
-        folder: Where to (see `RunFolder.final`).
-        history: The run's metrics.
+        run: The folder.
         results: Predictions and scores on the test split.
         facts: About the run.
-        curves: Weights over time for the queries that the report draws, or None.
         data_root: Where Shapes can be rendered for film strips.
+        curves: Weights over time for the queries that the report draws, or None.
         draw: Prepares what is drawn on the frames of those queries, or None.
 
     Raises:
         UserError: if a file cannot be written.
     """
+    distributed.from_rank_zero(lambda: _write(run, results, facts, data_root, curves, draw))
+
+
+def _write(
+    run: RunFolder,
+    results: Results,
+    facts: RunFacts,
+    data_root: Path,
+    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None,
+    draw: Callable[[Sequence[Query]], FrameOverlay] | None,
+) -> None:
+    folder = run.final
     write_predictions(folder / run_files.PREDICTIONS, results.predictions)
     write_text(folder / run_files.RESULTS, json.dumps(results.to_dict(), indent=1) + "\n")
-    write_text(
-        folder / run_files.FIGURES, json.dumps(figures(facts, len(results.predictions)), indent=1) + "\n"
-    )
+    write_text(folder / run_files.FIGURES, json.dumps(figures(facts, results), indent=1) + "\n")
     shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
     meta = facts.checkpoint.meta
     report = Report(
@@ -90,7 +100,7 @@ def publish(
         selected_on_test=meta["selection"]["select"] == "test",
         bias_window="" if results.bias is None else results.bias.describe(),
         tables=results.tables,
-        history=read_history(history),
+        history=read_history(run.metrics),
         queries=results.split.queries,
         predictions=results.predictions,
         bias=results.bias_predictions,
@@ -122,12 +132,12 @@ class RunFigures(TypedDict):
     versions: Versions
 
 
-def figures(facts: RunFacts, queries: int) -> RunFigures:
+def figures(facts: RunFacts, results: Results) -> RunFigures:
     """What tables of several runs need to know about one, for programs (``run.json``).
 
     Args:
         facts: About the run.
-        queries: Queries that were predicted; FLOPs are given per query.
+        results: Predictions of the test split; FLOPs are given per query.
     """
     meta, config = facts.checkpoint.meta, facts.describe["config"]
     return {
@@ -144,7 +154,7 @@ def figures(facts: RunFacts, queries: int) -> RunFigures:
         "threads": torch.get_num_threads(),
         "precision": config["train"]["precision"],
         "parameters": facts.parameters,
-        "flops_per_query": None if facts.flops is None else facts.flops / queries,
+        "flops_per_query": None if results.flops is None else results.flops / len(results.predictions),
         "versions": meta["versions"],
     }
 

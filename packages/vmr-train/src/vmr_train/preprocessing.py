@@ -1,4 +1,4 @@
-"""What the inputs of a point-supervised model take from its training set: words, and the scale of its features."""
+"""Preprocessing that a run takes from its training set: vocabulary, word vectors, normalisation of the features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,20 +15,102 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, Standardised
 from vmr_common.io import read_text
+from vmr_common.schema import conform
 from vmr_common.text.vectors import Vocabulary, WordVectors, tokenize
 from vmr_common.types import Query
-from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_scale import measured_scale, scale_tensors, scaled, stored_scale
-from vmr_train.stored_words import stored_words
+from vmr_train.checkpoint import Checkpoint, require_finite
 
 logger = logging.getLogger(__name__)
+WIDTH = 65_536
+"""Columns of a word vector at the most."""
+
+
+class WordsState(TypedDict):
+    """What tasks with words keep in the JSON part of a checkpoint; their vectors are the tensor `word_vectors`."""
+
+    words: list[str]
+
+
+def stored_words(checkpoint: Checkpoint, rows_before: int = 0) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """The words of a checkpoint and their vectors ``(rows_before + W, E)`` float32.
+
+    Args:
+        checkpoint: Of a task with words.
+        rows_before: Vectors that belong to no word, the first ones.
+
+    Raises:
+        UserError: if it holds no words, a word twice, or not one vector of finite numbers for each.
+    """
+    words = conform(checkpoint.state, WordsState, f"{checkpoint.path}: state")["words"]
+    vectors = checkpoint.state_tensors.get("word_vectors")
+    if vectors is None:
+        raise UserError(f"{checkpoint.path}: holds {len(words):,} words, but no tensor state.word_vectors")
+    found, rows = tuple(vectors.shape), rows_before + len(words)
+    fits = len(found) == 2 and found[0] == rows and 1 <= found[1] <= WIDTH and vectors.is_floating_point()
+    if not fits or vectors.dtype.itemsize != 4:
+        raise UserError(
+            f"{checkpoint.path}: state.word_vectors: found {str(vectors.dtype).removeprefix('torch.')} {found}, "
+            f"expected one float32 vector for each of {len(words):,} words, {rows:,} rows"
+        )
+    if len(set(words)) < len(words):
+        raise UserError(f"{checkpoint.path}: state: key words holds a word twice")
+    require_finite({"word_vectors": vectors}, checkpoint.path, "tensor")
+    return tuple(words), vectors.numpy()
+
+
+def measured_scale(features: FeaturesByVideo, queries: Sequence[Query]) -> FeatureNormalizer:
+    """The scale of the feature columns over the videos of training queries."""
+    return FeatureNormalizer.measure(features, dict.fromkeys(query.video for query in queries))
+
+
+def stored_scale(checkpoint: Checkpoint, columns: int | None) -> FeatureNormalizer | None:
+    """The scale of the feature columns that a checkpoint holds.
+
+    Args:
+        checkpoint: Of a task.
+        columns: Of the features, where they are standardised; None where they are not, and there is no scale.
+
+    Raises:
+        UserError: if it holds none, or not one number for each column (a deviation above 0).
+    """
+    if columns is None:
+        return None
+    names = ("feature_mean", "feature_std")
+    found = {name: tensor for name, tensor in checkpoint.state_tensors.items() if name in names}
+    if len(found) < len(names):
+        raise UserError(
+            f"{checkpoint.path}: data.standardise is on, but it holds no feature_mean and feature_std"
+        )
+    for name, tensor in found.items():
+        if tensor.shape != (columns,) or tensor.dtype != torch.float32:
+            raise UserError(
+                f"{checkpoint.path}: state.{name}: found {tensor.dtype} {tuple(tensor.shape)}, expected one float32 "
+                f"number for each of {columns:,} feature columns"
+            )
+    require_finite(found, checkpoint.path, "numbers of the tensor")
+    mean, std = (found[name] for name in names)
+    if not (std > 0).all():
+        raise UserError(f"{checkpoint.path}: state.feature_std: found a deviation of 0 or less")
+    return FeatureNormalizer(mean.numpy(), std.numpy())
+
+
+def scale_tensors(scale: FeatureNormalizer | None) -> dict[str, Tensor]:
+    """What a checkpoint keeps of a scale ``(D,)``; nothing where features are not standardised."""
+    if scale is None:
+        return {}
+    return {"feature_mean": torch.from_numpy(scale.mean), "feature_std": torch.from_numpy(scale.std)}
+
+
+def scaled(features: FeaturesByVideo, scale: FeatureNormalizer | None) -> FeaturesByVideo:
+    """The features as a model reads them."""
+    return features if scale is None else Standardised(features, scale)
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """Known before the first update, and part of every checkpoint.
+    """Vocabulary, word vectors and feature normalisation, fixed before the first update; part of every checkpoint.
 
     Attributes:
         vocabulary: The words behind the model's word classes 1, 2, ...
@@ -42,7 +125,6 @@ class Preprocessor:
     @classmethod
     def learn(
         cls,
-        method: str,
         queries: Sequence[Query],
         word_vectors: Path,
         size: int,
@@ -51,21 +133,14 @@ class Preprocessor:
         """From training queries.
 
         Args:
-            method: Its name, for the message.
-            queries: The training queries, each with a glance.
+            queries: The training queries.
             word_vectors: GloVe text file.
             size: The most words to keep.
             features: Of their videos, where the columns are to be standardised.
 
         Raises:
-            UserError: if a query has no glance, or the word vectors cannot be read or know no word.
+            UserError: if the word vectors cannot be read or know no word.
         """
-        without = [query.id for query in queries if query.glance is None]
-        if without:
-            raise UserError(
-                f"{method} learns from glances, but {len(without)} training queries have none, "
-                f"for example {without[0]!r}"
-            )
         tokens = [tokenize(query.text) for query in queries]
         words = dict.fromkeys(token.lower() for sentence in tokens for token in sentence)
         vectors = WordVectors.read(word_vectors, keep=words.keys())
@@ -124,8 +199,8 @@ class Preprocessor:
         words, vectors = stored_words(checkpoint, rows_before=1)
         return cls(Vocabulary(words), vectors, stored_scale(checkpoint, columns))
 
-    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
-        """The features as the model reads them."""
+    def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them: standardised where it was trained on such."""
         return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vmr_common.types import Query
-from vmr_train.learned_inputs import Preprocessor
+from vmr_train.preprocessing import Preprocessor
 
 
 def test_point_supervised_training_names_a_word_without_a_vector(tmp_path, caplog):
@@ -16,6 +16,6 @@ def test_point_supervised_training_names_a_word_without_a_vector(tmp_path, caplo
         moments=np.array([[1.0, 2.0]]),
         glance=1.5,
     )
-    Preprocessor.learn("rgn", [query], tmp_path / "glove.txt", 10, None)
+    Preprocessor.learn([query], tmp_path / "glove.txt", 10, None)
     assert "1 words of the training queries have no vector" in caplog.text
     assert "'glorp'" in caplog.text

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from rgn.data import MaskableWords, known_words, word_mask
 from vmr_common.text.vectors import Vocabulary
-from vmr_train.word_masking import MaskableWords, draw_mask, known_words
 
 VOCABULARY = Vocabulary(("the", "door", "person", "opens"))
 
@@ -37,22 +37,22 @@ def test_a_sentence_without_a_known_word_is_empty():
 
 @pytest.mark.parametrize(("count", "hidden"), [(1, 1), (2, 1), (3, 1), (5, 1), (6, 2), (9, 3), (20, 6)])
 def test_a_third_of_the_words_is_hidden_and_at_least_one(count, hidden):
-    assert draw_mask(words_of(np.ones(count)), 0, 1, "q").sum() == hidden
+    assert word_mask(words_of(np.ones(count)), 0, 1, "q").sum() == hidden
 
 
 def test_the_draw_depends_on_the_key_alone():
     words = words_of(np.ones(12))
-    first = draw_mask(words, 0, 3, "q7")
+    first = word_mask(words, 0, 3, "q7")
     np.random.default_rng().random()
-    np.testing.assert_array_equal(draw_mask(words, 0, 3, "q7"), first)
+    np.testing.assert_array_equal(word_mask(words, 0, 3, "q7"), first)
     # recorded once: the same in every process and on every machine
-    others = [draw_mask(words, *key).tolist() for key in ((1, 3, "q7"), (0, 4, "q7"), (0, 3, "q8"))]
+    others = [word_mask(words, *key).tolist() for key in ((1, 3, "q7"), (0, 4, "q7"), (0, 3, "q8"))]
     assert first.tolist() not in others
 
 
 def test_parts_of_a_key_do_not_run_into_each_other():
     words = words_of(np.ones(30))
-    assert (draw_mask(words, 1, 12) != draw_mask(words, 11, 2)).any()
+    assert (word_mask(words, 1, 12) != word_mask(words, 11, 2)).any()
 
 
 def sequential_probabilities(weights, count) -> dict[tuple[int, ...], float]:
@@ -73,7 +73,7 @@ def test_sets_of_hidden_words_have_the_probabilities_of_drawing_one_after_anothe
     draws = 20_000
     counts: dict[tuple[int, ...], int] = {}
     for number in range(draws):
-        key = tuple(np.flatnonzero(draw_mask(words, "distribution", number)).tolist())
+        key = tuple(np.flatnonzero(word_mask(words, "distribution", number)).tolist())
         counts[key] = counts.get(key, 0) + 1
     expected = sequential_probabilities(words.weights.astype(float), 2)
     assert set(counts) == set(expected)

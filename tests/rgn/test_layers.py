@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vmr_train.layers.attention import MultiHeadAttention, causal_bias, key_bias
-from vmr_train.layers.decoder import Decoder, DecoderLayer
-from vmr_train.layers.gaussian import (
+from rgn.gaussians import (
     ATTENTION_FLOOR,
     attention_log_weight,
     diversity_penalty,
@@ -19,7 +17,8 @@ from vmr_train.layers.gaussian import (
     positive_window,
     unit_grid,
 )
-from vmr_train.layers.reconstruction import reconstruction_nll, sinusoidal_positions, smoothed_nll
+from rgn.layers import Decoder, DecoderLayer, MultiHeadAttention, causal_bias, key_bias, sinusoidal_positions
+from rgn.losses import reconstruction_nll, smoothed_nll
 
 DIM, HEADS = 16, 4
 

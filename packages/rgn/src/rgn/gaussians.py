@@ -1,0 +1,87 @@
+"""Gaussian windows over normalised time: proposals, their negatives, the re-glance (paper section 3.2, after CPL)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MIN_SPREAD = 0.01
+"""Widths (and negative centres) below this fraction of the video count as this much."""
+
+ATTENTION_FLOOR = 1e-10
+"""Added to a Gaussian weight before it multiplies attention: nothing is ever hidden completely."""
+
+
+def unit_grid(points: int, device: torch.device | None = None) -> Tensor:
+    """``points`` equidistant times from 0 to 1, ``(points,)`` float32."""
+    return torch.linspace(0, 1, points, device=device)
+
+
+def gaussian_window(grid: Tensor, centre: Tensor, std: Tensor) -> Tensor:
+    """Gaussians on `grid` scaled to a maximum of 1 over the grid.
+
+    Subtracting the largest exponent first keeps a narrow Gaussian off the grid from dividing 0 by 0.
+
+    Args:
+        grid: ``(P,)`` normalised times.
+        centre: ``(...)`` normalised.
+        std: ``(...)`` standard deviations, positive.
+
+    Returns:
+        ``(..., P)`` in (0, 1].
+    """
+    exponent = -((grid - centre[..., None]) ** 2) / (2 * std[..., None] ** 2)
+    return torch.exp(exponent - exponent.amax(-1, keepdim=True))
+
+
+def positive_window(grid: Tensor, centre: Tensor, width: Tensor, sigma: float) -> Tensor:
+    """Window of a moment: standard deviation ``max(width, 0.01) / sigma``; shapes as in `gaussian_window`."""
+    return gaussian_window(grid, centre, width.clamp_min(MIN_SPREAD) / sigma)
+
+
+def negative_windows(
+    grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Windows left and right of a moment that creep from the video's borders towards its middle.
+
+    Args:
+        grid: ``(P,)`` normalised times.
+        centre: ``(...)`` centres of the moments.
+        width: ``(...)`` widths of the moments.
+        sigma: Sharpness; the standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
+        progress: Scalar: how far they have come, 0 (at the border) to 0.5 (middle of the free room).
+
+    Returns:
+        Left and right windows, each ``(..., P)``.
+    """
+    left = progress * (centre - width / 2).clamp_min(0)
+    right = 1 - progress * (1 - centre - width / 2).clamp_min(0)
+    return (
+        gaussian_window(grid, left, left.clamp_min(MIN_SPREAD) / (sigma / 2)),
+        gaussian_window(grid, right, (1 - right).clamp_min(MIN_SPREAD) / (sigma / 2)),
+    )
+
+
+def negative_progress(epoch: int, epochs: int, gamma: float) -> float:
+    """``0.5 * min(epoch / epochs, 1) ** gamma`` with `epoch` counted from 1; gamma 0 keeps it at 0.5."""
+    return 0.5 * float(min(epoch / epochs, 1.0) ** gamma)
+
+
+def attention_log_weight(window: Tensor) -> Tensor:
+    """The logit bias that multiplies attention by ``window + 1e-10`` and renormalises, ``(..., P)``."""
+    return torch.log(window + ATTENTION_FLOOR)
+
+
+def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
+    """``||preferred * I - G G^T||_F^2`` per item, G being the windows scaled to sum 1.
+
+    Args:
+        windows: ``(B, K, P)``.
+        preferred: The squared norm a scaled window should have; larger means narrower windows.
+
+    Returns:
+        ``(B,)``.
+    """
+    scaled = windows / windows.sum(-1, keepdim=True)
+    wanted = preferred * torch.eye(scaled.shape[-2], device=scaled.device)
+    return ((wanted - scaled @ scaled.transpose(-2, -1)) ** 2).sum((-2, -1))

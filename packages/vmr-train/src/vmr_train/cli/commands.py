@@ -1,0 +1,352 @@
+"""Steps of a run that do not depend on the paper: its `train.py` and `cli.py` call them in order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from vmr_common.cli.entrypoint import echo
+from vmr_common.errors import UserError, quoted, require
+from vmr_common.evaluation import protocol
+from vmr_common.features.config import VideoStore, require_videos
+from vmr_common.splits.config import Splits
+from vmr_common.splits.load import Split
+from vmr_common.timeline import format_clock
+from vmr_common.types import Prediction, Query, prediction_row, write_predictions
+from vmr_train import distributed
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.cli.config import to_dict
+from vmr_train.cli.options import with_same_data
+from vmr_train.cli.requests import PARTS
+from vmr_train.cli.results import Results, moment_table, score_all
+from vmr_train.cli.write_report import RunFacts
+from vmr_train.config import RunConfig, TrainConfig
+from vmr_train.device import select_device
+from vmr_train.fingerprint import fingerprint
+from vmr_train.flops import count_flops
+from vmr_train.method import Dataset, Method
+from vmr_train.predict import predict_all
+from vmr_train.released_weights import read_weights
+from vmr_train.run_files import CONFIG, PAGE
+from vmr_train.run_folder import RunFolder
+from vmr_train.trainer import Evaluate, FitResult, Trainer
+
+logger = logging.getLogger(__name__)
+Queries = TypeVar("Queries", bound=Dataset)
+
+
+class Inputs(Protocol):
+    """Features of videos in the form that a model reads; read on first use."""
+
+    @property
+    def store(self) -> VideoStore:
+        """The files that they come from."""
+
+    def __getitem__(self, video: str, /) -> Any:
+        """Features of one video."""
+
+
+# --- before training ---------------------------------------------------------------------------------------
+
+
+def log_splits(splits: Splits) -> None:
+    """Logs the size of every split and its irregular records, on rank 0."""
+    for part in PARTS if distributed.rank() == 0 else ():
+        split: Split | None = getattr(splits, part)
+        if split is not None:
+            videos = len({query.video for query in split.queries})
+            logger.info("%-10s  %s: %s queries, %s videos", part, split.name, len(split.queries), videos)
+            if split.report.counts or split.report.notes:
+                for line in split.report.lines():
+                    logger.info("            %s", line)
+
+
+def selection_split(config: TrainConfig, splits: Splits) -> Split | None:
+    """The split that chooses the epoch (`train.select`), or None where nothing is evaluated during training.
+
+    Raises:
+        UserError: if validation is to choose and no videos are held out.
+    """
+    if config.select == "test":
+        return splits.test
+    if config.select == "validation" and splits.validation is None:
+        raise UserError("train.select is validation, but data.splits holds no validation videos out")
+    return splits.validation
+
+
+def check_run(config: RunConfig, splits: Splits, selection: Split | None) -> None:
+    """Makes sure that the device is there and that the protocols suit the splits, which else shows after hours.
+
+    Raises:
+        UserError: if not; names what was found and expected.
+    """
+    select_device(config.train.device)
+    for rules in config.protocols:
+        protocol(rules).score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
+    if selection is not None and config.train.select != "last":
+        measured = metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
+        if config.train.select_metric not in measured:
+            raise UserError(
+                f"train.select_metric: found {config.train.select_metric!r}, expected one of {', '.join(measured)}"
+            )
+
+
+def _whole_video(query: Query) -> Prediction:
+    moments = np.array([[0.0, query.duration]])
+    return Prediction(query=query.id, video=query.video, moments=moments, scores=np.zeros(1))
+
+
+def metrics_of(split: Split, rules: str) -> Evaluate:
+    """Function from the predictions for a split to its metrics (fractions) by one protocol."""
+    judge = protocol(rules)
+    return lambda predictions: judge.score(split.queries, predictions).values
+
+
+def read_videos(inputs: Inputs, splits: Splits) -> None:
+    """Reads every video of a run once, so that a missing, damaged or misshapen one is known before training.
+
+    Raises:
+        UserError: naming the file and the video.
+    """
+    parts = [split for part in PARTS if (split := getattr(splits, part)) is not None]
+    require_videos(inputs.store, {split.name: split.queries for split in parts})
+    videos = list(dict.fromkeys(query.video for split in parts for query in split.queries))
+    quiet = None if distributed.rank() == 0 else True
+    for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
+        inputs[video]
+
+
+def answerable(dataset: Queries, split: Split) -> Queries:
+    """The dataset itself.
+
+    Raises:
+        UserError: if the model can answer no query of the split.
+    """
+    if not len(dataset):
+        raise UserError(f"{split.name}: the model knows no word of any of its {len(split.queries)} queries")
+    return dataset
+
+
+def describe_run(
+    package: str, config: RunConfig, splits: Splits, store: VideoStore, words: Iterable[Path], run: RunFolder
+) -> dict[str, Any]:
+    """Provenance of a run, stored in its checkpoints: configuration, splits and files with their hashes.
+
+    Call it on every rank. Hashes of a run that is resumed are not computed again for files that did not change.
+
+    Args:
+        package: The paper's package.
+        config: The configuration.
+        splits: The queries.
+        store: The features of videos.
+        words: The files behind the words of queries.
+        run: The folder; its last checkpoint knows the files of a run that is resumed.
+    """
+
+    def known(part: str) -> Any:
+        earlier = load_meta(run.last)["describe"].get(part) if run.resume and run.last.exists() else None
+        return earlier if isinstance(earlier, dict) and "times" in earlier else None
+
+    def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
+        return distributed.from_rank_zero(lambda: fingerprint(list(paths), known(part)))
+
+    manifest = None if store.manifest is None else dataclasses.asdict(store.manifest)
+    return {
+        "package": package,
+        "config": to_dict(config),
+        "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
+        "features": {**proof("features", store.paths), "manifest": manifest},
+        "words": proof("words", words),
+    }
+
+
+def _provenance(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else {"name": split.name, "queries": len(split.queries), "hash": split.hash}
+
+
+# --- evaluation and the end of a run -----------------------------------------------------------------------
+
+
+def load_best(run: RunFolder, method: Method, package: str) -> Checkpoint:
+    """Loads the selected weights of a run into its model; the checkpoint. Call it on every rank."""
+    best = distributed.from_rank_zero(lambda: load_checkpoint(run.best, package=package, trained=True))
+    load_weights(method.model, best.weights, best.path)
+    return best
+
+
+def evaluate(
+    package: str,
+    config: RunConfig,
+    method: Method,
+    dataset: Dataset,
+    split: Split,
+    train_queries: Sequence[Query] | None,
+    *,
+    with_flops: bool = False,
+) -> Results:
+    """Predicts a split and scores it by the protocols of the run, with chance and bias rows. Call it on every rank.
+
+    Args:
+        package: The paper's package, label of its row.
+        config: The configuration.
+        method: Holds the weights.
+        dataset: The queries of the split that can be answered.
+        split: All of its queries.
+        train_queries: Choose the constant windows of the bias row; None leaves the row out.
+        with_flops: Count FLOPs, which takes time; they cannot be counted where the model is compiled.
+    """
+    counting = with_flops and not config.train.compile
+    with count_flops() if counting else contextlib.nullcontext() as counted:
+        predictions = predict(config, method, dataset)
+    results = distributed.from_rank_zero(
+        lambda: score_all(package, split, require_finite(predictions), config.protocols, train_queries)
+    )
+    return dataclasses.replace(results, flops=None if counted is None else counted())
+
+
+def predict(config: RunConfig, method: Method, dataset: Dataset) -> list[Prediction]:
+    """Predictions for all queries of a dataset, on the device of the configuration."""
+    device, train = select_device(config.train.device), config.train
+    method.model.to(device)
+    return predict_all(method, dataset, batch_size=train.eval_batch, device=device, precision=train.precision)
+
+
+def require_finite(predictions: list[Prediction]) -> list[Prediction]:
+    """The predictions themselves.
+
+    Raises:
+        UserError: if one holds what is not a finite number, so that no score would mean anything.
+    """
+    for found in predictions:
+        if not (np.isfinite(found.moments).all() and np.isfinite(found.scores).all()):
+            raise UserError(
+                f"the model's answer to query {quoted(found.query, 60)} is not made of finite numbers: its weights, or "
+                f"the features of video {quoted(found.video, 60)}, cannot be right"
+            )
+    return predictions
+
+
+def facts_of(
+    package: str, given: Namespace, run: RunFolder, trainer: Trainer, fitted: FitResult, best: Checkpoint
+) -> RunFacts:
+    """Facts on a finished training for its report."""
+    places = {str(run.config): str(run.path / CONFIG)}
+    argv = [places.get(word, word) for word in given.argv if word != "--resume"]
+    return RunFacts(
+        package=package,
+        command=shlex.join([f"{package}-train", *argv]),
+        checkpoint=best,
+        describe=trainer.describe,
+        seconds=fitted.seconds,
+        parameters=sum(parameter.numel() for parameter in trainer.method.model.parameters()),
+    )
+
+
+def say_trained(
+    package: str, given: Namespace, run: RunFolder, results: Results, remarks: Sequence[str] = ()
+) -> None:
+    """Prints the tables of a finished run, where its report is, and the next commands to try; on rank 0."""
+    if distributed.rank() != 0:
+        return
+    where, example = shlex.join(with_same_data(run.path, given)), results.split.queries[0]
+    echo(
+        "\n\n".join([results.text(), *remarks]),
+        f"\nreport      {run.path / PAGE}\n"
+        f"next        {package}-eval {where}\n"
+        f"            {package}-predict {where} "
+        f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}",
+    )
+
+
+# --- eval, predict and import ------------------------------------------------------------------------------
+
+
+def say_results(given: Namespace, results: Results, remarks: Sequence[str] = ()) -> None:
+    """Prints the tables of an evaluation (or JSON) and writes its predictions where ``--out`` says; on rank 0."""
+    if distributed.rank() != 0:
+        return
+    if given.json:
+        echo(json.dumps(results.to_dict(), indent=1))
+    else:
+        echo("\n\n".join([results.text(), *remarks]))
+    if given.out:
+        write_predictions(given.out, results.predictions)
+
+
+def find_moments(config: RunConfig, method: Method, dataset: Dataset, k: int) -> list[Prediction]:
+    """The k best moments of every query.
+
+    Raises:
+        UserError: if the model knows no word of any query, or its answer is not finite.
+    """
+    if not len(dataset):
+        raise UserError(
+            "the model knows no word of the query; its vocabulary comes from the training queries"
+        )
+    found = require_finite(predict(config, method, dataset))
+    return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
+
+
+def ranked_moments(prediction: Prediction) -> str:
+    """The moments of one query as a table: rank, start, end, score."""
+    moments = zip(prediction.moments.tolist(), prediction.scores.tolist(), strict=True)
+    rows = [
+        (str(rank), format_clock(start), format_clock(end), f"{score:.3f}")
+        for rank, ((start, end), score) in enumerate(moments, 1)
+    ]
+    columns = {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}
+    return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
+
+
+def say_moments(
+    given: Namespace, predictions: Sequence[Prediction], table: Callable[[Prediction], str] = ranked_moments
+) -> None:
+    """Prints the moments of every query as a table each, or as JSON lines."""
+    if given.json:
+        echo(*(json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions))
+    else:
+        echo("\n\n".join(map(table, predictions)))
+
+
+def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:
+    """The authors' weights that ``--weights`` names, by their names.
+
+    Raises:
+        UserError: if they cannot be read, or the configuration standardises features, which no released model does.
+    """
+    require(not config.data.standardise, "data.standardise", True, "false, as in the released training")
+    return read_weights(given.weights)
+
+
+def save_imported(
+    package: str, config: RunConfig, method: Method, released: Collection[str], given: Namespace
+) -> None:
+    """Writes imported weights as a checkpoint, and prints what was read and the next command to try.
+
+    Args:
+        package: The paper's package.
+        config: The configuration that the weights fit.
+        method: Holds the weights.
+        released: Names of the tensors that were read.
+        given: The options of the command.
+    """
+    describe = {"package": package, "config": to_dict(config), "imported_from": Path(given.weights).name}
+    meta = {"package": package, "role": "best", "update": 0, "epoch": 0, "batch": 0}
+    parts = {"model": method.model.state_dict(), "state": method.state_tensors()}
+    save_checkpoint(given.out, parts, {**meta, "state": method.state(), "describe": describe})
+    count = sum(parameter.numel() for parameter in method.model.parameters())
+    echo(
+        f"{given.out}: {len(released)} tensors read, {count:,} parameters\n"
+        f"next  {package}-eval {shlex.join(with_same_data(given.out, given))}"
+    )

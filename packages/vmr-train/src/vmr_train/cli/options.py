@@ -1,0 +1,180 @@
+"""Options of the papers' commands, read before torch is loaded: ``--help`` and a wrong option are answered at once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vmr_common.boundary import reason
+from vmr_common.cli import entrypoint
+from vmr_common.cli.numbers import seconds, whole
+from vmr_common.cli.query_options import add_data_root
+from vmr_common.errors import UserError, said_once
+from vmr_common.evaluation import protocol
+from vmr_train.cli.config import DEFAULT, STORED, make_parser, parse, stored_values
+from vmr_train.cli.requests import option, resumed_config
+from vmr_train.config import RunConfig
+from vmr_train.run_files import PREDICTIONS
+
+if TYPE_CHECKING:
+    from vmr_train.checkpoint import Checkpoint
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """What to say where memory was missing, which torch says in several ways."""
+    lacking = (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )
+    return (
+        f"not enough memory ({reason(error)}); smaller sizes of the model or of a batch need less"
+        if lacking
+        else None
+    )
+
+
+def command(main: entrypoint.Main) -> Callable[..., int]:
+    """Makes a console entry point of a function of an argument list, see `vmr_common.cli.entrypoint.command`."""
+    return entrypoint.command(main, _out_of_memory)
+
+
+def train_parser(package: str, title: str) -> ArgumentParser:
+    """The parser of ``<package>-train``."""
+    parser = _parser(package, "train", f"{title}: train, evaluate and report. Every field is an option.")
+    add = parser.add_argument
+    add("--runs", type=str, default="runs", help="folder of all run folders")
+    add("--resume", action="store_true", help="continue the run from its last checkpoint")
+    add("--overwrite", action="store_true", help="replace an earlier run of this name, once all is done")
+    return parser
+
+
+def evaluate_parser(package: str, title: str) -> ArgumentParser:
+    """The parser of ``<package>-eval``."""
+    parser = _parser(package, "eval", f"{title}: score a checkpoint on a split.")
+    _add_checkpoint(parser)
+    add = parser.add_argument
+    about = "test, validation or train of the run, or a registered split"
+    add("--split", type=str, default="test", help=about)
+    add("--annotations", type=str, default=None, help="an annotation file instead of a split")
+    add("--out", type=str, default=None, help="write the predictions here (JSON lines)")
+    add("--json", action="store_true", help="print the scores as JSON")
+    return parser
+
+
+def predict_parser(package: str, title: str) -> ArgumentParser:
+    """The parser of ``<package>-predict``."""
+    parser = _parser(package, "predict", f"{title}: find moments for a sentence.")
+    _add_checkpoint(parser)
+    add = parser.add_argument
+    add("--video", type=str, default=None, help="video id, as in the feature files")
+    add("--query", type=str, default=None, help="the sentence")
+    add("--duration", type=seconds, default=None, help="length of the video in seconds")
+    add("--queries", type=str, default=None, help="an annotation file with many queries instead")
+    add("-k", type=whole(1), default=5, help="moments per query")
+    add("--json", action="store_true", help=f"print JSON lines, as in {PREDICTIONS}")
+    return parser
+
+
+def import_parser(package: str, title: str) -> ArgumentParser:
+    """The parser of ``<package>-import``."""
+    about = f"{title}: turn the authors' weights into a checkpoint that eval and predict take."
+    parser = _parser(package, "import", about)
+    parser.add_argument("--weights", type=str, required=True, help="PyTorch, safetensors or npz file")
+    parser.add_argument("--out", type=str, required=True, help="the checkpoint to write")
+    return parser
+
+
+def add_word_list(parser: ArgumentParser) -> None:
+    """The option of import commands whose released checkpoints lack their words."""
+    about = "the model's words in class order, one per line (class 1 first; a tab ends the word)"
+    parser.add_argument("--words", type=str, required=True, help=about)
+
+
+def _parser(package: str, verb: str, about: str) -> ArgumentParser:
+    parser = make_parser(f"{package}-{verb}", about)
+    add_data_root(parser)
+    return parser
+
+
+def _add_checkpoint(parser: ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=str, required=True, help="a checkpoint file, or a run folder")
+
+
+def read_train_options(
+    parser: ArgumentParser, schema: type[Config], argv: Sequence[str], package: str, default: str = DEFAULT
+) -> tuple[Config, Namespace]:
+    """The configuration of a training and the other options; ``--resume`` alone means the run's own configuration.
+
+    The options hold `argv`, the arguments as they were understood.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    argv = [*resumed_config(package, default, argv), *argv]
+    config, options = read_config(parser, schema, argv, package, default)
+    options.argv = argv
+    return config, options
+
+
+def read_config(
+    parser: ArgumentParser,
+    schema: type[Config],
+    argv: Sequence[str],
+    package: str,
+    default: str = DEFAULT,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Config, Namespace]:
+    """The configuration and the other options; with a checkpoint its configuration is where fields start.
+
+    Args:
+        parser: One of this module.
+        schema: The configuration dataclass; its fields become options.
+        argv: The arguments.
+        package: The paper's package.
+        default: The bundled configuration that is taken without ``--cfg``.
+        checkpoint: Holds the configuration to start from.
+
+    Raises:
+        UserError: as `vmr_train.cli.config.parse`, and for protocols that do not exist.
+    """
+    base = None if checkpoint is None else stored_values(checkpoint)
+    where = STORED if checkpoint is None else f"configuration in {checkpoint.path}"
+    with said_once():
+        parsed = parse(parser, schema, argv, package=package, base=base, base_name=where, default=default)
+        if not parsed.config.protocols:
+            raise UserError("protocols: found none, expected at least one")
+        for rules in parsed.config.protocols:
+            protocol(rules)
+    return parsed.config, parsed.options
+
+
+def read_checkpoint(
+    parser: ArgumentParser, schema: type[Config], argv: Sequence[str], package: str, default: str = DEFAULT
+) -> tuple[Config, Namespace, Checkpoint]:
+    """The checkpoint that ``--checkpoint`` names, its configuration with what the command line changes, the options.
+
+    Raises:
+        UserError: as `load_checkpoint` and `read_config`.
+    """
+    path, checkpoint = option(argv, "--checkpoint", ""), None
+    if path and not {"-h", "--help"} & set(argv):
+        from vmr_train.checkpoint import load_checkpoint
+
+        with said_once():
+            checkpoint = load_checkpoint(path, package=package)
+    config, options = read_config(parser, schema, argv, package, default, checkpoint)
+    if checkpoint is None:
+        raise UserError("--checkpoint needs a checkpoint file or a run folder")
+    return config, options, checkpoint
+
+
+def with_same_data(checkpoint: str | Path, options: Namespace) -> list[str]:
+    """The arguments with which another command finds the same weights and data."""
+    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    return ["--checkpoint", str(checkpoint), *root]
