@@ -178,12 +178,12 @@ def large_index(place):
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def convert(option, source, *more):
+def convert(program, option, source, *more):
     """A conversion of many values, which goes on after its finished parts."""
 
     def start(place):
         out = place.folder / "out.h5"
-        return command("vmr-data", "convert", option, place.samples / source, "--out", out, *more)
+        return command(program, "convert", option, place.samples / source, "--out", out, *more)
 
     return Writer(
         start=start,
@@ -195,7 +195,13 @@ def convert(option, source, *more):
 def concat(place):
     split = ("--annotations", place.samples / "many.jsonl", "--stride-s", 0.5, "--per-stream", 8)
     return command(
-        "vmr-data", "concat", "--features", place.samples / "many.h5", *split, "--out", place.folder / "long"
+        "rgnet-data",
+        "concat",
+        "--features",
+        place.samples / "many.h5",
+        *split,
+        "--out",
+        place.folder / "long",
     )
 
 
@@ -243,9 +249,9 @@ WRITERS = {
     "index-compact": Writer(
         start=index_compact, content=index_content, beside=INDEX_BESIDE, prepare=large_index
     ),
-    "convert-features": convert("--features", "many.h5"),
-    "convert-queries": convert("--query-features", "queries.h5"),
-    "convert-objects": convert("--objects", "objects.h5", "--frames", 6),
+    "convert-features": convert("vmr-data", "--features", "many.h5"),
+    "convert-queries": convert("rgnet-data", "--query-features", "queries.h5"),
+    "convert-objects": convert("leorn-objects", "--objects", "objects.h5", "--frames", 6),
     "concat": Writer(
         start=concat,
         content=folder_content("long"),

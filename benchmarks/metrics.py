@@ -21,7 +21,8 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import timed
 
-from vmr_common import metrics, protocols
+from vmr_common import evaluation as protocols
+from vmr_common import metrics
 from vmr_common.types import Prediction, Query
 
 COLUMNS = ("case", "queries", "windows", "loop_s", "ours_s", "ratio", "peak_mb")

@@ -59,3 +59,15 @@ def vmr_data(answer) -> Callable[..., Answer]:
         return answer(data.main, verb, "--data-root", root, *arguments)
 
     return run
+
+
+@pytest.fixture
+def rgnet_data(answer) -> Callable[..., Answer]:
+    """The answer of ``rgnet-data`` in a data root."""
+
+    def run(root, verb: str, *arguments: Any) -> Answer:
+        from rgnet import data_cli
+
+        return answer(data_cli.main, verb, "--data-root", root, *arguments)
+
+    return run

@@ -19,7 +19,7 @@ from vmr_train.cli.config import bundled_config, to_dict
 OURS = {
     entry.name: entry
     for entry in entry_points(group="console_scripts")
-    if entry.value.split(".")[0] in {"vmr_common", *MODELS}
+    if entry.value.split(".")[0] in {"vmr_common", "vmr_train", "vmr_shapes", *MODELS}
 }
 OTHERS = {"pip", "python", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}  # not ours to parse
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

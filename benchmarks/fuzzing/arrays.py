@@ -412,7 +412,7 @@ def make(rng: random.Random, folder: Path, samples: Path) -> Case:
                 (base / name).write_bytes(npz(rng, regions_of_video(rng, per_frame)))
         arguments = ["convert", option, place, *split, "--out", folder / "out.h5"]
         arguments += [*rng.choice((["--dim", WIDTH], [])), *rng.choice((["--missing", "fill"], []))]
-        return Case([Call("vmr-data", [*arguments, "--data-root", folder])], SECRET)
+        return Case([Call("leorn-objects", [*arguments, "--data-root", folder])], SECRET)
     for video in ("v", "w") if kind == "features" else ("v_0", "w_0"):
         members = features_of_video(rng) if kind == "features" else vectors_of_query(rng)
         if kind == "features" and rng.random() < 0.5:
@@ -430,6 +430,7 @@ def _readers(rng: random.Random, source: list[object], split: list[object], fold
     verbs = rng.sample(["check", "convert"] + (["info"] if source[0] == "--features" else []), 2)
     more: dict[str, list[object]] = {"convert": ["--out", folder / "out.h5"], "check": [], "info": []}
     key = ["--key", rng.choice(MEMBERS)] if source[0] == "--features" and rng.random() < 0.15 else []
+    program = "vmr-data" if source[0] == "--features" else "rgnet-data"
     return [
-        Call("vmr-data", [verb, *source, *split, *key, *more[verb], "--data-root", folder]) for verb in verbs
+        Call(program, [verb, *source, *split, *key, *more[verb], "--data-root", folder]) for verb in verbs
     ]

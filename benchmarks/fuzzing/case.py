@@ -16,6 +16,8 @@ MODULES = {
     "vmr-data": "vmr_common.cli.data",
     "vmr-score": "vmr_common.cli.score",
     "vmr-report": "vmr_train.cli.report",
+    "leorn-objects": "leorn.object_features.cli",
+    "rgnet-data": "rgnet.data_cli",
 }
 VERBS = {"train": "train", "eval": "evaluate", "predict": "predict", "import": "import_official"}
 

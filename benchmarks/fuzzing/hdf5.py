@@ -422,11 +422,12 @@ def readers(rng: random.Random, kind: str, path: Path, folder: Path) -> list[Cal
     """One or two commands that read features, query features or objects."""
     split: list[object] = ["--annotations", folder / "a.jsonl"] if rng.random() < 0.5 else []
     if kind in ("features", "groups"):
+        program = "vmr-data"
         source: list[object] = ["--features", path, *(["--key", "clip"] if kind == "groups" else [])]
     elif kind == "queries":
-        source = ["--query-features", path]
+        program, source = "rgnet-data", ["--query-features", path]
     else:
-        source = ["--objects", path]
+        program, source = "leorn-objects", ["--objects", path]
     calls = []
     for verb in rng.sample(["check", "convert", "info", "concat"], 2):
         more: list[object] = []
@@ -437,7 +438,7 @@ def readers(rng: random.Random, kind: str, path: Path, folder: Path) -> list[Cal
                 continue
             more = ["--annotations", folder / "a.jsonl", "--out", folder / "long"]
             more += rng.choice(([], ["--stride-s", 5]))
-            calls.append(Call("vmr-data", ["concat", *source, *more, "--data-root", folder]))
+            calls.append(Call("rgnet-data", ["concat", *source, *more, "--data-root", folder]))
             continue
         if verb == "convert":
             more = ["--out", folder / "out.h5", "--dtype", rng.choice(("float16", "float32"))]
@@ -445,5 +446,6 @@ def readers(rng: random.Random, kind: str, path: Path, folder: Path) -> list[Cal
                 more += ["--frames", rng.choice((1, 3, 9)), "--slots", rng.choice((1, 2))]
         if verb == "check" and rng.random() < 0.3 and kind != "queries":
             more = ["--dim", WIDTH]
-        calls.append(Call("vmr-data", [verb, *source, *split, *more, "--data-root", folder]))
+        given = [] if (verb, program) == ("info", "leorn-objects") else split
+        calls.append(Call(program, [verb, *source, *given, *more, "--data-root", folder]))
     return calls

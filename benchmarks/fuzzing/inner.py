@@ -167,15 +167,21 @@ def attribute(rng: random.Random, folder: Path, samples: Path) -> Case:
     root = ["--data-root", samples / "data"]
     split = ["--annotations", samples / "data/shapes/test.jsonl"]
     if objects:
-        verb = rng.choice((["check"], ["info"], ["convert", "--out", folder / "out.h5", "--frames", 4]))
-        return Case([Call("vmr-data", [*verb, "--objects", path, *split, *root])])
+        verb = rng.choice(
+            (["check", *split], ["info"], ["convert", *split, "--out", folder / "out.h5", "--frames", 4])
+        )
+        return Case([Call("leorn-objects", [*verb, "--objects", path, *root])])
     if rng.random() < 0.3:
         options = ["--checkpoint", samples / "runs/cfmr/tiny", "--out", folder / "index", "--features", path]
         return Case([Call("cfmr-index", [*options, *root])])
     verb = rng.choice(
         (["check"], ["info"], ["convert", "--out", folder / "out.h5"], ["concat", "--out", folder / "long"])
     )
-    return Case([Call("vmr-data", [*verb, "--features", path, *split, *root])])
+    return Case([Call(_program(verb), [*verb, "--features", path, *split, *root])])
+
+
+def _program(verb: list[object]) -> str:
+    return "rgnet-data" if verb[0] == "concat" else "vmr-data"
 
 
 def beside(rng: random.Random, folder: Path, samples: Path) -> Case:
@@ -194,7 +200,9 @@ def beside(rng: random.Random, folder: Path, samples: Path) -> Case:
     options = ["--objects" if objects else "--features", place, "--annotations", folder / "a.jsonl"]
     verbs = [["convert", "--out", folder / "out.h5"]]
     verbs += [] if objects else [["check"], ["info"], ["concat", "--out", folder / "long"]]
-    return Case([Call("vmr-data", [*rng.choice(verbs), *options, "--data-root", folder])])
+    verb = rng.choice(verbs)
+    program = "leorn-objects" if objects else _program(verb)
+    return Case([Call(program, [*verb, *options, "--data-root", folder])])
 
 
 def plan(rng: random.Random, folder: Path, samples: Path) -> Case:

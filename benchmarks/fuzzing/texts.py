@@ -151,7 +151,7 @@ def make(rng: random.Random, folder: Path, samples: Path | None = None) -> Case:
             path,
             *rng.choice(([], ["--token-dim", 3])),
         ]
-        return Case([Call("vmr-data", ["check", *options, "--data-root", "/"], warns=True)])
+        return Case([Call("rgnet-data", ["check", *options, "--data-root", "/"], warns=True)])
     elif name == "videos.json":
         options = ["--annotations", whole["canonical"], "--videos", path, "--videos-key", "train"]
     else:

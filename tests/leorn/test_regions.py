@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from folders import ROOT
+from leorn.object_features.cli import main
 from leorn.object_features.convert import convert_objects
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
 from leorn.object_features.regions import BoxForm, RegionFolder
-from vmr_common.cli.data import main
 from vmr_common.errors import UserError
 from vmr_common.features.conversion import PART_SIZE
 

@@ -298,11 +298,11 @@ def write_split(path, ids, text="the red circle"):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_check_lists_every_query_without_features(layout, tmp_path, vmr_data):
+def test_check_lists_every_query_without_features(layout, tmp_path, rgnet_data):
     path = layout(make_arrays())
     write_split(tmp_path / "a.jsonl", ["a_0", "x", "a_2", "y"])
     given = ("check", "--annotations", "a.jsonl", "--query-features", path.name)
-    status, out, err = vmr_data(tmp_path, *given)
+    status, out, err = rgnet_data(tmp_path, *given)
     assert status == 2
     assert [line for line in out.splitlines() if "is missing" in line] == [
         line for line in out.splitlines() if "query 'x'" in line or "query 'y'" in line
@@ -310,36 +310,36 @@ def test_check_lists_every_query_without_features(layout, tmp_path, vmr_data):
     assert out.count("is missing") == 2
     assert "2 problems with 4 queries, listed above" in err
     write_split(tmp_path / "a.jsonl", ["a_0", "a_1"])
-    status, out, _ = vmr_data(tmp_path, *given, "--token-dim", "4", "--sentence-dim", "3")
+    status, out, _ = rgnet_data(tmp_path, *given, "--token-dim", "4", "--sentence-dim", "3")
     assert status == 0
     assert f"{path.name}: 2 queries, all well" in out
-    status, out, _ = vmr_data(tmp_path, *given, "--token-dim", "9")
+    status, out, _ = rgnet_data(tmp_path, *given, "--token-dim", "9")
     assert status == 2
     assert out.count("token_features has width 4, expected 9") == 2
 
 
-def test_check_judges_a_file_alone_and_word_vectors(tmp_path, vmr_data):
+def test_check_judges_a_file_alone_and_word_vectors(tmp_path, rgnet_data):
     write_hdf5(tmp_path / "t.h5", make_arrays())
-    status, out, _ = vmr_data(tmp_path, "check", "--query-features", "t.h5")
+    status, out, _ = rgnet_data(tmp_path, "check", "--query-features", "t.h5")
     assert (status, "t.h5: 3 queries, all well" in out) == (0, True)
     (tmp_path / "words.txt").write_text("red 1 0\n")
     write_split(tmp_path / "a.jsonl", ["q"], "Zyzzyva?")
     given = ("check", "--annotations", "a.jsonl", "--word-vectors", "words.txt")
-    status, out, _ = vmr_data(tmp_path, *given)
+    status, out, _ = rgnet_data(tmp_path, *given)
     assert status == 2
     assert "no word of the sentence 'Zyzzyva?' has a vector" in out
     write_split(tmp_path / "a.jsonl", ["q"], "Red?")
-    assert vmr_data(tmp_path, *given)[0] == 0
-    assert vmr_data(tmp_path, *given, "--token-dim", "2")[0] == 0
-    assert "width 2, expected 3" in vmr_data(tmp_path, *given, "--token-dim", "3")[2]
+    assert rgnet_data(tmp_path, *given)[0] == 0
+    assert rgnet_data(tmp_path, *given, "--token-dim", "2")[0] == 0
+    assert "width 2, expected 3" in rgnet_data(tmp_path, *given, "--token-dim", "3")[2]
 
 
-def test_every_layout_converts_to_one_file_of_groups(layout, tmp_path, vmr_data):
+def test_every_layout_converts_to_one_file_of_groups(layout, tmp_path, rgnet_data):
     arrays = make_arrays()
     path = layout(arrays)
     given = ("convert", "--query-features", path.name, "--extractor", "toy text")
     out = tmp_path / "out.h5"
-    status, said, err = vmr_data(tmp_path, *given, "--out", str(out))
+    status, said, err = rgnet_data(tmp_path, *given, "--out", str(out))
     assert (status, err) == (0, "")
     assert "3 queries written as float32" in said
     with QueryFeatureStore(out) as store:

@@ -178,9 +178,9 @@ ONE = ("--annotations", "a.json", "--features", "f.h5")
 LISTS = (*ONE, "--videos", "lists.json", "--parts", "train=one", "test=two", "--per-stream", "4")
 
 
-def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data):
+def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data, rgnet_data):
     out = root / "long"
-    status, said, err = vmr_data(root, "concat", *LISTS, "--out", str(out), "--dtype", "float16")
+    status, said, err = rgnet_data(root, "concat", *LISTS, "--out", str(out), "--dtype", "float16")
     assert (status, err) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == [
         "features.h5",
@@ -196,13 +196,13 @@ def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data):
         queries = read_canonical(out / f"{part}.jsonl").queries
         assert sorted({query.video for query in queries}) == streams
     again = root / "again"
-    vmr_data(root, "concat", *LISTS, "--out", str(again), "--dtype", "float16")
+    rgnet_data(root, "concat", *LISTS, "--out", str(again), "--dtype", "float16")
     for path in out.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_one_part_is_called_all(root, vmr_data):
-    status, _, _ = vmr_data(root, "concat", *ONE, "--out", str(root / "long"))
+def test_one_part_is_called_all(root, rgnet_data):
+    status, _, _ = rgnet_data(root, "concat", *ONE, "--out", str(root / "long"))
     assert status == 0
     assert {query.video for query in read_canonical(root / "long/all.jsonl").queries} == {"all-0000"}
 
@@ -223,16 +223,16 @@ def test_one_part_is_called_all(root, vmr_data):
         (("--features", "f.h5", "--parts", "a=nosuch/train"), "split 'nosuch/train' is unknown"),
     ],
 )
-def test_wrong_options_are_one_line_and_leave_nothing(root, vmr_data, arguments, message):
-    status, _, err = vmr_data(root, "concat", *arguments, "--out", str(root / "long"))
+def test_wrong_options_are_one_line_and_leave_nothing(root, rgnet_data, arguments, message):
+    status, _, err = rgnet_data(root, "concat", *arguments, "--out", str(root / "long"))
     assert status == 2
     assert message in err
     assert not (root / "long").exists()
 
 
-def test_a_stride_that_nobody_knows_is_asked_for(root, vmr_data):
+def test_a_stride_that_nobody_knows_is_asked_for(root, rgnet_data):
     write_features(root / "f.h5", [("v0", np.ones((5, 3)))], Manifest())
-    status, _, err = vmr_data(root, "concat", *ONE, "--out", str(root / "long"))
+    status, _, err = rgnet_data(root, "concat", *ONE, "--out", str(root / "long"))
     assert (status, "say it with --stride-s" in err) == (2, True)
 
 
@@ -247,7 +247,7 @@ def test_the_check_names_videos_that_the_stated_stride_does_not_fit(root, vmr_da
     assert "'fits'" not in out
 
 
-def test_registered_splits_can_be_joined(tmp_path, vmr_data):
+def test_registered_splits_can_be_joined(tmp_path, rgnet_data):
     folder = tmp_path / "charades_sta/point_rgn"
     folder.mkdir(parents=True)
     lengths = make_lengths(4)
@@ -255,16 +255,16 @@ def test_registered_splits_can_be_joined(tmp_path, vmr_data):
     (folder / "glance_test_charades.json").write_text(json.dumps(rows))
     write_store(tmp_path / "f.h5", lengths)
     given = ("--features", "f.h5", "--parts", "test=charades-sta-rgn/test", "--out", str(tmp_path / "long"))
-    assert vmr_data(tmp_path, "concat", *given)[0] == 0
+    assert rgnet_data(tmp_path, "concat", *given)[0] == 0
     assert len(read_canonical(tmp_path / "long/test.jsonl").queries) == 8
 
 
-def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp_path, vmr_data):
+def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp_path, vmr_data, rgnet_data):
     features, lists = "features/charades_clip_b32_1fps.h5", "features/charades_clip_b32_1fps_splits.json"
     words = "word_vectors/glove_charades.txt.gz"
     for name in (features, lists, words):
         assert (shared_data / name).is_file()
-    status, said, _ = vmr_data(
+    status, said, _ = rgnet_data(
         shared_data, "concat",
         "--annotations", "charades_sta/charades_sta_test.txt", "--durations", "charades_sta/Charades_v1_test.csv",
         "--policy", "cut-then-drop", "--features", features, "--stride-s", "1", "--videos", lists,
@@ -286,7 +286,7 @@ def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp
         assert len(queries) == count
         annotations = tmp_path / f"long/{part}.jsonl"
         words_asked = ("--word-vectors", words, "--token-dim", 300)
-        assert vmr_data(shared_data, "check", "--annotations", annotations, *words_asked)[0] == 0
+        assert rgnet_data(shared_data, "check", "--annotations", annotations, *words_asked)[0] == 0
 
 
 def test_videos_of_different_widths_are_not_joined(tmp_path):

@@ -17,6 +17,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.conversion import convert_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.splits.formats import read_canonical
+from vmr_shapes.cli import main as vmr_shapes
 
 ROWS = [
     ["a", 10.0, [1, 5], "one two", 1.5],
@@ -324,8 +325,8 @@ def test_parts_of_another_conversion_are_not_used(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_embedded_data_set_is_made_and_then_found(tmp_path, vmr_data):
-    status, out, _ = vmr_data(tmp_path, "shapes")
+def test_the_embedded_data_set_is_made_and_then_found(tmp_path, answer, vmr_data):
+    status, out, _ = answer(vmr_shapes, "--data-root", tmp_path)
     assert status == 0
     assert out == f"Shapes is in {tmp_path / 'shapes'}\n"
     status, out, _ = vmr_data(tmp_path, "info", "shapes")

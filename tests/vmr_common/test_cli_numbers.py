@@ -5,8 +5,7 @@ import argparse
 import pytest
 
 from leorn.object_features import cli as object_data
-from rgnet import streams_cli as concat_data
-from rgnet.query_features import cli as query_data
+from rgnet import data_cli as query_data
 from vmr_common.cli import data, score
 from vmr_common.cli.numbers import overlap, real, seconds, several, whole
 from vmr_common.errors import UserError
@@ -52,12 +51,9 @@ def option_types(parser):
 
 
 def test_no_option_takes_any_number():
-    parsers = [score._parser(), data._parser(), report._parser()]
-    extra = argparse.ArgumentParser()
-    for add in (concat_data.add_options, object_data.add_conversion):
-        add(extra)
-    query_data.add_options(extra, word_vectors=True)
-    named = [pair for parser in (*parsers, extra) for pair in option_types(parser)]
+    commands = [module._commands().parser for module in (data, object_data, query_data)]
+    parsers = [score._parser(), report._parser(), *commands]
+    named = [pair for parser in parsers for pair in option_types(parser)]
     assert len(named) > 60
     assert not [name for name, kind in named if kind in (int, float)]
 
@@ -69,4 +65,4 @@ def test_an_option_outside_its_range_is_one_line(answer):
     assert "\x1b" not in err
     assert len(err) < 300
     with pytest.raises(UserError):
-        data._parser().parse_args(["check", "--features", "f", "--dim", "0"])
+        data._commands().parser.parse_args(["check", "--features", "f", "--dim", "0"])

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmr_common import metrics, protocols
+from vmr_common import evaluation as protocols
+from vmr_common import metrics
 from vmr_common.io import read_json_lines
 from vmr_common.types import Prediction, Query, read_predictions
 

@@ -205,7 +205,7 @@ def page_of(path, flags):
 NUMBER = struct.Struct("<Q").pack
 READ = """
 import sys
-from vmr_common.features import FeatureStore
+from vmr_common.features.store import FeatureStore
 from vmr_common.errors import UserError
 for path in sys.argv[1:]:
     try:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmr_common import metrics, protocols
+from vmr_common import evaluation as protocols
+from vmr_common import metrics
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
 

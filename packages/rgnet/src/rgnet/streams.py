@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -24,7 +24,7 @@ import numpy as np
 from vmr_common.errors import UserError, quoted, require
 from vmr_common.features.checks import Features
 from vmr_common.features.manifest import Manifest, creator
-from vmr_common.features.store import FeatureStore, write_features
+from vmr_common.features.store import SLACK_S, FeatureStore, write_features
 from vmr_common.io import partial_of, read_json, write_text, writing
 from vmr_common.schema import conform
 from vmr_common.splits.formats import write_canonical
@@ -33,7 +33,6 @@ from vmr_common.whole_folder import held, whole_folder
 
 _WHAT = "videos joined end to end by vmr-data concat; start_s is where a video begins in its stream"
 FEATURES, STREAMS = "features.h5", "streams.json"
-SLACK_S = 2.0  # by which rows times stride may differ from an annotated duration, beside two rows
 logger = logging.getLogger(__name__)
 
 
@@ -177,32 +176,6 @@ def _moved(query: Query, stream: Stream, part: Part, stride_s: float, counts: Co
         moments=as_moments([[part.start_s + start, part.start_s + end] for start, end in kept]),
         glance=glance,
     )
-
-
-def length_mismatches(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:
-    """Videos of which the rows, at the stride that the manifest states, are far from as long as annotated.
-
-    Far is more than the slack of `shift_queries`, a row's window and 1 % of the duration. Nothing is said without a
-    stated stride, nor of videos that are not there.
-    """
-    manifest = store.manifest
-    if manifest is None or not manifest.stride_s:
-        return
-    stride = manifest.stride_s
-    slack = 2 * stride + SLACK_S + (manifest.window_s or 0)
-    there = set(store.videos())
-    durations = {query.video: query.duration for query in queries if query.video in there}
-    for video, duration in durations.items():
-        try:
-            rows = store.length(video)
-        except UserError:  # a damaged array is another check's finding
-            continue
-        # clocks drift: a film of two hours is not told to the second
-        if abs(rows * stride - duration) > slack + 0.01 * duration:
-            yield (
-                f"{store.name}: video {video!r} has {rows} rows of {stride:g} s (manifest: stride_s), "
-                f"expected about {duration:g} s, its duration"
-            )
 
 
 def stride_of(store: FeatureStore, given: float | None) -> float:

@@ -1,35 +1,125 @@
-"""What ``vmr-data`` does with object features: options, describing, checking, converting."""
+"""``leorn-objects``: what object features hold, whether they fit a split, converting them, and those of Shapes."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from leorn.object_features.convert import convert_objects
 from leorn.object_features.prepare import ASSUMED, ObjectManifest, ObjectStore, check_objects
 from leorn.object_features.regions import ORDERS, SLOTS, UNITS, BoxForm, RegionFolder
+from vmr_common.cli import query_options
+from vmr_common.cli.entrypoint import command, echo
+from vmr_common.cli.info import manifest_lines, span
 from vmr_common.cli.numbers import real, whole
+from vmr_common.cli.query_options import chosen_split
+from vmr_common.cli.shared import (
+    PATHS,
+    Commands,
+    add_conversion,
+    bar,
+    conclude,
+    echo_each,
+    progress,
+    stated,
+    videos_of,
+)
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import creator
 from vmr_common.splits.load import found_path
+from vmr_shapes.spec import LONG, SHORT
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The option that says where object features are."""
-    about = "object features: HDF5 file (for convert also a folder of npy or npz files per video or frame)"
-    parser.add_argument("--objects", help=about)
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``leorn-objects``."""
+    _commands().run(argv)
 
 
-def add_slots(parser: argparse.ArgumentParser) -> None:
-    """The option that says how many objects a frame has."""
-    parser.add_argument("--slots", type=whole(1), help="objects per frame: those wanted of --objects")
+def _commands() -> Commands:
+    commands = Commands("leorn-objects", f"Looks into object features of videos. {PATHS}")
+
+    _add_objects(commands.add("info", _info, "Describe a file of object features."))
+
+    about = "List every problem of object features; status 2 if there is one."
+    check = commands.add("check", _check, about)
+    query_options.add_options(check)
+    _add_objects(check)
+    check.add_argument("--slots", type=whole(1), help="objects per frame that are wanted")
+    check.add_argument("--dim", type=whole(1), help="expected width of an object's feature")
+
+    convert = commands.add("convert", _convert, "Write object features as one HDF5 file.")
+    query_options.add_options(convert)
+    _add_objects(convert, " (also a folder of npy or npz files per video or frame)")
+    add_conversion(convert, "float16")
+    _add_objects_conversion(convert)
+
+    about = "Make the object features of the embedded data set Shapes (also done on first use)."
+    shapes = commands.add("shapes", _shapes, about)
+    shapes.add_argument("--long", action="store_true", help="those of shapes-long")
+    shapes.add_argument(
+        "--folder", help="of the data set (default: shapes or shapes-long under the data root)"
+    )
+
+    return commands
 
 
-def add_conversion(parser: argparse.ArgumentParser) -> None:
-    """The options of a conversion of object features."""
-    group = parser.add_argument_group("object features")
-    add = group.add_argument
+def _add_objects(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument("--objects", required=True, help=f"object features: an HDF5 file{more}")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    with _open_store(arguments) as store:
+        lengths = [store.length(video) for video in progress(store.videos(), "reading lengths")]
+        echo(*object_lines(store, lengths))
+
+
+def object_lines(store: ObjectStore, lengths: Sequence[int]) -> list[str]:
+    """Describes an object file, given the frames of each video, and how it was made.
+
+    Raises:
+        UserError: if it holds no video.
+    """
+    objects, dim = store.objects, store.dim
+    about = (
+        f"{store.name}: {len(lengths):,} videos, {span(lengths)} frames of {objects} objects, {dim} columns"
+    )
+    boxes = f"boxes {ASSUMED.box_order}, {ASSUMED.box_units}, objects by {ASSUMED.object_order}"
+    return [about, *manifest_lines(store.manifest, f"; assumed: {boxes}")]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    split = chosen_split(arguments, arguments.split)
+    if split is not None:
+        echo(*split.report.lines())
+    with _open_store(arguments) as store:
+        videos = videos_of(store, split)
+        if not videos:
+            raise UserError(f"{store.name}: holds no video")
+        problems = sum(
+            echo_each(check_objects(store, [video], arguments.dim, arguments.slots))
+            for video in progress(videos, "checking objects")
+        )
+    conclude(store.name, problems, f"{len(videos):,} videos")
+
+
+def _shapes(arguments: argparse.Namespace) -> None:
+    from leorn.object_features.shapes_file import ensure_objects
+
+    name, spec = ("shapes-long", LONG) if arguments.long else ("shapes", SHORT)
+    folder = Path(arguments.folder) if arguments.folder else arguments.data_root / name
+    echo(f"the objects of Shapes are in {ensure_objects(folder, spec)}")
+
+
+def _open_store(arguments: argparse.Namespace) -> ObjectStore:
+    return ObjectStore(found_path(arguments.objects, arguments.data_root))
+
+
+def _add_objects_conversion(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--dim", type=whole(1), help="width of an object's feature")
     add(
         "--slots",
@@ -59,20 +149,31 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
     add("--detector", help="manifest: network, training data and weights that made the features")
     add("--weights-hash", help="manifest: SHA-256 of the detector's weights")
     add("--frame-sampling", help="manifest: which frames of the video the detector saw, in words")
+    add("--source", help="manifest: where the features come from")
 
 
-def open_store(arguments: argparse.Namespace, **expected: int | None) -> ObjectStore:
-    """The HDF5 file of ``--objects``."""
-    return ObjectStore(found_path(arguments.objects, arguments.data_root), **expected)
+def _convert(arguments: argparse.Namespace) -> None:
+    split = chosen_split(arguments, arguments.split)
+    with contextlib.closing(_open_source(arguments)) as source:
+        boxes = None
+        if isinstance(source, ObjectStore):
+            boxes = _restated_boxes(arguments, source.manifest or ASSUMED)
+        videos = videos_of(source, split)
+        with bar(len(videos), "video") as done:
+            written = convert_objects(
+                source,
+                arguments.out,
+                _manifest(arguments, source, boxes),
+                dtype=arguments.dtype,
+                frames=arguments.frames,
+                boxes=boxes,
+                videos=videos,
+                step=done.update,
+            )
+        echo(f"{arguments.out}: {written:,} videos of {source.objects} objects per frame written")
 
 
-def problems(store: ObjectStore, videos: Iterable[str], arguments: argparse.Namespace) -> Iterator[str]:
-    """What is wrong with the objects of some videos, one by one."""
-    for video in videos:
-        yield from check_objects(store, [video], arguments.dim, arguments.slots)
-
-
-def open_source(arguments: argparse.Namespace) -> ObjectStore | RegionFolder:
+def _open_source(arguments: argparse.Namespace) -> ObjectStore | RegionFolder:
     """What ``--objects`` of a conversion names: a folder of detections, or an HDF5 file."""
     path = found_path(arguments.objects, arguments.data_root)
     if not path.is_dir():
@@ -94,32 +195,6 @@ def _box_form(arguments: argparse.Namespace) -> BoxForm:
     )
 
 
-def convert(
-    arguments: argparse.Namespace,
-    source: ObjectStore | RegionFolder,
-    videos: Sequence[str],
-    step: Callable[[int], object],
-) -> int:
-    """Writes the objects of some videos to ``--out``; the number of videos.
-
-    Raises:
-        UserError: as `convert_objects`.
-    """
-    boxes = None
-    if isinstance(source, ObjectStore):
-        boxes = _restated_boxes(arguments, source.manifest or ASSUMED)
-    return convert_objects(
-        source,
-        arguments.out,
-        _manifest(arguments, source, boxes),
-        dtype=arguments.dtype or "float16",
-        frames=arguments.frames,
-        boxes=boxes,
-        videos=videos,
-        step=step,
-    )
-
-
 def _restated_boxes(arguments: argparse.Namespace, manifest: ObjectManifest) -> BoxForm | None:
     """How the boxes of an HDF5 file are written, or None where they are in our form already."""
     form = _box_form(arguments)
@@ -133,8 +208,7 @@ def _restated_boxes(arguments: argparse.Namespace, manifest: ObjectManifest) -> 
 def _manifest(
     arguments: argparse.Namespace, source: ObjectStore | RegionFolder, boxes: BoxForm | None
 ) -> ObjectManifest:
-    names = ("detector", "weights_hash", "frame_sampling", "source")
-    stated = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = stated(arguments, ("detector", "weights_hash", "frame_sampling", "source"))
     if boxes is not None:
-        stated |= {"box_order": ASSUMED.box_order, "box_units": ASSUMED.box_units}
-    return dataclasses.replace(source.manifest or ASSUMED, creator=creator(), **stated)
+        given |= {"box_order": ASSUMED.box_order, "box_units": ASSUMED.box_units}
+    return dataclasses.replace(source.manifest or ASSUMED, creator=creator(), **given)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from leorn.object_features.prepare import ASSUMED, ObjectStore
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
@@ -47,7 +46,7 @@ def span(values: Sequence[int]) -> str:
     return count(least) if least == most else f"{count(least)} to {count(most)}"
 
 
-def facts_of(manifest: BaseManifest | None, assumed: str = "") -> list[str]:
+def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str]:
     """What is known of how features were made; where nothing is, a line says so, and what is `assumed`."""
     known = {} if manifest is None else dataclasses.asdict(manifest)
     facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
@@ -62,21 +61,7 @@ def feature_lines(store: FeatureStore, lengths: Sequence[int]) -> list[str]:
     """
     dim = store.dim
     about = f"{store.name}: {len(lengths):,} videos, {dim} columns, {span(lengths)} rows"
-    return [about, *facts_of(store.manifest)]
-
-
-def object_lines(store: ObjectStore, lengths: Sequence[int]) -> list[str]:
-    """What an object file holds, given the frames of each video, and what made it.
-
-    Raises:
-        UserError: if it holds no video.
-    """
-    objects, dim = store.objects, store.dim
-    about = (
-        f"{store.name}: {len(lengths):,} videos, {span(lengths)} frames of {objects} objects, {dim} columns"
-    )
-    boxes = f"boxes {ASSUMED.box_order}, {ASSUMED.box_units}, objects by {ASSUMED.object_order}"
-    return [about, *facts_of(store.manifest, f"; assumed: {boxes}")]
+    return [about, *manifest_lines(store.manifest)]
 
 
 def registered_lines() -> list[str]:
