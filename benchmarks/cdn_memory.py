@@ -21,7 +21,8 @@ from recording import measured_here, write_rows
 from torch import nn
 from torch.nn import functional as F
 
-from cdn.config import LossConfig, ModelConfig
+from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.data import Dataset, Preprocessor
 from cdn.map_network import DynamicConvolution
 from cdn.method import CDNMethod
 from cdn.model import CDN
@@ -29,8 +30,6 @@ from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.layers.sparse_map_plan import map_weights, scatter_rows
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapExamples, MapInputs
 
 TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
 SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}
@@ -98,11 +97,11 @@ def make(sizes, batch, frame_dim, recompute):
         for n in range(batch)
     ]
     features = {f"v{n}": rng.normal(size=(256, frame_dim)).astype(np.float32) for n in range(batch)}
-    examples = MapExamples(queries, features, WordLookup(words), clips=sizes["clips"])
+    examples = Dataset(queries, features, WordLookup(words), clips=sizes["clips"])
     torch.manual_seed(0)
     config = ModelConfig(**sizes, kernel_dropout=0.0, recompute=recompute)
     model = CDN(config, frame_dim=frame_dim, word_dim=300)
-    task = CDNMethod(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), MapInputs(words))
+    task = CDNMethod(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), Preprocessor(words))
     return task, examples.batch(range(batch), 1)
 
 
@@ -112,7 +111,7 @@ def use_plain(model):
     def forward(frames, video_of, words):
         clips, attention = model.frames(frames)
         rows = model.propose(clips).index_select(1, video_of)
-        found = plain(rows, model.text(words.vectors, words.lengths))
+        found = plain(rows, model.text(words))
         return type("Output", (), {"logits": model.scorer(found)[..., 0], "attention": attention})
 
     model.forward = forward

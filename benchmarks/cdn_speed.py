@@ -17,17 +17,16 @@ from recording import machine, measured_here, write_rows
 from timing import median, repeated
 from torch.nn import functional as F
 
-from cdn.config import LossConfig, ModelConfig
+from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.data import Dataset, Preprocessor
 from cdn.method import CDNMethod
 from cdn.model import CDN
+from cdn.proposal_map import valid_cells
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
 from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
-from vmr_train.layers.proposal_map import valid_cells
 from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapExamples, MapInputs
 
 COLUMNS = ("case", "device", "threads", "precision", "batch", "ms", "cpu_ms", "torch")
 WORDS = WordVectors(tuple("abcdefgh"), np.random.default_rng(0).normal(size=(8, 300)).astype(np.float32))
@@ -86,8 +85,8 @@ def make_task(device, batch_size, quick):
     torch.manual_seed(0)
     config = ModelConfig(hidden=64) if quick else ModelConfig()
     model = CDN(config, frame_dim=4096, word_dim=300).to(device)
-    task = CDNMethod(model, LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
-    return task, MapExamples(queries, features, WordLookup(WORDS), clips=16).batch(range(batch_size), 1)
+    task = CDNMethod(model, LossConfig(beta=0.1), DecodeConfig(), Preprocessor(WORDS))
+    return task, Dataset(queries, features, WordLookup(WORDS), clips=16).batch(range(batch_size), 1)
 
 
 def model_cases(device, precision, batch_size, repeats, quick):

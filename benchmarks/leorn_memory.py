@@ -19,11 +19,10 @@ from recording import measured_here, write_rows
 
 from leorn import losses
 from leorn.config import Config
-from leorn.model import LEORN, Videos
-from leorn.objects import Objects
+from leorn.data import Objects, QueryWords, Videos
+from leorn.model import LEORN
 from leorn.text import QueryFeatures
 from vmr_train.cli.config import bundled_config
-from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM, MEGA = 10, 300, 1e6
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from cdn.config import Config
+from cdn.data import QueryWords
 from cdn.model import CDN
 from factories import flops
 from vmr_train.cli.config import bundled_config
-from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
 

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from cdn.config import ModelConfig
 from cdn.map_network import DynamicConvolution, MapNetwork
+from cdn.proposal_map import valid_cells
 from factories import shake
-from vmr_train.layers.proposal_map import valid_cells
 from vmr_train.layers.sparse_map_conv import dense_map_conv
 from vmr_train.layers.sparse_map_plan import map_weights, scatter_rows
 

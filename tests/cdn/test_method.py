@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cdn import cli
-from cdn.config import Config, LossConfig, ModelConfig
-from cdn.data import QueryExamples
+from cdn.config import Config, DecodeConfig, LossConfig, ModelConfig
+from cdn.data import Dataset, Preprocessor
 from cdn.losses import attention_distance
 from cdn.method import CDNMethod
 from cdn.model import CDN
@@ -20,8 +20,6 @@ from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapInputs
 
 FEATURES = features_of(4, rows=32)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)
@@ -39,8 +37,8 @@ SIZES = ModelConfig(
 )
 
 
-def make_examples(queries: list[Query] | None = None) -> QueryExamples:
-    return QueryExamples(queries or timed_queries(), FEATURES, WordLookup(WORDS), clips=16)
+def make_examples(queries: list[Query] | None = None) -> Dataset:
+    return Dataset(queries or timed_queries(), FEATURES, WordLookup(WORDS), clips=16)
 
 
 def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNMethod:
@@ -51,10 +49,10 @@ def make_task(seed: int = 0, loss: LossConfig | None = None, **sizes) -> CDNMeth
         for name, buffer in model.named_buffers():
             if name.endswith("running_var"):
                 buffer.uniform_(0.01, 0.3)
-    return CDNMethod(model.eval(), loss or LossConfig(beta=0.1), DecodeConfig(), MapInputs(WORDS))
+    return CDNMethod(model.eval(), loss or LossConfig(beta=0.1), DecodeConfig(), Preprocessor(WORDS))
 
 
-def scores(task: CDNMethod, examples: QueryExamples, indices: list[int]) -> np.ndarray:
+def scores(task: CDNMethod, examples: Dataset, indices: list[int]) -> np.ndarray:
     with torch.no_grad():
         return np.stack([p.scores for p in task.predict(examples.batch(indices, None))])
 
@@ -201,7 +199,7 @@ def test_the_attention_distance_is_that_of_its_definition():
 @pytest.mark.parametrize("quirks", ["released", "fixed"])
 def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
     config = bundled_config("cdn", Config, "shapes", "--quirks", quirks, "--data.features.dim", "5")
-    task = cli._task(dataclasses.replace(config, model=SIZES), MapInputs(WORDS))
+    task = cli._task(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
     batch = make_examples().batch(list(range(9)), 1)
     scorer = task.model.scorer
     for logit, silent in ((20.0, quirks == "released"), (10.0, False)):

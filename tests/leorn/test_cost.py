@@ -6,11 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from factories import flops
 from leorn.config import Config
-from leorn.model import LEORN, Videos
-from leorn.objects import Objects
+from leorn.data import Objects, QueryWords, Videos
+from leorn.model import LEORN
 from leorn.text import QueryEncoder, QueryFeatures
 from vmr_train.cli.config import bundled_config, bundled_configs
-from vmr_train.map_supervised import QueryWords
 
 WORDS, WORD_DIM = 10, 300
 
@@ -69,8 +68,11 @@ def pass_macs(config: Config, *, training: bool) -> tuple[float, float]:
     model.text = NoQuery(config.model.hidden)
     words = QueryWords(torch.empty(1, WORDS, WORD_DIM), torch.tensor([WORDS]))
     videos = videos_of(config)
-    seen = macs(lambda: model.see(videos), training=training)
-    return seen, macs(lambda: model.score(model.see(videos), words), training=training) - seen
+    seen = macs(lambda: model.encode_video(videos), training=training)
+    return seen, macs(
+        lambda: model.fuse_and_predict(model.encode_video(videos), model.encode_text(words)),
+        training=training,
+    ) - seen
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_nothing_is_copied_side_by_side_for_a_linear_layer():
     model.text = NoQuery(config.model.hidden)
     words = QueryWords(torch.empty(1, WORDS, WORD_DIM), torch.tensor([WORDS]))
     with torch.no_grad(), Widths() as widths:
-        model.score(model.see(videos_of(config)), words)
+        model.fuse_and_predict(model.encode_video(videos_of(config)), model.encode_text(words))
     # slots of the model's width, where the sentinel is put in front of the objects or attention puts heads together
     assert max(widths.found) == config.model.hidden
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leorn.config import Config, DataConfig, ModelConfig
-from leorn.data import InputFeatures, make_examples
+from leorn.data import InputFeatures, Preprocessor, build_dataset
 from leorn.object_features.config import ObjectsConfig
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
@@ -17,7 +17,6 @@ from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
-from vmr_train.map_supervised import MapInputs
 
 LENGTHS = {"a": 13, "b": 5}
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)
@@ -84,8 +83,10 @@ def test_clip_features_are_unit_rows_pooled_to_the_same_frames(root):
 def test_clip_features_are_standardised_on_request_with_what_training_measured(root):
     config = config_of(clips=True, standardise=True)
     sources, queries = InputFeatures.open(config, root), [query(0, "a")]
-    learned = MapInputs.learn("LEORN", queries, root / "glove.txt", config.words_of, features=sources.clips)
-    clips = make_examples(config, learned, sources, queries).batch([0], 1).features.clips
+    learned = Preprocessor.learn(
+        "LEORN", queries, root / "glove.txt", config.words_of, features=sources.clips
+    )
+    clips = build_dataset(config, learned, sources, queries).batch([0], 1).features.clips
     np.testing.assert_allclose(clips.mean(dim=(0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(clips.std(dim=(0, 1), correction=0), 1, atol=1e-4)
     with pytest.raises(UserError, match=r"data\.standardise"):
@@ -115,7 +116,9 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
     known = {}
     for quirks, stop in (("fixed", False), ("released", False), ("released", True)):
         config = config_of(quirks=quirks, drop_full_stop=stop)
-        examples = make_examples(config, MapInputs(WORDS), InputFeatures.open(config, root), [query(0, "a")])
+        examples = build_dataset(
+            config, Preprocessor(WORDS), InputFeatures.open(config, root), [query(0, "a")]
+        )
         known[quirks, stop] = examples.batch([0], None).words.vectors[0].tolist()
     assert known["fixed", False] == known["released", True] == [[1, 2], [3, 4]]
     assert known["released", False] == [[1, 2], [0, 0]]
@@ -124,7 +127,7 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
 def test_a_batch_holds_the_objects_of_every_video_once(root):
     config = config_of()
     queries = [query(0, "b"), query(1, "a"), query(2, "b")]
-    batch = make_examples(config, MapInputs(WORDS), InputFeatures.open(config, root), queries).batch(
+    batch = build_dataset(config, Preprocessor(WORDS), InputFeatures.open(config, root), queries).batch(
         [0, 1, 2], 1
     )
     assert batch.videos == ("b", "a")

@@ -8,20 +8,17 @@ import torch
 
 from factories import WORDS, shake
 from leorn import cli
-from leorn.config import Config, ModelConfig, ReasoningConfig
-from leorn.data import VideoArrays, stack
+from leorn.config import Config, DecodeConfig, LossConfig, ModelConfig, ReasoningConfig
+from leorn.data import Dataset, Preprocessor, VideoArrays
 from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectInputs
-from leorn.reasoning import shift_in_time
+from leorn.reasoning import temporal_context_shift
 from vmr_common.errors import UserError
 from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
 from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
-from vmr_train.layers.map_loss import MapLossConfig
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapExamples, MapInputs
 
 FRAMES, OBJECTS, DIM, CLIP_DIM = 16, 3, 7, 5
 PROGRESS = Progress(update=0, epoch=1, epochs=2)
@@ -55,7 +52,7 @@ def made_up_video(number: int) -> VideoArrays:
 VIDEOS = {f"v{n}": made_up_video(n) for n in range(4)}
 
 
-def make_examples(count: int = 9, *, clips: bool = False) -> MapExamples:
+def make_examples(count: int = 9, *, clips: bool = False) -> Dataset:
     rng = np.random.default_rng(3)
     videos = {name: video if clips else video._replace(clips=None) for name, video in VIDEOS.items()}
     queries = [
@@ -68,17 +65,17 @@ def make_examples(count: int = 9, *, clips: bool = False) -> MapExamples:
         )
         for n in range(count)
     ]
-    return MapExamples(queries, videos, WordLookup(WORDS), clips=SIZES.clips, stack=stack)
+    return Dataset(queries, videos, WordLookup(WORDS), clips=SIZES.clips)
 
 
 def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNMethod:
     torch.manual_seed(0)
     model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
     shake(model, 0.3)
-    return LEORNMethod(model.eval(), MapLossConfig(), DecodeConfig(), MapInputs(WORDS))
+    return LEORNMethod(model.eval(), LossConfig(), DecodeConfig(), Preprocessor(WORDS))
 
 
-def logits(task: LEORNMethod, examples: MapExamples, indices: list[int]) -> torch.Tensor:
+def logits(task: LEORNMethod, examples: Dataset, indices: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return task.output(examples.batch(indices, None)).logits
 
@@ -94,7 +91,7 @@ def test_scores_do_not_depend_on_batch_mates(clips):
 @pytest.mark.parametrize("quirks", ["released", "fixed"])
 def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
     config = bundled_config("leorn", Config, "shapes", "--quirks", quirks, "--data.objects.dim", str(DIM))
-    task = cli._task(dataclasses.replace(config, model=SIZES), MapInputs(WORDS))
+    task = cli._task(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
     batch, scorer = make_examples().batch(list(range(9)), 1), task.model.scorer
     for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
         with torch.no_grad():
@@ -116,8 +113,10 @@ def test_evaluation_by_video_gives_the_numbers_of_a_plain_pass(clips):
 def test_each_video_is_encoded_once(monkeypatch):
     examples, task = make_examples(), make_task()
     seen: list[int] = []
-    original = task.model.see
-    monkeypatch.setattr(task.model, "see", lambda v, *a: seen.append(len(v.objects.mask)) or original(v, *a))
+    original = task.model.encode_video
+    monkeypatch.setattr(
+        task.model, "encode_video", lambda v, *a: seen.append(len(v.objects.mask)) or original(v, *a)
+    )
     for start in range(0, 9, 2):
         logits(task, examples, list(range(start, min(start + 2, 9))))
     assert sum(seen) == 4
@@ -251,12 +250,12 @@ def test_it_trains_and_predicts_in_bf16():
 
 def test_the_shift_takes_a_quarter_from_before_and_one_from_after():
     frames = torch.arange(1.0, 6.0)[None, :, None].expand(1, 5, 9)  # frame f holds f + 1
-    moved = shift_in_time(frames, 2)[0]
+    moved = temporal_context_shift(frames, 2)[0]
     assert moved[:, :2].T.tolist() == [[0, 0, 1, 2, 3]] * 2
     assert moved[:, 2:4].T.tolist() == [[3, 4, 5, 0, 0]] * 2
     assert moved[:, 4:].T.tolist() == [[1, 2, 3, 4, 5]] * 5
-    torch.testing.assert_close(shift_in_time(frames, 0), frames)
-    assert shift_in_time(frames, 9)[0, :, :4].abs().max() == 0
+    torch.testing.assert_close(temporal_context_shift(frames, 0), frames)
+    assert temporal_context_shift(frames, 9)[0, :, :4].abs().max() == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cdn import losses
-from cdn.config import LossConfig, ModelConfig
+from cdn.config import DecodeConfig, LossConfig, ModelConfig
+from cdn.data import Dataset, Preprocessor, QueryWords
+from cdn.losses import scaled_iou
 from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.official import from_official
@@ -34,11 +36,8 @@ from vmr_common.splits.formats import read_annotations, read_durations
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train import OptimConfig, build_optimizer
-from vmr_train.layers.map_loss import scaled_iou
 from vmr_train.layers.sparse_map_conv import SparseMap
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatter_rows
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
 PACKAGE = "cdn"
 INPUTS = (
@@ -97,7 +96,7 @@ def inputs_of(golden) -> tuple[Tensor, Tensor, QueryWords]:
 def task_of(golden, model: CDN) -> CDNMethod:
     decoding = DecodeConfig(nms=golden.config["nms"], moments=max(ranks(golden)))
     return CDNMethod(
-        model, loss_config(golden), decoding, MapInputs(WordVectors((), np.zeros((0, 1), np.float32)))
+        model, loss_config(golden), decoding, Preprocessor(WordVectors((), np.zeros((0, 1), np.float32)))
     )
 
 
@@ -134,7 +133,7 @@ def stages(golden, model: CDN) -> dict[str, Tensor]:
     frames, _, words = inputs_of(golden)
     network, cells = model.map_network, model.map.cells
     everywhere = torch.ones_like(cells)
-    sentence = model.text(words.vectors, words.lengths)
+    sentence = model.text(words)
     clips, _ = model.frames(frames)
     proposals = model.propose(clips)
     rows = model.fusion(model.fusion.project(proposals), sentence)
@@ -317,7 +316,7 @@ def test_files_become_the_recorded_batch(golden, tmp_path):
 
     queries = [dataclasses.replace(query, video=known(query.video)) for query in queries]
     words_of = functools.partial(plain_words, drop_full_stop=given["ds"] == "Charades")
-    batch = MapExamples(queries, features, lookup, words_of, clips=clips).batch(range(len(queries)), None)
+    batch = Dataset(queries, features, lookup, words_of, clips=clips).batch(range(len(queries)), None)
     mask = torch.arange(batch.words.vectors.shape[1]) < batch.words.lengths[:, None]
     ours = {
         "batch_word_vectors": batch.words.vectors,

@@ -22,12 +22,12 @@ from judging import (
     tied_as,
 )
 from leorn import losses
-from leorn.config import ModelConfig, ReasoningConfig
-from leorn.data import VideoArrays, stack
+from leorn.config import DecodeConfig, LossConfig, ModelConfig, ReasoningConfig
+from leorn.data import Dataset, Objects, Preprocessor, QueryWords, VideoArrays, Videos
+from leorn.losses import scaled_iou
 from leorn.method import LEORNMethod
-from leorn.model import LEORN, Videos
+from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectStore, PreparedObjects
-from leorn.objects import Objects
 from leorn.official import from_official
 from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.metrics import iou, map_overlaps, nms
@@ -35,10 +35,7 @@ from vmr_common.splits.formats import read_annotations, read_durations
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train import OptimConfig, build_optimizer
-from vmr_train.layers.map_loss import MapLossConfig, scaled_iou
 from vmr_train.layers.sparse_map_plan import scatter_rows
-from vmr_train.map_decoding import DecodeConfig
-from vmr_train.map_supervised import MapExamples, MapInputs, QueryWords
 
 PACKAGE = "leorn"
 INPUTS = (
@@ -89,9 +86,9 @@ def build(golden, **options) -> LEORN:
     return model
 
 
-def loss_config(golden) -> MapLossConfig:
+def loss_config(golden) -> LossConfig:
     given = golden.config
-    return MapLossConfig(min_iou=given["min_iou"], max_iou=given["max_iou"])
+    return LossConfig(min_iou=given["min_iou"], max_iou=given["max_iou"])
 
 
 def inputs_of(golden) -> tuple[Videos, Tensor, QueryWords]:
@@ -111,7 +108,7 @@ def decoding(golden) -> DecodeConfig:
 
 
 def task_of(golden, model: LEORN) -> LEORNMethod:
-    nothing = MapInputs(WordVectors((), np.zeros((0, 1), np.float32)))
+    nothing = Preprocessor(WordVectors((), np.zeros((0, 1), np.float32)))
     return LEORNMethod(model, loss_config(golden), decoding(golden), nothing)
 
 
@@ -176,7 +173,7 @@ def stages(golden, model: LEORN) -> dict[str, Tensor]:
     query = model.text(words)
     seen["text_words"] = model.text.words(words)
     seen["text_sentence"], seen["text_relational"] = query
-    seen["object_linear"] = model.objects.project(videos.objects)
+    seen["object_linear"] = model.objects.embed(videos.objects)
     return seen
 
 
@@ -382,13 +379,12 @@ def test_files_become_the_recorded_batch(golden, dataset, tmp_path):
 
     words = WordVectors(tuple(golden.given("data/glove_words").tolist()), golden.given("data/glove_vectors"))
     queries = records_of(golden, dataset, tmp_path)
-    batch = MapExamples(
+    batch = Dataset(
         queries,
         Sources(),
         WordLookup(words),
         lambda text: plain_words(text, drop_full_stop=dataset.startswith("charades")),
         clips=recorded["iou_map"].shape[-1],
-        stack=stack,
     ).batch(range(len(queries)), None)
     found = batch.features.objects
     mask = torch.arange(batch.words.vectors.shape[1]) < batch.words.lengths[:, None]

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cdn.data import Preprocessor as MapPreprocessor
 from vmr_common.errors import UserError
 from vmr_train import find_checkpoint, load_checkpoint, load_weights, restored, save_checkpoint
 from vmr_train.checkpoint import HEADER, Checkpoint
 from vmr_train.config import OptimConfig
-from vmr_train.map_supervised import MapInputs
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
 from vmr_train.preprocessing import Preprocessor, stored_scale
 from vmr_train.state import State
@@ -297,7 +297,7 @@ def test_words_and_their_vectors_belong_together(state, vectors, message):
     if vectors is not None and len(vectors) == 3:
         tensors = {"state.word_vectors": vectors[1:]}
     with pytest.raises(UserError):
-        MapInputs.restore(Checkpoint(Path("a.safetensors"), tensors, {**META, "state": state}), None)
+        MapPreprocessor.restore(Checkpoint(Path("a.safetensors"), tensors, {**META, "state": state}), None)
 
 
 def test_words_may_hold_any_character():

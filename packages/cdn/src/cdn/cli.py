@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cdn.config import Config
-from cdn.data import InputFeatures, QueryExamples, make_examples
+from cdn.data import Dataset, InputFeatures, Preprocessor, build_dataset
 from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.official import from_official
@@ -17,7 +17,6 @@ from vmr_common.types import Query
 from vmr_train import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage
-from vmr_train.map_supervised import MapInputs
 
 
 def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> CDNMethod:
@@ -26,32 +25,30 @@ def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> 
     Raises:
         UserError: if the word vectors cannot be read or know no word of the queries, or a query has no moment.
     """
-    learned = MapInputs.learn(
+    inputs = Preprocessor.learn(
         "CDN",
         queries,
         sources.word_vectors,
         config.data.words_of,
         features=sources.features if config.data.standardise else None,
     )
-    return _task(config, learned)
+    return _task(config, inputs)
 
 
-def _task(config: Config, learned: MapInputs) -> CDNMethod:
-    network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=learned.words.dim)
-    return CDNMethod(network, config.loss, config.decode, learned, released=config.quirks == "released")
+def _task(config: Config, inputs: Preprocessor) -> CDNMethod:
+    network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=inputs.words.dim)
+    return CDNMethod(network, config.loss, config.decode, inputs, released=config.quirks == "released")
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> CDNMethod:
     """The task of a checkpoint, before its weights are loaded."""
     columns = config.data.features.dim if config.data.standardise else None
-    return _task(config, MapInputs.restore(checkpoint, columns))
+    return _task(config, Preprocessor.restore(checkpoint, columns))
 
 
-def examples(
-    config: Config, task: CDNMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
+def examples(config: Config, task: CDNMethod, sources: InputFeatures, queries: Sequence[Query]) -> Dataset:
     """Queries as batches for a task."""
-    return make_examples(config, task.learned, sources, queries)
+    return build_dataset(config, task.inputs, sources, queries)
 
 
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNMethod:
@@ -61,7 +58,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    task = _task(config, MapInputs.from_released(renamed, "text.lstm.weight_ih_l0", options.weights))
+    task = _task(config, Preprocessor.from_released(renamed, "text.lstm.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr_common.errors import require
+from vmr_common.errors import UserError, require
 from vmr_common.features.config import FeaturesConfig
 from vmr_common.ranges import (
+    Count,
     CountOrNone,
     FolderName,
     Layers,
@@ -24,9 +26,56 @@ from vmr_common.ranges import (
 from vmr_common.splits.config import SplitsConfig
 from vmr_common.text.vectors import plain_words
 from vmr_train.config import OptimConfig, TrainConfig
-from vmr_train.layers.map_loss import MapLossConfig
-from vmr_train.layers.proposal_map import require_map
-from vmr_train.map_decoding import DecodeConfig
+
+MAP_READS = 1 << 25
+"""Cells that all layers of a map network read together at the most; 6 layers of 9 x 9 kernels on 256 clips read so
+many."""
+
+
+def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]:
+    """The kinds of proposals on a map: ``(j - i, stride of i)``, shortest first.
+
+    Scale z has ``scales[z]`` lengths, ``2 ** z`` clips apart, that start at every ``2 ** z``-th clip; the first
+    length of a further scale follows the last one after two of its predecessor's strides (2D-TAN, section 3.2).
+
+    Raises:
+        UserError: if the scales do not fit the number of clips: lengths reach past the video, or a scale begins
+            on an even number of positions, so that no proposal of it would end at the video's end.
+
+    Example:
+        >>> proposal_lengths(16, [4, 2])
+        [(0, 1), (1, 1), (2, 1), (3, 1), (5, 2), (7, 2)]
+    """
+    given = f"the scales {list(scales)} do not fit a map of {clips} clips"
+    if clips < 1 or not scales or min(scales) < 1:
+        raise UserError(f"{given}: expected at least one clip and positive numbers of lengths")
+    lengths: list[tuple[int, int]] = []
+    offset, positions = -1, clips + 1
+    for number, count in enumerate(scales):
+        stride = 2**number
+        if number and positions % 2 == 0:
+            raise UserError(
+                f"{given}: scale {number} would begin with {positions} positions, expected an odd number"
+            )
+        for step in range(count):
+            offset += stride
+            # a window grows by joining neighbours; at a change of scale every second one joins both of its own
+            positions = (positions - 1) // 2 if number and step == 0 else positions - 1
+            if positions < 1:
+                raise UserError(f"{given}: length {offset + 1} (scale {number}) is longer than the video")
+            lengths.append((offset, stride))
+    return lengths
+
+
+def require_map(clips: int, scales: Sequence[int], layers: int, kernel: int) -> None:
+    """Checks the sizes of a map network, whose layers keep tables of what each cell reads.
+
+    Raises:
+        UserError: as `proposal_lengths`, and for tables of more than `MAP_READS` entries.
+    """
+    proposal_lengths(clips, scales)
+    reads = layers * (clips * kernel) ** 2
+    require(reads <= MAP_READS, "model.kernel", kernel, f"a smaller one for {layers} layers on {clips} clips")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +89,7 @@ class ModelConfig:
     clips: MapClips = 16
     """Clips N of the map, a divisor of `data.frames`."""
     scales: list[MapClips] = field(default_factory=lambda: [16])
-    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `vmr_train.layers.proposal_map`)."""
+    """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `proposal_lengths`)."""
     proposals: Literal["pool", "conv"] = "pool"
     """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
     attention_steps: Layers = 3
@@ -70,15 +119,35 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig(MapLossConfig):
+class LossConfig:
     """The objective."""
 
+    min_iou: Share = 0.5
+    """Overlap up to which a proposal's target is 0."""
     max_iou: Share = 0.9
     """Overlap from which on a proposal's target is 1."""
     lambda_: Margin = 0.3
     """What the frame attention's products should be on their diagonal (see `losses.attention_distance`)."""
     beta: Weight = 0.0
     """Weight of the attention distance; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "loss")
+        fits = 0 <= self.min_iou < self.max_iou <= 1
+        require(fits, "loss.min_iou", self.min_iou, f"0 <= min_iou < max_iou ({self.max_iou}) <= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """From a score map to moments."""
+
+    nms: Share = 0.5
+    """Largest overlap that two predicted moments of a query may have."""
+    moments: Count = 5
+    """Moments per query."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "decode")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,32 @@
-"""Features and queries as CDN's tensors (as the released loaders make them).
+"""Features and queries as CDN's tensors, as the released loaders make them.
 
-Batches are those of `vmr_train.map_supervised`, which LEORN makes too.
+Shapes: B queries, V videos, L words of the longest query, E word vector size, F frames, D frame feature size, N clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cdn.config import Config
+from vmr_common.errors import UserError
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import pooled_features
-from vmr_common.text.vectors import WordLookup
-from vmr_common.types import Query
-from vmr_train.map_supervised import MapBatch, MapExamples, MapInputs
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, pooled_features
+from vmr_common.metrics import map_overlaps
+from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.types import Query, distinct_videos
+from vmr_train.checkpoint import Checkpoint
+from vmr_train.preprocessing import measured_scale, scale_tensors, scaled, stored_scale, stored_words
 from vmr_train.sources import FeatureInputs
 
-Batch = MapBatch[Tensor]
-QueryExamples = MapExamples[Tensor]
+logger = logging.getLogger(__name__)
 
 
 class InputFeatures(FeatureInputs):
@@ -38,14 +45,217 @@ class InputFeatures(FeatureInputs):
         return cls(frames, data_root / data.word_vectors)
 
 
-def make_examples(
-    config: Config, learned: MapInputs, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
+@dataclass(frozen=True, eq=False)
+class Preprocessor:
+    """Constants that the training set gives the inputs, part of every checkpoint.
+
+    Attributes:
+        words: The training queries' words that have a vector; other words are looked up when a query has them.
+        scale: Of the feature columns, where features are standardised.
+    """
+
+    words: WordVectors
+    scale: FeatureNormalizer | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        method: str,
+        queries: Sequence[Query],
+        word_vectors: Path,
+        words_of: Callable[[str], list[str]] = plain_words,
+        *,
+        features: FeaturesByVideo | None = None,
+    ) -> Preprocessor:
+        """From training queries.
+
+        Args:
+            method: Its name, for the message.
+            queries: The training queries, each with a moment.
+            word_vectors: GloVe text file.
+            words_of: A sentence's words.
+            features: Of their videos, where the columns are to be standardised.
+
+        Raises:
+            UserError: if a query has no moment, or the word vectors cannot be read or know no word.
+        """
+        without = [query.id for query in queries if not len(query.moments)]
+        if without:
+            raise UserError(
+                f"{method} learns from moments, but {len(without)} training queries have none, "
+                f"for example {without[0]!r}"
+            )
+        words = {word for query in queries for word in words_of(query.text)}
+        scale = None if features is None else measured_scale(features, queries)
+        return cls(WordVectors.read(word_vectors, keep=words), scale)
+
+    @classmethod
+    def restore(cls, checkpoint: Checkpoint, columns: int | None) -> Preprocessor:
+        """From a checkpoint of ours.
+
+        Args:
+            checkpoint: Of a method with words.
+            columns: Of the features, where they are standardised.
+
+        Raises:
+            UserError: as `stored_words` and `stored_scale`.
+        """
+        words, vectors = stored_words(checkpoint)
+        return cls(WordVectors(words, vectors, str(checkpoint.path)), stored_scale(checkpoint, columns))
+
+    @classmethod
+    def from_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> Preprocessor:
+        """For released weights: no word is kept, all are looked up in the vector file when a query has them.
+
+        Args:
+            weights: By our names.
+            tensor: The first one of the text encoder, ``(..., E)``, which tells the width of a word vector.
+            path: Where the weights come from, for the message.
+
+        Raises:
+            UserError: if there is no such tensor.
+        """
+        first = weights.get(tensor)
+        if first is None or first.ndim < 2:
+            raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
+        return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
+
+    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them."""
+        return scaled(features, self.scale)
+
+    def state(self) -> dict[str, list[str]]:
+        """The words, for a checkpoint (see `WordsState`)."""
+        return {"words": list(self.words.words)}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
+        return {"word_vectors": torch.from_numpy(self.words.vectors), **scale_tensors(self.scale)}
+
+
+@dataclass(frozen=True)
+class QueryWords:
+    """The words of B queries, padded to the longest.
+
+    Attributes:
+        vectors: ``(B, L, E)`` float32, zeros for unknown words and padding.
+        lengths: ``(B,)`` int64, at least 1.
+    """
+
+    vectors: Tensor
+    lengths: Tensor
+
+
+def collate_words(words: Sequence[NDArray[np.float32]]) -> QueryWords:
+    """Pads the word vectors ``(l, E)`` of B queries to the longest one."""
+    longest = max(len(rows) for rows in words)
+    vectors = np.zeros((len(words), longest, words[0].shape[1]), dtype=np.float32)
+    for padded, rows in zip(vectors, words, strict=True):
+        padded[: len(rows)] = rows
+    return QueryWords(torch.from_numpy(vectors), torch.tensor([len(rows) for rows in words]))
+
+
+def prepared_words(
+    queries: Sequence[Query], words: WordLookup, words_of: Callable[[str], list[str]]
+) -> list[list[str]]:
+    """The words of each query, their vectors read; logs how many have none."""
+    tokens = [words_of(query.text) for query in queries]
+    unasked = words.prepare(word for sentence in tokens for word in sentence)
+    if unasked:
+        logger.warning(
+            "%d words of the queries are not in the checkpoint and count as unknown, because there is no %s",
+            unasked,
+            words.path,
+        )
+    elif unknown := words.unknown(word for sentence in tokens for word in sentence):
+        logger.warning(
+            "%d words of the queries have no vector in %s and count as unknown, for example %r",
+            len(unknown),
+            words.path or words.known.source,
+            unknown[0],
+        )
+    return tokens
+
+
+def overlap_maps(queries: Sequence[Query], clips: int) -> Tensor:
+    """The temporal IoU of every cell with each query's moment, ``(B, N, N)`` float32 (see `map_overlaps`)."""
+    maps = [map_overlaps(query.moments, query.duration, clips) for query in queries]
+    return torch.from_numpy(np.stack(maps))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries and their videos. Every video is there once, however many queries it has.
+
+    Attributes:
+        query_ids: ``B`` ids.
+        queries: The ``B`` queries.
+        videos: ``V`` ids.
+        features: ``(V, F, D)`` float32.
+        video_of: ``(B,)`` int64 row of each query's video.
+        words: The queries' words.
+        overlaps: ``(B, N, N)`` float32 targets, see `overlap_maps`.
+    """
+
+    query_ids: tuple[str, ...]
+    queries: tuple[Query, ...]
+    videos: tuple[str, ...]
+    features: Tensor
+    video_of: Tensor
+    words: QueryWords
+    overlaps: Tensor
+
+
+class Dataset:
+    """Queries with the features of their videos, as batches; nothing is drawn.
+
+    Args:
+        queries: The queries.
+        features: By video, ``(F, D)`` float32.
+        words: Word vectors; what the queries need is read at once.
+        words_of: A sentence's words.
+        clips: Clips N of the map.
+    """
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        features: FeaturesByVideo,
+        words: WordLookup,
+        words_of: Callable[[str], list[str]] = plain_words,
+        *,
+        clips: int,
+    ) -> None:
+        self.queries = list(queries)
+        self._features, self._words, self._clips = features, words, clips
+        self._tokens = prepared_words(queries, words, words_of)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
+        """The batch of some queries; `epoch` changes nothing."""
+        queries = [self.queries[i] for i in indices]
+        videos, video_of = distinct_videos(queries)
+        return Batch(
+            query_ids=tuple(query.id for query in queries),
+            queries=tuple(queries),
+            videos=videos,
+            features=torch.from_numpy(np.stack([self._features[video] for video in videos])),
+            video_of=torch.tensor(video_of),
+            words=collate_words([self._words[self._tokens[i]] for i in indices]),
+            overlaps=overlap_maps(queries, self._clips),
+        )
+
+
+def build_dataset(
+    config: Config, inputs: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
+) -> Dataset:
     """Queries as batches; the vectors of words that training did not meet are read now."""
-    return QueryExamples(
+    return Dataset(
         queries,
-        learned.apply_scale(sources.features),
-        WordLookup(learned.words, sources.word_vectors),
+        inputs.apply_scale(sources.features),
+        WordLookup(inputs.words, sources.word_vectors),
         config.data.words_of,
         clips=config.model.clips,
     )

@@ -1,17 +1,40 @@
-"""CDN's objective: scaled overlap, and a distance of the frame attention from a multiple of the identity."""
+"""CDN's objective ``L = L_iou + beta L_att``: scaled overlap, and a distance of the frame attention."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cdn.config import LossConfig
-from vmr_train.layers.gram import orthogonality_penalty
-from vmr_train.layers.map_loss import scaled_iou, scaled_iou_loss
+
+
+def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
+    """Overlaps as targets: 0 up to `low`, 1 from `high` on, linear between; any shape (2D-TAN, section 3.4)."""
+    return ((iou - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def scaled_iou_loss(logits: Tensor, target: Tensor, *, of_probabilities: bool) -> Tensor:
+    """Binary cross-entropy L_iou, its mean over the valid cells of all maps, a scalar in float32.
+
+    Args:
+        logits: Of the valid cells of all maps, any shape.
+        target: Same shape, from `scaled_iou`.
+        of_probabilities: Whether it is taken of float32 probabilities, as the released codes do: above a logit of 16.6
+            the probability is 1, the gradient 0 and the loss the cut logarithm's 100. Else it is taken of the logits,
+            and nothing is cut.
+    """
+    if not of_probabilities:
+        return F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    probability = logits.float().sigmoid()
+    with torch.autocast(logits.device.type, enabled=False):
+        # torch refuses what is no number, on an accelerator by ending the process; here the loss is no number either
+        loss = F.binary_cross_entropy(probability.nan_to_num(), target.float())
+    return loss + 0 * probability.sum()
 
 
 def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = False) -> Tensor:
-    """``|A A^T - lambda I|^2`` (squared Frobenius norm), its mean over maps and clips.
+    """Attention distance L_att: ``|A A^T - lambda I|^2`` (squared Frobenius norm), its mean over maps and clips.
 
     Args:
         attention: ``(B, N, s, M)``: matrices A of s frames and M steps.
@@ -23,7 +46,9 @@ def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = 
         Scalar.
     """
     a = attention.float()
-    return orthogonality_penalty(a.transpose(-2, -1) if over_steps else a, lambda_).mean()
+    a = a.transpose(-2, -1) if over_steps else a  # (B, N, s, M) or (B, N, M, s)
+    wanted = lambda_ * torch.eye(a.shape[-2], device=a.device)
+    return ((wanted - a @ a.transpose(-2, -1)) ** 2).sum((-2, -1)).mean()
 
 
 def total(
@@ -33,7 +58,7 @@ def total(
 
     Args:
         logits: ``(P, B)`` scores of the valid cells.
-        overlaps: ``(P, B)`` temporal overlap of each cell with the query's moment.
+        overlaps: ``(P, B)`` temporal IoU of each cell with the query's moment.
         attention: ``(B, N, s, M)`` frame attention of each query's video.
         config: Range of the target and weights.
         released: Whether both terms are those of the released code: the cross-entropy of float32 probabilities (see

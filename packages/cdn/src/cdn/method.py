@@ -1,4 +1,4 @@
-"""Binds CDN's model, data and losses to the training loop."""
+"""CDN as a method: the model, its loss on a batch, its predictions, and what a checkpoint keeps beside the weights."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 
 from cdn import losses
-from cdn.config import LossConfig
-from cdn.data import Batch
+from cdn.config import DecodeConfig, LossConfig
+from cdn.data import Batch, Preprocessor
+from cdn.decoding import decode
 from cdn.model import CDN
 from vmr_common.metrics import cell_windows
 from vmr_common.types import Prediction
-from vmr_train.map_decoding import DecodeConfig, decode
-from vmr_train.map_supervised import MapInputs
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
 
 
 class CDNMethod:
-    """What the training loop asks of CDN.
+    """The model, its loss and its predictions.
 
     Args:
         model: The network.
         loss: The objective.
         decode: From a score map to moments.
-        learned: Words, and the scale of the features.
+        inputs: Words, and the scale of the features.
         released: Whether the loss is that of the released code, see `losses.total`.
     """
 
@@ -35,12 +34,12 @@ class CDNMethod:
         model: CDN,
         loss: LossConfig,
         decode: DecodeConfig,
-        learned: MapInputs,
+        inputs: Preprocessor,
         *,
         released: bool = False,
     ) -> None:
         self.model = model
-        self.learned = learned
+        self.inputs = inputs
         self._loss, self._decode, self._released = loss, decode, released
         self._encoded: VideoCache[Tensor] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.cpu().numpy())
@@ -78,8 +77,8 @@ class CDNMethod:
 
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
-        return self.learned.state()
+        return self.inputs.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors and, where features are standardised, their constants."""
-        return self.learned.state_tensors()
+        return self.inputs.state_tensors()

@@ -1,27 +1,50 @@
-"""The Cross-modal Dynamic Network: frame attention, proposal map, fusion, dynamic map network.
+"""The Cross-modal Dynamic Network: text encoder, frame attention, proposal map, fusion, dynamic map network, scorer.
 
 Shapes: B queries, V videos, F frames, s = F / N frames per clip, D frame feature size, N clips, P valid cells of the
 map, L words, E word vector size, H model width, M attention steps. Maps are kept as rows (cells first), see
-`vmr_train.layers.proposal_map`.
+`cdn.proposal_map`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cdn.config import ModelConfig
+from cdn.data import QueryWords
 from cdn.map_network import MapNetwork
-from vmr_train.layers.fusion import MapFusion
-from vmr_train.layers.proposal_map import ProposalConvolutions, ProposalMap, valid_cells
-from vmr_train.layers.sentence import LastWordLSTM
-from vmr_train.map_supervised import QueryWords
+from cdn.proposal_map import MapFusion, ProposalConvolutions, ProposalMap, valid_cells
+
+
+class TextEncoder(nn.Module):
+    """A unidirectional LSTM whose top state at the last word stands for the sentence (textual encoding).
+
+    Args:
+        word_dim: Word vector size E.
+        hidden: State size H.
+        layers: Number of layers.
+    """
+
+    def __init__(self, word_dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True)
+        # on a processor without half precision, torch's library has no such LSTM
+        mkldnn = torch.backends.mkldnn.is_available()
+        self._whole_on_cpu = mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+    def forward(self, words: QueryWords) -> Tensor:
+        """Sentence features ``(B, H)``; the LSTM is causal, so padding reaches no word."""
+        whole = self._whole_on_cpu and words.vectors.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if whole else contextlib.nullcontext():
+            states, _ = self.lstm(words.vectors)  # (B, L, H)
+        return states[torch.arange(len(states), device=states.device), words.lengths - 1]
 
 
 class FrameAttention(nn.Module):
-    """A clip as what M guided looks at its frames saw, each guided by the one before (frame selection module).
+    """Sequential frame attention: a clip as M attentive means of its frames, each guided by the one before.
 
     Args:
         config: Sizes.
@@ -46,24 +69,24 @@ class FrameAttention(nn.Module):
         Args:
             frames: ``(V, F, D)``.
         """
-        values = self.frame_projection(frames).relu().unflatten(1, (self.clips, -1))  # (V, N, s, H)
-        mean = values.mean(dim=2)  # (V, N, H)
-        keys = self.frame_energy(values)  # (V, N, s, h)
-        seen, steps, attention = torch.zeros_like(mean), [], []
-        for overview in self.overviews:
-            guide = self.guide(torch.cat([overview(mean), seen], dim=-1)).relu()  # (V, N, H)
+        v = self.frame_projection(frames).relu().unflatten(1, (self.clips, -1))  # (V, N, s, H)
+        mean = v.mean(dim=2)  # (V, N, H)
+        keys = self.frame_energy(v)  # (V, N, s, h)
+        p, steps, attention = torch.zeros_like(mean), [], []
+        for overview in self.overviews:  # step m, its guide from the clip's mean and p of the step before
+            guide = self.guide(torch.cat([overview(mean), p], dim=-1)).relu()  # (V, N, H)
             energy = self.energy((self.guide_energy(guide)[:, :, None] + keys).tanh())  # (V, N, s, 1)
-            weights = energy.softmax(dim=2)
-            seen = (weights * values).sum(dim=2)  # (V, N, H)
-            steps.append(seen)
-            attention.append(weights)
+            alpha = energy.softmax(dim=2)
+            p = (alpha * v).sum(dim=2)  # (V, N, H)
+            steps.append(p)
+            attention.append(alpha)
         clips = self.clip_projection(torch.cat(steps, dim=-1)).relu()
         return clips, torch.cat(attention, dim=-1)
 
 
 @dataclass(frozen=True)
 class VideoEncoding:
-    """What of V videos no query changes.
+    """The part of V videos that no query changes.
 
     Attributes:
         proposals: ``(P, V, H)`` projected proposal features.
@@ -102,7 +125,7 @@ class CDN(nn.Module):
         dim = config.hidden
         cells = valid_cells(config.clips, config.scales)
         self.map = ProposalMap(cells)
-        self.text = LastWordLSTM(word_dim, dim, config.text_layers)
+        self.text = TextEncoder(word_dim, dim, config.text_layers)
         self.frames = FrameAttention(config, frame_dim)
         learned = config.proposals == "conv"
         self.proposals = ProposalConvolutions(config.clips, config.scales, dim) if learned else None
@@ -110,20 +133,21 @@ class CDN(nn.Module):
         self.map_network = MapNetwork(config, cells)
         self.scorer = nn.Linear(dim, 1)
 
+    def encode_videos(self, frames: Tensor) -> VideoEncoding:
+        """Frame attention and proposal map, before the query comes in, of frames ``(V, F, D)``."""
+        clips, attention = self.frames(frames)  # (V, N, H)
+        return VideoEncoding(self.fusion.project(self.propose(clips)), attention)
+
     def propose(self, clips: Tensor) -> Tensor:
-        """Proposal features ``(P, V, H)`` from clip features ``(V, N, H)``."""
+        """Proposal features ``(P, V, H)`` from clip features ``(V, N, H)``: "pool" or "conv" map."""
         clips = clips.transpose(0, 1)  # (N, V, H)
         return self.map.max_pool(clips) if self.proposals is None else self.proposals(clips)
 
-    def encode_videos(self, frames: Tensor) -> VideoEncoding:
-        """Everything before the query comes in, of frames ``(V, F, D)``."""
-        clips, attention = self.frames(frames)
-        return VideoEncoding(self.fusion.project(self.propose(clips)), attention)
-
     def score(self, proposals: Tensor, words: QueryWords) -> Tensor:
-        """Logits ``(P, B)`` of one video's proposals ``(P, B, H)`` for each query."""
-        sentence = self.text(words.vectors, words.lengths)  # (B, H)
-        return self.scorer(self.map_network(self.fusion(proposals, sentence), sentence))[..., 0]
+        """Logits ``(P, B)`` of the projected proposals ``(P, B, H)`` of each query's video."""
+        sentence = self.text(words)  # q, (B, H)
+        fused = self.fusion(proposals, sentence)  # (P, B, H)
+        return self.scorer(self.map_network(fused, sentence))[..., 0]
 
     def forward(self, frames: Tensor, video_of: Tensor, words: QueryWords) -> Output:
         """One pass over a batch in which every video is there once.

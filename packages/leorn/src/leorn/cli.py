@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from leorn.config import Config
-from leorn.data import InputFeatures, QueryExamples, make_examples
+from leorn.data import Dataset, InputFeatures, Preprocessor, build_dataset
 from leorn.explain import draw_attention, explain
 from leorn.initial import load_pretrained
 from leorn.method import LEORNMethod
@@ -20,7 +20,6 @@ from vmr_common.types import Query
 from vmr_train import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage
-from vmr_train.map_supervised import MapInputs
 
 
 def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> LEORNMethod:
@@ -30,40 +29,38 @@ def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> 
         UserError: if the word vectors cannot be read or know no word of the queries, a query has no moment, or
             the weights to begin with do not fit.
     """
-    learned = MapInputs.learn(
+    inputs = Preprocessor.learn(
         "LEORN",
         queries,
         sources.word_vectors,
         config.words_of,
         features=sources.clips if config.data.standardise else None,
     )
-    task = _task(config, learned)
+    task = _task(config, inputs)
     load_pretrained(task.model, config.init)
     return task
 
 
-def _task(config: Config, learned: MapInputs) -> LEORNMethod:
+def _task(config: Config, inputs: Preprocessor) -> LEORNMethod:
     network = LEORN(
         config.model,
         object_dim=config.data.objects.dim,
-        word_dim=learned.words.dim,
+        word_dim=inputs.words.dim,
         clip_dim=None if config.data.features is None else config.data.features.dim,
     )
     released = config.quirks == "released"
-    return LEORNMethod(network, config.loss, config.decode, learned, released=released)
+    return LEORNMethod(network, config.loss, config.decode, inputs, released=released)
 
 
 def restore(config: Config, checkpoint: Checkpoint) -> LEORNMethod:
     """The task of a checkpoint, before its weights are loaded."""
     clips = config.data.features if config.data.standardise else None
-    return _task(config, MapInputs.restore(checkpoint, None if clips is None else clips.dim))
+    return _task(config, Preprocessor.restore(checkpoint, None if clips is None else clips.dim))
 
 
-def examples(
-    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
+def examples(config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]) -> Dataset:
     """Queries as batches for a task."""
-    return make_examples(config, task.learned, sources, queries)
+    return build_dataset(config, task.inputs, sources, queries)
 
 
 def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNMethod:
@@ -73,7 +70,7 @@ def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_ro
         UserError: if the weights do not fit the configuration.
     """
     renamed = from_official(weights)
-    task = _task(config, MapInputs.from_released(renamed, "text.gru.weight_ih_l0", options.weights))
+    task = _task(config, Preprocessor.from_released(renamed, "text.gru.weight_ih_l0", options.weights))
     load_weights(task.model, renamed, options.weights)
     return task
 

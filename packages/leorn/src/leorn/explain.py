@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
-from leorn.data import InputFeatures, make_examples
+from leorn.data import InputFeatures, build_dataset
 from leorn.method import LEORNMethod
 from leorn.object_features.config import SHAPES_OBJECTS
 from leorn.object_features.prepare import sampled_frames
@@ -73,7 +73,7 @@ def views(
     config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
 ) -> dict[str, View]:
     """What the model attends to for some queries, by query id."""
-    examples = make_examples(config, task.learned, sources, queries)
+    examples = build_dataset(config, task.inputs, sources, queries)
     task.model.eval().cpu()
     manifest = sources.store.manifest
     pixels = manifest is not None and manifest.box_units == "pixels"

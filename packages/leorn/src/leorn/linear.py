@@ -13,7 +13,7 @@ from torch.nn import functional as F
 class FactoredLinear(nn.Linear):
     """``W [a; b; ...] + c`` as a sum of products, one per input; parameters are those of the joined layer.
 
-    Each part may be computed once for many rows that share it, and the joined input is never made.
+    Each input may be projected once for many rows that share it, and the joined input is never made.
 
     Args:
         sizes: Width of each input.
@@ -25,6 +25,6 @@ class FactoredLinear(nn.Linear):
         bounds = np.cumsum([0, *sizes]).tolist()
         self.columns = [slice(first, last) for first, last in pairwise(bounds)]
 
-    def part(self, number: int, x: Tensor) -> Tensor:
+    def project(self, number: int, x: Tensor) -> Tensor:
         """The product of one input ``(..., size)``; the first one's holds the bias too."""
         return F.linear(x, self.weight[:, self.columns[number]], self.bias if number == 0 else None)

@@ -1,4 +1,4 @@
-"""Binds LEORN's model, data and losses to the training loop."""
+"""LEORN as a method: the model, its loss on a batch, its predictions, what a checkpoint keeps beside the weights."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leorn import losses
-from leorn.data import Batch
-from leorn.model import LEORN, Encoded, Output, Videos, joined
+from leorn.config import DecodeConfig, LossConfig
+from leorn.data import Batch, Preprocessor, Videos
+from leorn.decoding import decode
+from leorn.model import LEORN, Output, VideoEncoding, joined
 from vmr_common.metrics import cell_windows
 from vmr_common.types import Prediction
-from vmr_train.layers.map_loss import MapLossConfig
-from vmr_train.map_decoding import DecodeConfig, decode
-from vmr_train.map_supervised import MapInputs
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
 
 
 class LEORNMethod:
-    """What the training loop asks of LEORN.
+    """The model, its loss and its predictions.
 
     Args:
         model: The network.
         loss: The objective.
         decode: From a score map to moments.
-        learned: Words, and the scale of the clip features.
+        inputs: Words, and the scale of the clip features.
         released: Whether the loss is that of the released code, see `losses.total`.
     """
 
     def __init__(
         self,
         model: LEORN,
-        loss: MapLossConfig,
+        loss: LossConfig,
         decode: DecodeConfig,
-        learned: MapInputs,
+        inputs: Preprocessor,
         *,
         released: bool = False,
     ) -> None:
         self.model = model
-        self.learned = learned
+        self.inputs = inputs
         self._loss, self._decode, self._released = loss, decode, released
-        self._encoded: VideoCache[Encoded] = VideoCache(model)
+        self._encoded: VideoCache[VideoEncoding] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.numpy())
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -59,19 +58,19 @@ class LEORNMethod:
         encoded = self.encode_videos(batch.videos, batch.features)
         if len(batch.videos) < len(batch.queries):
             encoded = encoded.rows(batch.video_of)
-        return self.model.score(encoded, batch.words)
+        return self.model.fuse_and_predict(encoded, self.model.encode_text(batch.words))
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """The best moments per query after suppression, seconds; the score is a probability."""
         scores = self.output(batch).logits.float().sigmoid().T.cpu().numpy()  # (B, P)
         return decode(scores, self._windows, self.model.map.clips, batch.queries, self._decode)
 
-    def encode_videos(self, videos: tuple[str, ...], features: Videos) -> Encoded:
+    def encode_videos(self, videos: tuple[str, ...], features: Videos) -> VideoEncoding:
         """Videos by id up to where the query comes in; only those not met before are encoded."""
 
-        def encode(new: list[int]) -> Iterable[Encoded]:
+        def encode(new: list[int]) -> Iterable[VideoEncoding]:
             rows = torch.tensor(new, device=features.objects.mask.device)
-            found = self.model.see(features.rows(rows))
+            found = self.model.encode_video(features.rows(rows))
             return [found.rows(rows.new_tensor([place])) for place in range(len(new))]
 
         return joined(self._encoded.of(videos, encode))
@@ -82,8 +81,8 @@ class LEORNMethod:
 
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
-        return self.learned.state()
+        return self.inputs.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors and, where clip features are standardised, their constants."""
-        return self.learned.state_tensors()
+        return self.inputs.state_tensors()

@@ -1,14 +1,13 @@
 """LEORN: text encoder, object reasoning, frames to clips, proposal map, fusion with the sentence, map network, scorer.
 
 Shapes: V videos, B queries, F frames, N clips, S slots per frame, P valid cells of the N x N map, H model width. A
-video is encoded up to where the first block of reasoning meets the query (`LEORN.see`); from there on every query has
-its own objects (`LEORN.score`).
+video is encoded up to where the first block of reasoning meets the query (`LEORN.encode_video`); from there on every
+query has its own objects (`LEORN.fuse_and_predict`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,55 +15,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leorn.config import ModelConfig
+from leorn.data import QueryWords, Videos
 from leorn.linear import FactoredLinear
 from leorn.map_network import MapNetwork
-from leorn.objects import ObjectReasoning, Objects, SeenVideos
-from leorn.reasoning import Seen
-from leorn.text import QueryEncoder
+from leorn.objects import ObjectEncoding, ObjectReasoning
+from leorn.proposal_map import MapFusion, ProposalMap, valid_cells
+from leorn.reasoning import BlockInput
+from leorn.text import QueryEncoder, QueryFeatures
 from vmr_train.layers.batch_norm import BatchNorm
-from vmr_train.layers.fusion import MapFusion
-from vmr_train.layers.proposal_map import ProposalMap, valid_cells
-from vmr_train.map_supervised import QueryWords
 
 
-@dataclass(frozen=True)
-class Videos:
-    """What the network reads of V videos.
-
-    Attributes:
-        objects: Theirs.
-        clips: ``(V, F, C)`` float32 clip features; None: objects alone.
-    """
-
-    objects: Objects
-    clips: Tensor | None = None
-
-    def rows(self, index: Tensor) -> Videos:
-        """Some of the videos."""
-        objects = Objects(self.objects.features[index], self.objects.mask[index], self.objects.boxes[index])
-        return Videos(objects, None if self.clips is None else self.clips[index])
-
-
-class Encoded(NamedTuple):
+class VideoEncoding(NamedTuple):
     """Videos up to where the query comes in.
 
     Attributes:
-        objects: Slots of the first block of reasoning.
+        objects: Slots as the first block of reasoning takes them in.
         clips: ``(V, F, H)``, the clip features' side of the frames; None: objects alone.
     """
 
-    objects: SeenVideos
+    objects: ObjectEncoding
     clips: Tensor | None
 
-    def rows(self, index: Tensor) -> Encoded:
+    def rows(self, index: Tensor) -> VideoEncoding:
         """Some of the videos, or one several times."""
-        return Encoded(
+        return VideoEncoding(
             self.objects.rows(index), None if self.clips is None else self.clips.index_select(0, index)
         )
 
     def tensors(self) -> list[Tensor | None]:
         """All parts in a fixed order."""
-        return [*self.objects.seen, self.objects.mask, self.clips]
+        return [*self.objects.slots, self.objects.mask, self.clips]
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +52,7 @@ class Encoded(NamedTuple):
         return sum(part.nbytes for part in self.tensors() if part is not None)
 
 
-def joined(videos: Sequence[Encoded]) -> Encoded:
+def joined(videos: Sequence[VideoEncoding]) -> VideoEncoding:
     """Several encodings as one."""
     parts = [
         None if part[0] is None else torch.cat(part)
@@ -81,7 +61,7 @@ def joined(videos: Sequence[Encoded]) -> Encoded:
     slots, gate, mask, clips = parts
     assert slots is not None
     assert mask is not None
-    return Encoded(SeenVideos(Seen(slots, gate), mask), clips)
+    return VideoEncoding(ObjectEncoding(BlockInput(slots, gate), mask), clips)
 
 
 class Output(NamedTuple):
@@ -112,18 +92,18 @@ class ClipFeatures(nn.Module):
         self.projection = FactoredLinear((dim,) if clip_dim is None else (dim, dim), dim)
         self.norm = None if clip_dim is None else BatchNorm(dim)
 
-    def see(self, features: Tensor) -> Tensor:
-        """The clip features' side ``(V, F, H)`` of frames, from ``(V, F, C)``."""
+    def encode_video(self, features: Tensor) -> Tensor:
+        """The clip features' side ``(V, F, H)`` of the frames, from ``(V, F, C)``."""
         assert self.clip_projection is not None
-        return self.projection.part(1, F.relu(self.clip_projection(features)))
+        return self.projection.project(1, F.relu(self.clip_projection(features)))
 
-    def forward(self, frames: Tensor, seen: Tensor | None) -> Tensor:
-        """Clips ``(B, N, H)`` from frames of objects ``(B, F, H)`` and what `see` made of the clip features."""
-        found = self.projection.part(0, frames)
+    def forward(self, frames: Tensor, clip_features: Tensor | None) -> Tensor:
+        """Clips ``(B, N, H)`` from frames of objects ``(B, F, H)`` and the clip features' side, see `encode_video`."""
+        x = self.projection.project(0, frames)
         if self.norm is not None:
-            assert seen is not None
-            found = self.norm(found + seen)
-        return F.relu(found).unflatten(1, (self.clips, -1)).mean(dim=2)
+            assert clip_features is not None
+            x = self.norm(x + clip_features)  # of [objects; clips]
+        return F.relu(x).unflatten(1, (self.clips, -1)).mean(dim=2)
 
 
 class LEORN(nn.Module):
@@ -150,22 +130,25 @@ class LEORN(nn.Module):
         self.map_network = MapNetwork(dim, config.layers, config.kernel, cells, recompute=config.recompute)
         self.scorer = nn.Linear(dim, 1)
 
-    def see(self, videos: Videos, video_of: Tensor | None = None) -> Encoded:
-        """Everything of V videos that no query changes; a row per query where `video_of` ``(B,)`` is given."""
-        clips = None if videos.clips is None else self.clips.see(videos.clips)
+    def encode_video(self, videos: Videos, video_of: Tensor | None = None) -> VideoEncoding:
+        """The part of V videos that no query changes; a row per query where `video_of` ``(B,)`` is given."""
+        clips = None if videos.clips is None else self.clips.encode_video(videos.clips)
         if clips is not None and video_of is not None:
             clips = clips.index_select(0, video_of)
-        return Encoded(self.objects.see(videos.objects, video_of), clips)
+        return VideoEncoding(self.objects.encode_video(videos.objects, video_of), clips)
 
-    def score(self, encoded: Encoded, words: QueryWords) -> Output:
-        """Scores the proposals of a video per query."""
-        query = self.text(words)
-        frames, attention = self.objects(encoded.objects, query.relational)
-        clips = self.clips(frames, encoded.clips)  # (B, N, H)
-        rows = self.map.max_pool(clips.transpose(0, 1))  # (P, B, H)
-        fused = self.fusion(self.fusion.project(rows), query.sentence)
+    def encode_text(self, words: QueryWords) -> QueryFeatures:
+        """Attentive query features of B queries."""
+        return self.text(words)
+
+    def fuse_and_predict(self, videos: VideoEncoding, query: QueryFeatures) -> Output:
+        """Scores of the proposals of a video per query."""
+        frames, attention = self.objects(videos.objects, query.relational)  # object reasoning, (B, F, H)
+        clips = self.clips(frames, videos.clips)  # (B, N, H)
+        proposals = self.map.max_pool(clips.transpose(0, 1))  # proposal map, (P, B, H)
+        fused = self.fusion(self.fusion.project(proposals), query.sentence)  # text fusion, (P, B, H)
         return Output(self.scorer(self.map_network(fused))[..., 0], attention)
 
     def forward(self, videos: Videos, video_of: Tensor, words: QueryWords) -> Output:
         """One training pass over B queries about V videos; `video_of` is ``(B,)`` int64."""
-        return self.score(self.see(videos, video_of), words)
+        return self.fuse_and_predict(self.encode_video(videos, video_of), self.encode_text(words))

@@ -6,53 +6,38 @@ Shapes: V videos, B queries, F frames, O objects, S slots (sentinel and objects)
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leorn.config import ModelConfig
+from leorn.data import Objects
 from leorn.linear import FactoredLinear
-from leorn.reasoning import ReasoningBlock, Seen
+from leorn.reasoning import CORM, BlockInput
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.recompute import activation_checkpoint
 
 BOX = 4
 
 
-@dataclass(frozen=True)
-class Objects:
-    """Objects of V videos, see `leorn.object_features.prepare.ObjectInputs`.
+class ObjectEncoding(NamedTuple):
+    """The slots of V videos before the query comes in.
 
     Attributes:
-        features: ``(V, F, O, D)`` float32.
-        mask: ``(V, F, O)`` bool.
-        boxes: ``(V, F, O, 4)`` float32.
-    """
-
-    features: Tensor
-    mask: Tensor
-    boxes: Tensor
-
-
-class SeenVideos(NamedTuple):
-    """What the reasoning takes of a video whatever the query.
-
-    Attributes:
-        seen: Slots ``(V, F, S, H)`` as the first block takes them in.
+        slots: ``(V, F, S, H)`` as the first block takes them in.
         mask: ``(V, F, S)`` bool.
     """
 
-    seen: Seen
+    slots: BlockInput
     mask: Tensor
 
-    def rows(self, index: Tensor) -> SeenVideos:
+    def rows(self, index: Tensor) -> ObjectEncoding:
         """Some of the videos, or one several times."""
-        gate = None if self.seen.gate is None else self.seen.gate.index_select(0, index)
-        seen = Seen(self.seen.slots.index_select(0, index), gate)
-        return SeenVideos(seen, self.mask.index_select(0, index))
+        gate = None if self.slots.gate is None else self.slots.gate.index_select(0, index)
+        slots = BlockInput(self.slots.slots.index_select(0, index), gate)
+        return ObjectEncoding(slots, self.mask.index_select(0, index))
 
 
 class Pooled(NamedTuple):
@@ -62,7 +47,7 @@ class Pooled(NamedTuple):
     weights: Tensor
 
 
-class ObjectPool(nn.Module):
+class AttentiveObjectFusion(nn.Module):
     """Attentive object fusion: a frame is the mean of its slots, weighted by their cosine with the query.
 
     Args:
@@ -94,7 +79,7 @@ class ObjectPool(nn.Module):
 
 
 class ObjectReasoning(nn.Module):
-    """Embedding, blocks and pooling of objects.
+    """Object embedding, reasoning blocks, attentive object fusion.
 
     Args:
         config: Sizes and what takes part.
@@ -111,15 +96,15 @@ class ObjectReasoning(nn.Module):
         self.projection = FactoredLinear((object_dim, dim) if parts.boxes else (object_dim,), dim)
         self.norm = BatchNorm(dim)
         self.sentinel = nn.Parameter(torch.empty(dim)) if parts.sentinel else None
-        first = ReasoningBlock(config)
+        first = CORM(config)
         self.blocks = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(1, config.blocks))])
-        self.pool = ObjectPool(dim, attentive=parts.attentive_pool)
+        self.pool = AttentiveObjectFusion(dim, attentive=parts.attentive_pool)
         if self.sentinel is not None:
             nn.init.uniform_(self.sentinel, -(dim**-0.5), dim**-0.5)
 
-    def project(self, objects: Objects) -> Tensor:
-        """Features and boxes as one vector per object, ``(V, F, O, H)``, not masked."""
-        x = self.projection.part(0, objects.features)
+    def embed(self, objects: Objects) -> Tensor:
+        """Object embedding: features and boxes as one vector per object, ``(V, F, O, H)``, not masked."""
+        x = self.projection.project(0, objects.features)
         if self.box_hidden is None or self.box_projection is None:
             return x
         encoded = self.box_dropout(F.relu(self.box_hidden(objects.boxes)))  # (V, F, O, H / 4)
@@ -127,15 +112,15 @@ class ObjectReasoning(nn.Module):
         columns = self.projection.weight[:, self.projection.columns[1]]
         return x + F.linear(encoded, columns @ self.box_projection.weight, columns @ self.box_projection.bias)
 
-    def see(self, objects: Objects, video_of: Tensor | None = None) -> SeenVideos:
-        """The query-independent part.
+    def encode_video(self, objects: Objects, video_of: Tensor | None = None) -> ObjectEncoding:
+        """The part before the query comes in: embedding, sentinel, and the first block's side of the objects.
 
         Args:
             objects: Of V videos.
             video_of: ``(B,)`` int64; the result then has a row per query, and the statistics of a training step
                 count a video as often as it is asked about. None: a row per video.
         """
-        x, mask = self.project(objects), objects.mask
+        x, mask = self.embed(objects), objects.mask
         x = x * mask[..., None]
         if video_of is not None and len(video_of) > len(x):  # as many queries as videos: one each, in order
             x, mask = x.index_select(0, video_of), mask.index_select(0, video_of)
@@ -144,26 +129,20 @@ class ObjectReasoning(nn.Module):
             sentinel = self.sentinel.to(x.dtype).expand(*x.shape[:2], 1, -1)
             x = torch.cat([sentinel, x], dim=2)  # (B, F, 1 + O, H)
             mask = F.pad(mask, (1, 0), value=True)
-        return SeenVideos(self._see(0, x), mask)
+        return ObjectEncoding(cast(CORM, self.blocks[0]).encode_video(x), mask)
 
-    def forward(self, videos: SeenVideos, relational: Tensor) -> Pooled:
-        """Frames ``(B, F, H)`` for attentive query features ``(B, H)``, a video per query."""
-        slots = activation_checkpoint(
-            self._first, *videos.seen, relational, videos.mask, wanted=self.recompute
-        )
+    def forward(self, videos: ObjectEncoding, relational: Tensor) -> Pooled:
+        """Frames ``(B, F, H)`` for attentive query features f^RS ``(B, H)``, a video per query."""
+        x = activation_checkpoint(self._first, *videos.slots, relational, videos.mask, wanted=self.recompute)
         for number in range(1, len(self.blocks)):
-            slots = activation_checkpoint(
-                self._further, number, slots, relational, videos.mask, wanted=self.recompute
+            x = activation_checkpoint(
+                self._further, number, x, relational, videos.mask, wanted=self.recompute
             )
-        return self.pool(slots, relational, videos.mask)
-
-    def _see(self, number: int, slots: Tensor) -> Seen:
-        block = self.blocks[number]
-        assert isinstance(block, ReasoningBlock)
-        return block.see(slots)
+        return self.pool(x, relational, videos.mask)
 
     def _first(self, slots: Tensor, gate: Tensor | None, relational: Tensor, mask: Tensor) -> Tensor:
-        return self.blocks[0](Seen(slots, gate), relational, mask)
+        return self.blocks[0](BlockInput(slots, gate), relational, mask)
 
     def _further(self, number: int, slots: Tensor, relational: Tensor, mask: Tensor) -> Tensor:
-        return self.blocks[number](self._see(number, slots), relational, mask)
+        block = cast(CORM, self.blocks[number])
+        return block(block.encode_video(slots), relational, mask)

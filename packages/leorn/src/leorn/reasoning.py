@@ -1,4 +1,4 @@
-"""One block of cross-modal object reasoning (the paper's CORM).
+"""One block of cross-modal object reasoning (CORM): language enhancement, attention, temporal context shift.
 
 Shapes: B queries, F frames, S slots of a frame (the sentinel, where there is one, and O objects), H model width,
 E feed-forward width.
@@ -17,8 +17,8 @@ from leorn.linear import FactoredLinear
 from vmr_train.layers.batch_norm import BatchNorm
 
 
-class Seen(NamedTuple):
-    """Slots as a block takes them in, before it knows the query.
+class BlockInput(NamedTuple):
+    """Slots as a block takes them in, before the query comes in.
 
     Attributes:
         slots: ``(B, F, S, H)``.
@@ -29,8 +29,8 @@ class Seen(NamedTuple):
     gate: Tensor | None
 
 
-class LanguageGate(nn.Module):
-    """Language enhancement: what an object says to the query scales each of its channels.
+class LanguageEnhancement(nn.Module):
+    """Language enhancement ``BN(r * g)``: the query gates each channel of an object.
 
     Args:
         dim: Width H.
@@ -44,17 +44,17 @@ class LanguageGate(nn.Module):
         self.gate = nn.Linear(dim // 2, dim)
         self.norm = BatchNorm(dim)
 
-    def see(self, slots: Tensor) -> Seen:
-        """The objects' side, which no query changes."""
+    def encode_video(self, slots: Tensor) -> BlockInput:
+        """The objects' side r ``(B, F, S, H)``, which no query changes."""
         r = F.relu(self.objects(slots))
-        return Seen(r, self.hidden.part(0, r))
+        return BlockInput(r, self.hidden.project(0, r))
 
-    def forward(self, seen: Seen, relational: Tensor) -> Tensor:
-        """Enhanced slots ``(B, F, S, H)`` given the attentive query features ``(B, H)``."""
-        assert seen.gate is not None
-        t = self.hidden.part(1, F.relu(self.text(relational)))  # (B, H / 2)
-        gate = self.gate(F.relu(seen.gate + t[:, None, None]))
-        return self.norm(seen.slots * gate)
+    def forward(self, video: BlockInput, relational: Tensor) -> Tensor:
+        """Enhanced slots ``(B, F, S, H)`` given the attentive query features f^RS ``(B, H)``."""
+        assert video.gate is not None
+        t = self.hidden.project(1, F.relu(self.text(relational)))  # (B, H / 2)
+        g = self.gate(F.relu(video.gate + t[:, None, None]))  # (B, F, S, H), of [r; t]
+        return self.norm(video.slots * g)
 
 
 class SlotAttention(nn.Module):
@@ -95,8 +95,8 @@ class SlotAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, frames, count, dim))
 
 
-def shift_in_time(frames: Tensor, by: int) -> Tensor:
-    """Sentinels ``(B, F, E)`` of which a quarter comes from `by` frames before and one from as many after.
+def temporal_context_shift(frames: Tensor, by: int) -> Tensor:
+    """Sentinels ``(B, F, E)`` with a quarter from `by` frames before and one from as many after (temporal shift).
 
     Channels ``[0, E // 4)`` are those of frame ``f - by``, channels ``[E // 4, 2 (E // 4))`` those of frame
     ``f + by``, the others stay; zeros where there is no such frame.
@@ -114,8 +114,8 @@ def shift_in_time(frames: Tensor, by: int) -> Tensor:
     )
 
 
-class ReasoningBlock(nn.Module):
-    """Language gate, self-attention among the slots of a frame, and a feed-forward part that looks along time.
+class CORM(nn.Module):
+    """A block: language enhancement, self-attention among the slots of a frame, feed-forward with temporal shift.
 
     Args:
         config: Sizes and what takes part.
@@ -125,7 +125,7 @@ class ReasoningBlock(nn.Module):
         super().__init__()
         parts, dim, wide = config.reasoning, config.hidden, config.feed_forward
         self.shift = parts.shift
-        self.language = LanguageGate(dim) if parts.language else None
+        self.language = LanguageEnhancement(dim) if parts.language else None
         self.attention = SlotAttention(dim, config.heads, config.dropout) if parts.self_attention else None
         self.attention_norm = BatchNorm(dim)
         self.widen = nn.Linear(dim, wide)
@@ -134,15 +134,15 @@ class ReasoningBlock(nn.Module):
         self.feed_forward_norm = BatchNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def see(self, slots: Tensor) -> Seen:
-        """The part before the query is known; slots ``(B, F, S, H)``."""
-        return Seen(slots, None) if self.language is None else self.language.see(slots)
+    def encode_video(self, slots: Tensor) -> BlockInput:
+        """The part before the query comes in; slots ``(B, F, S, H)``."""
+        return BlockInput(slots, None) if self.language is None else self.language.encode_video(slots)
 
-    def forward(self, seen: Seen, relational: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, video: BlockInput, relational: Tensor, mask: Tensor) -> Tensor:
         """Slots after the block.
 
         Args:
-            seen: From `see`.
+            video: From `encode_video`.
             relational: ``(B, H)`` attentive query features.
             mask: ``(B, F, S)`` bool.
 
@@ -150,17 +150,18 @@ class ReasoningBlock(nn.Module):
             ``(B, F, S, H)``; a masked slot holds a constant, not zero (its batch normalisation's).
         """
         valid = mask[..., None]
-        y = (seen.slots if self.language is None else self.language(seen, relational)) * valid
+        y = video.slots if self.language is None else self.language(video, relational)  # language enhancement
+        y = y * valid
         attended = y if self.attention is None else y + self.dropout(self.attention(y, mask))
-        z = self.attention_norm(attended * valid)
-        return self.feed_forward_norm((z + self.dropout(self.feed_forward(z))) * valid)
+        z = self.attention_norm(attended * valid)  # add & BN
+        return self.feed_forward_norm((z + self.dropout(self.feed_forward(z))) * valid)  # add & BN
 
     def feed_forward(self, z: Tensor) -> Tensor:
-        """Two layers for every slot, and a third in between, on shifted values, for the sentinel ``z[:, :, 0]``."""
+        """Two layers for every slot; in between, a third for the sentinel ``z[:, :, 0]`` behind the temporal shift."""
         h = F.relu(self.widen(z))  # (B, F, S, E)
-        found = self.narrow(self.dropout(h))
+        out = self.narrow(self.dropout(h))  # (B, F, S, H)
         if self.neighbours is None:
-            return found
-        moved = F.relu(self.neighbours(shift_in_time(h[:, :, 0], self.shift)))  # (B, F, E)
-        found[:, :, 0] = self.narrow(self.dropout(moved))  # one narrow row instead of a second wide tensor
-        return found
+            return out
+        shifted = F.relu(self.neighbours(temporal_context_shift(h[:, :, 0], self.shift)))  # (B, F, E)
+        out[:, :, 0] = self.narrow(self.dropout(shifted))  # one narrow row instead of a second wide tensor
+        return out

@@ -1,4 +1,4 @@
-"""The query: words, sentence, and the words that matter (attentive query features).
+"""Attentive query feature extraction: the words of a query, their mean, and their attentive mean.
 
 Shapes: B queries, L words of the longest, E word vector size, H model width.
 """
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from leorn.data import QueryWords
 from leorn.linear import FactoredLinear
-from vmr_train.map_supervised import QueryWords
 
 
 class QueryFeatures(NamedTuple):
-    """What the network knows of B queries.
+    """B queries.
 
     Attributes:
-        sentence: ``(B, H)``, the mean of the word features: meets the map.
-        relational: ``(B, H)``, their attentive mean: meets the objects.
+        sentence: f^S ``(B, H)``, the mean of the word features: meets the map.
+        relational: f^RS ``(B, H)``, their attentive mean: meets the objects.
     """
 
     sentence: Tensor
@@ -29,7 +29,7 @@ class QueryFeatures(NamedTuple):
 
 
 class QueryEncoder(nn.Module):
-    """Bidirectional GRU over the words, their mean, and a mean weighted by what the sentence asks for.
+    """Bidirectional GRU over the words, their mean, and their mean weighted by attention of the sentence.
 
     Args:
         word_dim: Word vector size E.
@@ -58,10 +58,10 @@ class QueryEncoder(nn.Module):
     def forward(self, words: QueryWords) -> QueryFeatures:
         """Encodes queries of at least one word each."""
         w = self.words(words)  # (B, L, H)
-        sentence = w.sum(dim=1) / words.lengths[:, None]
-        asked = F.relu(self.sentence(sentence))
-        found = self.energy_hidden.part(0, w) + self.energy_hidden.part(1, asked)[:, None]  # (B, L, H / 2)
-        energy = self.energy(F.relu(found))[..., 0]  # (B, L)
+        sentence = w.sum(dim=1) / words.lengths[:, None]  # f^S, (B, H)
+        u = F.relu(self.sentence(sentence))
+        hidden = self.energy_hidden.project(0, w) + self.energy_hidden.project(1, u)[:, None]  # of [w; u]
+        energy = self.energy(F.relu(hidden))[..., 0]  # (B, L)
         valid = torch.arange(w.shape[1], device=w.device) < words.lengths[:, None]
         weights = energy.float().masked_fill(~valid, -torch.inf).softmax(dim=1)
         return QueryFeatures(sentence, torch.einsum("bl,blh->bh", weights, w.float()))

@@ -1,29 +1,15 @@
-"""From the score map of a 2D-map method to moments (2D-TAN, CDN, LEORN; their released evaluation)."""
+"""From the scores of a map to moments, as in the released evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cdn.config import DecodeConfig
 from vmr_common.metrics import top_proposals
-from vmr_common.ranges import Count, Share, require_ranges
 from vmr_common.types import Prediction, Query
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-    """From a score map to moments."""
-
-    nms: Share = 0.5
-    """Largest overlap that two predicted moments of a query may have."""
-    moments: Count = 5
-    """Moments per query."""
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "decode")
 
 
 def window_seconds(windows: NDArray[np.float64], clips: int, duration: float) -> NDArray[np.float64]:

@@ -1,15 +1,15 @@
-"""Batches of the 2D-map methods: words, distinct videos, overlap maps."""
+"""Batches of CDN: words, distinct videos, overlap maps."""
 
 import numpy as np
 import pytest
 
+from cdn.data import Dataset, Preprocessor
 from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool, pooled_features, unit_rows
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou, map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
-from vmr_train.map_supervised import MapExamples, MapInputs
 
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)
 
@@ -33,7 +33,7 @@ def test_words_not_met_in_training_are_read_from_the_file_and_those_met_are_not(
 
 def test_without_the_file_further_words_are_unknown_and_counted(tmp_path, caplog):
     queries = [query(0, "a", "she cuts knife board.")]
-    examples = MapExamples(
+    examples = Dataset(
         queries, {"a": np.zeros((4, 3), np.float32)}, WordLookup(WORDS, tmp_path / "no"), clips=4
     )
     assert "2 words" in caplog.text
@@ -41,7 +41,7 @@ def test_without_the_file_further_words_are_unknown_and_counted(tmp_path, caplog
 
 
 def test_words_without_a_vector_are_counted_and_one_is_named(glove, caplog):
-    MapExamples([query(0, "a", "she cuts knife board.")], {}, WordLookup(WORDS, glove), clips=4)
+    Dataset([query(0, "a", "she cuts knife board.")], {}, WordLookup(WORDS, glove), clips=4)
     assert "1 words of the queries have no vector in" in caplog.text
     assert "'board.'" in caplog.text
 
@@ -55,7 +55,7 @@ def test_vectors_of_another_width_are_refused(tmp_path):
 def test_a_batch_holds_every_video_once_and_pads_words_with_zeros():
     queries = [query(0, "b", "she cuts"), query(1, "a", "board"), query(2, "b", "she")]
     features = {name: np.full((4, 3), value, np.float32) for name, value in (("a", 1), ("b", 2))}
-    batch = MapExamples(queries, features, WordLookup(WORDS), clips=4).batch([0, 1, 2], 1)
+    batch = Dataset(queries, features, WordLookup(WORDS), clips=4).batch([0, 1, 2], 1)
     assert batch.videos == ("b", "a")
     assert batch.video_of.tolist() == [0, 1, 0]
     assert batch.features[:, 0, 0].tolist() == [2, 1]
@@ -78,10 +78,10 @@ def test_the_overlap_map_is_that_of_every_window_and_of_several_moments_the_best
 def test_training_queries_need_moments_and_known_words(glove):
     without = Query(id="x", video="a", text="she", duration=10.0)
     with pytest.raises(UserError, match="learns from moments"):
-        MapInputs.learn("CDN", [without], glove)
+        Preprocessor.learn("CDN", [without], glove)
     with pytest.raises(UserError, match="found no"):
-        MapInputs.learn("CDN", [query(0, "a", "qwertz")], glove)
-    assert MapInputs.learn("CDN", [query(0, "a", "She cuts it")], glove).words.words == ("she", "cuts")
+        Preprocessor.learn("CDN", [query(0, "a", "qwertz")], glove)
+    assert Preprocessor.learn("CDN", [query(0, "a", "She cuts it")], glove).words.words == ("she", "cuts")
 
 
 def test_unit_rows_are_pooled_after_they_were_divided(tmp_path):

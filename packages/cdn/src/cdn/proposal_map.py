@@ -1,4 +1,4 @@
-"""The sparse 2D proposal map of 2D-TAN, CDN and LEORN: row = first clip, column = last clip of a moment.
+"""The sparse 2D proposal map (2D-TAN, sections 3.2 and 3.3): row = first clip, column = last clip of a moment.
 
 A map is kept as *rows*, one for each valid cell in row-major order: tensors ``(P, B, C)``, cells first, so that a
 cell is looked up by copying one block. Shapes: N clips, P valid cells, B videos or queries, C channels.
@@ -12,62 +12,13 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vmr_common.errors import UserError, require
-
-MAP_READS = 1 << 25
-"""Cells that all layers of a map network read together at the most; 6 layers of 9 x 9 kernels on 256 clips read so
-many."""
-
-
-def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]:
-    """The kinds of proposals on a map: ``(j - i, stride of i)``, shortest first.
-
-    Scale z has ``scales[z]`` lengths, ``2 ** z`` clips apart, that start at every ``2 ** z``-th clip; the first
-    length of a further scale follows the last one after two of its predecessor's strides (2D-TAN, section 3.2).
-
-    Raises:
-        UserError: if the scales do not fit the number of clips: lengths reach past the video, or a scale begins
-            on an even number of positions, so that no proposal of it would end at the video's end.
-
-    Example:
-        >>> proposal_lengths(16, [4, 2])
-        [(0, 1), (1, 1), (2, 1), (3, 1), (5, 2), (7, 2)]
-    """
-    given = f"the scales {list(scales)} do not fit a map of {clips} clips"
-    if clips < 1 or not scales or min(scales) < 1:
-        raise UserError(f"{given}: expected at least one clip and positive numbers of lengths")
-    lengths: list[tuple[int, int]] = []
-    offset, positions = -1, clips + 1
-    for number, count in enumerate(scales):
-        stride = 2**number
-        if number and positions % 2 == 0:
-            raise UserError(
-                f"{given}: scale {number} would begin with {positions} positions, expected an odd number"
-            )
-        for step in range(count):
-            offset += stride
-            # a window grows by joining neighbours; at a change of scale every second one joins both of its own
-            positions = (positions - 1) // 2 if number and step == 0 else positions - 1
-            if positions < 1:
-                raise UserError(f"{given}: length {offset + 1} (scale {number}) is longer than the video")
-            lengths.append((offset, stride))
-    return lengths
-
-
-def require_map(clips: int, scales: Sequence[int], layers: int, kernel: int) -> None:
-    """Checks the sizes of a map network, whose layers keep tables of what each cell reads.
-
-    Raises:
-        UserError: as `proposal_lengths`, and for tables of more than `MAP_READS` entries.
-    """
-    proposal_lengths(clips, scales)
-    reads = layers * (clips * kernel) ** 2
-    require(reads <= MAP_READS, "model.kernel", kernel, f"a smaller one for {layers} layers on {clips} clips")
+from cdn.config import proposal_lengths
 
 
 def valid_cells(clips: int, scales: Sequence[int]) -> Tensor:
-    """Which cells of an N x N map are proposals, ``(N, N)`` bool.
+    """The cells of an N x N map that are proposals, ``(N, N)`` bool.
 
     Raises:
         UserError: see `proposal_lengths`.
@@ -133,6 +84,29 @@ class ProposalMap(nn.Module):
     def gather(self, full: Tensor) -> Tensor:
         """Full maps ``(B, ..., N, N)`` as rows ``(P, B, ...)``."""
         return full.flatten(-2).movedim(-1, 0).index_select(0, self.index)
+
+
+class MapFusion(nn.Module):
+    """``normalise((W_t q) * (W_v m))`` per valid cell: Hadamard product and L2 norm (2D-TAN, section 3.3).
+
+    Args:
+        text_dim: Sentence feature size.
+        map_dim: Channels of the map.
+        dim: Channels of the result.
+    """
+
+    def __init__(self, text_dim: int, map_dim: int, dim: int) -> None:
+        super().__init__()
+        self.text = nn.Linear(text_dim, dim)
+        self.video = nn.Linear(map_dim, dim)
+
+    def project(self, rows: Tensor) -> Tensor:
+        """The video's side, which no query changes: rows ``(P, V, C)`` to ``(P, V, D)``."""
+        return self.video(rows)
+
+    def forward(self, projected: Tensor, sentence: Tensor) -> Tensor:
+        """Rows ``(P, B, D)`` of unit length (float32) from projected rows ``(P, B, D)`` and sentences ``(B, T)``."""
+        return F.normalize(projected.float() * self.text(sentence).float(), dim=-1, eps=1e-12)
 
 
 class ProposalConvolutions(nn.Module):
