@@ -28,8 +28,8 @@ from cdn.method import CDNMethod
 from cdn.model import CDN
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
-from vmr_train import Progress
 from vmr_train.layers.sparse_map_plan import map_weights, scatter_rows
+from vmr_train.method import Progress
 
 TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
 SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}

@@ -24,9 +24,12 @@ from cdn.model import CDN
 from cdn.proposal_map import valid_cells
 from vmr_common.text.vectors import WordLookup, WordVectors
 from vmr_common.types import Query
-from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_train.config import OptimConfig
+from vmr_train.device import autocast, select_device
 from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
+from vmr_train.method import Progress, to_device
+from vmr_train.optim import build_optimizer
 
 COLUMNS = ("case", "device", "threads", "precision", "batch", "ms", "cpu_ms", "torch")
 WORDS = WordVectors(tuple("abcdefgh"), np.random.default_rng(0).normal(size=(8, 300)).astype(np.float32))

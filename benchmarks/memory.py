@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from vmr_train import OptimConfig, build_optimizer
+from vmr_train.config import OptimConfig
+from vmr_train.optim import build_optimizer
 
 Result = TypeVar("Result")
 # what is freed goes back at once, so that the peak is what was in use

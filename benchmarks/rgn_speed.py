@@ -24,8 +24,11 @@ from vmr_common.features.pooling import pooled_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
-from vmr_train import OptimConfig, Progress, autocast, build_optimizer, select_device, to_device
+from vmr_train.config import OptimConfig
+from vmr_train.device import autocast, select_device
 from vmr_train.flops import count_flops
+from vmr_train.method import Progress, to_device
+from vmr_train.optim import build_optimizer
 from vmr_train.preprocessing import Preprocessor
 
 COLUMNS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from folders import MODELS, PAGES, ROOT
-from vmr_train import save_checkpoint
+from vmr_train.checkpoint import save_checkpoint
 from vmr_train.cli import steps
 from vmr_train.cli.config import bundled_config, to_dict
 

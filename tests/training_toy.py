@@ -23,18 +23,14 @@ from vmr_common.cli.entrypoint import command
 from vmr_common.errors import UserError
 from vmr_common.io import write_text
 from vmr_common.types import Prediction
-from vmr_train import (
-    OptimConfig,
-    RunFolder,
-    ScheduleConfig,
-    TrainConfig,
-    Trainer,
-    interrupt,
-    save_checkpoint,
-    seed_everything,
-)
+from vmr_train import interrupt
+from vmr_train.checkpoint import save_checkpoint
+from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
+from vmr_train.device import seed_everything
 from vmr_train.distributed import everywhere, rank, session
 from vmr_train.run_files import FIGURES, PAGE, PREDICTIONS, REPORT, RESULTS
+from vmr_train.run_folder import RunFolder
+from vmr_train.trainer import Trainer
 
 DIM = 6
 

@@ -18,8 +18,8 @@ from vmr_common.errors import UserError
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
-from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
+from vmr_train.method import Progress
 
 FEATURES = features_of(4, rows=32)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)

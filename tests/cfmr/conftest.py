@@ -14,7 +14,7 @@ from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
-from vmr_train import save_checkpoint
+from vmr_train.checkpoint import save_checkpoint
 from vmr_train.cli.config import to_dict
 
 SIZES = dataclasses.replace(SMALL, centres=5, widths=3, widest=0.6, train_widths=3)

@@ -19,9 +19,9 @@ from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.types import Query
-from vmr_train import Progress
 from vmr_train.cli.config import bundled_config
 from vmr_train.layers.reconstruction import end_token_mask
+from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
 
 FEATURES = features_of(4, rows=18)

@@ -257,7 +257,7 @@ def test_weights_under_the_released_names_become_a_checkpoint(options, tmp_path,
 
 
 def test_an_index_of_another_model_is_refused(run, built, tmp_path, refused):
-    from vmr_train import load_checkpoint, save_checkpoint
+    from vmr_train.checkpoint import load_checkpoint, save_checkpoint
 
     stored = load_checkpoint(run)
     changed = {name: tensor + 0.01 for name, tensor in stored.weights.items()}

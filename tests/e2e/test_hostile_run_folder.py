@@ -12,7 +12,7 @@ import pytest
 
 from folders import digests
 from rgn.train import train
-from vmr_train import load_checkpoint, save_checkpoint
+from vmr_train.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_a_run_folder_that_is_used_already(place, trained, refused):

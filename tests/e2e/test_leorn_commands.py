@@ -16,7 +16,7 @@ from leorn import cli
 from leorn.object_features.shapes_file import ensure_objects
 from vmr_common.types import read_predictions
 from vmr_shapes import frames, read_spec
-from vmr_train import load_checkpoint
+from vmr_train.checkpoint import load_checkpoint
 
 CONFIG = """
 protocols: [proposal-map, strict]

@@ -16,7 +16,7 @@ from rgnet.query_features.store import QueryVectors, write_query_features
 from vmr_common.features.store import FeatureStore, Manifest
 from vmr_common.splits.load import custom_split
 from vmr_common.types import read_predictions
-from vmr_train import load_checkpoint
+from vmr_train.checkpoint import load_checkpoint
 
 CONFIG = """
 quirks: fixed

@@ -35,9 +35,10 @@ from vmr_common.metrics import map_overlaps
 from vmr_common.splits.formats import read_annotations, read_durations
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
-from vmr_train import OptimConfig, build_optimizer
+from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_conv import SparseMap
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatter_rows
+from vmr_train.optim import build_optimizer
 
 PACKAGE = "cdn"
 INPUTS = (

@@ -34,8 +34,9 @@ from vmr_common.metrics import iou, map_overlaps, nms
 from vmr_common.splits.formats import read_annotations, read_durations
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
-from vmr_train import OptimConfig, build_optimizer
+from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_plan import scatter_rows
+from vmr_train.optim import build_optimizer
 
 PACKAGE = "leorn"
 INPUTS = (

@@ -23,7 +23,9 @@ from vmr_common.metrics import iou
 from vmr_common.text.vectors import Vocabulary, tag_score
 from vmr_common.timeline import centre_width_to_moments
 from vmr_common.types import Query
-from vmr_train import OptimConfig, ScheduleConfig, build_optimizer, learning_rate
+from vmr_train.config import OptimConfig, ScheduleConfig
+from vmr_train.optim import build_optimizer
+from vmr_train.schedules import learning_rate
 
 PACKAGE = "rgn"
 INPUTS = (

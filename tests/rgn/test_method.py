@@ -13,7 +13,7 @@ from rgn.gaussians import gaussian_window, unit_grid
 from rgn.method import RGNMethod
 from rgn.model import RGN
 from vmr_common.types import Query
-from vmr_train import Progress
+from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
 
 FEATURES = features_of(4, rows=16)

@@ -25,7 +25,7 @@ from vmr_common.splits.config import SplitsConfig
 from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
-from vmr_train import Progress
+from vmr_train.method import Progress
 
 WORDS = ("the", "red", "star", "spins", "grows")
 VECTORS = WordVectors(WORDS, np.random.default_rng(0).normal(size=(5, TOKEN_DIM)).astype(np.float32))

@@ -12,8 +12,15 @@ from torch import nn
 
 from cdn.data import Preprocessor as MapPreprocessor
 from vmr_common.errors import UserError
-from vmr_train import find_checkpoint, load_checkpoint, load_weights, restored, save_checkpoint
-from vmr_train.checkpoint import HEADER, Checkpoint
+from vmr_train.checkpoint import (
+    HEADER,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    load_weights,
+    restored,
+    save_checkpoint,
+)
 from vmr_train.config import OptimConfig
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
 from vmr_train.preprocessing import Preprocessor, stored_scale

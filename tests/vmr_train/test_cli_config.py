@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from folders import MODELS
 from vmr_common.errors import UserError
 from vmr_common.ranges import types_of
-from vmr_train import Checkpoint
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.config import (
     bundled_config,
     bundled_configs,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vmr_common.errors import UserError
-from vmr_train import CplAdam, OptimConfig, ScheduleConfig, TrainConfig, build_optimizer, learning_rate
-from vmr_train.optim import WeightAverage, optimizer_tensors, restore_optimizer
+from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
+from vmr_train.optim import CplAdam, WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
+from vmr_train.schedules import learning_rate
 
 
 def rate(schedule, lr, update, total=1000, per_epoch=100):

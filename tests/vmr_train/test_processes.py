@@ -17,7 +17,8 @@ import training_toy as toy
 from folders import digests
 from processes import PATIENCE_S
 from training_runs import Run
-from vmr_train import interrupt, load_checkpoint
+from vmr_train import interrupt
+from vmr_train.checkpoint import load_checkpoint
 
 
 def bits(folder, role):

@@ -10,22 +10,14 @@ import torch
 
 import training_toy as toy
 from vmr_common.errors import UserError
-from vmr_train import (
-    NonFiniteLoss,
-    OptimConfig,
-    Progress,
-    RunFolder,
-    ScheduleConfig,
-    TrainConfig,
-    Trainer,
-    load_checkpoint,
-    load_weights,
-    predict_all,
-    seed_everything,
-    select_device,
-)
-from vmr_train.run_folder import Events
+from vmr_train.checkpoint import load_checkpoint, load_weights
+from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
+from vmr_train.device import seed_everything, select_device
+from vmr_train.method import NonFiniteLoss, Progress
+from vmr_train.predict import predict_all
+from vmr_train.run_folder import Events, RunFolder
 from vmr_train.sampler import Plan
+from vmr_train.trainer import Trainer
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=3, global_batch=8, log_updates=4, device="cpu")

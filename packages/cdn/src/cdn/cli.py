@@ -14,7 +14,7 @@ from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.official import from_official
 from vmr_common.types import Query
-from vmr_train import Checkpoint, load_weights
+from vmr_train.checkpoint import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage
 

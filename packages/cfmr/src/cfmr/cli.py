@@ -15,7 +15,7 @@ from cfmr.model import CFMR
 from cfmr.official import from_official
 from vmr_common.errors import require
 from vmr_common.types import Query
-from vmr_train import Checkpoint, load_weights
+from vmr_train.checkpoint import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage, add_word_list
 from vmr_train.preprocessing import Preprocessor

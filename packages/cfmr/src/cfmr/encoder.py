@@ -18,8 +18,9 @@ from cfmr.data import collate_texts, keep, stack_frames
 from cfmr.method import moments_of
 from cfmr.model import flat_concepts
 from vmr_common.errors import UserError, quoted
-from vmr_train import Checkpoint, load_checkpoint, restored, save_checkpoint, select_device
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, restored, save_checkpoint
 from vmr_train.cli.config import stored_config, to_dict
+from vmr_train.device import select_device
 from vmr_train.point_supervised import encode
 from vmr_train.word_masking import MaskableWords
 

@@ -17,7 +17,7 @@ from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.official import from_official
 from vmr_common.types import Query
-from vmr_train import Checkpoint, load_weights
+from vmr_train.checkpoint import Checkpoint, load_weights
 from vmr_train.cli import model
 from vmr_train.cli.package import ModelPackage
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from leorn.config import InitConfig
 from leorn.official import from_official, is_official
 from vmr_common.errors import UserError
-from vmr_train import find_checkpoint, load_checkpoint, load_weights
+from vmr_train.checkpoint import find_checkpoint, load_checkpoint, load_weights
 from vmr_train.released_weights import read_weights
 
 logger = logging.getLogger(__name__)

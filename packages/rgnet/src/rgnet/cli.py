@@ -22,10 +22,12 @@ from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
 from vmr_common.timeline import format_hours
 from vmr_common.types import Prediction, Query
-from vmr_train import Checkpoint, distributed, load_checkpoint, load_weights, to_device
+from vmr_train import distributed
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_weights
 from vmr_train.cli import model, results
 from vmr_train.cli.package import ModelPackage
 from vmr_train.cli.requests import requested_queries
+from vmr_train.method import to_device
 from vmr_train.preprocessing import measured_scale, stored_scale
 from vmr_train.report import Curve
 

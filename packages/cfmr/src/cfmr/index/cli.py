@@ -31,9 +31,10 @@ from vmr_common.splits.formats import read_durations
 from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.types import Query
-from vmr_train import distributed, session
+from vmr_train import distributed
 from vmr_train.cli.requests import known_durations, named_split
 from vmr_train.cli.results import moment_table
+from vmr_train.distributed import session
 from vmr_train.predict import progress_bar
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,9 @@ from vmr_common.features.store import FeatureStore
 from vmr_common.features.writing import check_dtype
 from vmr_common.io import sha256
 from vmr_common.values import duration_of, identifier
-from vmr_train import distributed, load_checkpoint, select_device
+from vmr_train import distributed
+from vmr_train.checkpoint import load_checkpoint
+from vmr_train.device import select_device
 
 QUERIES_AT_ONCE = 32
 _ENCODED_AT_ONCE = 8

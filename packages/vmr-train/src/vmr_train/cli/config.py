@@ -22,7 +22,7 @@ from vmr_train.cli.renamed import with_new_names
 from vmr_train.cli.yaml_text import parse_yaml, read_yaml
 
 if TYPE_CHECKING:  # it needs torch, which configurations do without
-    from vmr_train import Checkpoint
+    from vmr_train.checkpoint import Checkpoint
 
 Schema = TypeVar("Schema")
 DEFAULT = "shapes"

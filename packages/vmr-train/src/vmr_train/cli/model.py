@@ -20,13 +20,16 @@ from vmr_common.features.config import require_videos
 from vmr_common.splits.load import data_root
 from vmr_common.timeline import format_clock
 from vmr_common.types import Prediction, prediction_row, write_predictions
-from vmr_train import Checkpoint, Dataset, distributed, load_checkpoint, restored, save_checkpoint, session
+from vmr_train import distributed
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, restored, save_checkpoint
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.package import ModelPackage
 from vmr_train.cli.requests import option, requested_split
 from vmr_train.cli.results import moment_table
 from vmr_train.cli.steps import answerable, finite, predicted, read_config, remarks_of, same_data, scored
 from vmr_train.cli.train import train
+from vmr_train.distributed import session
+from vmr_train.method import Dataset
 from vmr_train.released_weights import read_weights
 from vmr_train.run_files import PREDICTIONS
 

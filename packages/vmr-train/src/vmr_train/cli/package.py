@@ -20,9 +20,11 @@ from vmr_common.errors import UserError
 from vmr_common.features.config import VideoStore
 from vmr_common.splits.config import SplitsConfig
 from vmr_common.types import Prediction, Query
-from vmr_train import Checkpoint, Dataset, Method, OptimConfig, TrainConfig
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.config import DEFAULT, make_parser
 from vmr_train.cli.requests import requested_queries
+from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.method import Dataset, Method
 from vmr_train.report import Curve, FrameOverlay
 
 

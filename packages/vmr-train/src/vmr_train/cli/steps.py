@@ -14,10 +14,14 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query
-from vmr_train import Checkpoint, Dataset, distributed, predict_all, select_device
+from vmr_train import distributed
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.config import parse, stored_values
 from vmr_train.cli.package import ModelPackage, RunConfig
 from vmr_train.cli.results import Results, score_all
+from vmr_train.device import select_device
+from vmr_train.method import Dataset
+from vmr_train.predict import predict_all
 
 
 def read_config(

@@ -22,27 +22,22 @@ from vmr_common.features.config import require_videos
 from vmr_common.splits.config import Splits, load_splits
 from vmr_common.splits.load import Split, data_root
 from vmr_common.types import Prediction, Query
-from vmr_train import (
-    Dataset,
-    RunFolder,
-    TrainConfig,
-    Trainer,
-    distributed,
-    load_checkpoint,
-    load_meta,
-    load_weights,
-    seed_everything,
-    select_device,
-    session,
-)
+from vmr_train import distributed
+from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights
 from vmr_train.cli.config import to_dict, to_yaml
 from vmr_train.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_train.cli.requests import PARTS, resumed_config
 from vmr_train.cli.steps import answerable, read_config, remarks_of, same_data, scored
 from vmr_train.cli.write_report import RunFacts, write_report
+from vmr_train.config import TrainConfig
+from vmr_train.device import seed_everything, select_device
+from vmr_train.distributed import session
 from vmr_train.fingerprint import Fingerprint, fingerprint
 from vmr_train.flops import count_flops
+from vmr_train.method import Dataset
 from vmr_train.run_files import CONFIG, PAGE
+from vmr_train.run_folder import RunFolder
+from vmr_train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
