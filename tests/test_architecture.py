@@ -1,24 +1,33 @@
-"""The import rules of the house: arrows run one way, and the numpy rooms stay light."""
+"""Arrows between packages run one way, and what is imported stays light."""
 
 import ast
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from folders import MODELS, ROOT
 
-COMMON = ROOT / "packages/vmr-common/src/vmr_common"
-TORCH_ROOMS = {"nn", "training"}
-# the frame of the models' commands; vmr-* commands do without torch
-TORCH_COMMANDS = {"model.py", "package.py", "publish.py"}
-ALLOWED = {  # room -> rooms of vmr_common that it may import, beside the numpy rooms
-    "nn": set(),
-    "training": {"nn"},
-    "report": set(),
-    "cli": {"training", "nn", "report"},
+PAPERS_MAY_IMPORT = {"vmr_common", "vmr_train", "vmr_shapes"}
+MAY_IMPORT = {
+    "vmr_common": set(),
+    "vmr_train": {"vmr_common"},
+    "vmr_shapes": {"vmr_common"},
+    **dict.fromkeys(MODELS, PAPERS_MAY_IMPORT),
 }
+DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where a module has another name than what is installed
+
+
+def folder_of(package: str) -> Path:
+    return ROOT / "packages" / package.replace("_", "-") / "src" / package
+
+
+def sources(package: str) -> list[Path]:
+    return sorted(folder_of(package).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -34,74 +43,82 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def sources(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.py"))
-
-
-def test_no_model_package_imports_another_one():
-    for model in MODELS:
-        others = set(MODELS) - {model}
-        for path in sources(ROOT / "packages" / model / "src"):
-            assert not {name.split(".")[0] for name in imported(path)} & others, path
-
-
-def test_vmr_common_imports_no_model_package():
-    for path in sources(COMMON):
-        assert not {name.split(".")[0] for name in imported(path)} & set(MODELS), path
-
-
-def test_rooms_of_vmr_common_import_only_downwards():
-    for path in sources(COMMON):
-        room = path.relative_to(COMMON).parts[0]
-        upper = {name.split(".")[1] for name in imported(path) if name.startswith("vmr_common.")} & set(
-            ALLOWED
-        )
-        assert upper <= ALLOWED.get(room, set()) | {room}, path
-
-
-def test_only_the_torch_rooms_import_torch():
-    for path in sources(COMMON):
-        parts = path.relative_to(COMMON).parts
-        if parts[0] in TORCH_ROOMS or (parts[0] == "cli" and parts[-1] in TORCH_COMMANDS):
-            continue
-        heavy = {name.split(".")[0] for name in imported(path)} & {"torch", "safetensors"}
-        assert not heavy, path
-
-
-@pytest.mark.parametrize("package", MODELS)
-def test_every_model_package_has_the_floor_plan(package):
-    folder = ROOT / "packages" / package / "src" / package
-    rooms = (
-        "config.py",
-        "data.py",
-        "model.py",
-        "losses.py",
-        "task.py",
-        "official.py",
-        "cli.py",
-    )
-    assert [name for name in rooms if not (folder / name).is_file()] == []
-    assert list(folder.glob("configs/shapes*.yaml"))
-
-
-def test_importing_vmr_common_loads_neither_torch_nor_h5py():
-    code = "import sys, vmr_common; print([m for m in ('torch', 'h5py', 'yaml', 'tqdm') if m in sys.modules])"
+def modules_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.split())
 
 
-def test_the_data_and_score_commands_run_without_torch(tmp_path):
-    code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
-        "import vmr_common.cli.data, vmr_common.cli.score, vmr_train.cli.report, vmr_train.report\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_only_what_is_below_them(package):
+    for path in sources(package):
+        ours = {name.split(".")[0] for name in imported(path)} & set(MAY_IMPORT)
+        assert ours <= MAY_IMPORT[package] | {package}, path
+
+
+def test_every_package_has_its_arrows():
+    assert {path.name.replace("-", "_") for path in (ROOT / "packages").iterdir()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_declares_all_that_it_imports(package):
+    project = tomllib.loads((folder_of(package).parents[1] / "pyproject.toml").read_text())["project"]
+    extras = [name for names in project.get("optional-dependencies", {}).values() for name in names]
+    declared = {name.split(">")[0].split("[")[0] for name in project["dependencies"] + extras}
+    for path in sources(package):
+        names = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {package}
+        needed = {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in names}
+        assert needed <= declared, path
+
+
+def test_vmr_common_needs_little():
+    project = tomllib.loads((ROOT / "packages/vmr-common/pyproject.toml").read_text())["project"]
+    assert {name.split(">")[0] for name in project["dependencies"]} == {"h5py", "numpy", "tqdm"}
+
+
+def edges(package: str) -> Iterator[tuple[str, str]]:
+    """Pairs of top-level parts of a package, of which the first imports the second."""
+    folder = folder_of(package)
+    parts = {path.stem for path in folder.iterdir()}
+    for path in sources(package):
+        part = path.relative_to(folder).with_suffix("").parts[0]
+        for name in imported(path):
+            first, _, rest = name.partition(".")
+            other = rest.split(".")[0]
+            if first == package and other in parts and part not in (other, "__init__"):
+                yield part, other
+
+
+def test_the_parts_of_vmr_common_import_each_other_in_one_order():
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for part, other in edges("vmr_common"):
+        order.add(part, other)
+    order.prepare()  # raises for a cycle, and names it
+
+
+def test_importing_vmr_common_costs_no_more_than_numpy():
+    assert modules_after("import vmr_common") - sys.stdlib_module_names <= modules_after("import numpy") | {
+        "vmr_common"
+    }
+    heavy = {"torch", "h5py", "yaml", "tqdm", "PIL", "lmdb"}
+    assert not modules_after("from vmr_common import Prediction, Query") & heavy
+
+
+@pytest.mark.parametrize("command", ["vmr_common.cli.score", "vmr_common.cli.data"])
+def test_commands_on_data_start_without_heavy_libraries(command):
+    assert not modules_after(f"import {command}") & {"torch", "h5py", "yaml", "tqdm", "PIL", "lmdb"}
+
+
+@pytest.mark.parametrize("paper", MODELS)
+def test_a_configuration_is_described_without_torch(paper):
+    statement = f"import vmr_train.cli.config, {paper}.config"
+    assert not modules_after(statement) & {"torch", "h5py", "safetensors", "PIL"}
 
 
 def test_no_source_file_prints_or_unpickles():
-    for path in [file for package in (ROOT / "packages").iterdir() for file in sources(package / "src")]:
+    for path in (path for package in MAY_IMPORT for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id != "print", path
-        called = {name for name in imported(path) if name == "pickle"}
-        assert not called or "pickle.UnpicklingError" in path.read_text(), path
+        assert "pickle" not in imported(path) or "pickle.UnpicklingError" in path.read_text(), path
