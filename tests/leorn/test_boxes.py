@@ -1,10 +1,10 @@
 """Frames with boxes: lines lie on the box, say how strong it is, and leave the rest alone."""
 
-import struct
-import zlib
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from leorn.boxes import box_strip, draw_boxes, resize
 
@@ -12,12 +12,7 @@ GREY = np.full((100, 200, 3), 100, np.uint8)
 
 
 def decoded(png):
-    """The pixels of a PNG file as `png_bytes` writes it."""
-    width, height = struct.unpack(">II", png[16:24])
-    start = png.index(b"IDAT")
-    (size,) = struct.unpack(">I", png[start - 4 : start])
-    rows = np.frombuffer(zlib.decompress(png[start + 4 : start + 4 + size]), np.uint8).reshape(height, -1)
-    return rows[:, 1:].reshape(height, width, 3)
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def test_a_box_changes_the_pixels_on_its_edge_and_no_others():
@@ -54,6 +49,22 @@ def test_boxes_beyond_the_frame_are_cut_and_wrong_shapes_refused():
         draw_boxes(GREY, [[0, 0, 1]], [1])
     with pytest.raises(ValueError, match="found 2, 1, 2"):
         box_strip(np.stack([GREY] * 2), np.zeros((1, 1, 4)), np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("box", [[0.6, 0.1, 0.2, 0.9], [0.5, 0.5, 0.5, 0.9], [np.nan, 0.1, 0.2, -np.inf]])
+def test_a_box_that_encloses_nothing_is_not_drawn(box):
+    assert (draw_boxes(GREY, [box], [1]) == GREY).sum() >= GREY.size - 3 * 2 * 42  # a shadow at the most
+
+
+def test_the_lines_of_a_tiny_or_endless_box_stay_inside_of_it():
+    changed = (draw_boxes(GREY, [[0.5, 0.5, 0.51, 0.52], [-1e300, 0.9, 1e300, np.inf]], [1, 1]) != GREY).any(
+        axis=-1
+    )
+    assert changed[50:52, 100:102].all()
+    changed[49:53, 99:103] = False  # with its shadow
+    assert not changed[:88].any()
+    assert changed[89:93].all()
+    assert not changed[93:].any()
 
 
 def test_small_frames_grow_by_whole_factors_and_large_ones_shrink():

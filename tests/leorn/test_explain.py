@@ -1,12 +1,15 @@
 """What is drawn of the attention over objects."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from leorn.explain import View, moment_picture, read_frames
 from vmr_common.errors import UserError
@@ -28,10 +31,7 @@ def view(*, pixels: bool = False) -> View:
 
 
 def rgb(png: bytes) -> np.ndarray:
-    """The pixels of a PNG file of ours, without any filter."""
-    width, height = (int.from_bytes(png[16 + 4 * n : 20 + 4 * n], "big") for n in (0, 1))
-    rows = np.frombuffer(zlib.decompress(png[png.index(b"IDAT") + 4 :]), np.uint8).reshape(height, -1)
-    return rows[:, 1:].reshape(height, width, 3)
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -135,7 +135,6 @@ def png(width, height, data):
     [b"", b"GIF89a", png(9, 9, b"none"), png(9900, 9900, zlib.compress(bytes(99))), png(1 << 30, 1, b"")],
 )
 def test_pictures_that_cannot_be_read_are_one_error(tmp_path, data):
-    pytest.importorskip("PIL")
     (tmp_path / "v").mkdir()
     path = tmp_path / "v/0.png"
     path.write_bytes(png(2, 2, zlib.compress(bytes(14))))
@@ -148,3 +147,22 @@ def test_pictures_that_cannot_be_read_are_one_error(tmp_path, data):
     os.mkfifo(path)
     with pytest.raises(UserError, match=r"0\.png: expected a regular file"):
         read_frames(tmp_path, QUERY)
+
+
+def test_a_picture_starts_no_program_whatever_it_holds(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, by what a file holds and not by its name."""
+    program, started = tmp_path / "bin/gs", tmp_path / "started"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {started}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/0.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(UserError, match=r"0\.png: a picture that cannot be read"):
+        read_frames(tmp_path, QUERY)
+    assert not started.exists()
+    with Image.open(tmp_path / "v/0.png") as picture, contextlib.suppress(OSError):
+        picture.load()  # so it would be without a list of formats
+    assert started.exists()

@@ -7,11 +7,9 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 
 import numpy as np
 import pytest
@@ -409,30 +407,6 @@ def test_frames_need_a_shapes_folder(tmp_path):
     (tmp_path / "meta.json").write_text("[]")
     with pytest.raises(UserError, match="not the description of a Shapes data set"):
         shapes.frames(tmp_path, "train-0000")
-
-
-def test_png_bytes_hold_the_frame_exactly(tiny):
-    frame = shapes.frames(tiny, "train-0000")[0][5]
-    data = shapes.png_bytes(frame)
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks, place = {}, 8
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        body = data[place + 4 : place + 8 + length]
-        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(body)
-        chunks[body[:4]] = body[4:]
-        place += 12 + length
-    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(56, 1 + 3 * 56)
-    assert np.array_equal(rows[:, 1:].reshape(frame.shape), frame)
-
-
-@pytest.mark.parametrize(
-    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
-)
-def test_png_bytes_refuses_what_is_no_frame(bad):
-    with pytest.raises(ValueError, match="a frame must be"):
-        shapes.png_bytes(bad)
 
 
 @pytest.mark.parametrize(

@@ -657,6 +657,48 @@ def test_moments_are_never_regrouped():
         Report.from_json(row)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda row: row["queries"][3].update(duration=1e308),
+            r"key queries\[3\].*duration must be positive",
+        ),
+        (
+            lambda row: row["queries"][3].update(moments=[[0, 1e308]]),
+            r"key queries\[3\]: times must be at most 1e\+09",
+        ),
+        (lambda row: row["queries"][3].update(glance=-1e308), r"key queries\[3\]: times"),
+        (lambda row: row["bias"][2].update(moments=[[0, 1e308]] * 5), r"key bias\[2\]: times"),
+        (
+            lambda row: row["curves"].update(x=[{"name": "", "times": [1e10], "values": [0]}]),
+            r"curves\.x\[0\]: times",
+        ),
+    ],
+)
+def test_times_that_no_computation_can_bear_are_refused(change, message):
+    row = json.loads(json.dumps(full_report(frames=None).to_json()))
+    Report.from_json(row)
+    change(row)
+    with pytest.raises(UserError, match=message):
+        Report.from_json(row)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("huge", [1e9, 1e308, math.inf, math.nan, -1e308])
+def test_predictions_of_any_numbers_make_a_page(huge):
+    made = [
+        Query(id="a", video="v", text="t", duration=1e-6, moments=[[0, 1e9]], glance=1e9),
+        Query(id="b", video="v", text="t", duration=1e9, moments=[[1, 2]]),
+    ]
+    guesses = [
+        Prediction(query="a", video="v", moments=[[-1e308, huge]], scores=[huge]),
+        Prediction(query="b", video="v", moments=[[huge, huge]], scores=[1]),
+    ]
+    text = render(Report(title="t", queries=made, predictions=guesses, bias=guesses))
+    assert not re.search(r'="[^"]*\b(nan|inf)\b[^"]*%?"', text)
+
+
 def test_hidden_characters_are_written_out(tmp_path):
     text = "a\x1b[2Jb\u202ec\x00"
     found = page(Report(title=text, facts={text: text}), tmp_path)

@@ -1,12 +1,12 @@
-"""Pictures of frames with boxes on them, strong ones for what a model attends to: PNG files with numpy alone."""
+"""Pictures of frames with boxes on them, strong ones for what a model attends to, as PNG files."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
 
-from vmr_shapes.png import png_bytes
-from vmr_train.report.strips import shrink
+from vmr_train.report.strips import png, shrink
 
 Frame = NDArray[np.uint8]
 COLOUR = (255, 224, 0)
@@ -40,37 +40,36 @@ def draw_boxes(
             f"expected a frame (H, W, 3), boxes (n, 4) and strengths (n,), "
             f"found {frame.shape}, {places.shape} and {strengths.shape}"
         )
-    picture = frame.copy()
-    height, width = frame.shape[:2]
-    scale = np.array([width, height, width, height])
+    picture = Image.fromarray(frame)
+    # what lies far outside of the frame is as well drawn near it
+    corners = np.rint(np.nan_to_num(places).clip(-1, 2) * (picture.size * 2)).astype(int)
     for number in np.argsort(strengths, kind="stable"):
         force = float(np.clip(strengths[number], 0, 1))
         if force < LEAST:
             continue
-        left, top, right, bottom = np.rint(places[number] * scale).astype(int).tolist()
-        line = max(1, round(min(height, width) / 100 * (1 + 2 * force)))
+        left, top, right, bottom = corners[number].tolist()
+        line = max(1, round(min(picture.size) / 100 * (1 + 2 * force)))
         opacity = FAINT + (1 - FAINT) * force
         _outline(picture, (left - 1, top - 1, right + 1, bottom + 1), 1, opacity * SHADOW, (0, 0, 0))
         _outline(picture, (left, top, right, bottom), line, opacity, colour)
-    return picture
+    return np.array(picture)
 
 
 def _outline(
-    picture: Frame,
+    picture: Image.Image,
     edges: tuple[int, int, int, int],
     line: int,
     opacity: float,
     colour: tuple[int, int, int],
 ) -> None:
     """Blends a rectangle's outline into the picture, `line` pixels to the inside."""
-    height, width = picture.shape[:2]
     left, top, right, bottom = edges
-    inside = np.zeros((height, width), bool)
-    inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    inner = slice(max(top + line, 0), max(bottom - line, 0)), slice(max(left + line, 0), max(right - line, 0))
-    inside[inner] = False
-    mixed = picture[inside] * (1 - opacity) + np.array(colour) * opacity
-    picture[inside] = np.rint(mixed).astype(np.uint8)
+    least = min(right - left, bottom - top)
+    if least > 0:
+        mask = Image.new("L", picture.size)
+        box = (left, top, right - 1, bottom - 1)
+        ImageDraw.Draw(mask).rectangle(box, outline=round(255 * opacity), width=min(line, (least + 1) // 2))
+        picture.paste(colour, mask=mask)
 
 
 def resize(frame: Frame, height: int) -> Frame:
@@ -79,9 +78,7 @@ def resize(frame: Frame, height: int) -> Frame:
     Small frames grow by whole factors, so that their pixels stay squares; the result is then at most `height` high.
     """
     factor = max(1, height // frame.shape[0])
-    if factor == 1:
-        return shrink(frame, height)
-    return np.repeat(np.repeat(frame, factor, axis=0), factor, axis=1)
+    return shrink(frame, height) if factor == 1 else frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def box_strip(
@@ -114,4 +111,4 @@ def box_strip(
     for number, picture in enumerate(drawn):
         top, left = (number // columns) * (high + GAP), (number % columns) * (wide + GAP)
         sheet[top : top + high, left : left + wide] = picture
-    return png_bytes(sheet)
+    return png(sheet)

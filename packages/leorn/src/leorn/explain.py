@@ -1,4 +1,4 @@
-"""What the model looked at: the objects of the frames that it attended to, drawn on the frames.
+"""The objects that the model attended to, drawn on the frames of a video.
 
 A frame is a mean of its slots, weighted by their likeness to the query (the paper's attentive object fusion). Those
 weights are drawn; what the objects leave is the sentinel's, whose share says that no object of the frame mattered.
@@ -6,8 +6,7 @@ weights are drawn; what the objects leave is the sentinel's, whose share says th
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
@@ -178,7 +178,7 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
 
     Args:
         folder: Holds ``VIDEO.npy``, ``(n, H, W, 3)`` uint8, or a folder ``VIDEO`` of pictures in the order of their
-            names, which needs the package Pillow.
+            names.
         query: Names the video and its duration.
 
     Raises:
@@ -202,22 +202,16 @@ def _read_pictures(folder: Path) -> Pictures:
     names = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not names:
         raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
-    try:
-        reader: Callable[..., Any] = importlib.import_module("PIL.Image").open
-    except ImportError:
-        raise UserError(
-            f"{folder}: pictures are read by the package Pillow (pip install pillow), .npy without"
-        ) from None
-    found = [_picture(name, reader) for name in names]
+    found = [_picture(name) for name in names]
     if len({picture.shape for picture in found}) > 1:
         raise UserError(f"{folder}: the pictures differ in size")
     return np.stack(found)
 
 
-def _picture(path: Path, reader: Callable[..., Any]) -> Pictures:
+def _picture(path: Path) -> Pictures:
     with boundary(f"{path}: a picture that cannot be read"), open_regular(path) as file:
         # these alone: for others Pillow starts programs (Ghostscript for PostScript, whatever the name says)
-        picture = reader(file, formats=("PNG", "JPEG"))
+        picture = Image.open(file, formats=("PNG", "JPEG"))
         width, height = picture.size
         require_size((height, width, 3), np.dtype(np.uint8), path.stat().st_size, str(path))
         return np.asarray(picture.convert("RGB"))

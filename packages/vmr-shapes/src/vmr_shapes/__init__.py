@@ -5,7 +5,6 @@
 """
 
 from vmr_shapes.generate import ensure, frames, queries, read_spec
-from vmr_shapes.png import png_bytes
 from vmr_shapes.spec import LONG, SHORT, ShapesSpec
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "ShapesSpec",
     "ensure",
     "frames",
-    "png_bytes",
     "queries",
     "read_spec",
 ]

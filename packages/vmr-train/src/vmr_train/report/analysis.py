@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vmr_common.metrics import iou
 from vmr_common.timeline import to_normalised
 from vmr_common.types import Prediction, Query
-from vmr_train.report.markup import DASH
+from vmr_train.report.svg import DASH
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
@@ -33,7 +33,7 @@ def moment_ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
     """
     if not len(moments) or not len(truth):
         return np.zeros(len(moments))
-    best: FloatArray = _safe(iou(moments[:, None], truth[None], union="true")).max(axis=1)
+    best: FloatArray = _ious(moments[:, None], truth[None]).max(axis=1)
     return best
 
 
@@ -49,12 +49,14 @@ def rank_ious(queries: Sequence[Query], predictions: Iterable[Prediction]) -> Fl
                 truths.append(moment)
     best = np.zeros(len(queries))
     if rows:
-        np.maximum.at(best, np.array(rows), _safe(iou(np.array(guesses), np.array(truths), union="true")))
+        np.maximum.at(best, np.array(rows), _ious(np.array(guesses), np.array(truths)))
     return best
 
 
-def _safe(values: Any) -> FloatArray:
-    return np.clip(np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0), 0.0, 1.0)
+def _ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore", invalid="ignore"):  # a prediction may hold any number
+        values = np.asarray(iou(moments, truth, union="true"), dtype=np.float64)
+    return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

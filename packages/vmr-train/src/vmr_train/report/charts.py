@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from vmr_train.report.analysis import Breakdown, Series
-from vmr_train.report.markup import DASH, Markup, el, join, number
+from vmr_train.report.svg import DASH, Child, el, number
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
@@ -96,7 +97,7 @@ def area_path(x: FloatArray, low: FloatArray, high: FloatArray) -> str:
     return "".join(pieces)
 
 
-def stretched(*children: Markup) -> Markup:
+def stretched(*children: Child) -> Markup:
     """A layer of 1000 x 1000 units over the whole plot, cut off at its edges; strokes keep their width."""
     return el(
         "svg",
@@ -224,7 +225,9 @@ def _mark(mark: tuple[float, str] | None, bounds: tuple[float, float]) -> list[M
     ]
 
 
-def _line(series: Series, row: int, x_range: tuple[float, float], y_range: tuple[float, float]) -> Markup:
+def _line(
+    series: Series, row: int, x_range: tuple[float, float], y_range: tuple[float, float]
+) -> list[Markup]:
     x = _place(series.x, x_range, 1000)
     parts = []
     if series.low is not None and series.high is not None:
@@ -233,7 +236,7 @@ def _line(series: Series, row: int, x_range: tuple[float, float], y_range: tuple
     parts.append(
         el("path", d=line_path(x, _height(series.y, y_range, 1000)), class_=f"line s{row % COLOURS}")
     )
-    return join(parts)
+    return parts
 
 
 def _dots(

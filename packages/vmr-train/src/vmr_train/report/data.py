@@ -14,6 +14,7 @@ from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.evaluation import Scores
 from vmr_common.evaluation.scores import ScoresRow
 from vmr_common.schema import conform
+from vmr_common.timeline import MOST_SECONDS
 from vmr_common.types import Prediction, Query
 from vmr_train.report.analysis import rank_ious
 
@@ -306,6 +307,14 @@ def _floats(values: Sequence[float | None]) -> FloatArray:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
+def _times(values: Sequence[float | None]) -> FloatArray:
+    """Seconds that any computation can bear."""
+    times = _floats(values)
+    if (np.abs(times) > MOST_SECONDS).any():
+        raise ValueError(f"times must be at most {MOST_SECONDS:g} seconds, found {times.tolist()}")
+    return times
+
+
 def _scores(row: ScoresRow) -> tuple[str, Scores]:
     return row["name"], Scores(
         protocol=row["protocol"],
@@ -336,7 +345,7 @@ def _query(row: _QueryJson) -> Query:
         text=row["text"],
         duration=row["duration"],
         moments=_moments(row["moments"]),
-        glance=row["glance"],
+        glance=None if row["glance"] is None else _times([row["glance"]])[0],
     )
 
 
@@ -359,11 +368,11 @@ def _prediction(row: _PredictionJson) -> Prediction:
 
 
 def _moments(rows: Sequence[Sequence[float | None]]) -> FloatArray:
-    return np.array([_floats(moment) for moment in rows])
+    return np.array([_times(moment) for moment in rows])
 
 
 def _curve(row: _CurveJson) -> Curve:
-    return Curve(name=row["name"], times=_floats(row["times"]), values=_floats(row["values"]))
+    return Curve(name=row["name"], times=_times(row["times"]), values=_floats(row["values"]))
 
 
 def _made(make: Callable[[Any], Made], rows: Sequence[Any], where: str) -> list[Made]:

@@ -86,10 +86,11 @@ def thumbnails(
     centres = clip_centres(count, end)
     nearest = np.abs(times[None] - centres[:, None]).argmin(axis=1)
     chosen = frames[nearest] if draw is None else draw(frames[nearest], times[nearest])
-    return ["data:image/png;base64," + base64.b64encode(_png(shrink(frame))).decode() for frame in chosen]
+    return ["data:image/png;base64," + base64.b64encode(png(shrink(frame))).decode() for frame in chosen]
 
 
-def _png(frame: NDArray[np.uint8]) -> bytes:
+def png(frame: NDArray[np.uint8]) -> bytes:
+    """A frame ``(H, W, 3)`` as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -100,13 +101,5 @@ def shrink(frame: NDArray[np.uint8], height: int = HEIGHT) -> NDArray[np.uint8]:
     rows, columns = frame.shape[:2]
     if rows <= height:
         return frame
-    width = max(1, round(columns * height / rows))
-    small = _average(_average(frame.astype(np.float64), height, 0), width, 1)
-    return small.round().astype(np.uint8)
-
-
-def _average(values: FloatArray, length: int, axis: int) -> FloatArray:
-    bounds = np.arange(length) * values.shape[axis] // length
-    sums: FloatArray = np.add.reduceat(values, bounds, axis=axis)
-    sizes = np.diff(bounds, append=values.shape[axis])
-    return np.asarray(sums / (sizes[:, None, None] if axis == 0 else sizes[None, :, None]))
+    size = (max(1, round(columns * height / rows)), height)
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from vmr_common.evaluation import Scores
 from vmr_train.report.analysis import split_key
-from vmr_train.report.markup import DASH, MINUS, Markup, el, join
+from vmr_train.report.svg import DASH, MINUS
 
 Rows = Sequence[tuple[str, Scores]]
 
@@ -31,83 +32,60 @@ def difference(value: float) -> str:
     return f"{value * 100:+.2f}".replace("-", MINUS) if math.isfinite(value) else DASH
 
 
-def headlines(rows: Rows) -> Markup:
-    """The main figures of the first row, large, with those of the others below."""
+def headlines(rows: Rows) -> Iterable[tuple[str, str, list[str]]]:
+    """The main figures of the first row: name, figure, and those of the other rows in words."""
     model = rows[0][1].values
-    parts = []
     for key in HEADLINES:
         if key in model:
             group, name = split_key(key)
-            label = f"{group} at {name}" if name.startswith("IoU") else name
-            others = [el("div", f"{row} {figure(s.values[key])}") for row, s in rows[1:] if key in s.values]
-            parts.append(
-                el(
-                    "div",
-                    el("div", label, class_="name"),
-                    el("div", figure(model[key]), el("small", " %"), class_="figure"),
-                    el("div", others, class_="others"),
-                    class_="head",
-                )
-            )
-    return el("div", parts, class_="heads") if parts else Markup("")
+            others = [f"{row} {figure(s.values[key])}" for row, s in rows[1:] if key in s.values]
+            yield f"{group} at {name}" if name.startswith("IoU") else name, figure(model[key]), others
 
 
-def metric_table(key: str, title: str, rows: Rows) -> Markup:
-    """One protocol's table: a row per system, columns grouped by rank; last, what the model gains over bias.
+@dataclass(frozen=True, kw_only=True)
+class MetricTable:
+    """One protocol's table as texts: a row per system, columns grouped by rank.
 
-    Args:
-        key: Id of the table, unique on the page.
+    Attributes:
         title: Its caption.
-        rows: (name, scores), the model first; at least one.
+        about: The protocol, the split and the numbers of queries.
+        groups: Name and number of columns of each group.
+        columns: Names of the columns.
+        edges: Columns that begin a group, all but the first.
+        rows: Name and cells of each system, the model first.
+        gain: The same of what the model gains over bias, or None.
     """
+
+    title: str
+    about: str
+    groups: list[tuple[str, int]]
+    columns: list[str]
+    edges: set[int]
+    rows: list[tuple[str, list[str]]]
+    gain: tuple[str, list[str]] | None
+
+
+def metric_table(title: str, rows: Rows) -> MetricTable:
+    """The table of at least one row, the model's first."""
     keys = list(dict.fromkeys(key for _, scores in rows for key in scores.shown or scores.values))
     columns = [split_key(key) for key in keys]
-    groups = [(group, list(names)) for group, names in itertools.groupby(columns, lambda column: column[0])]
-    starts = {names[0] for _, names in groups[1:]}
-    edges = ["edge" if column in starts else None for column in columns]
-
-    def line(name: str, cells: Sequence[str]) -> Markup:
-        figures = [el("td", cell, class_=edge) for cell, edge in zip(cells, edges, strict=True)]
-        return el("tr", el("th", name, scope="row"), figures)
-
-    top = [
-        el("th", el("span", name), class_="group", colspan=len(names), scope="colgroup")
-        for name, names in groups
-    ]
-    second = [
-        el("th", name, scope="col", class_=edge) for (_, name), edge in zip(columns, edges, strict=True)
-    ]
-    body = [line(name, [figure(_value(scores, key)) for key in keys]) for name, scores in rows]
-    bias = dict(rows[1:]).get(BIAS)
-    gain = None
-    if bias is not None:
-        cells = [difference(_value(rows[0][1], key) - _value(bias, key)) for key in keys]
-        gain = line(f"{rows[0][0]} {MINUS} {BIAS}", cells)
-    table = el(
-        "table",
-        el("thead", el("tr", el("td"), top), el("tr", el("td"), second)),
-        el("tbody", body),
-        el("tfoot", gain) if gain else None,
-        aria_labelledby=f"{key}-t",
-        aria_describedby=f"{key}-d",
-    )
-    # the words stand outside of what scrolls, so that a phone shows them whole
-    heading = join(el("h3", title, id=f"{key}-t"), el("p", _about(rows[0][1]), id=f"{key}-d", class_="about"))
-    return join(heading, scrolling(title, table))
-
-
-def scrolling(title: str, table: Markup) -> Markup:
-    """A wide table in a box of its own that scrolls, also by keyboard."""
-    return el("div", table, class_="scroll", role="region", aria_label=title, tabindex="0")
-
-
-def _value(scores: Scores, key: str) -> float:
-    return scores.values.get(key, math.nan)
-
-
-def _about(scores: Scores) -> str:
+    groups = [(name, len(list(found))) for name, found in itertools.groupby(group for group, _ in columns)]
+    values = [[scores.values.get(key, math.nan) for key in keys] for _, scores in rows]
+    bias = next((row for row, (name, _) in enumerate(rows) if row and name == BIAS), None)
+    model, scores = rows[0]
     split = f"split {scores.split}, " if scores.split else ""
-    return (
-        f"Protocol {scores.protocol}: {scores.compare.replace('>=', '≥')}; {split}"
-        f"{scores.num_queries:,} queries, {scores.num_missing:,} without prediction"
+    return MetricTable(
+        title=title,
+        about=f"Protocol {scores.protocol}: {scores.compare.replace('>=', '≥')}; {split}"
+        f"{scores.num_queries:,} queries, {scores.num_missing:,} without prediction",
+        groups=groups,
+        columns=[name for _, name in columns],
+        edges=set(itertools.accumulate(size for _, size in groups[:-1])),
+        rows=[(name, [figure(v) for v in row]) for (name, _), row in zip(rows, values, strict=True)],
+        gain=None
+        if bias is None
+        else (
+            f"{model} {MINUS} {BIAS}",
+            [difference(a - b) for a, b in zip(values[0], values[bias], strict=True)],
+        ),
     )

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from vmr_common.types import Prediction, Query
 from vmr_train.report.analysis import moment_ious
 from vmr_train.report.charts import area_path, line_path, nice_ticks, picture, short, stretched
 from vmr_train.report.data import Curve, Shown
-from vmr_train.report.markup import Markup, el, number
+from vmr_train.report.svg import el, number
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
