@@ -110,7 +110,7 @@ def completed(package: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: if today's schema does not know it.
     """
-    schema = importlib.import_module(f"{package}.cli").PACKAGE.schema
+    schema = importlib.import_module(f"{package}.config").Config
     return to_dict(completed_config(config, schema, package))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from folders import MODELS, PAGES, ROOT
 from vmr_train.checkpoint import save_checkpoint
-from vmr_train.cli import steps
+from vmr_train.cli import options, steps
 from vmr_train.cli.config import bundled_config, to_dict
 
 OURS = {
@@ -91,6 +91,7 @@ def parsers_only(monkeypatch):
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
     monkeypatch.setattr(steps, "parse", stop_after(steps.parse))
+    monkeypatch.setattr(options, "parse", stop_after(options.parse))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,8 @@ def folder(tmp_path_factory):
     """Run folders under the names that the pages use, so that a command finds the configuration of its checkpoint."""
     folder = tmp_path_factory.mktemp("docs")
     for name in MODELS:
-        package = importlib.import_module(f"{name}.cli").PACKAGE
-        config = bundled_config(name, package.schema, package.default)
+        schema = importlib.import_module(f"{name}.config").Config
+        config = bundled_config(name, schema, schema.name)
         meta = dict.fromkeys(("update", "epoch", "batch"), 0) | {"package": name, "role": "best", "state": {}}
         path = folder / "runs" / name / config.name / "checkpoints/best.safetensors"
         path.parent.mkdir(parents=True)

@@ -213,7 +213,7 @@ def replace_run(folder: Path, mark: str, last_step: int) -> None:
 def write_run(run: RunFolder, mark: str) -> None:
     """All files of a run, each with the mark in it."""
     run.start()
-    run.write_config(f"name: {mark}\n")
+    run.write_config({"name": mark})
     meta = {"role": "last", "package": "toy", "state": {}, "describe": {"config": {"mark": mark}}}
     position = {"update": 1, "epoch": 1, "batch": 0}
     save_checkpoint(run.last, {}, {**meta, **position})

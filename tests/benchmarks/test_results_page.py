@@ -25,8 +25,8 @@ def no_parity(tmp_path, monkeypatch):
 
 @functools.cache
 def default_text(package):
-    described = importlib.import_module(f"{package}.cli").PACKAGE
-    return to_yaml(bundled_config(package, described.schema, described.default))
+    schema = importlib.import_module(f"{package}.config").Config
+    return to_yaml(bundled_config(package, schema, schema.name))
 
 
 @pytest.fixture

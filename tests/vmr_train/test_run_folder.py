@@ -66,7 +66,7 @@ def test_an_overwritten_run_stays_whole_until_the_new_one_takes_its_place(folder
     before, theirs = digests(folder), foreign(folder)
     with RunFolder(folder, overwrite=True) as run:
         run.start()
-        run.write_config("name: new\n")
+        run.write_config({"name": "new"})
         assert {**digests(folder), **before} == digests(folder)
         assert find_checkpoint(folder) == folder / BEST
         toy.write_run(run, "new")
@@ -81,7 +81,7 @@ def test_an_overwritten_run_stays_whole_until_the_new_one_takes_its_place(folder
 def test_what_the_earlier_run_has_beyond_the_new_one_goes_with_it(folder):
     with RunFolder(folder, overwrite=True) as run:
         run.start()
-        run.write_config("name: new\n")
+        run.write_config({"name": "new"})
         run.finish()
     assert marks(folder) == {CONFIG: "new"}
     assert sorted(path.name for path in folder.iterdir() if path.name in ALL) == [
@@ -95,7 +95,7 @@ def test_a_run_that_ends_before_its_first_checkpoint_leaves_the_earlier_one_alon
     before = digests(folder)
     with RunFolder(folder, overwrite=True) as run:
         run.start()
-        run.write_config("name: new\n")
+        run.write_config({"name": "new"})
     assert digests(folder) == before
 
 

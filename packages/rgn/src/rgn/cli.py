@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rgn.config import TITLE, Config
-from vmr_common.features.config import require_videos
-from vmr_common.splits.load import data_root
 from vmr_train.cli import options, requests
 
 
 @options.command
-def evaluate(argv: Sequence[str]) -> None:
+def evaluate(argv: list[str]) -> None:
     """Scores a checkpoint on a split."""
     parser = options.evaluate_parser("rgn", TITLE)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgn")
-    root = data_root(given.data_root)
 
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod
@@ -24,11 +19,11 @@ def evaluate(argv: Sequence[str]) -> None:
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
-            lambda: requests.requested_split(config, given, root)
+            lambda: requests.requested_split(config, given, given.root)
         )
         with distributed.agreement():
-            clips = open_clips(config, root)
-            require_videos(clips.store, {split.name: split.queries})
+            clips = open_clips(config, given.root)
+            commands.require_videos(clips, split)
             method = RGNMethod.restore(config, checkpoint)
             dataset = build_dataset(config, method.preprocessor, clips, split.queries)
             commands.answerable(dataset, split)
@@ -37,41 +32,36 @@ def evaluate(argv: Sequence[str]) -> None:
 
 
 @options.command
-def predict(argv: Sequence[str]) -> None:
+def predict(argv: list[str]) -> None:
     """Finds the moments of one sentence in one video, or of a file of sentences."""
     parser = options.predict_parser("rgn", TITLE)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgn")
-    root = data_root(given.data_root)
 
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod
     from vmr_train.cli import commands
 
-    clips = open_clips(config, root)
-    queries = requests.requested_queries(config, given, clips.store, root)
-    require_videos(clips.store, {"the request": queries})
+    clips = open_clips(config, given.root)
+    queries = requests.requested_queries(config, given, clips.store, given.root)
     method = RGNMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
     commands.say_moments(given, commands.find_moments(config, method, dataset, given.k))
 
 
 @options.command
-def import_official(argv: Sequence[str]) -> None:
+def import_official(argv: list[str]) -> None:
     """Turns the authors' weights into a checkpoint of ours."""
     parser = options.import_parser("rgn", TITLE)
     options.add_word_list(parser)
     config, given = options.read_config(parser, Config, argv, "rgn")
-    root = data_root(given.data_root)
 
     from rgn.method import RGNMethod
     from rgn.official import from_official
-    from vmr_train.checkpoint import load_weights
     from vmr_train.cli import commands
     from vmr_train.preprocessing import Preprocessor
 
     released = commands.read_released(config, given)
     weights = from_official(released)
-    words = Preprocessor.from_released(weights, given.words, root / config.data.word_vectors)
+    words = Preprocessor.from_released(weights, given.words, given.root / config.data.word_vectors)
     method = RGNMethod.build(config, words)
-    load_weights(method.model, weights, given.weights)
-    commands.save_imported("rgn", config, method, released, given)
+    commands.save_imported("rgn", config, method, weights, released, given)

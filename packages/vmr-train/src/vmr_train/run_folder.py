@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import yaml
+
 from vmr_common.errors import UserError
 from vmr_common.io import LOCK, FolderLock, atomic_path, no_links, write_json_lines, write_text, writing
 from vmr_train import distributed, run_files, run_swap
@@ -193,13 +195,13 @@ class RunFolder:
         if self.final.is_dir() and self.final != self.path:
             run_swap.put_in_place(self.path, self.final.name)
 
-    def write_config(self, text: str) -> None:
-        """Writes the resolved configuration (YAML); call it on every rank."""
-        distributed.from_rank_zero(lambda: self._write_config(text))
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes the resolved configuration as YAML; call it on every rank."""
+        distributed.from_rank_zero(lambda: self._write_config(config))
 
-    def _write_config(self, text: str) -> None:
+    def _write_config(self, config: Mapping[str, Any]) -> None:
         self.guard()
-        write_text(self.config, text)
+        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Appends one row to the metrics (rank 0 only); numbers that are not finite become null.

@@ -67,7 +67,7 @@ class Trainer:
         config: The loop.
         optim: The optimiser.
         run: Where everything goes.
-        describe: JSON that every checkpoint carries: `package` (required), the resolved configuration,
+        describe: JSON that every checkpoint carries: `package` and `config` (required: the resolved configuration),
             hashes of splits, features and words; what a resumed training is compared with.
         may_change: Options of the configuration that it may have changed, beyond `same_run.MAY_CHANGE`.
 
@@ -139,6 +139,8 @@ class Trainer:
         state, config = self.state, self.config
         self._started = time.monotonic()
         self.run.start()
+        if not resume:
+            self.run.write_config(self.describe["config"])
         if resume and distributed.from_rank_zero(self.run.last.exists):
             state = self._restore()
         self.updater.connect()
@@ -170,6 +172,7 @@ class Trainer:
         if stopped:
             distributed.barrier()
             raise KeyboardInterrupt(self._how_to_resume())
+        self.run.write_config(self.describe["config"])  # of a resumed run only now: it has shown that it fits
         value, epoch = distributed.from_rank_zero(self._kept_best) or (None, config.epochs)
         return FitResult(value, epoch, self.run.best, self.run.last, self._seconds())
 

@@ -8,9 +8,10 @@ import json
 import logging
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 from torch import Tensor
@@ -19,25 +20,28 @@ from tqdm import tqdm
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, quoted, require
 from vmr_common.evaluation import protocol
-from vmr_common.features.config import VideoStore, require_videos
+from vmr_common.features import config as features
+from vmr_common.features.config import VideoStore
+from vmr_common.splits import config as config_splits
 from vmr_common.splits.config import Splits
 from vmr_common.splits.load import Split
 from vmr_common.timeline import format_clock
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
 from vmr_train import distributed
-from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.options import with_same_data
 from vmr_train.cli.requests import PARTS
 from vmr_train.cli.results import Results, moment_table, score_all
-from vmr_train.cli.write_report import RunFacts
+from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.config import RunConfig, TrainConfig
-from vmr_train.device import select_device
+from vmr_train.device import seed_everything, select_device
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.method import Dataset, Method
 from vmr_train.predict import predict_all
 from vmr_train.released_weights import read_weights
+from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE
 from vmr_train.run_folder import RunFolder
 from vmr_train.trainer import Evaluate, FitResult, Trainer
@@ -60,8 +64,28 @@ class Inputs(Protocol):
 # --- before training ---------------------------------------------------------------------------------------
 
 
-def log_splits(splits: Splits) -> None:
-    """Logs the size of every split and its irregular records, on rank 0."""
+@contextlib.contextmanager
+def open_run(package: str, config: RunConfig, given: Namespace) -> Iterator[RunFolder]:
+    """The folder of a run, held for the block, in which all processes of the run know each other.
+
+    Raises:
+        UserError: as `distributed.session` and `RunFolder`.
+    """
+    folder = Path(given.runs) / package / config.name
+    with (
+        distributed.session(config.train.device, config.train.peer_timeout),
+        RunFolder(folder, resume=given.resume, overwrite=given.overwrite) as run,
+    ):
+        yield run
+
+
+def load_splits(config: RunConfig, root: Path) -> Splits:
+    """The splits of a run, read by one process for all; logs their sizes and irregular records.
+
+    Raises:
+        UserError: as `vmr_common.splits.config.load_splits`.
+    """
+    splits = distributed.from_rank_zero(lambda: config_splits.load_splits(config.data.splits, root))
     for part in PARTS if distributed.rank() == 0 else ():
         split: Split | None = getattr(splits, part)
         if split is not None:
@@ -70,6 +94,7 @@ def log_splits(splits: Splits) -> None:
             if split.report.counts or split.report.notes:
                 for line in split.report.lines():
                     logger.info("            %s", line)
+    return splits
 
 
 def selection_split(config: TrainConfig, splits: Splits) -> Split | None:
@@ -107,8 +132,14 @@ def _whole_video(query: Query) -> Prediction:
     return Prediction(query=query.id, video=query.video, moments=moments, scores=np.zeros(1))
 
 
-def metrics_of(split: Split, rules: str) -> Evaluate:
-    """Function from the predictions for a split to its metrics (fractions) by one protocol."""
+@overload
+def metrics_of(split: Split, rules: str) -> Evaluate: ...
+@overload
+def metrics_of(split: None, rules: str) -> None: ...
+def metrics_of(split: Split | None, rules: str) -> Evaluate | None:
+    """Function from the predictions for a split to its metrics (fractions) by one protocol; None for no split."""
+    if split is None:
+        return None
     judge = protocol(rules)
     return lambda predictions: judge.score(split.queries, predictions).values
 
@@ -120,11 +151,25 @@ def read_videos(inputs: Inputs, splits: Splits) -> None:
         UserError: naming the file and the video.
     """
     parts = [split for part in PARTS if (split := getattr(splits, part)) is not None]
-    require_videos(inputs.store, {split.name: split.queries for split in parts})
+    features.require_videos(inputs.store, {split.name: split.queries for split in parts})
     videos = list(dict.fromkeys(query.video for split in parts for query in split.queries))
     quiet = None if distributed.rank() == 0 else True
     for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
         inputs[video]
+
+
+def require_videos(inputs: Inputs, split: Split) -> None:
+    """Makes sure that there are features for every video of a split.
+
+    Raises:
+        UserError: naming the file and a video that it lacks.
+    """
+    features.require_videos(inputs.store, {split.name: split.queries})
+
+
+def seed(config: RunConfig) -> None:
+    """Seeds all random numbers with the seed of the run; initial weights are drawn after it."""
+    seed_everything(config.train.seed)
 
 
 def answerable(dataset: Queries, split: Split) -> Queries:
@@ -136,6 +181,30 @@ def answerable(dataset: Queries, split: Split) -> Queries:
     if not len(dataset):
         raise UserError(f"{split.name}: the model knows no word of any of its {len(split.queries)} queries")
     return dataset
+
+
+@dataclass(frozen=True)
+class Datasets(Generic[Queries]):
+    """The datasets of a run; `selection` chooses the epoch and is None where nothing is evaluated in training."""
+
+    train: Queries
+    selection: Queries | None
+    test: Queries
+
+
+def build_datasets(
+    build: Callable[[Sequence[Query]], Queries], splits: Splits, selection: Split | None
+) -> Datasets[Queries]:
+    """The datasets of a run, made by `build` from queries.
+
+    Raises:
+        UserError: if the model can answer no query of a split.
+    """
+
+    def of(split: Split) -> Queries:
+        return answerable(build(split.queries), split)
+
+    return Datasets(of(splits.train), None if selection is None else of(selection), of(splits.test))
 
 
 def describe_run(
@@ -178,11 +247,10 @@ def _provenance(split: Split | None) -> dict[str, Any] | None:
 # --- evaluation and the end of a run -----------------------------------------------------------------------
 
 
-def load_best(run: RunFolder, method: Method, package: str) -> Checkpoint:
-    """Loads the selected weights of a run into its model; the checkpoint. Call it on every rank."""
+def load_best(run: RunFolder, method: Method, package: str) -> None:
+    """Loads the selected weights of a run into its model; call it on every rank."""
     best = distributed.from_rank_zero(lambda: load_checkpoint(run.best, package=package, trained=True))
     load_weights(method.model, best.weights, best.path)
-    return best
 
 
 def evaluate(
@@ -237,26 +305,44 @@ def require_finite(predictions: list[Prediction]) -> list[Prediction]:
     return predictions
 
 
-def facts_of(
-    package: str, given: Namespace, run: RunFolder, trainer: Trainer, fitted: FitResult, best: Checkpoint
-) -> RunFacts:
-    """Facts on a finished training for its report."""
+def finish(
+    run: RunFolder,
+    given: Namespace,
+    trainer: Trainer,
+    fitted: FitResult,
+    results: Results,
+    *,
+    curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None = None,
+    draw: Callable[[Sequence[Query]], FrameOverlay] | None = None,
+    remarks: Sequence[str] = (),
+) -> None:
+    """Ends a run: report and figures into its folder, the tables and the next commands to the terminal.
+
+    Call it on every rank.
+
+    Args:
+        run: The folder.
+        given: The options of the command.
+        trainer: Did the training.
+        fitted: Its result.
+        results: Of the selected weights on the test split.
+        curves: Weights over time that the report draws for some queries, by query id.
+        draw: Prepares what the report draws on the frames of some queries.
+        remarks: Lines below the tables.
+    """
+    package = trainer.package
     places = {str(run.config): str(run.path / CONFIG)}
     argv = [places.get(word, word) for word in given.argv if word != "--resume"]
-    return RunFacts(
+    facts = RunFacts(
         package=package,
         command=shlex.join([f"{package}-train", *argv]),
-        checkpoint=best,
+        meta=distributed.from_rank_zero(lambda: load_meta(run.best, trained=True)),
         describe=trainer.describe,
         seconds=fitted.seconds,
         parameters=sum(parameter.numel() for parameter in trainer.method.model.parameters()),
     )
-
-
-def say_trained(
-    package: str, given: Namespace, run: RunFolder, results: Results, remarks: Sequence[str] = ()
-) -> None:
-    """Prints the tables of a finished run, where its report is, and the next commands to try; on rank 0."""
+    write_report(run, results, facts, given.root, curves=curves, draw=draw)
+    run.finish()
     if distributed.rank() != 0:
         return
     where, example = shlex.join(with_same_data(run.path, given)), results.split.queries[0]
@@ -330,17 +416,27 @@ def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:
 
 
 def save_imported(
-    package: str, config: RunConfig, method: Method, released: Collection[str], given: Namespace
+    package: str,
+    config: RunConfig,
+    method: Method,
+    weights: Mapping[str, Tensor],
+    released: Collection[str],
+    given: Namespace,
 ) -> None:
-    """Writes imported weights as a checkpoint, and prints what was read and the next command to try.
+    """Loads the authors' weights into a method, writes it as a checkpoint, and prints the next command to try.
 
     Args:
         package: The paper's package.
         config: The configuration that the weights fit.
-        method: Holds the weights.
+        method: Takes the weights.
+        weights: By our names.
         released: Names of the tensors that were read.
         given: The options of the command.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
     """
+    load_weights(method.model, weights, given.weights)
     describe = {"package": package, "config": to_dict(config), "imported_from": Path(given.weights).name}
     meta = {"package": package, "role": "best", "update": 0, "epoch": 0, "batch": 0}
     parts = {"model": method.model.state_dict(), "state": method.state_tensors()}

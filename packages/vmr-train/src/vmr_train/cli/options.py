@@ -13,6 +13,7 @@ from vmr_common.cli.numbers import seconds, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError, said_once
 from vmr_common.evaluation import protocol
+from vmr_common.splits.load import data_root
 from vmr_train.cli.config import DEFAULT, STORED, make_parser, parse, stored_values
 from vmr_train.cli.requests import option, resumed_config
 from vmr_train.config import RunConfig
@@ -42,6 +43,9 @@ def _out_of_memory(error: Exception) -> str | None:
 def command(main: entrypoint.Main) -> Callable[..., int]:
     """Makes a console entry point of a function of an argument list, see `vmr_common.cli.entrypoint.command`."""
     return entrypoint.command(main, _out_of_memory)
+
+
+dispatch = entrypoint.dispatch
 
 
 def train_parser(package: str, title: str) -> ArgumentParser:
@@ -132,6 +136,8 @@ def read_config(
 ) -> tuple[Config, Namespace]:
     """The configuration and the other options; with a checkpoint its configuration is where fields start.
 
+    The options hold `root`, the folder of the data sets.
+
     Args:
         parser: One of this module.
         schema: The configuration dataclass; its fields become options.
@@ -151,6 +157,7 @@ def read_config(
             raise UserError("protocols: found none, expected at least one")
         for rules in parsed.config.protocols:
             protocol(rules)
+    parsed.options.root = data_root(parsed.options.data_root)
     return parsed.config, parsed.options
 
 

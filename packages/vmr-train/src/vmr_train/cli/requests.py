@@ -71,6 +71,12 @@ def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) 
     Raises:
         UserError: if neither or both are given, the video has no features or its length is not known.
     """
+    queries = _requested_queries(config, options, store, root)
+    require_videos(store, {"the request": queries})
+    return queries
+
+
+def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
     if options.queries is not None:
         if any(value is not None for value in (options.video, options.query, options.duration)):
             raise UserError("give either --queries (a file), or --video and --query")

@@ -24,7 +24,7 @@ from vmr_common.splits.load import Split, data_root
 from vmr_common.types import Prediction, Query
 from vmr_train import distributed
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights
-from vmr_train.cli.config import to_dict, to_yaml
+from vmr_train.cli.config import to_dict
 from vmr_train.cli.package import ModelPackage, RunConfig, VideoInputs
 from vmr_train.cli.requests import PARTS, resumed_config
 from vmr_train.cli.steps import answerable, read_config, remarks_of, same_data, scored
@@ -81,11 +81,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
             )
         )
         run.start()
-        # a run keeps its configuration until a resumed training has shown that another fits
-        if not options.resume:
-            run.write_config(to_yaml(config))
         result = trainer.fit(resume=options.resume)
-        run.write_config(to_yaml(config))
         best = distributed.from_rank_zero(
             lambda: load_checkpoint(run.best, package=package.name, trained=True)
         )
@@ -98,7 +94,7 @@ def train(package: ModelPackage[Any, Any, Any], argv: list[str]) -> None:
         facts = RunFacts(
             package=package.name,
             command=_anew(package.name, argv, run),
-            checkpoint=best,
+            meta=best.meta,
             describe=trainer.describe,
             seconds=result.seconds,
             parameters=sum(parameter.numel() for parameter in task.model.parameters()),

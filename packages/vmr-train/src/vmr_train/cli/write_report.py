@@ -17,7 +17,7 @@ from vmr_common.io import write_text
 from vmr_common.splits.generated import video_frames
 from vmr_common.types import Query, write_predictions
 from vmr_train import distributed, run_files
-from vmr_train.checkpoint import Checkpoint, Versions
+from vmr_train.checkpoint import Meta, Versions
 from vmr_train.cli.results import Results
 from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
 from vmr_train.report.data import Frames
@@ -38,7 +38,7 @@ class RunFacts:
     Attributes:
         package: The model package.
         command: The command as typed.
-        checkpoint: The selected weights.
+        meta: JSON part of the checkpoint of the selected weights.
         describe: Where they come from, see `Description`.
         seconds: Training time.
         parameters: Number of trained numbers.
@@ -46,7 +46,7 @@ class RunFacts:
 
     package: str
     command: str
-    checkpoint: Checkpoint
+    meta: Meta
     describe: Mapping[str, Any]
     seconds: float
     parameters: int
@@ -92,7 +92,7 @@ def _write(
     write_text(folder / run_files.RESULTS, json.dumps(results.to_dict(), indent=1) + "\n")
     write_text(folder / run_files.FIGURES, json.dumps(figures(facts, results), indent=1) + "\n")
     shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
-    meta = facts.checkpoint.meta
+    meta = facts.meta
     report = Report(
         title=f"{facts.package} on {results.split.name}",
         facts=_heading(facts, results),
@@ -139,7 +139,7 @@ def figures(facts: RunFacts, results: Results) -> RunFigures:
         facts: About the run.
         results: Predictions of the test split; FLOPs are given per query.
     """
-    meta, config = facts.checkpoint.meta, facts.describe["config"]
+    meta, config = facts.meta, facts.describe["config"]
     return {
         "package": facts.package,
         "name": config["name"],
@@ -164,7 +164,7 @@ def _today() -> str:
 
 
 def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
-    meta, describe = facts.checkpoint.meta, facts.describe
+    meta, describe = facts.meta, facts.describe
     config = describe["config"]
     return {
         "run": config["name"],
