@@ -17,7 +17,7 @@ from recording import machine, measured_here, write_rows
 from timing import median, repeated
 
 from rgn.config import LossConfig, ModelConfig
-from rgn.data import QueryExamples
+from rgn.data import Dataset
 from rgn.method import RGNMethod
 from rgn.model import RGN
 from vmr_common.features.pooling import pooled_features
@@ -63,11 +63,10 @@ def make_examples(folder, *, clips, frame_dim, queries, videos):
     vectors = np.concatenate([np.zeros((1, WORD_DIM)), rng.normal(size=(CLASSES - 1, WORD_DIM))]).astype(
         np.float32
     )
-    examples = QueryExamples(
+    examples = Dataset(
         make_queries(queries, videos),
         pooled_features(FeatureStore(path), clips),
-        Vocabulary(tuple(NAMES)),
-        vectors,
+        Preprocessor(Vocabulary(tuple(NAMES)), vectors),
         max_words=20,
         end_token=False,
         seed=0,
@@ -77,7 +76,7 @@ def make_examples(folder, *, clips, frame_dim, queries, videos):
 
 def make_task(device, frame_dim, vectors):
     torch.manual_seed(0)
-    model = RGN(ModelConfig(), frame_dim=frame_dim, word_dim=WORD_DIM, classes=CLASSES)
+    model = RGN(ModelConfig(), clip_dim=frame_dim, word_dim=WORD_DIM, classes=CLASSES)
     return RGNMethod(model.to(device), LossConfig(), Preprocessor(Vocabulary(tuple(NAMES)), vectors))
 
 

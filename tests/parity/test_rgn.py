@@ -14,9 +14,9 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate, known_words
 from rgn.gaussians import attention_log_weight, negative_progress
 from rgn.layers import key_bias, sinusoidal_positions
-from rgn.losses import Nll, best_pass, reconstruction_nll
+from rgn.losses import Nll, reconstruction_nll
 from rgn.method import rank
-from rgn.model import RGN, Inputs, Supervision, grid_indices
+from rgn.model import RGN, Inputs, grid_indices
 from rgn.official import NAMES, from_official
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
@@ -58,7 +58,7 @@ def build(golden) -> RGN:
     )
     model = RGN(
         config,
-        frame_dim=sizes["frames_input_size"],
+        clip_dim=sizes["frames_input_size"],
         word_dim=sizes["words_input_size"],
         classes=sizes["vocab_size"],
     )
@@ -75,8 +75,8 @@ def loss_config(golden) -> LossConfig:
 def inputs_of(golden) -> Inputs:
     given = golden.tensors("in/")
     return Inputs(
-        frames=given["frames_feat"],
-        frames_len=given["frames_len"],
+        clips=given["frames_feat"],
+        clips_len=given["frames_len"],
         words=given["words_feat"],
         words_len=given["words_len"],
         masked=given["masked_words"].bool(),
@@ -84,12 +84,12 @@ def inputs_of(golden) -> Inputs:
 
 
 def train_pass(golden, model: RGN) -> SimpleNamespace:
-    """One training pass as the task runs it, with everything that the case may have recorded."""
+    """One training pass as the method runs it, with everything that the case may have recorded."""
     inputs, given = inputs_of(golden), golden.tensors("in/")
     glance, targets = given["glance"], given["words_id"]
     epochs = golden.config["config"]["max_epoch"]
     progress = torch.tensor(negative_progress(int(given["epoch"]), epochs, model.config.gamma))
-    output = model(inputs, Supervision(glance, progress))
+    output = model(inputs, glance, progress)
     proposals, told = output.proposals, output.references
     mask = model.embed(inputs).words_mask[:, :-1]
 
@@ -131,40 +131,41 @@ def test_every_intermediate_stage_agrees(golden):
     seen: dict[str, Tensor] = {
         "word_pos": sinusoidal_positions(inputs.words.shape[1], model.config.hidden),
         "words_emb": embedded.words,
-        "frames_emb": embedded.frames,
-        "frames_mask": embedded.frames_mask,
-        "keep_idx": grid_indices(inputs.frames.shape[1]),
+        "frames_emb": embedded.clips,
+        "frames_mask": embedded.clips_mask,
+        "keep_idx": grid_indices(inputs.clips.shape[1]),
         "words_masked_in": model.masked_words(embedded, inputs.masked),
     }
     glance, caption = model.glance_transformer, model.caption_transformer
-    memory = glance.encode_query(embedded.words + embedded.positions, embedded.words_mask)
+    words, words_bias = (embedded.words + embedded.positions)[:, None], key_bias(embedded.words_mask)
+    memory = glance.text(words, words_bias)
     seen["gtr_words"] = memory
     every_row = glance.video(
-        embedded.frames[:, None], key_bias(embedded.frames_mask), memory, key_bias(embedded.words_mask)
+        embedded.clips[:, None], key_bias(embedded.clips_mask), memory, key_bias(embedded.words_mask)
     )
     seen["gtr_h"] = every_row
     # the pass that the model really runs computes the last row alone
-    last = glance.glance(embedded.frames, embedded.frames_mask, memory, embedded.words_mask)
+    last = model.prediction_state(glance, embedded)
     torch.testing.assert_close(last, every_row[:, 0, -1], rtol=1e-5, atol=1e-5)
-    memory = caption.encode_query(embedded.words + embedded.positions, embedded.words_mask)
-    seen["ctr_h_last"] = caption.glance(embedded.frames, embedded.frames_mask, memory, embedded.words_mask)
+    seen["ctr_h_last"] = model.prediction_state(caption, embedded)
 
-    frames, frames_mask = model.grid_frames(embedded)
+    frames, frames_mask = model.grid_clips(embedded)
     run = train_pass(golden, model)
     left, right = model.negatives(run.proposals, run.progress)
     seen["neg_weight_1"], seen["neg_weight_2"] = left, right
     hidden = key_bias(frames_mask)
     bias = attention_log_weight(run.proposals.window)[:, :, None, None] + hidden
-    candidate_memory = caption.encode_video(frames, bias)
+    candidate_memory = caption.video(frames[:, None], bias)
     seen["cand_video"] = candidate_memory
-    seen["full_video"] = caption.encode_video(frames, hidden)
+    seen["full_video"] = caption.video(frames[:, None], hidden)
     reglance_bias = attention_log_weight(run.told.reglance_window)[:, None, None, None] + hidden
-    seen["reglance_video"] = caption.encode_video(frames, reglance_bias)
+    seen["reglance_video"] = caption.video(frames[:, None], reglance_bias)
 
     weights = []
     cross = caption.text.layers[-1].cross_attention
     hook = cross.register_forward_pre_hook(lambda module, args: weights.append(module.weights(*args)))
-    caption.caption(seen["words_masked_in"], embedded.words_mask[:, :-1], candidate_memory, bias)
+    masked = seen["words_masked_in"][:, None]
+    caption.text(masked, key_bias(embedded.words_mask[:, :-1]), candidate_memory, bias)
     hook.remove()
     seen["cand_attn"] = weights[0].mean(dim=2)  # (B, K, L, P)
     assert golden.wanted("mid/keep_idx").tolist() == seen["keep_idx"].tolist()
@@ -214,7 +215,7 @@ def test_losses_agree(golden):
         "intra_video": terms["intra_video"],
         "total": terms["total"],
         "semantic_ref": config.beta_1 * reference,
-        "semantic_pred": config.beta_2 * best_pass(nll.candidates)[0].mean(),
+        "semantic_pred": config.beta_2 * nll.candidates.min(dim=1).values.mean(),
         "loc_glance_l1": losses.localization(*place, no_shape),
         "loc_reglance_mse": losses.localization(*place, no_distance),
         "hinge_neg1": terms["hinge_left"],
@@ -252,12 +253,12 @@ def test_inference_outputs_and_candidate_order_agree(golden, in_chunks):
     ours = outputs(model, proposals, states, mask) | {"nll": nll}
     for name in set(golden.recorded("out/eval/")) - {"order", "spans"}:
         golden.same(f"out/eval/{name}", ours[name])
-    ranked = rank(proposals, nll)
+    found, moments, _ = rank(proposals, nll)
     spans = centre_width_to_moments(*(part.double().numpy() for part in (proposals.centre, proposals.width)))
     order = golden.wanted("out/eval/order")
     for row in range(len(order)):
-        same_scores_along(nll[row].numpy(), ranked.order[row].numpy(), order[row], 1e-4)
-        np.testing.assert_array_equal(ranked.moments[row], spans[row, ranked.order[row]])
+        same_scores_along(nll[row].numpy(), found[row], order[row], 1e-4)
+        np.testing.assert_array_equal(moments[row], spans[row, found[row]])
     golden.same("out/eval/spans", np.take_along_axis(spans, order[..., None], axis=1))
 
 
@@ -361,8 +362,8 @@ def test_queries_become_the_recorded_batch(golden):
     np.testing.assert_allclose(batch.inputs.words, recorded, rtol=1e-6)
     np.testing.assert_array_equal(batch.targets, collated["words_id"])
     np.testing.assert_array_equal(batch.inputs.words_len, collated["words_len"])
-    np.testing.assert_array_equal(batch.inputs.frames_len, collated["frames_len"])
-    np.testing.assert_allclose(batch.inputs.frames, collated["frames_feat"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(batch.inputs.clips_len, collated["frames_len"])
+    np.testing.assert_allclose(batch.inputs.clips, collated["frames_feat"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(batch.glance, collated["glance"], rtol=1e-6)
     np.testing.assert_allclose(weights, collated["weights"], rtol=1e-5)
 

@@ -6,28 +6,28 @@ import torch
 from factories import flops
 from rgn.config import ModelConfig
 from rgn.losses import reconstruction_nll
-from rgn.model import RGN, Inputs, Supervision
+from rgn.model import RGN, Inputs
 
-BATCH, CLIPS, FRAME_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
+BATCH, CLIPS, CLIP_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
 
 
 def giga_flops_per_query(*, training: bool) -> float:
     # tensors without memory: the products are counted, not computed
     with torch.device("meta"):
-        model = RGN(ModelConfig(), frame_dim=FRAME_DIM, word_dim=WORD_DIM, classes=CLASSES).train(training)
+        model = RGN(ModelConfig(), clip_dim=CLIP_DIM, word_dim=WORD_DIM, classes=CLASSES).train(training)
         inputs = Inputs(
-            frames=torch.empty(BATCH, CLIPS, FRAME_DIM),
-            frames_len=torch.full((BATCH,), CLIPS),
+            clips=torch.empty(BATCH, CLIPS, CLIP_DIM),
+            clips_len=torch.full((BATCH,), CLIPS),
             words=torch.empty(BATCH, WORDS + 1, WORD_DIM),
             words_len=torch.full((BATCH,), WORDS),
             masked=torch.zeros(BATCH, WORDS + 1, dtype=torch.bool),
         )
-        supervision = Supervision(torch.empty(BATCH), torch.empty(())) if training else None
+        supervision = (torch.empty(BATCH), torch.empty(())) if training else ()
         targets = torch.ones(BATCH, WORDS, dtype=torch.int64)
         mask = torch.ones(BATCH, WORDS, dtype=torch.bool)
 
     def run() -> None:
-        output = model(inputs, supervision)
+        output = model(inputs, *supervision)
         states = [output.states]
         if output.references is not None:
             told = output.references

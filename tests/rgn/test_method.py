@@ -29,7 +29,7 @@ def make_dataset(queries: list[Query], *, end_token: bool = True) -> Dataset:
 def method() -> RGNMethod:
     torch.manual_seed(0)
     config = ModelConfig(hidden=16, heads=2, video_layers=2, text_layers=2, candidates=3)
-    model = RGN(config, frame_dim=5, word_dim=6, classes=31)
+    model = RGN(config, clip_dim=5, word_dim=6, classes=31)
     shake(model, 0.3)
     return RGNMethod(model.eval(), LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS))
 

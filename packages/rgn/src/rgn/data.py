@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
-from vmr_common.errors import UserError
 from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
 from vmr_common.rng import rng_for
@@ -156,25 +156,8 @@ class Dataset:
 
 
 def open_clips(config: Config, root: Path) -> PreparedFeatures:
-    """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory.
-
-    Raises:
-        UserError: if a file is missing or of another width; see `open_features`.
-    """
+    """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory."""
     return pooled_features(open_features(config.data.features, root), config.data.clips)
-
-
-def require_glances(queries: Sequence[Query]) -> None:
-    """Makes sure that there is a glance for every training query.
-
-    Raises:
-        UserError: naming one query without.
-    """
-    without = [query.id for query in queries if query.glance is None]
-    if without:
-        raise UserError(
-            f"RGN learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
 
 
 def build_dataset(
@@ -202,13 +185,8 @@ def collate(
 ) -> Batch:
     """Pads B queries to the longest one (plus one position with `end_token`), see `Batch`.
 
-    Args:
-        queries: B queries.
-        words: Their known words, at least one each.
-        masks: Their masked words, ``(l,)`` bool each.
-        features: Their pooled clip features, ``(N, F)`` each.
-        word_vectors: ``(V, E)`` by word class, row 0 zeros.
-        end_token: See `Dataset`.
+    Each query comes with its known words (at least one), which of them are masked ``(l,)`` bool and the clip features
+    ``(N, F)`` of its video; `word_vectors` ``(V, E)`` are by word class, row 0 zeros.
     """
     length = max(len(known) for known in words) + int(end_token)
     targets = np.zeros((len(words), length), dtype=np.int64)
@@ -218,26 +196,18 @@ def collate(
         masked[row, 1 : len(known) + 1] = mask
     vectors = np.zeros((len(words), length + 1, word_vectors.shape[1]), dtype=np.float32)
     vectors[:, 1:] = word_vectors[targets]  # row 0 of the table is zeros, as is the padding
-    frames = torch.from_numpy(np.stack(features))  # (B, N, F)
+    clips = torch.from_numpy(np.stack(features))  # (B, N, F)
+    glances = [math.nan if query.glance is None else query.glance / query.duration for query in queries]
     return Batch(
         query_ids=tuple(query.id for query in queries),
         queries=tuple(queries),
         inputs=Inputs(
-            frames=frames,
-            frames_len=torch.full((len(words),), frames.shape[1]),
+            clips=clips,
+            clips_len=torch.full((len(words),), clips.shape[1]),
             words=torch.from_numpy(vectors),
             words_len=torch.tensor([len(known) for known in words]),
             masked=torch.from_numpy(masked),
         ),
         targets=torch.from_numpy(targets),
-        glance=relative_glances(queries),
-    )
-
-
-def relative_glances(queries: Sequence[Query]) -> Tensor:
-    """Glance / duration of B queries, ``(B,)`` float32; NaN where a query has no glance."""
-    nan = float("nan")
-    return torch.tensor(
-        [nan if query.glance is None else query.glance / query.duration for query in queries],
-        dtype=torch.float32,
+        glance=torch.tensor(glances, dtype=torch.float32),
     )

@@ -1,8 +1,7 @@
-"""Attention and the causal decoder of RGN's two transformers (as in CPL, whose decoder the released code takes over).
+"""Attention and the causal decoder of both transformers (those of CPL).
 
 Shapes: B queries, S passes over the same item that differ only in the bias (one per Gaussian), L query positions, M key
-positions, D model width, H heads, d = D / H. Either side may have S = 1 and is then shared by all passes without being
-copied.
+positions, D model width, H heads, d = D / H. Either side may have S = 1, which all passes share without a copy.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class MultiHeadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        """Attends from `query` to `memory`.
+        """``(B, S, L, D)``: every query position attends to the memory.
 
         When the memory is much shorter than the query, the query and output projections are folded into the
         memory's side, which takes fewer products; the result is the same up to rounding.
@@ -44,9 +43,6 @@ class MultiHeadAttention(nn.Module):
             query: ``(B, S or 1, L, D)``.
             memory: ``(B, S or 1, M, D)``, source of keys and values.
             bias: Added to the logits, broadcastable to ``(B, S, H, L, M)``; minus infinity hides a key.
-
-        Returns:
-            ``(B, S, L, D)``.
         """
         length, keys, dim = query.shape[-2], memory.shape[-2], query.shape[-1]
         if 2 * keys * dim + length * keys * self.heads < (length + keys) * dim + length * keys:
@@ -61,31 +57,24 @@ class MultiHeadAttention(nn.Module):
 
     def _fold_into_memory(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         # (W_q x + b_q) k = x (W_q^T k) + b_q k, and W_o (a v) = a (W_o v): L rows are never projected
+        dim = query.shape[-1]
+        query_weight = self.in_proj_weight[:dim].unflatten(0, (self.heads, -1))  # (H, d, D)
+        query_bias = self.in_proj_bias[:dim].unflatten(0, (self.heads, -1))  # (H, d)
+        output_weight = self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (H, d, D)
         key = self.split(self.project(memory, 1)) * self.scale  # (B, S, H, M, d)
-        query_weight, query_bias = self.query_weights()
         logits = query[..., None, :, :] @ (key @ query_weight).transpose(-2, -1)  # (B, S, H, L, M)
         weights = _softmax(logits + query_bias[:, None] @ key.transpose(-2, -1), bias)
-        values = self.split(self.project(memory, 2)) @ self.output_weights()  # (B, S, H, M, D)
+        values = self.split(self.project(memory, 2)) @ output_weight  # (B, S, H, M, D)
         return (weights @ values).sum(-3) + self.out_proj.bias
 
-    def project(self, x: Tensor, part: int, *, bias: bool = True) -> Tensor:
+    def project(self, x: Tensor, part: int) -> Tensor:
         """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
         rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
-        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
     def split(self, x: Tensor) -> Tensor:
         """``(..., L, D)`` to heads ``(..., H, L, d)``."""
         return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
-
-    def query_weights(self) -> tuple[Tensor, Tensor]:
-        """The query projection of each head, to fold it into the keys: weight ``(H, d, D)`` and bias ``(H, d)``."""
-        dim = self.in_proj_weight.shape[1]
-        weight, bias = self.in_proj_weight[:dim], self.in_proj_bias[:dim]
-        return weight.unflatten(0, (self.heads, -1)), bias.unflatten(0, (self.heads, -1))
-
-    def output_weights(self) -> Tensor:
-        """The output projection of each head, ``(H, d, D)``, to fold it into the values."""
-        return self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
 
 
 def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
@@ -111,13 +100,8 @@ def causal_bias(length: int, device: torch.device | None = None) -> Tensor:
 class DecoderLayer(nn.Module):
     """Self-attention, optional cross-attention and a ReLU feed-forward net, each followed by LayerNorm.
 
-    ``x -> LN(x + drop(self)) -> LN(x + drop(cross)) -> LN(x + drop(W2 ReLU(W1 x)))``
-
-    Args:
-        dim: Model width D.
-        heads: Attention heads.
-        dropout: Probability after each sub-block.
-        cross_attention: Whether the layer has a cross-attention block; without it `memory` must be None.
+    ``x -> LN(x + drop(self)) -> LN(x + drop(cross)) -> LN(x + drop(W2 ReLU(W1 x)))``; without `cross_attention` the
+    layer takes no memory.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float, *, cross_attention: bool) -> None:
@@ -140,17 +124,11 @@ class DecoderLayer(nn.Module):
         *,
         last_row_only: bool = False,
     ) -> Tensor:
-        """One layer.
+        """``(B, S, L, D)`` of x ``(B, S or 1, L, D)`` and a memory ``(B, S or 1, M, D)``; of the last row only if
+        asked.
 
-        Args:
-            x: ``(B, S or 1, L, D)``.
-            self_bias: Broadcastable to ``(B, S, H, L, L)``, causal part included.
-            memory: ``(B, S or 1, M, D)``, or None to skip the cross-attention block.
-            memory_bias: Broadcastable to ``(B, S, H, L, M)``.
-            last_row_only: Compute the output of position L - 1 only.
-
-        Returns:
-            ``(B, S, L, D)``, or ``(B, S, 1, D)`` for the last row.
+        `self_bias` (causal part included) is broadcastable to ``(B, S, H, L, L)``, `memory_bias` to ``(B, S, H, L,
+        M)``; without a memory the cross-attention block is skipped.
         """
         query = x
         if last_row_only:
@@ -183,19 +161,10 @@ class Decoder(nn.Module):
         *,
         last_row_only: bool = False,
     ) -> Tensor:
-        """Runs all layers causally.
+        """``(B, S, L, D)`` after all layers; of the last position only if asked, which all but the last layer ignore.
 
-        The first layer's projections are computed once for all passes when `x` has S = 1 and a bias differs.
-
-        Args:
-            x: ``(B, S or 1, L, D)``.
-            key_bias: Bias on the keys of the self-attention, broadcastable to ``(B, S, 1, 1, L)``.
-            memory: ``(B, S or 1, M, D)`` or None.
-            memory_bias: Broadcastable to ``(B, S, 1, 1, M)``.
-            last_row_only: Return the last position only; all but the last layer still see every position.
-
-        Returns:
-            ``(B, S, L or 1, D)``.
+        Arguments as in `DecoderLayer.forward`, but for `key_bias`, the bias on the keys of the self-attention
+        without its causal part, broadcastable to ``(B, S, 1, 1, L)``.
         """
         self_bias = key_bias + causal_bias(x.shape[-2], x.device)  # (B, S, 1, L, L)
         last = len(self.layers) - 1

@@ -1,4 +1,8 @@
-"""RGN's objective (paper section 3.4): semantic, localization and triple hinge with diversity."""
+"""RGN's objective: semantic, localization and intra-video terms over the reconstruction NLL of every pass.
+
+C* is the candidate that reconstructs its query best, R the re-glance, F the complete video, N1 and N2 the left and
+right negatives of C*; ``<.>`` is the mean over the batch and ``[x]+`` is ``max(x, 0)``.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +31,24 @@ class Nll:
     reglance: Tensor
 
 
+def total(
+    proposals: Proposals, nll: Nll, glance: Tensor, reglance_window: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """All terms by name (scalars, batch means) and their weighted sum ``total``."""
+    hinges, spread = triple_hinge(nll, config), diversity(proposals, config)
+    terms = {
+        "semantic": semantic(nll, config),
+        "localization": localization(proposals, glance, reglance_window, config),
+        "intra_video": config.alpha_1 * torch.stack(list(hinges.values())).sum() + config.alpha_2 * spread,
+    }
+    weighted = torch.stack(list(terms.values())).sum()
+    return {**terms, **hinges, "diversity": spread, "total": weighted}
+
+
 def semantic(nll: Nll, config: LossConfig) -> Tensor:
     """``beta_1 ((1 - theta) <R> + theta <F>) + beta_2 <C*>``, scalar."""
     reference = (1 - config.theta) * nll.reglance.mean() + config.theta * nll.complete.mean()
-    return config.beta_1 * reference + config.beta_2 * best_pass(nll.candidates)[0].mean()
+    return config.beta_1 * reference + config.beta_2 * nll.candidates.min(dim=1).values.mean()
 
 
 def localization(proposals: Proposals, glance: Tensor, reglance_window: Tensor, config: LossConfig) -> Tensor:
@@ -41,13 +59,14 @@ def localization(proposals: Proposals, glance: Tensor, reglance_window: Tensor, 
 
 
 def triple_hinge(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
-    """Unweighted hinges: the best candidate must reconstruct better than each reference by a margin."""
-    candidate, best = best_pass(nll.candidates)
+    """``<[C* - reference + margin]+>`` per reference: re-glance, complete video and both negatives, unweighted."""
+    candidate, best = nll.candidates.min(dim=1)  # (B,)
+    rows = torch.arange(len(best), device=best.device)
     return {
         "hinge_reglance": F.relu(candidate - nll.reglance + config.margin_1).mean(),
         "hinge_complete": F.relu(candidate - nll.complete + config.margin_2).mean(),
-        "hinge_left": F.relu(candidate - picked(nll.left, best) + config.margin_3).mean(),
-        "hinge_right": F.relu(candidate - picked(nll.right, best) + config.margin_3).mean(),
+        "hinge_left": F.relu(candidate - nll.left[rows, best] + config.margin_3).mean(),
+        "hinge_right": F.relu(candidate - nll.right[rows, best] + config.margin_3).mean(),
     }
 
 
@@ -56,61 +75,16 @@ def diversity(proposals: Proposals, config: LossConfig) -> Tensor:
     return diversity_penalty(proposals.window, config.lambda_).mean()
 
 
-def total(
-    proposals: Proposals, nll: Nll, glance: Tensor, reglance_window: Tensor, config: LossConfig
-) -> dict[str, Tensor]:
-    """All terms by name (scalars, batch means) and their weighted sum ``total``."""
-    hinges = triple_hinge(nll, config)
-    spread = diversity(proposals, config)
-    terms = {
-        "semantic": semantic(nll, config),
-        "localization": localization(proposals, glance, reglance_window, config),
-        "intra_video": config.alpha_1 * torch.stack(list(hinges.values())).sum() + config.alpha_2 * spread,
-    }
-    weighted = torch.stack(list(terms.values())).sum()
-    return {**terms, **hinges, "diversity": spread, "total": weighted}
-
-
-def smoothed_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with label smoothing 0.1 over all classes, without a copy of the log-softmax.
-
-    ``logsumexp - 0.9 * logit[target] - 0.1 * mean(logit)``
-
-    Args:
-        logits: ``(..., V)``.
-        targets: ``(...)`` int64, broadcastable to the leading shape of `logits`.
-
-    Returns:
-        ``(...)`` float32.
-    """
-    logits = logits.float()
-    picked = logits.gather(-1, targets.expand(logits.shape[:-1])[..., None])[..., 0]
-    return logits.logsumexp(-1) - (1 - LABEL_SMOOTHING) * picked - LABEL_SMOOTHING * logits.mean(-1)
-
-
-def end_token_mask(lengths: Tensor, places: int) -> Tensor:
-    """The places that count: the words, and the end token behind them where there is room for it.
-
-    Args:
-        lengths: ``(B,)`` int64 words per query.
-        places: Places L that the batch has.
-
-    Returns:
-        ``(B, L)`` bool.
-    """
-    return torch.arange(places, device=lengths.device) <= lengths[:, None]
-
-
 def reconstruction_nll(
-    hidden: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
+    states: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
 ) -> Tensor:
-    """How badly each pass reconstructs the query: smoothed NLL averaged over the valid positions.
+    """Smoothed NLL of the query under each pass, averaged over the valid positions.
 
     Args:
-        hidden: ``(B, S, L, D)`` decoder outputs.
+        states: ``(B, S, L, D)`` decoder outputs.
         classifier: D to V.
         targets: ``(B, L)`` int64 word classes.
-        mask: ``(B, L)`` bool, True = the position counts; at least one per item.
+        mask: ``(B, L)`` bool, True = the position counts; at least one per query.
         passes_per_chunk: With a large V, classify this many of the S passes at a time and recompute their
             logits in the backward pass (0: all at once).
 
@@ -121,7 +95,7 @@ def reconstruction_nll(
     def classify(rows: Tensor) -> Tensor:
         return smoothed_nll(classifier(rows), targets[:, None])  # (B, s, L)
 
-    chunks = hidden.split(passes_per_chunk or hidden.shape[1], dim=1)
+    chunks = states.split(passes_per_chunk or states.shape[1], dim=1)
     nll = torch.cat(
         [activation_checkpoint(classify, rows, wanted=passes_per_chunk > 0) for rows in chunks], dim=1
     )
@@ -129,12 +103,17 @@ def reconstruction_nll(
     return (nll * weight).sum(-1) / weight.sum(-1)
 
 
-def best_pass(nll: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest of each query's ``(B, S)``: its value ``(B,)`` and which pass it is ``(B,)`` int64."""
-    smallest = nll.min(dim=1)
-    return smallest.values, smallest.indices
+def smoothed_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with label smoothing 0.1 over all classes, without a copy of the log-softmax.
+
+    ``logsumexp - 0.9 * logit[target] - 0.1 * mean(logit)``, ``(...)`` float32, for logits ``(..., V)`` and int64
+    targets that are broadcast to ``(...)``.
+    """
+    logits = logits.float()
+    target = logits.gather(-1, targets.expand(logits.shape[:-1])[..., None])[..., 0]
+    return logits.logsumexp(-1) - (1 - LABEL_SMOOTHING) * target - LABEL_SMOOTHING * logits.mean(-1)
 
 
-def picked(values: Tensor, index: Tensor) -> Tensor:
-    """Of each query's passes ``(B, S, ...)`` the one that `index` ``(B,)`` names, ``(B, ...)``."""
-    return values[torch.arange(len(index), device=index.device), index]
+def end_token_mask(lengths: Tensor, places: int) -> Tensor:
+    """Places ``(B, L)`` bool that count: the ``(B,)`` words, and the end token behind them where there is room."""
+    return torch.arange(places, device=lengths.device) <= lengths[:, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,10 +13,9 @@ from rgn import losses
 from rgn.config import Config, LossConfig
 from rgn.data import Batch, build_dataset
 from rgn.gaussians import negative_progress, unit_grid
-from rgn.losses import Nll
-from rgn.model import RGN, Proposals, Supervision
+from rgn.model import RGN, Proposals
+from vmr_common import timeline
 from vmr_common.features.pooling import FeaturesByVideo
-from vmr_common.timeline import centre_width_to_moments, to_seconds
 from vmr_common.types import Prediction, Query
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
@@ -25,25 +23,21 @@ from vmr_train.predict import batches_of
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.report import Curve
 
-
-@dataclass(frozen=True)
-class Ranked:
-    """Candidates by ascending NLL: `order` ``(B, K)`` int64, `moments` ``(B, K, 2)`` normalised, `nll` ``(B, K)``."""
-
-    order: Tensor
-    moments: NDArray[np.float64]
-    nll: NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
-def rank(proposals: Proposals, nll: Tensor) -> Ranked:
-    """Candidates ranked by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index)."""
-    centre, width, nll = (values.detach() for values in (proposals.centre, proposals.width, nll))
+def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, Array]:
+    """Candidates ranked by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index).
+
+    Returns:
+        Order ``(B, K)``, and in this order: moments ``(B, K, 2)`` normalised, NLL ``(B, K)``.
+    """
     order = nll.argsort(dim=1, stable=True)
-    moments = centre_width_to_moments(
-        centre.gather(1, order).double().cpu().numpy(),
-        width.gather(1, order).double().cpu().numpy(),
+    centre, width, ranked = (
+        values.detach().gather(1, order).double().cpu().numpy()
+        for values in (proposals.centre, proposals.width, nll)
     )
-    return Ranked(order, moments, nll.gather(1, order).double().cpu().numpy())
+    return order.cpu().numpy(), timeline.centre_width_to_moments(centre, width), ranked
 
 
 class RGNMethod:
@@ -69,7 +63,7 @@ class RGNMethod:
         """The method of a configuration, with an untrained network."""
         network = RGN(
             config.model,
-            frame_dim=config.data.features.dim,
+            clip_dim=config.data.features.dim,
             word_dim=preprocessor.word_vectors.shape[1],
             classes=len(preprocessor.vocabulary) + 1,
         )
@@ -88,12 +82,12 @@ class RGNMethod:
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All loss terms by name, batch means; `total` is their weighted sum."""
-        # negatives creep in with the epochs; a tensor, because a compiled model is compiled anew for every number
-        negatives_at = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
-        output = self.model(batch.inputs, Supervision(batch.glance, batch.glance.new_tensor(negatives_at)))
+        # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
+        inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
+        output = self.model(batch.inputs, batch.glance, batch.glance.new_tensor(inwards))
         references = output.references
         assert references is not None
-        nll = Nll(
+        nll = losses.Nll(
             candidates=self._nll(output.states, batch),
             left=self._nll(references.left, batch),
             right=self._nll(references.right, batch),
@@ -111,8 +105,17 @@ class RGNMethod:
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""
         output = self.model(batch.inputs)
-        ranked = rank(output.proposals, self._nll(output.states, batch))
-        return predictions(batch.queries, ranked.moments, -ranked.nll)
+        _, moments, nll = rank(output.proposals, self._nll(output.states, batch))
+        return [
+            Prediction(
+                query=query.id,
+                video=query.video,
+                moments=timeline.to_seconds(found, query.duration),
+                scores=scores,
+                text=query.text,
+            )
+            for query, found, scores in zip(batch.queries, moments, -nll, strict=True)
+        ]
 
     @torch.no_grad()
     def reglances(self, batch: Batch) -> list[Curve]:
@@ -124,7 +127,7 @@ class RGNMethod:
         window = self.model.window(batch.glance, self.model.reglance_width(embedded), embedded)  # (B, P)
         grid = unit_grid(window.shape[1]).double().numpy()
         return [
-            Curve(name="re-glance", times=to_seconds(grid, query.duration), values=values)
+            Curve(name="re-glance", times=timeline.to_seconds(grid, query.duration), values=values)
             for query, values in zip(batch.queries, window.double().cpu().numpy(), strict=True)
         ]
 
@@ -150,25 +153,3 @@ def reglance_curves(
             name: [curve] for name, curve in zip(batch.query_ids, method.reglances(batch), strict=True)
         }
     return curves
-
-
-def predictions(
-    queries: Sequence[Query], moments: NDArray[np.float64], scores: NDArray[np.float64]
-) -> list[Prediction]:
-    """Predictions for B queries, in seconds.
-
-    Args:
-        queries: B queries.
-        moments: ``(B, K, 2)`` normalised, best first.
-        scores: ``(B, K)``, descending.
-    """
-    return [
-        Prediction(
-            query=query.id,
-            video=query.video,
-            moments=to_seconds(found, query.duration),
-            scores=of_query,
-            text=query.text,
-        )
-        for query, found, of_query in zip(queries, moments, scores, strict=True)
-    ]

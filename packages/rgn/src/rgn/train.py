@@ -18,7 +18,7 @@ def train(argv: list[str]) -> None:
     config, given = options.read_train_options(parser, Config, argv, "rgn")
 
     # torch takes seconds to load: not before the options are understood
-    from rgn.data import build_dataset, open_clips, require_glances
+    from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod, reglance_curves
     from vmr_train.cli import commands
     from vmr_train.distributed import agreement
@@ -31,7 +31,7 @@ def train(argv: list[str]) -> None:
         with agreement():
             selection = commands.selection_split(config.train, splits)
             commands.check_run(config, splits, selection)
-            require_glances(splits.train.queries)
+            commands.require_glances("RGN", splits.train.queries)
 
             # videos: clip features, pooled to N clips
             clips = open_clips(config, given.root)

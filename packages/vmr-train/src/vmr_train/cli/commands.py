@@ -167,6 +167,19 @@ def require_videos(inputs: Inputs, split: Split) -> None:
     features.require_videos(inputs.store, {split.name: split.queries})
 
 
+def require_glances(method: str, queries: Sequence[Query]) -> None:
+    """Makes sure that there is a glance for every training query of a glance-supervised method.
+
+    Raises:
+        UserError: naming one query without.
+    """
+    without = [query.id for query in queries if query.glance is None]
+    if without:
+        raise UserError(
+            f"{method} learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+
+
 def seed(config: RunConfig) -> None:
     """Seeds all random numbers with the seed of the run; initial weights are drawn after it."""
     seed_everything(config.train.seed)
