@@ -1,4 +1,4 @@
-"""The results page from made-up run folders: every figure is where it belongs, and nothing else is there."""
+"""The results page from synthetic run folders: every figure is where it belongs, and nothing else is there."""
 
 import csv
 import functools

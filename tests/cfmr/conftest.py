@@ -75,7 +75,7 @@ def store(tmp_path_factory) -> FeatureStore:
     path = tmp_path_factory.mktemp("features") / "features.h5"
     rng = np.random.default_rng(1)
     rows = [(f"v{n:03d}", rng.normal(size=(9 + n % 7, 5)).astype(np.float32)) for n in range(90)]
-    write_features(path, rows, Manifest(extractor="made up", stride_s=1.0))
+    write_features(path, rows, Manifest(extractor="synthetic", stride_s=1.0))
     return FeatureStore(path)
 
 

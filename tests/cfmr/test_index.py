@@ -62,7 +62,7 @@ def test_search_finds_exactly_what_scoring_everything_finds(tmp_path, dtype, cou
     rng = np.random.default_rng(5)
     moments = [(start / 10, end / 10) for start in range(10) for end in range(start + 1, 11, 3)]
     index = VideoIndex.create(
-        tmp_path / "i", model="made up", moments=moments, size=CONCEPTS * WIDTH, dtype=dtype
+        tmp_path / "i", model="synthetic", moments=moments, size=CONCEPTS * WIDTH, dtype=dtype
     )
     durations = {f"v{n}": 10.0 + n for n in range(400)}
     names = list(durations)
@@ -250,7 +250,7 @@ def test_a_missing_file_is_an_error(index):
 
 def test_an_index_of_another_type_of_numbers_is_never_begun(tmp_path):
     with pytest.raises(UserError, match="float16 or float32, not 'int8'"):
-        VideoIndex.create(tmp_path / "i", model="made up", moments=MOMENTS, size=WIDTH, dtype="int8")
+        VideoIndex.create(tmp_path / "i", model="synthetic", moments=MOMENTS, size=WIDTH, dtype="int8")
     assert not (tmp_path / "i").exists()
 
 
@@ -267,7 +267,7 @@ def vectors_of(videos) -> np.ndarray:
 
 
 def empty(folder) -> VideoIndex:
-    return VideoIndex.create(folder, model="made up", moments=MOMENTS, size=CONCEPTS * WIDTH)
+    return VideoIndex.create(folder, model="synthetic", moments=MOMENTS, size=CONCEPTS * WIDTH)
 
 
 def add_for_ever(folder, reported, first) -> None:

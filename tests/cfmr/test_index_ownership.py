@@ -37,7 +37,7 @@ def add(index: VideoIndex, *numbers: int) -> None:
 
 
 def new(folder) -> VideoIndex:
-    return VideoIndex.create(folder, model="made up", moments=MOMENTS, size=SIZE)
+    return VideoIndex.create(folder, model="synthetic", moments=MOMENTS, size=SIZE)
 
 
 def assert_whole(index: VideoIndex) -> None:
@@ -332,7 +332,7 @@ def bytes_moved() -> int:
 def test_adding_videos_one_by_one_keeps_shards_few_and_costs_work_in_proportion(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SHARD_VIDEOS", 32)
     monkeypatch.setattr(writer, "MOST_SMALL", 4)
-    index, costs = VideoIndex.create(tmp_path / "i", model="made up", moments=MOMENTS[:1], size=20_000), {}
+    index, costs = VideoIndex.create(tmp_path / "i", model="synthetic", moments=MOMENTS[:1], size=20_000), {}
     start = bytes_moved()
     for number in range(160):
         index.add_vectors([f"v{number}"], {f"v{number}": 10.0}, np.full((1, 1, 20_000), 0.01, np.float16))

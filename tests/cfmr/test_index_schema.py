@@ -21,7 +21,7 @@ SIZE = 16
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("index") / "i"
-    index = VideoIndex.create(folder, model="made up", moments=MOMENTS, size=SIZE)
+    index = VideoIndex.create(folder, model="synthetic", moments=MOMENTS, size=SIZE)
     for first in (0, 5):
         videos = [f"v{n}" for n in range(first, first + 5)]
         index.add_vectors(videos, dict.fromkeys(videos, 10.0), np.full((5, 3, SIZE), 0.25, np.float16))

@@ -345,7 +345,7 @@ def test_the_recorded_targets_are_the_overlaps_of_the_recorded_moments(golden):
 
 
 def records_of(golden, dataset: str, folder) -> list[Query]:
-    """The made-up annotation files of a data set, read as its registered split is."""
+    """The synthetic annotation files of a data set, read as its registered split is."""
     if dataset.startswith("tacos"):
         (folder / "train.json").write_text(str(golden.given("data/tacos_json")))
         return read_annotations(folder / "train.json", "tacos", policy="drop-then-cut").queries

@@ -566,7 +566,7 @@ def window_recall_agrees(
     golden.same(name, metrics.window_recall(ranked, positive, ranks), rtol=0, atol=1e-6)
 
 
-# --- ranking and metrics on made-up predictions ------------------------------------------------------------
+# --- ranking and metrics on synthetic predictions ------------------------------------------------------------
 
 
 def test_fusion_suppression_and_metrics_agree_on_made_up_predictions(golden):

@@ -38,7 +38,7 @@ def marked(video, rows, dim=3):
 
 def write_store(path, lengths, stride_s=2.0):
     items = [(video, marked(video, rows)) for video, rows in lengths.items()]
-    write_features(path, items, Manifest(extractor="toy", stride_s=stride_s, source="made up"))
+    write_features(path, items, Manifest(extractor="toy", stride_s=stride_s, source="synthetic"))
     return path
 
 
@@ -151,7 +151,7 @@ def test_rows_of_a_moment_are_the_rows_it_had_in_its_own_video(tmp_path):
     with FeatureStore(tmp_path / "out/features.h5") as streams:
         assert streams.manifest.stride_s == 2.0
         assert streams.manifest.extractor == "toy"
-        assert streams.manifest.source == "25 videos joined into streams (not recorded as such): made up"
+        assert streams.manifest.source == "25 videos joined into streams (not recorded as such): synthetic"
         for query in queries:
             rows = streams[query.video]
             assert len(rows) * 2.0 == query.duration

@@ -20,7 +20,7 @@ FREE = 256 << 20
 """Bytes that a file may ask for whatever its own size."""
 
 RATIO = 64
-"""How many times its own size a file may ask for beyond `FREE`: packed text and features stay far below."""
+"""Times its own size that a file may ask for beyond `FREE`: packed text and features stay far below."""
 
 TEXT_LIMIT = 8 << 30
 """Bytes of text that are read from a pipe, or unpacked, at the most."""
@@ -40,7 +40,7 @@ def boundary(what: str, path: Path | None = None) -> Iterator[None]:
 
     Args:
         what: Begins the message, with what the file should have been: ``a.npy: not a readable npy file``.
-        path: The file, whose start is looked at to tell a pickle from other damage; None where there are only bytes.
+        path: The file, whose start is read to tell a pickle from other damage; None where there are only bytes.
 
     Raises:
         UserError: for every `Exception`; one that is raised inside passes unchanged.
@@ -65,7 +65,7 @@ def reason(error: BaseException) -> str:
 
 
 def starts_as_pickle(path: Path) -> bool:
-    """Whether a regular file begins as pickles do; False where it cannot be read."""
+    """True if a regular file begins as pickles do; False where it cannot be read."""
     try:
         with open_regular(path) as file:
             return file.read(len(PICKLE_START)) == PICKLE_START

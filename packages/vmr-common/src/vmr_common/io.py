@@ -203,7 +203,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one of this name."""
+    """True if an open file is still the one of this name."""
     try:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
     except OSError:

@@ -1,4 +1,4 @@
-"""What the fields of a configuration may hold beside their type: ranges of numbers, and text for names and paths.
+"""Rules for fields of a configuration beside their type: ranges of numbers, and text for names and paths.
 
 A field states its range in its annotation (``layers: Layers = 3``), and `require_ranges` checks all of a dataclass.
 """
@@ -19,7 +19,7 @@ PATH_BYTES = 4096
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be, as a test and in words."""
+    """A rule for a value, as a test and in words."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -70,9 +70,9 @@ Width = Annotated[int, whole(1, 65_536)]
 Layers = Annotated[int, whole(1, 1_000)]
 """Layers, heads and other parts of a network that exist once each."""
 Count = Annotated[int, whole(1, 1_000_000)]
-"""How many of something there are, at least one."""
+"""A count, at least one."""
 CountOrNone = Annotated[int, whole(0, 1_000_000)]
-"""How many of something there are, or 0 for none."""
+"""A count, or 0 for none."""
 Rows = Annotated[int, whole(1, 65_536)]
 """Frames, clips or words of one video or query."""
 MapClips = Annotated[int, whole(1, 1_024)]

@@ -169,7 +169,7 @@ def _at(key: str) -> str:
 
 
 def in_words(hint: Any) -> str:
-    """What a value of a type is, for messages and help; a rule beside the type says it better (see `ranges`)."""
+    """A type in words, for messages and help; a rule beside the type says it better (see `ranges`)."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return str(getattr(arguments[1], "expected", None) or in_words(arguments[0]))

@@ -13,7 +13,7 @@ from vmr_common.io import no_links, sweep_partials, sync_folder, umask
 
 _NEW, _OLD = "new", "old"
 Own = Callable[[str], bool]
-"""Whether a file name is one that the program writes into such a folder."""
+"""Test of a file name: True if the program writes it into such a folder."""
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def whole_folder(folder: Path, own: Own) -> Iterator[Path]:
 
     Args:
         folder: Its name; if it is there, it holds own files only.
-        own: Whether a file name is one that the program writes into such a folder.
+        own: Test of a file name: True if the program writes it into such a folder.
 
     Raises:
         OSError: if the files cannot be moved; the earlier folder is in its place then.

@@ -148,7 +148,7 @@ def _stir(frames: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
 
 
 def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles]:
-    """What each hue looks like and how it moves: `LOOKS` + `MOVES` blocks ``(T, HUES)``."""
+    """Looks and motion of each hue: `LOOKS` + `MOVES` blocks ``(T, HUES)``."""
     mass = sums["mass"] / 255  # about the pixels covered
     here = mass >= LEAST
     whole = np.where(here, sums["mass"], 1)

@@ -53,7 +53,7 @@ class Standardisation(TypedDict):
 
 
 class Meta(TypedDict):
-    """What ``meta.json`` says of a data set."""
+    """Content of ``meta.json``."""
 
     generator: int
     creator: str
@@ -125,7 +125,7 @@ def ensure_long(folder: str | Path) -> Path:
 
 
 def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
-    """Why the data set has to be generated, or None if it is there and intact."""
+    """The reason to generate the data set, or None if it is there and intact."""
     if not folder.exists():
         return "absent"
     if not folder.is_dir():
@@ -164,7 +164,7 @@ def _problem(folder: Path, spec: ShapesSpec, verify: bool) -> str | None:
 
 
 def _read_own(path: Path, kind: type[Kind]) -> Kind | None:
-    """What a file of a Shapes folder says, or None if it is damaged or not there."""
+    """Content of a file of a Shapes folder, or None if it is damaged or not there."""
     try:
         return conform(read_json(path), kind, str(path))
     except UserError:
@@ -172,7 +172,7 @@ def _read_own(path: Path, kind: type[Kind]) -> Kind | None:
 
 
 def is_own(name: str) -> bool:
-    """Whether a file name is one of a Shapes folder, or of such a file that is being written."""
+    """True for the name of a file of a Shapes folder, or of such a file that is being written."""
     return (partial_of(name) or name) in (*FILES, CHECKSUMS, OBJECTS, OBJECTS_NOTE)
 
 

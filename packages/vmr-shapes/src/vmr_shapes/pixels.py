@@ -1,4 +1,4 @@
-"""What both kinds of features say about pixels alike: which are coloured, their hue, and what changes around a row."""
+"""Pixel statistics that both kinds of features share: coloured pixels, their hue, and changes around a row."""
 
 from __future__ import annotations
 

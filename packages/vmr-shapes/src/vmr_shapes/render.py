@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Track:
-    """Where a thing is in each of F frames: centre, scale, angle (degrees) and if it shows; all ``(F,)``."""
+    """Place of a thing in each of F frames: centre, scale, angle (degrees) and if it shows; all ``(F,)``."""
 
     x: Floats
     y: Floats

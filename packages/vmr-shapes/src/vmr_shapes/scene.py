@@ -181,7 +181,7 @@ def _rgb(colour: str, draw: PortableRandom) -> tuple[int, int, int]:
 
 
 def _slots(spec: ShapesSpec, things: int, frames: int, draw: PortableRandom) -> list[tuple[int, int, int]]:
-    """Who is busy when: ``(first, last, thing)``, by start. Lengths log-uniform, places uniform."""
+    """Times at which things act: ``(first, last, thing)``, by start. Lengths log-uniform, places uniform."""
     slots: list[tuple[int, int, int]] = []
     wanted = draw.integer(*spec.events)
     low, high = spec.moment
@@ -249,7 +249,7 @@ def _reach(thing: Thing, state: _State) -> float:
 
 
 def _room(action: str, index: int, things: tuple[Thing, ...], states: list[_State], size: int) -> float:
-    """How far a thing can slide before it meets the border or another thing where that stands by now."""
+    """Distance that a thing can slide before it meets the border or another thing where that stands by now."""
     own, state = _reach(things[index], states[index]), states[index]
     dx, dy = SLIDES[action]
     place = state.x if dx else state.y

@@ -1,4 +1,4 @@
-"""What a Shapes data set is made of: its sizes, its seeds and the words for colours, shapes and actions."""
+"""Specification of a Shapes data set: its sizes, its seeds and the words for colours, shapes and actions."""
 
 from __future__ import annotations
 

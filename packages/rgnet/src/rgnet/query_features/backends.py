@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.features import npz
-from vmr_common.features.backends import FolderSource, Hdf5Source, Source, open_source
-from vmr_common.features.lmdb import LmdbSource
+from vmr_common.features.backends import FeatureBackend, FolderBackend, Hdf5Backend, open_backend
+from vmr_common.features.lmdb import LmdbBackend
 from vmr_common.features.per_process import PerProcess
 
 TOKENS = "token_features"
@@ -47,16 +47,16 @@ def open_arrays(path: Path) -> ArraySource:
     """
     if path.is_file() and path.suffix.lower() == ".npz":
         return NpzArrays(path)
-    source = open_source(path, TOKENS)
-    if isinstance(source, Hdf5Source):
+    source = open_backend(path, TOKENS)
+    if isinstance(source, Hdf5Backend):
         return Hdf5Arrays(source)
-    if isinstance(source, LmdbSource):
+    if isinstance(source, LmdbBackend):
         return LmdbArrays(source)
-    assert isinstance(source, FolderSource)
+    assert isinstance(source, FolderBackend)
     return FolderArrays(source)
 
 
-Wrapped = TypeVar("Wrapped", bound=Source)
+Wrapped = TypeVar("Wrapped", bound=FeatureBackend)
 
 
 class _Wrapped(Generic[Wrapped]):
@@ -86,7 +86,7 @@ def _missing(where: str, count: int) -> UserError:
     return UserError(f"{where} is missing (there are {count:,} others)")
 
 
-class Hdf5Arrays(_Wrapped[Hdf5Source]):
+class Hdf5Arrays(_Wrapped[Hdf5Backend]):
     """A group per query with named data sets, or a data set per query with its tokens."""
 
     def arrays(self, query: str, where: str) -> Arrays:
@@ -114,7 +114,7 @@ class Hdf5Arrays(_Wrapped[Hdf5Source]):
         return hdf5.values(found)
 
 
-class FolderArrays(_Wrapped[FolderSource]):
+class FolderArrays(_Wrapped[FolderBackend]):
     """A folder with ``<query>.npz``, or ``<query>.npy`` with the tokens alone."""
 
     def arrays(self, query: str, where: str) -> Arrays:
@@ -128,7 +128,7 @@ class FolderArrays(_Wrapped[FolderSource]):
             return _known(archive)
 
 
-class LmdbArrays(_Wrapped[LmdbSource]):
+class LmdbArrays(_Wrapped[LmdbBackend]):
     """An LMDB environment whose values are npz archives."""
 
     def arrays(self, query: str, where: str) -> Arrays:

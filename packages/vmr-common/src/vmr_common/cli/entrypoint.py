@@ -1,4 +1,4 @@
-"""What every command has: how it reads its options, speaks, and ends (one clear line, the right exit status)."""
+"""The frame of every command: options, output, and its end (one clear line, the right exit status)."""
 
 from __future__ import annotations
 

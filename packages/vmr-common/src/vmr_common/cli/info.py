@@ -1,4 +1,4 @@
-"""What ``vmr-data info`` prints about feature files and splits."""
+"""The lines of ``vmr-data info`` about feature files and splits."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def span(values: Sequence[int]) -> str:
 
 
 def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str]:
-    """What is known of how features were made; where nothing is, a line says so, and what is `assumed`."""
+    """Lines on how features were made; where nothing is known, a line says so, and what is `assumed`."""
     known = {} if manifest is None else dataclasses.asdict(manifest)
     facts = [f"  {name}: {value}" for name, value in known.items() if value is not None]
     return facts or [f"  no manifest: what made these features is not recorded{assumed}"]
 
 
 def feature_lines(store: FeatureStore, lengths: Sequence[int]) -> list[str]:
-    """What a feature store holds, given the rows of each video, and what made it.
+    """Describes a feature store, given the rows of each video, and how it was made.
 
     Raises:
         UserError: if it holds no video.

@@ -1,4 +1,4 @@
-"""What a system must beat: random windows, and constant windows that ignore video and sentence."""
+"""Baselines that a system must beat: random windows, and constant windows that ignore video and sentence."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def write_ego4d(path: str | Path, predictions: Iterable[Prediction], queries: Se
 
 
 def check_ego4d(path: str | Path, queries: Sequence[Query]) -> list[str]:
-    """What the Ego4D server would refuse or count against the system, one line each; empty if nothing.
+    """Problems that the Ego4D server would refuse or count against the system, one line each.
 
     Missing queries are listed because the official program leaves them out of its mean without a word.
 

@@ -15,7 +15,7 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far the second system lies above the first, in fractions.
+    """Differences of the second system to the first, in fractions.
 
     Attributes:
         first: Value of the first system over the queries that count for both.

@@ -1,4 +1,4 @@
-"""What any server refuses: ids that are unknown, missing or there twice, and windows that are none."""
+"""Problems that any server refuses: ids that are unknown, missing or there twice, and windows that are none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vmr_common.errors import UserError
 
 
 def id_problems(identifier: str, seen: set[str], known: dict[str, str], where: str) -> list[str]:
-    """What is wrong with the id of an entry, which is then among those `seen`; `known`: videos by query id."""
+    """Problems with the id of an entry, which is then among those `seen`; `known`: videos by query id."""
     problems = []
     if identifier in seen:
         problems.append(f"{where}: the query occurs twice")
@@ -23,7 +23,7 @@ def id_problems(identifier: str, seen: set[str], known: dict[str, str], where: s
 
 
 def window_problems(moments: NDArray[np.float64], where: str) -> list[str]:
-    """What is wrong with windows ``(K, 2)``: none, or one that does not start before it ends."""
+    """Problems of windows ``(K, 2)``: none, or one that does not start before it ends."""
     if not len(moments):
         return [f"{where}: no window"]
     wrong = np.flatnonzero(~(moments[:, 0] < moments[:, 1]))

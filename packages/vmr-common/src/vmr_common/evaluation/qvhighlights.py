@@ -191,7 +191,7 @@ def _highlight_block(
 
 
 def _annotators(queries: Sequence[Query]) -> int:
-    """How many annotators scored the clips of the split.
+    """Number of annotators who scored the clips of the split.
 
     Raises:
         UserError: if that differs between queries, or scores and clips do not fit.

@@ -69,7 +69,7 @@ def _fitted(saliency: NDArray[np.float64], query: Query) -> NDArray[np.float64]:
 
 
 def check_qvhighlights(path: str | Path, queries: Sequence[Query]) -> list[str]:
-    """What the QVHighlights server would refuse or count against the system, one line each.
+    """Problems that the QVHighlights server would refuse or count against the system, one line each.
 
     The official program demands exactly the queries of the split and breaks on an empty list of windows.
     Score lists are cut or padded by it, so that another length is listed as a problem here.

@@ -83,7 +83,7 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
 
 
 def _only(archive: Archive, known: Iterable[str]) -> str | None:
-    """Which of some arrays an archive has, None for none of them."""
+    """The first of some names that an archive has, None for none of them."""
     names = [name for name in known if name in archive]
     if len(names) > 1:
         raise UserError(f"{archive.where}: holds both {' and '.join(names)}, expected one of them")

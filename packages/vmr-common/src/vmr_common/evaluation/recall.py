@@ -110,7 +110,7 @@ class Protocol:
         return self.score_packed(packed, split=split)
 
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
-        """What each query adds to each value of `score`: ``(N,)`` float64 per key, in the order of `queries`.
+        """The share of each query in each value of `score`: ``(N,)`` float64 per key, in the order of `queries`.
 
         The mean over a key (leaving out not-a-number, which marks queries that do not count) is its value
         before rounding. ``R@1,mIoU`` is the overlap of the first window, ``R@5,mIoU`` the best of five.
@@ -188,7 +188,7 @@ class Protocol:
         return pack(queries, predictions, self._limit())
 
     def _limit(self) -> int | None:
-        """How many of the given windows can matter; suppression may reach any."""
+        """Number of given windows that can matter; suppression may reach any."""
         return None if self.nms is not None else max((*self.ranks, *self.miou_ranks))
 
     def _targets(self, packed: Packed) -> Floats:
@@ -212,7 +212,7 @@ class Protocol:
         return windows
 
     def _ends(self, packed: Packed) -> Floats:
-        """Where videos end, broadcastable to ``(N, K, 2)``."""
+        """Ends of the videos, broadcastable to ``(N, K, 2)``."""
         return packed.duration[:, None, None] if self.units == "seconds" else np.ones((1, 1, 1))
 
     def _suppressed(self, windows: Floats, packed: Packed) -> tuple[Floats, NDArray[np.int64]]:

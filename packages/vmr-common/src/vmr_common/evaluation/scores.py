@@ -23,7 +23,7 @@ class ScoresRow(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one protocol says about one set of predictions.
+    """The values of one protocol for one set of predictions.
 
     Attributes:
         protocol: Name of the rule set.

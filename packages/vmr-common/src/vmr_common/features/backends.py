@@ -1,4 +1,4 @@
-"""Where features lie: an HDF5 file, a folder of npy and npz files, an LMDB. Use `features.FeatureStore`."""
+"""File backends of features: an HDF5 file, a folder of npy and npz files, an LMDB. Use `store.FeatureStore`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vmr_common.errors import UserError
 from vmr_common.features import npz
 from vmr_common.features.checks import Features, as_float32, check_layout, checked, manifest_beside
 from vmr_common.features.hdf5 import Hdf5File
-from vmr_common.features.lmdb import LmdbSource, is_lmdb
+from vmr_common.features.lmdb import LmdbBackend, is_lmdb
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
-class Source(Protocol):
+class FeatureBackend(Protocol):
     """One place with the features of many videos."""
 
     def read(self, video: str) -> Features:
@@ -29,7 +29,7 @@ class Source(Protocol):
         """(T, D)."""
 
     def has(self, video: str) -> bool:
-        """Whether the video is there."""
+        """True if the video is there."""
 
     def names(self) -> list[str]:
         """All video ids."""
@@ -41,7 +41,7 @@ class Source(Protocol):
         """Closes what is open in this process."""
 
 
-def open_source(path: Path, key: str | None) -> Source:
+def open_backend(path: Path, key: str | None) -> FeatureBackend:
     """The source at `path`, by what is there; nothing stays open.
 
     Raises:
@@ -50,9 +50,9 @@ def open_source(path: Path, key: str | None) -> Source:
     """
     try:
         if is_lmdb(path):
-            return LmdbSource(path, key)
+            return LmdbBackend(path, key)
         if path.is_dir():
-            return FolderSource(path, key)
+            return FolderBackend(path, key)
         with open_regular(path) as file:
             start = file.read(len(_HDF5_SIGNATURE))
     except FileNotFoundError:
@@ -63,14 +63,14 @@ def open_source(path: Path, key: str | None) -> Source:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     # HDF5 allows a user block before the signature, so the name may vouch for it too
     if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
-        return Hdf5Source(path, key)
+        return Hdf5Backend(path, key)
     found = "a pickle, which is never loaded" if start.startswith(PICKLE_START) else "something else"
     raise UserError(
         f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
     )
 
 
-class Hdf5Source:
+class Hdf5Backend:
     """An HDF5 file with one data set per video, or one group per video with the data set `key` in it."""
 
     def __init__(self, path: Path, key: str | None) -> None:
@@ -123,7 +123,7 @@ class Hdf5Source:
         return found.shape[0], found.shape[1]
 
     def has(self, video: str) -> bool:
-        """Whether the video is there."""
+        """True if the video is there."""
         return self.hdf5.find(video, f"{self.hdf5.path}: video {video!r}") is not None
 
     def names(self) -> list[str]:
@@ -139,7 +139,7 @@ class Hdf5Source:
         self.hdf5.close()
 
 
-class FolderSource:
+class FolderBackend:
     """A folder with ``<video>.npy`` or ``<video>.npz`` files, and perhaps ``manifest.json``."""
 
     def __init__(self, path: Path, key: str | None) -> None:
@@ -185,7 +185,7 @@ class FolderSource:
         return shape[0], shape[1]
 
     def has(self, video: str) -> bool:
-        """Whether the video is there."""
+        """True if the video is there."""
         return self.file(video) is not None
 
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What every source of features checks before it gives them out."""
+"""Checks of every backend before it gives features out."""
 
 from __future__ import annotations
 

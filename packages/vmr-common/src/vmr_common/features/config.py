@@ -101,7 +101,7 @@ class VideoStore(HasVideos, Protocol):
 
     @property
     def manifest(self) -> BaseManifest | None:
-        """How the features were made, or None."""
+        """The manifest, or None."""
 
     def length(self, video: str, /) -> int:
         """Rows or frames of a video."""

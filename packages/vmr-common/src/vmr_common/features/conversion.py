@@ -27,7 +27,7 @@ ValueRead = TypeVar("ValueRead", covariant=True)
 
 
 class _Store(Protocol[ValueRead]):
-    """What values of one kind are read from, by their ids."""
+    """A store of values of one kind, by their ids."""
 
     @property
     def name(self) -> str: ...
@@ -133,7 +133,7 @@ class Conversion(Generic[Value]):
             return self.write(self.out, unchanged.at_the_end(self._joined(parts)))
 
     def _holds(self, path: Path, store: _Store[Value], keys: Sequence[str]) -> bool:
-        """Whether a part holds, value by value, what its sources hold now: what they were made from may be gone."""
+        """True if a part holds, value by value, what its sources hold now: what they were made from may be gone."""
         try:
             kept = self.reopen(path)
         except UserError:  # damaged
@@ -158,7 +158,7 @@ class Conversion(Generic[Value]):
 
 
 def _same(store: _Store[Value], key: str, found: Value, dtype: str) -> bool:
-    """Whether a part holds the arrays that were found now, or these rounded to what they are stored as."""
+    """True if a part holds the arrays that were found now, or these rounded to what they are stored as."""
     try:
         kept = store[key]
     except UserError:  # of another conversion, or damaged
@@ -188,7 +188,7 @@ def _arrays(value: object) -> list[Features | None]:
 
 
 class _Unchanged:
-    """What the sources of a conversion were when it began: their sizes and the times of their last changes.
+    """State of the sources when a conversion began: their sizes and the times of their last changes.
 
     Args:
         sources: The files and folders.

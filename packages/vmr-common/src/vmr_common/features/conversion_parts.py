@@ -20,7 +20,7 @@ _PART = re.compile(r"\d{6,}\.h5")
 
 
 class Note(TypedDict):
-    """What proves that the folder was made by a conversion."""
+    """Proof that the folder was made by a conversion."""
 
     what: Literal["finished parts of a conversion by vmr-data convert, deleted when it is done"]
 
@@ -29,12 +29,12 @@ NOTE = Note(what="finished parts of a conversion by vmr-data convert, deleted wh
 
 
 def folder_of(out: Path) -> Path:
-    """Where the parts of the conversion to `out` lie."""
+    """The folder of the parts of the conversion to `out`."""
     return out.with_name(f".{out.name}.parts")
 
 
 def has_parts(out: Path) -> bool:
-    """Whether an earlier conversion to `out` has left parts."""
+    """True if an earlier conversion to `out` has left parts."""
     return (folder_of(out) / _NOTE).is_file()
 
 

@@ -109,7 +109,7 @@ class Hdf5File:
             raise UserError(f"{self.path}: the name {quoted(error.object, 60)} is not UTF-8 text") from None
 
     def count(self, group: str = "") -> int:
-        """How many entries a group has, by default the file."""
+        """Number of entries of a group, by default of the file."""
         counts = self._opened.get().counts
         if group not in counts:
             counts[group] = len(self.names(group))
@@ -166,7 +166,7 @@ class Hdf5File:
         return None
 
     def numbers(self, node: Any, where: str) -> Numbers:
-        """What a data set declares, after making sure that it is of numbers and lies in this file.
+        """Declared shape and type of a data set, after making sure that it is of numbers and lies in this file.
 
         Args:
             node: The data set.
@@ -265,7 +265,7 @@ class Hdf5File:
 
 
 def is_name(name: str) -> bool:
-    """Whether HDF5 can hold something of this name."""
+    """True if HDF5 can hold something of this name."""
     if "\0" in name or {"", "."} & set(name.split("/")):
         return False
     try:

@@ -49,7 +49,7 @@ class WithSoundHeaps(io.RawIOBase):
         return count
 
     def _is_sound(self, place: int) -> bool:
-        """Whether the sizes in the heap at `place` lead to its end."""
+        """True if the sizes in the heap at `place` lead to its end."""
         head = os.pread(self._file.fileno(), _HEADER, place)
         size = int.from_bytes(head[8:], "little")
         if size > self._size - place:

@@ -1,4 +1,4 @@
-"""What was used last stays at hand."""
+"""A size-bounded LRU cache."""
 
 from __future__ import annotations
 

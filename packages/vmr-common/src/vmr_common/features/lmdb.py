@@ -21,7 +21,7 @@ DATA_FILE = "data.mdb"
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether an LMDB environment lies at `path`: a folder with ``data.mdb``, or one file.
+    """True if an LMDB environment lies at `path`: a folder with ``data.mdb``, or one file.
 
     Raises:
         OSError: if there is a file that cannot be read.
@@ -63,7 +63,7 @@ def _open(path: Path) -> Any:
 _ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
 
 
-class LmdbSource:
+class LmdbBackend:
     """An LMDB environment whose values are npz archives, one per video or query."""
 
     def __init__(self, path: Path, key: str | None) -> None:
@@ -131,7 +131,7 @@ class LmdbSource:
         return shape[0], shape[1]
 
     def has(self, video: str) -> bool:
-        """Whether there is an entry of that name."""
+        """True if there is an entry of that name."""
         return self.entry(video) is not None
 
     def names(self) -> list[str]:

@@ -21,7 +21,7 @@ MANIFEST_LIMIT = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class BaseManifest:
-    """What made a file: the base of frozen dataclasses whose fields are None where something is not known."""
+    """Description of how a file was made: the base of frozen dataclasses, None in a field that is not known."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Self:
@@ -63,7 +63,7 @@ class BaseManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(BaseManifest):
-    """What made a feature file. A field that is not known is None.
+    """Description of how a feature file was made. A field that is not known is None.
 
     Attributes:
         extractor: Network and weights in words, e.g. ``CLIP ViT-B/32``.
@@ -135,7 +135,7 @@ def merge_manifests(manifests: Sequence[Manifest | None]) -> Manifest | None:
 
 
 def creator() -> str:
-    """What to write as a manifest's `creator`: this package and its version."""
+    """Value of a manifest's `creator`: this package and its version."""
     try:
         return f"vmr-common {importlib.metadata.version('vmr-common')}"
     except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed

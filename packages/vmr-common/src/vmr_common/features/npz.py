@@ -194,7 +194,7 @@ class Archive:
 
 
 def chosen(names: Sequence[str], key: str | None) -> str | None:
-    """Which of the arrays holds the features, see `Archive.features`; None where none does."""
+    """Name of the array that holds the features, see `Archive.features`; None where none does."""
     if key is None:
         known = [name for name in names if name != STRAY]
         wanted = [*DEFAULT_KEYS, *(known if len(known) == 1 else [])]

@@ -1,4 +1,4 @@
-"""What each process opens for itself."""
+"""Resources that each process opens for itself."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
-from vmr_common.features.backends import Source, open_source
+from vmr_common.features.backends import FeatureBackend, open_backend
 from vmr_common.features.manifest import Manifest, creator, merge_manifests, parse_manifest
 from vmr_common.types import Query
 
@@ -74,8 +74,8 @@ class FeatureStore:
                 f"{len(self.paths)} feature sources but {len(keys)} keys: give one key, or one per source"
             )
         self.keys = keys
-        self._sources: list[Source] = [
-            open_source(path, name) for path, name in zip(self.paths, keys, strict=True)
+        self._sources: list[FeatureBackend] = [
+            open_backend(path, name) for path, name in zip(self.paths, keys, strict=True)
         ]
         self._dim = dim
         self._expected_dim = dim

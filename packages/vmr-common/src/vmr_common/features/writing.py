@@ -1,4 +1,4 @@
-"""What all writers of feature files in HDF5 do: an entry per video or query, in float16 or float32, and a manifest."""
+"""Writing of feature files in HDF5: an entry per video or query, in float16 or float32, and a manifest."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def best_at(overlaps: ArrayLike, ranks: Sequence[int]) -> Floats:
 
 
 def hits(overlaps: ArrayLike, threshold: float, compare: Compare = ">=") -> Booleans:
-    """Whether each overlap reaches (``>=``) or exceeds (``>``) a threshold; not-a-number does not.
+    """Mask of the overlaps that reach (``>=``) or exceed (``>``) a threshold; not-a-number does not.
 
     A float32 overlap is compared with the threshold rounded to float32, as the float32 programs do.
 

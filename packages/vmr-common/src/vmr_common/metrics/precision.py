@@ -11,7 +11,7 @@ from vmr_common.metrics.overlap import Booleans, Floats, floating
 
 
 def match(overlaps: ArrayLike, counts: ArrayLike, thresholds: Sequence[float]) -> Booleans:
-    """Which ranked windows are correct when every target may be claimed once.
+    """Mask of the ranked windows that are correct when every target may be claimed once.
 
     Windows choose in order; each takes the free target with the highest overlap that reaches the threshold
     (of equal overlaps the later target, as in the official evaluation of QVHighlights).

@@ -83,7 +83,7 @@ def top_proposals(
 
 
 class _Neighbours:
-    """Which proposals each chosen one removes; found when it is first chosen."""
+    """The proposals that each chosen one removes; found when it is first chosen."""
 
     def __init__(self, windows: Floats, threshold: float) -> None:
         self.starts, self.ends = (np.ascontiguousarray(column) for column in windows.T)
@@ -115,7 +115,7 @@ class _Neighbours:
 
 
 def map_overlaps(moments: ArrayLike, duration: float, size: int) -> NDArray[np.float32]:
-    """How well each cell of a 2D map fits a target: the temporal overlap, ``(size, size)`` float32.
+    """Temporal overlap of each cell of a 2D map with a target, ``(size, size)`` float32.
 
     Cell (i, j) is the window from clip i's start to clip j's end; its times and the targets are rounded to
     float32, the overlap (hull form) is computed in float64. Below the diagonal it is 0 (2D-TAN, CDN, LEORN).

@@ -1,4 +1,4 @@
-"""What was irregular in an annotation file, and what a policy did about it."""
+"""Irregular records of an annotation file, and the acts of a policy on them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vmr_common.values import shown
 
 WHOLE_VIDEO = 0.99
 ACTED = ("dropped:", "cut:", "raised:", "swapped:")
-"""How the names of what a policy did begin in `Report.counts`."""
+"""Prefix of the acts of a policy in `Report.counts`."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a reader met in one file.
+    """Account of reading one file.
 
     Attributes:
         source: The file.

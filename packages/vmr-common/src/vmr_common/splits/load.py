@@ -72,11 +72,11 @@ class SplitConfig:
     videos: PathText | None = None
     """JSON file with a list of video ids; queries of other videos are left out."""
     videos_key: str | None = None
-    """Which list, where `videos` holds an object of lists."""
+    """Name of the list, where `videos` holds an object of lists."""
     durations: PathText | None = None
     """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
     policy: str = "checked"
-    """What to do with irregular records of `annotations`."""
+    """Policy for irregular records of `annotations`."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "split")

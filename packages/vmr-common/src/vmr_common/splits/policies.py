@@ -15,7 +15,7 @@ Rule = Callable[[Moment, float], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a reader does with irregular records; nothing else is ever changed.
+    """Treatment of irregular records by a reader; nothing else is ever changed.
 
     Attributes:
         name: How configurations and reports call it.

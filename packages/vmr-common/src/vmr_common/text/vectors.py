@@ -331,7 +331,7 @@ class WordLookup:
         return 0
 
     def unknown(self, words: Iterable[str]) -> list[str]:
-        """Which of some words have no vector, as far as `prepare` has looked; each once, in order."""
+        """Those of some words that have no vector, as far as `prepare` knows; each once, in order."""
         return [word for word in dict.fromkeys(words) if word not in self.known and word not in self._further]
 
     def __getitem__(self, words: Sequence[str]) -> NDArray[np.float32]:
