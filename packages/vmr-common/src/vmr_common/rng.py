@@ -14,7 +14,7 @@ def rng_for(*key: object) -> np.random.Generator:
         key: What the draws are for, e.g. the seed, the epoch and the query's id.
 
     Example:
-        >>> generator_for(0, 1, "q").random() == generator_for(0, 1, "q").random()
+        >>> rng_for(0, 1, "q").random() == rng_for(0, 1, "q").random()
         True
     """
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()

@@ -21,9 +21,6 @@ class TextInput:
 
     Attributes:
         number: Of the first line that is not blank, counted from 1; 0 if there is none.
-
-    Raises:
-        UserError: if its first line cannot be read.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -34,11 +31,7 @@ class TextInput:
 
     @property
     def first(self) -> str:
-        """The first line that is not blank, without white space at its ends; empty if there is none.
-
-        Raises:
-            UserError: if it is not UTF-8.
-        """
+        """The first line that is not blank, without white space at its ends; empty if there is none."""
         return decoded(self._raw, f"{self.path}:{self.number}", first=self.number == 1).strip()
 
     def first_value(self) -> Any:
@@ -51,20 +44,16 @@ class TextInput:
         return self._value
 
     def lines(self, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-        """Number and text of every line (see `files.text_lines`); of those before the first one none is `blank`."""
+        """Number and text of every line (see `io.text_lines`); of those before the first one none is `blank`."""
         for number, line, _ in text_lines(self._file, self.path, (self.number, self._raw), blank=blank):
             yield number, line
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Number and JSON object of every line that is not blank (see `files.read_json_lines`)."""
+        """Number and JSON object of every line that is not blank (see `io.read_json_lines`)."""
         return json_rows(text_lines(self._file, self.path, (self.number, self._raw)), self.path)
 
     def document(self) -> Any:
-        """The value of the whole file, which is one JSON text.
-
-        Raises:
-            UserError: as `files.read_json`; names the line.
-        """
+        """The value of the whole file, which is one JSON text."""
         with boundary(f"cannot read {self.path}"):
             rest = self._file.read()
         value = self.first_value()
@@ -105,11 +94,7 @@ Readable: TypeAlias = str | Path | TextInput
 
 @contextlib.contextmanager
 def opened(path: Readable) -> Iterator[TextInput]:
-    """Opens a text file (``.gz`` accepted) or a pipe; one that is open already is handed through.
-
-    Raises:
-        UserError: if it cannot be read; names it.
-    """
+    """Opens a text file (``.gz`` accepted) or a pipe; one that is open already is handed through."""
     if isinstance(path, TextInput):
         yield path
     else:

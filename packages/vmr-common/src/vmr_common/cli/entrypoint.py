@@ -25,11 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
-        """Raises what `command` turns into a line and a status.
-
-        Raises:
-            UserError: always.
-        """
+        """Raises what `command` turns into a line and a status."""
         raise UserError(f"{message} (see {self.prog} --help)")
 
 

@@ -54,11 +54,7 @@ def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str
 
 
 def feature_lines(store: FeatureStore, lengths: Sequence[int]) -> list[str]:
-    """Describes a feature store, given the rows of each video, and how it was made.
-
-    Raises:
-        UserError: if it holds no video.
-    """
+    """Describes a feature store, given the rows of each video, and how it was made."""
     dim = store.dim
     about = f"{store.name}: {len(lengths):,} videos, {dim} columns, {span(lengths)} rows"
     return [about, *manifest_lines(store.manifest)]
@@ -79,11 +75,7 @@ def registered_lines() -> list[str]:
 
 
 def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
-    """The registered splits of a data set that are there, and a line on each that is not.
-
-    Raises:
-        UserError: if no data set has that name, or none of its files is there; says which are expected.
-    """
+    """The registered splits of a data set that are there, and a line on each that is not."""
     parts = [entry for entry in ENTRIES.values() if entry.name.rpartition("/")[0] == data_set]
     if not parts:
         sets = dict.fromkeys(known.split("/", 1)[0] for known in ENTRIES)

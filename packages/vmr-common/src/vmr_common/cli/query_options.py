@@ -50,9 +50,6 @@ def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
         options: Those of `add_options`, and the folder `data_root`. Files are looked for there, then in the current
             folder.
         name: A registered split, or None for the file of ``--annotations``.
-
-    Raises:
-        UserError: if the options contradict each other, or as `splits.load`.
     """
     if name is None and options.annotations is None:
         if options.videos is not None:

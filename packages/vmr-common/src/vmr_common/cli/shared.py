@@ -134,11 +134,7 @@ def echo_each(problems: Iterable[str]) -> int:
 
 
 def conclude(name: str, problems: int, what: str) -> None:
-    """Says that all is well with what was checked.
-
-    Raises:
-        UserError: if there were problems.
-    """
+    """Says that all is well with what was checked."""
     if problems:
         raise UserError(f"{name}: {problems} problems with {what}, listed above")
     echo(f"{name}: {what}, all well")

@@ -63,7 +63,7 @@ class ConstantWindowBaseline:
         Example:
             >>> def query(n):
             ...     return Query(id=str(n), video="v", text="", duration=10.0, moments=[[0, 4 + n]])
-            >>> Bias.fit([query(n) for n in range(3)], k=1).describe()
+            >>> ConstantWindowBaseline.fit([query(n) for n in range(3)], k=1).describe()
             '0 to 50 % of the video'
         """
         located = [query for query in train_queries if len(query.moments)]

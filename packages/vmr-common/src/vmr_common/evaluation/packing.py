@@ -76,11 +76,6 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         predictions: In any order; at most one per query.
         limit: Keep only the first `limit` windows of each.
 
-    Raises:
-        UserError: naming the query, for a query id that occurs twice, a query without a target, a prediction
-            for an unknown query or for another video than the query's, two predictions for one query, or a time that is
-            not finite; also for no queries at all.
-
     Example:
         >>> query = Query(id="a", video="v", text="", duration=9.0, moments=[[0, 4]])
         >>> packed = pack([query], [])
@@ -141,11 +136,7 @@ def _length(prediction: Prediction | None) -> int:
 
 
 def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Sequence[str]) -> FloatArray:
-    """Zeros ``(N, max k, *tail)`` for ragged rows of `counts` ``(N,)`` entries.
-
-    Raises:
-        UserError: naming the longest row, if it makes the table far larger than what the rows hold.
-    """
+    """Zeros ``(N, max k, *tail)`` for ragged rows of `counts` ``(N,)`` entries."""
     width, cell = int(counts.max(initial=0)), 8 * math.prod(tail)
     size = len(counts) * width * cell
     if size > max(_FREE, _UNEVEN * int(counts.sum()) * cell):

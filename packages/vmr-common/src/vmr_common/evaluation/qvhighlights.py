@@ -191,11 +191,7 @@ def _highlight_block(
 
 
 def _annotators(queries: Sequence[Query]) -> int:
-    """Number of annotators who scored the clips of the split.
-
-    Raises:
-        UserError: if that differs between queries, or scores and clips do not fit.
-    """
+    """Number of annotators who scored the clips of the split."""
     columns = set()
     for query in queries:
         if query.saliency is not None and len(query.saliency):

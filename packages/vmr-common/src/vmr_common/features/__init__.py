@@ -1,1 +1,1 @@
-"""Features: stores, file formats, manifests, pooling and writing."""
+"""Feature files: stores, backends, manifests, pooling, writing. Damage is a `UserError` that says where."""

@@ -42,12 +42,7 @@ class FeatureBackend(Protocol):
 
 
 def open_backend(path: Path, key: str | None) -> FeatureBackend:
-    """The source at `path`, by what is there; nothing stays open.
-
-    Raises:
-        UserError: if nothing is there, it is neither a folder nor an HDF5 file nor an LMDB, or the package that
-            reads LMDB is not installed.
-    """
+    """The source at `path`, by what is there; nothing stays open."""
     try:
         if is_lmdb(path):
             return LmdbBackend(path, key)

@@ -16,11 +16,7 @@ Features = NDArray[np.float32]
 
 
 def checked(array: NDArray[Any], where: str) -> Features:
-    """An array as float32 after checking that it is finite, numeric, two-dimensional and not empty.
-
-    Raises:
-        UserError: beginning with `where`.
-    """
+    """An array as float32 after checking that it is finite, numeric, two-dimensional and not empty."""
     check_layout(array.shape, array.dtype, where)
     features = as_float32(array)
     if (place := first_not_finite(features)) is not None:
@@ -50,11 +46,7 @@ def as_float32(array: NDArray[Any]) -> Features:
 
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
-    """Checks that an array is numeric, two-dimensional and not empty.
-
-    Raises:
-        UserError: beginning with `where`.
-    """
+    """Checks that an array is numeric, two-dimensional and not empty."""
     if dtype.kind not in "fiu":
         raise UserError(f"{where} holds values of type {dtype}, expected numbers")
     if len(shape) != 2 or shape[1] == 0:
@@ -64,11 +56,7 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> No
 
 
 def manifest_beside(folder: Path) -> str | None:
-    """The text of ``manifest.json`` in a folder of features, or None.
-
-    Raises:
-        UserError: if it is there and cannot be read.
-    """
+    """The text of ``manifest.json`` in a folder of features, or None."""
     path = folder / f"{MANIFEST}.json"
     if not path.exists():
         return None

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_common.features.checks import Features
-from vmr_common.features.conversion_parts import has_parts, part, parts_folder
 from vmr_common.features.lmdb import DATA_FILE
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
+from vmr_common.io import LOCK, FolderLock, no_links, partial_of, read_json, write_text
+from vmr_common.schema import conform
+from vmr_common.whole_folder import delete_own
 
 PART_SIZE = 64  # videos between two points from which a conversion can go on
 
@@ -65,9 +69,6 @@ def convert_features(
 
     Returns:
         The number of videos written.
-
-    Raises:
-        UserError: if there is no video, one cannot be read, or the file cannot be written.
     """
     write = functools.partial(write_features, manifest=manifest, dtype=dtype)
     conversion = Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
@@ -106,9 +107,6 @@ class Conversion(Generic[Value]):
 
         Returns:
             The number of values written.
-
-        Raises:
-            UserError: if there is no value, the file is one of the sources, or a source changes meanwhile.
         """
         wanted = list(dict.fromkeys(ids))
         if not wanted:
@@ -118,13 +116,13 @@ class Conversion(Generic[Value]):
         unchanged = _Unchanged(sources, self.out)
         # what is written through, a device say, has no place for a folder beside it
         special = self.out.exists() and not self.out.is_file()
-        if special or (len(wanted) <= self.part_size and not has_parts(self.out)):
+        if special or (len(wanted) <= self.part_size and not _has_parts(self.out)):
             return self.write(self.out, unchanged.at_the_end(self._counted(store, wanted)))
-        with parts_folder(self.out) as folder:
+        with _parts_folder(self.out) as folder:
             parts = []
             for start in range(0, len(wanted), self.part_size):
                 chosen = wanted[start : start + self.part_size]
-                path = part(folder, start // self.part_size)
+                path = _part(folder, start // self.part_size)
                 parts.append((path, chosen))
                 if path.exists() and self._holds(path, store, chosen):
                     self._finished(len(chosen))
@@ -200,11 +198,7 @@ class _Unchanged:
         self._before = {path: self._states(path) for path in sources}
 
     def at_the_end(self, items: Iterator[tuple[str, Value]]) -> Iterator[tuple[str, Value]]:
-        """The items, and then an error if a source is not what it was. Files that came new into a folder do not count.
-
-        Raises:
-            UserError: naming what changed.
-        """
+        """The items, then an error if a source is not what it was; files that came new into a folder do not count."""
         yield from items
         for path, before in self._before.items():
             now = self._states(path)
@@ -231,3 +225,74 @@ class _Unchanged:
 def _state(path: Path | os.DirEntry[str]) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
+
+
+# --- the hidden folder of finished parts ---
+
+_NOTE = "conversion.json"
+_PART = re.compile(r"\d{6,}\.h5")
+
+
+class _Note(TypedDict):
+    """Proof that the folder was made by a conversion."""
+
+    what: Literal["finished parts of a conversion by vmr-data convert, deleted when it is done"]
+
+
+NOTE = _Note(what="finished parts of a conversion by vmr-data convert, deleted when it is done")
+
+
+def _folder_of(out: Path) -> Path:
+    """The folder of the parts of the conversion to `out`."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def _has_parts(out: Path) -> bool:
+    """True if an earlier conversion to `out` has left parts."""
+    return (_folder_of(out) / _NOTE).is_file()
+
+
+@contextlib.contextmanager
+def _parts_folder(out: Path) -> Iterator[Path]:
+    """Holds the folder of the parts of `out`, made if it is not there, for one conversion.
+
+    When the block succeeds the parts are deleted, and the folder if nobody has put anything else there.
+    """
+    folder = _folder_of(out)
+    _refuse_foreign(folder)
+    with FolderLock(folder, f"converting to {out.name}"):
+        _refuse_foreign(folder)
+        write_text(folder / _NOTE, json.dumps(NOTE) + "\n")
+        yield folder
+        # the note last, and then the lock: what is left after a kill is still known to be ours
+        for own in (_is_part, _is_own):
+            delete_own(folder, own)
+
+
+def _part(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    return folder / f"{number:06d}.h5"
+
+
+def _is_part(name: str) -> bool:
+    return _PART.fullmatch(partial_of(name) or name) is not None
+
+
+def _is_own(name: str) -> bool:
+    return _is_part(name) or (partial_of(name) or name) in (_NOTE, LOCK)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder}: expected a folder for the parts of a conversion, found something else")
+    names = sorted(os.listdir(folder)) if folder.exists() else []
+    no_links(folder, filter(_is_own, names))
+    if _NOTE in names:
+        conform(read_json(folder / _NOTE), _Note, str(folder / _NOTE))
+        return
+    foreign = [name for name in names if _is_part(name) or not _is_own(name)]
+    if foreign:
+        raise UserError(
+            f"{folder}: holds {foreign[0]}, and no {_NOTE} says that a conversion made it; "
+            "move it away or name another --out"
+        )

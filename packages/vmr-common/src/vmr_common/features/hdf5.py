@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import math
 import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 
 from vmr_common.boundary import FREE, RATIO, boundary, open_regular, reason, require_size
 from vmr_common.errors import UserError, quoted
-from vmr_common.features.hdf5_heaps import WithSoundHeaps
 from vmr_common.features.manifest import MANIFEST, MANIFEST_LIMIT
 from vmr_common.features.per_process import PerProcess
 
@@ -83,11 +83,7 @@ class Hdf5File:
         return self._opened.get().sound
 
     def names(self, group: str = "") -> list[str]:
-        """The names of a group's entries, by default of the file's, in the order of the file.
-
-        Raises:
-            UserError: if they cannot be read or are no text, or there is no such group.
-        """
+        """The names of a group's entries, by default of the file's, in the order of the file."""
         where = f"{self.path}: the list of names"
         opened = self._opened.get()
         node = self.find(group, where) if group else opened.file.id
@@ -123,9 +119,6 @@ class Hdf5File:
         Args:
             name: Of an entry, or ``group/entry`` and so on.
             where: Begins the message of an error.
-
-        Raises:
-            UserError: if the way there leaves the file or goes in circles, or cannot be read.
         """
         if not is_name(name):
             return None
@@ -171,9 +164,6 @@ class Hdf5File:
         Args:
             node: The data set.
             where: What it is called in messages.
-
-        Raises:
-            UserError: if it holds something else than numbers, or lies in other files.
         """
         with boundary(f"{where} cannot be read"):
             # the storage first: to ask a virtual data set for its shape opens its sources
@@ -189,11 +179,7 @@ class Hdf5File:
         return Numbers(node, shape or (), dtype, stored, where)
 
     def check(self, found: Numbers) -> None:
-        """Holds what a data set declares against what the file holds of it, before anything is allocated.
-
-        Raises:
-            UserError: if it declares much more than that, or packs its values in a way that does not bound them.
-        """
+        """Holds what a data set declares against what the file holds of it, before anything is allocated."""
         size = self._opened.get().size
         stored = found.stored
         if stored is None:
@@ -206,39 +192,23 @@ class Hdf5File:
         require_size(found.shape, found.dtype, min(stored, size), found.where)
 
     def values(self, found: Numbers) -> NDArray[Any]:
-        """All values of a data set that `check` found nothing wrong with.
-
-        Raises:
-            UserError: if they are damaged.
-        """
+        """All values of a data set that `check` found nothing wrong with."""
         with boundary(f"{found.where} cannot be read"):
             return _values(found.node, found.shape, found.dtype)
 
     def open(self, name: str, where: str, access: Any = None) -> Any:
-        """A data set that `find` and `layout` found nothing wrong with since the file was opened.
-
-        Raises:
-            UserError: if it is damaged.
-        """
+        """A data set that `find` and `layout` found nothing wrong with since the file was opened."""
         with boundary(f"{where} cannot be read"):
             return h5d.open(self._opened.get().file.id, name.encode(), access)
 
     def again(self, name: str, where: str) -> NDArray[Any]:
-        """All values of a data set that was found, checked and read since the file was opened.
-
-        Raises:
-            UserError: if they are damaged.
-        """
+        """All values of a data set that was found, checked and read since the file was opened."""
         with boundary(f"{where} cannot be read"):
             node = h5d.open(self._opened.get().file.id, name.encode())
             return _values(node, node.shape, node.dtype)
 
     def manifest_text(self) -> str | None:
-        """The text of the attribute ``manifest``, or None.
-
-        Raises:
-            UserError: if it is something else than one text, or longer than a manifest.
-        """
+        """The text of the attribute ``manifest``, or None."""
         where = f"{self.path}: the attribute {MANIFEST!r}"
         root, name = self._opened.get().file.id, MANIFEST.encode()
         with boundary(f"{where} cannot be read"):
@@ -253,7 +223,7 @@ class Hdf5File:
         if not usable:
             raise UserError(f"{where} is no text of at most {MANIFEST_LIMIT:,} bytes")
         with boundary(f"{where} cannot be read"), open_regular(self.path) as plain:
-            with h5py.File(WithSoundHeaps(plain), "r") as guarded:
+            with h5py.File(_WithSoundHeaps(plain), "r") as guarded:
                 value = guarded.attrs[MANIFEST]
             text = value.decode() if isinstance(value, bytes) else str(value)
             text.encode()  # h5py marks bytes that are no text by halves of surrogate pairs
@@ -297,12 +267,7 @@ def _values(node: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[
 
 
 def _check_chunks(found: Numbers, plan: Any, chunk: tuple[int, ...], size: int) -> int:
-    """The bytes that a file of `size` bytes holds of a chunked data set.
-
-    Raises:
-        UserError: if there are many more chunks than are stored, one is out of proportion, or unpacks to more than it
-            declares.
-    """
+    """The bytes that a file of `size` bytes holds of a chunked data set."""
     node, shape, dtype, _, where = found
     packing, place, filtered = _packing(plan, where)
     with boundary(f"{where} cannot be read"):
@@ -336,11 +301,7 @@ def _check_chunks(found: Numbers, plan: Any, chunk: tuple[int, ...], size: int) 
 
 
 def _packing(plan: Any, where: str) -> tuple[int, int, bool]:
-    """The filter that compresses the chunks, its place among the filters, and whether there is any filter.
-
-    Raises:
-        UserError: for filters of which it is not known how much they unpack to, or two of them.
-    """
+    """The filter that compresses the chunks, its place among the filters, and whether there is any filter."""
     with boundary(f"{where} cannot be read"):
         filters = [plan.get_filter(number) for number in range(plan.get_nfilters())]
     packing = [(code, place) for place, (code, *_) in enumerate(filters) if code not in _PLAIN]
@@ -365,3 +326,66 @@ def _check_unpacking(node: Any, packing: int, info: Any, room: int, where: str) 
             data = unpacker.unconsumed_tail
     if found > room + _BLOCK:
         raise UserError(f"{where} has a chunk that unpacks to more than the {room:,} bytes that it declares")
+
+
+# --- heaps of texts: a damaged one would keep HDF5 busy for ever ---
+
+_HEAP = b"GCOL\x01\x00\x00\x00"  # signature, version and three zero bytes
+_HEAP_HEADER = 16  # of the heap, its size from byte 8 on, and of each thing in it likewise
+_HEAP_ALIGNED = 8
+
+
+class _WithSoundHeaps(io.RawIOBase):
+    """An HDF5 file for reading, in which heaps that HDF5 would never come to the end of are no heaps.
+
+    HDF5 goes from one thing in a "global heap collection" to the next by their sizes, and stays where it is when
+    one is 0 or wraps around.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place in the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place in the file."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads bytes, without the signatures of heaps that have no end."""
+        begin, view = self._file.tell(), memoryview(buffer).cast("B")
+        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        before = max(0, begin - len(_HEAP) + 1)  # a heap may begin where another read ends
+        around = os.pread(self._file.fileno(), begin + count + len(_HEAP) - 1 - before, before)
+        place = around.find(_HEAP)
+        while place >= 0:
+            if not self._is_sound(before + place):
+                first = max(0, before + place - begin)
+                last = min(count, before + place + len(_HEAP) - begin)
+                view[first:last] = bytes(last - first)
+            place = around.find(_HEAP, place + 1)
+        return count
+
+    def _is_sound(self, place: int) -> bool:
+        """True if the sizes in the heap at `place` lead to its end."""
+        head = os.pread(self._file.fileno(), _HEAP_HEADER, place)
+        size = int.from_bytes(head[8:], "little")
+        if size > self._size - place:
+            return False
+        heap, here = os.pread(self._file.fileno(), size, place), _HEAP_HEADER
+        while here + _HEAP_HEADER <= size:
+            number = int.from_bytes(heap[here : here + 2], "little")
+            length = int.from_bytes(heap[here + 8 : here + _HEAP_HEADER], "little")
+            step = (
+                _HEAP_HEADER + -(-length // _HEAP_ALIGNED) * _HEAP_ALIGNED if number else length
+            )  # 0 is what is free
+            if not 0 < step <= size - here:
+                return False
+            here += step
+        return True

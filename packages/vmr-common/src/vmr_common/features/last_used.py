@@ -18,7 +18,7 @@ class LRUCache(Generic[Key, Value]):
         size: What a value counts, for example its bytes; None: every value counts one. Must be pickled with the rest.
 
     Example:
-        >>> kept = LastUsed(2)
+        >>> kept = LRUCache(2)
         >>> kept["a"], kept["b"] = 1, 2
         >>> kept.get("a"), kept.get("c")
         (1, None)

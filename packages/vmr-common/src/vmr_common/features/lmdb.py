@@ -90,11 +90,7 @@ class LmdbBackend:
 
     @staticmethod
     def opened(value: bytes, where: str) -> npz.Archive:
-        """The archive that an entry is.
-
-        Raises:
-            UserError: beginning with `where`, if it is none.
-        """
+        """The archive that an entry is."""
         return npz.Archive(value, where, " is not a readable npz archive")
 
     def entry(self, video: str) -> bytes | None:

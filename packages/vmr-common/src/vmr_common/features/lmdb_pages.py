@@ -27,11 +27,7 @@ _SIZES = [1 << bits for bits in range(9, 17)]
 
 
 def check_pages(path: Path) -> None:
-    """Makes sure that the library can follow every page of an LMDB file and stays inside it.
-
-    Raises:
-        UserError: if the file is cut off, damaged, no LMDB, or has several values for a key.
-    """
+    """Makes sure that the library can follow every page of an LMDB file and stays inside it."""
     what = f"{path}: not a readable LMDB"
     with boundary(what), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -72,11 +68,7 @@ class _Pages:
         return UserError(f"{self.what} (page {number:,} is damaged)")
 
     def check(self) -> None:
-        """Follows the pages from the root.
-
-        Raises:
-            UserError: naming the page that is damaged.
-        """
+        """Follows the pages from the root."""
         left, seen = [self.root] if self.root != _EMPTY else [], set()
         while left:
             number = left.pop()

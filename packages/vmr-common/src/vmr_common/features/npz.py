@@ -43,9 +43,6 @@ def read_file(path: Path, mmap_mode: Literal["r"] | None = None, what: str = UNR
         path: The file.
         mmap_mode: ``r`` maps the values into memory and reads them when they are used.
         what: What is said of a file that is something else.
-
-    Raises:
-        UserError: if the file is something else, damaged, shorter than its header says, or a pickle.
     """
     with _open_npy(path, what) as (file, _):
         if mmap_mode is None:
@@ -56,11 +53,7 @@ def read_file(path: Path, mmap_mode: Literal["r"] | None = None, what: str = UNR
 
 
 def read_file_layout(path: Path) -> Layout:
-    """Shape and type of the array of an npy file, from its header alone.
-
-    Raises:
-        UserError: as `read_file`.
-    """
+    """Shape and type of the array of an npy file, from its header alone."""
     with _open_npy(path, UNREADABLE) as (_, layout):
         return layout
 
@@ -80,9 +73,6 @@ class Archive:
         file: The file, or its bytes.
         where: Begins the messages of errors.
         what: Goes on with them where the archive as a whole cannot be read.
-
-    Raises:
-        UserError: if it is no zip archive, its directory is damaged, or two of its arrays have one name.
     """
 
     def __init__(self, file: Path | bytes, where: str, what: str = f": {UNREADABLE}") -> None:
@@ -112,21 +102,12 @@ class Archive:
         return f"{name}.npy" in self._zip.NameToInfo
 
     def read(self, name: str) -> NDArray[Any]:
-        """The array of this name, of any type but pickled objects.
-
-        Raises:
-            UserError: if it is damaged, shorter than it says, larger than its compressed bytes can be trusted to hold,
-                encrypted, compressed in a way that numpy does not write, or holds pickled objects.
-        """
+        """The array of this name, of any type but pickled objects."""
         with self._member(name) as (member, _):
             return _array(member, self._cannot(name), self._path)
 
     def layout(self, name: str) -> Layout:
-        """Shape and type of the array of this name, from its header alone.
-
-        Raises:
-            UserError: as `read`.
-        """
+        """Shape and type of the array of this name, from its header alone."""
         with self._member(name) as (_, layout):
             return layout
 
@@ -154,20 +135,13 @@ class Archive:
 
         Args:
             key: Its name; None looks for `DEFAULT_KEYS`, else takes the only array.
-
-        Raises:
-            UserError: if the archive has no such array (names those it has), and as `read`.
         """
         name = self._choose(key)
         array = self.read(name)
         return (array[None] if name in SENTENCE_KEYS and array.ndim == 1 else array), name
 
     def features_layout(self, key: str | None) -> tuple[tuple[int, ...], np.dtype[Any], str]:
-        """Shape, type and name of the array that `features` gives, from its header alone.
-
-        Raises:
-            UserError: as `features`.
-        """
+        """Shape, type and name of the array that `features` gives, from its header alone."""
         name = self._choose(key)
         shape, dtype = self.layout(name)
         return ((1, *shape) if name in SENTENCE_KEYS and len(shape) == 1 else shape), dtype, name
@@ -219,11 +193,7 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 def _header(file: IO[bytes], size: int, where: str, what: str, path: Path | None) -> Layout:
-    """Shape and type of the array in npy form that begins here, after checking that `size` bytes can hold it.
-
-    Raises:
-        UserError: if they cannot (beginning with `where`), or no such array begins here (beginning with `what`).
-    """
+    """Shape and type of the array in npy form that begins here, after checking that `size` bytes can hold it."""
     with boundary(what, path):
         version = np.lib.format.read_magic(file)
         width = 2 if version == (1, 0) else 4

@@ -101,7 +101,7 @@ class FeatureNormalizer:
             ValueError: if there is no video.
 
         Example:
-            >>> scale = ColumnScale.measure({"a": np.array([[1.0, 5.0], [3.0, 5.0]])}, ["a"])
+            >>> scale = FeatureNormalizer.measure({"a": np.array([[1.0, 5.0], [3.0, 5.0]])}, ["a"])
             >>> scale.mean.tolist(), scale.std.tolist()
             ([2.0, 5.0], [1.0, 1.0])
         """

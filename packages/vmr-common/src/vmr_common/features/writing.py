@@ -31,11 +31,7 @@ def check_dtype(path: str | Path, dtype: str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str | Path, dtype: str) -> Iterator[NewFile]:
-    """An HDF5 file that replaces `path` when the block succeeds.
-
-    Raises:
-        UserError: if `dtype` is none that vectors are stored as, or the file cannot be written.
-    """
+    """An HDF5 file that replaces `path` when the block succeeds."""
     check_dtype(path, dtype)
     with atomic_path(path) as temporary, temporary.open("rb+", buffering=0) as plain:
         sink = _Sink(plain)
@@ -111,11 +107,7 @@ def check_name(file: NewFile, name: str, where: str) -> None:
 
 
 def cast(values: NDArray[Any], dtype: str, where: str) -> NDArray[Any]:
-    """The values as they are stored.
-
-    Raises:
-        UserError: beginning with `where`, if one is not finite or does not fit into the type.
-    """
+    """The values as they are stored."""
     with np.errstate(over="ignore"):  # what does not fit becomes infinity
         found: NDArray[Any] = np.asarray(values).astype(dtype)
     if not np.isfinite(found).all():

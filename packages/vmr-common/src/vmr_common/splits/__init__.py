@@ -1,1 +1,1 @@
-"""Splits: readers of the published annotation formats, policies for irregular records, the registry, loading."""
+"""Annotations: readers, policies, splits. Whatever is malformed is a `UserError` that names file and record."""

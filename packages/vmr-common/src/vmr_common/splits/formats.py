@@ -90,10 +90,6 @@ def read_annotations(
         format: A name of `FORMATS`, or ``auto`` to recognise it by its content.
         durations: Video id -> seconds; the Charades-STA text files need it.
         policy: What to do with irregular records, a name of `POLICIES`; by default the reader's own.
-
-    Raises:
-        UserError: if the format is unknown or not recognised, durations are missing, or a record is
-            malformed.
     """
     with opened(path) as source:
         if format == "auto":
@@ -111,11 +107,7 @@ def read_annotations(
 
 
 def detect_format(path: Readable) -> str:
-    """Recognises the format of an annotation file by its content.
-
-    Raises:
-        UserError: if the file is empty or of no known format.
-    """
+    """Recognises the format of an annotation file by its content."""
     with opened(path) as source:
         first = source.first
         if not first:

@@ -76,11 +76,7 @@ class Record:
 
 
 def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Annotations:
-    """Counts irregularities, applies the policy and gives ids to queries that have none.
-
-    Raises:
-        UserError: naming file and record for a record that the policy refuses, or an id that occurs twice.
-    """
+    """Counts irregularities, applies the policy and gives ids to queries that have none."""
     policy = policy_named(policy)
     counts: Counter[str] = Counter()
     queries: list[Query] = []

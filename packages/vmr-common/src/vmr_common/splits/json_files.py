@@ -33,9 +33,6 @@ def read_glance_list(path: Readable, *, policy: str | Policy = "checked") -> Ann
 
     The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds. CPL's
     files have the same layout without the time point; then every record must lack it.
-
-    Raises:
-        UserError: naming file, record (counted from 0) and element.
     """
     with opened(path) as source:
         return finish(str(source.path), _glance_records(source), policy)
@@ -66,9 +63,6 @@ def read_tacos(path: Readable, *, policy: str | Policy = "checked") -> Annotatio
 
     ViGA's files carry one more list, ``glance``, in frames. Seconds are frames divided by ``fps``. Video ids
     keep their file ending (``s30-d52.avi``).
-
-    Raises:
-        UserError: naming file, video and entry.
     """
     with opened(path) as source:
         return finish(str(source.path), _video_records(source, in_frames=True), policy)
@@ -78,9 +72,6 @@ def read_activitynet(path: Readable, *, policy: str | Policy = "checked") -> Ann
     """Reads ActivityNet Captions: ``{video: {duration, timestamps, sentences}}``, seconds.
 
     ViGA's files carry one more list, ``glance``, in seconds.
-
-    Raises:
-        UserError: naming file, video and entry.
     """
     with opened(path) as source:
         return finish(str(source.path), _video_records(source, in_frames=False), policy)
@@ -146,9 +137,6 @@ def read_ego4d_nlq(
         path: ``nlq_{train,val,test_unannotated}.json``.
         durations: Clip -> seconds, needed only where a file does not give the clip's times.
         policy: The default drops the few records without a sentence, as the official baselines do.
-
-    Raises:
-        UserError: naming file, clip, annotation and query.
     """
     with opened(path) as source:
         return finish(str(source.path), _ego4d_records(source, durations or {}), policy)
@@ -168,9 +156,6 @@ def read_ego4d_whole_seconds(
         path: As `read_ego4d_nlq`.
         durations: As `read_ego4d_nlq`.
         policy: The default also drops what is too brief, as their converter does.
-
-    Raises:
-        UserError: naming file, clip, annotation and query.
     """
     with opened(path) as source:
         return finish(str(source.path), _ego4d_records(source, durations or {}, _half_up), policy)
@@ -254,9 +239,6 @@ def read_mad(
         timestamps: Which pair is the moment. The long-video methods score ``timestamps``, MAD's zero-shot
             baseline scores ``ext_timestamps``.
         policy: Name of a policy.
-
-    Raises:
-        UserError: naming file and id.
     """
     with opened(path) as source:
         return finish(str(source.path), _mad_records(source, timestamps), policy)

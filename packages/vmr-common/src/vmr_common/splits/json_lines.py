@@ -39,9 +39,6 @@ def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") 
     Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
     (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``. What looks
     like another spelling of these is an error.
-
-    Raises:
-        UserError: naming file, line and key.
     """
     with opened(path) as source:
         return finish(str(source.path), _qvhighlights_records(source), policy)
@@ -121,9 +118,6 @@ def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annot
     Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
     ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip). What looks
     like another spelling of that is an error.
-
-    Raises:
-        UserError: naming file, line and key.
     """
     with opened(path) as source:
         return finish(str(source.path), _cone_records(source), policy)
@@ -148,9 +142,6 @@ def read_canonical(path: Readable, *, policy: str | Policy = "checked") -> Annot
     Keys: ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds; empty for hidden
     truth), optionally ``query_id`` (else ``<video>_<n>``), ``point`` (seconds), ``relevant_clip_ids`` and
     ``saliency_scores``. What looks like a misspelt ``point`` or ``query_id`` is an error.
-
-    Raises:
-        UserError: naming file, line and key.
     """
     with opened(path) as source:
         return finish(str(source.path), _canonical_records(source), policy)
@@ -189,9 +180,5 @@ def canonical_row(query: Query) -> dict[str, Any]:
 
 
 def write_canonical(path: str | Path, queries: Iterable[Query]) -> None:
-    """Writes queries as canonical JSON lines (see `read_canonical`), atomically.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Writes queries as canonical JSON lines (see `read_canonical`), atomically."""
     write_json_lines(path, map(canonical_row, queries))

@@ -21,22 +21,6 @@ from vmr_common.splits.registry import ENTRIES, Entry
 from vmr_common.types import Query
 from vmr_common.values import listed
 
-__all__ = [
-    "ENTRIES",
-    "Entry",
-    "Split",
-    "SplitConfig",
-    "custom_split",
-    "data_root",
-    "found_path",
-    "given_path",
-    "load",
-    "load_split",
-    "locate",
-    "split_hash",
-    "training_split",
-]
-
 DATA_ROOT_VARIABLE = "VMR_DATA"
 
 
@@ -219,7 +203,7 @@ def custom_split(
 
     Args:
         annotations: A file of any known format.
-        format: A name of `annotations.FORMATS`, or ``auto``.
+        format: A name of `formats.FORMATS`, or ``auto``.
         videos: JSON file with a list of video ids, or an object of such lists.
         videos_key: Which list of the object.
         durations: Table of durations, for formats that have none.

@@ -5,6 +5,7 @@ File names are relative to the data root; each may also be there with ``.gz`` at
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ class Entry:
     Attributes:
         name: ``<data set>/<part>``.
         file: Annotation file, relative to the data root.
-        format: Name of the reader (`annotations.FORMATS`).
+        format: Name of the reader (`formats.FORMATS`).
         what: What the file is and who publishes it, for the message when it is missing.
         policy: Name of the policy of the published evaluation.
         protocol: Name of the protocol of the published evaluation.
@@ -40,142 +41,118 @@ class Entry:
     generated_by: str | None = None
 
 
+def _entries(name: str, file: str, parts: Mapping[str, int | None], **more: Any) -> list[Entry]:
+    """One entry per part, its name in place of ``{}``, with the number of its records, all of which are kept."""
+    return [
+        Entry(name=name.format(part), file=file.format(part), read=count, kept=count, **more)
+        for part, count in parts.items()
+    ]
+
+
 def _charades() -> list[Entry]:
     entries = []
     for part, records, kept_2dtan, kept_cpl in (
         ("train", 12_408, 12_404, 10_602),
         ("test", 3_720, 3_720, 3_158),
     ):
+        durations = f"charades_sta/Charades_v1_{part}.csv"
         official: dict[str, Any] = {
             "file": f"charades_sta/charades_sta_{part}.txt",
             "format": "charades-sta",
-            "durations": f"charades_sta/Charades_v1_{part}.csv",
+            "durations": durations,
             "what": "official Charades-STA moments, with Charades' Charades_v1_{train,test}.csv beside",
             "read": records,
         }
+        viga: dict[str, Any] = {
+            "file": f"charades_sta/point_viga/charades_sta_{part}.txt",
+            "format": "viga",
+            "durations": durations,
+            "what": "ViGA's Charades-STA file with glances (repository r-cui/ViGA)",
+            "read": records,
+        }
+        map_rules: dict[str, Any] = {
+            "policy": "cut-then-drop",
+            "protocol": "proposal-map",
+            "kept": kept_2dtan,
+        }
+        cpl_rules: dict[str, Any] = {"policy": "drop-late", "protocol": "point", "kept": kept_cpl}
         entries += [
-            Entry(
-                name=f"charades-sta/{part}",
-                policy="cut-then-drop",
-                protocol="proposal-map",
-                kept=kept_2dtan,
-                **official,
-            ),
-            Entry(
-                name=f"charades-sta-cpl/{part}",
-                policy="drop-late",
-                protocol="point",
-                kept=kept_cpl,
-                **official,
-            ),
-            Entry(
-                name=f"charades-sta-viga/{part}",
-                file=f"charades_sta/point_viga/charades_sta_{part}.txt",
-                format="viga",
-                durations=f"charades_sta/Charades_v1_{part}.csv",
-                what="ViGA's Charades-STA file with glances (repository r-cui/ViGA)",
-                protocol="viga",
-                read=records,
-                kept=records,
-            ),
+            Entry(name=f"charades-sta/{part}", **map_rules, **official),
+            Entry(name=f"charades-sta-cpl/{part}", **cpl_rules, **official),
+            Entry(name=f"charades-sta-viga/{part}", protocol="viga", kept=records, **viga),
         ]
-    for method, counts in (
-        ("rgn", {"train": 11_675, "test": 3_548}),
-        ("cfmr", {"train": 12_354, "test": 3_712, "debug": 1_000}),
-    ):
-        entries += [
-            Entry(
-                name=f"charades-sta-{method}/{part}",
-                file=f"charades_sta/point_{method}/glance_{part}_charades.json",
-                format="glance-list",
-                what=f"{method.upper()}'s Charades-STA glances (repository CFM-MSG/Code_{method.upper()})",
-                protocol="point",
-                read=count,
-                kept=count,
-            )
-            for part, count in counts.items()
-        ]
+    glances = {
+        "rgn": {"train": 11_675, "test": 3_548},
+        "cfmr": {"train": 12_354, "test": 3_712, "debug": 1_000},
+    }
+    for method, parts in glances.items():
+        entries += _entries(
+            f"charades-sta-{method}/{{}}",
+            f"charades_sta/point_{method}/glance_{{}}_charades.json",
+            parts,
+            format="glance-list",
+            what=f"{method.upper()}'s Charades-STA glances (repository CFM-MSG/Code_{method.upper()})",
+            protocol="point",
+        )
     return entries
 
 
 def _tacos() -> list[Entry]:
-    entries = []
-    for part, count in (("train", 9_790), ("val", 4_436), ("test", 4_001)):
-        entries += [
-            Entry(
-                name=f"tacos/{part}",
-                file=f"tacos/{part}.json",
-                format="tacos",
-                what="the TACoS moments in the layout of 2D-TAN (repository microsoft/VideoX)",
-                policy="drop-then-cut",
-                protocol="proposal-map",
-                read=count,
-                kept=count,
-            ),
-            Entry(
-                name=f"tacos-glance/{part}",
-                file=f"tacos/point/glance_{part}_tacos.json",
-                format="glance-list",
-                what="the TACoS glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)",
-                protocol="point",
-                read=count,
-                kept=count,
-            ),
-            Entry(
-                name=f"tacos-viga/{part}",
-                file=f"tacos/point_viga/{part}.json",
-                format="tacos",
-                what="ViGA's TACoS file with glances (repository r-cui/ViGA)",
-                protocol="viga",
-                read=count,
-                kept=count,
-            ),
-        ]
-    return entries
+    parts = {"train": 9_790, "val": 4_436, "test": 4_001}
+    what = "the TACoS moments in the layout of 2D-TAN (repository microsoft/VideoX)"
+    rules = {"format": "tacos", "policy": "drop-then-cut", "protocol": "proposal-map"}
+    glance_list = "the TACoS glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)"
+    glance_rules = {"format": "glance-list", "protocol": "point"}
+    viga = "ViGA's TACoS file with glances (repository r-cui/ViGA)"
+    viga_rules = {"format": "tacos", "protocol": "viga"}
+    return [
+        *_entries("tacos/{}", "tacos/{}.json", parts, what=what, **rules),
+        *_entries(
+            "tacos-glance/{}", "tacos/point/glance_{}_tacos.json", parts, what=glance_list, **glance_rules
+        ),
+        *_entries("tacos-viga/{}", "tacos/point_viga/{}.json", parts, what=viga, **viga_rules),
+    ]
 
 
 def _activitynet() -> list[Entry]:
+    official: dict[str, Any] = {
+        "format": "activitynet",
+        "what": "ActivityNet Captions in the layout of 2D-TAN (repository microsoft/VideoX)",
+        "policy": "drop-then-cut",
+        "protocol": "proposal-map",
+    }
+    # part, file, records, those kept
     files = (
         ("train", "train", 37_421, 37_417),
         ("val_1", "val", 17_505, 17_505),
         ("val_2", "test", 17_031, 17_031),
     )
-    entries = []
-    for part, file, count, kept in files:
-        entries += [
+    viga = "ViGA's ActivityNet Captions file with glances (repository r-cui/ViGA)"
+    glance_list = "the ActivityNet Captions glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)"
+    return [
+        *(
             Entry(
-                name=f"activitynet/{part}",
-                file=f"activitynet/{file}.json",
-                format="activitynet",
-                what="ActivityNet Captions in the layout of 2D-TAN (repository microsoft/VideoX)",
-                policy="drop-then-cut",
-                protocol="proposal-map",
-                read=count,
-                kept=kept,
-            ),
-            Entry(
-                name=f"activitynet-viga/{part}",
-                file=f"activitynet/point_viga/{part}.json",
-                format="activitynet",
-                what="ViGA's ActivityNet Captions file with glances (repository r-cui/ViGA)",
-                protocol="viga",
-                read=count if part == "val_2" else None,
-                kept=count if part == "val_2" else None,
-            ),
-        ]
-    for part, glances in (("train", None), ("test", 17_031)):
-        entries.append(
-            Entry(
-                name=f"activitynet-glance/{part}",
-                file=f"activitynet/point/glance_{part}_activitynet.json",
-                format="glance-list",
-                what="the ActivityNet Captions glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)",
-                protocol="point",
-                read=glances,
-                kept=glances,
+                name=f"activitynet/{part}", file=f"activitynet/{file}.json", read=count, kept=kept, **official
             )
-        )
-    return entries
+            for part, file, count, kept in files
+        ),
+        *_entries(
+            "activitynet-viga/{}",
+            "activitynet/point_viga/{}.json",
+            {"train": None, "val_1": None, "val_2": 17_031},
+            format="activitynet",
+            what=viga,
+            protocol="viga",
+        ),
+        *_entries(
+            "activitynet-glance/{}",
+            "activitynet/point/glance_{}_activitynet.json",
+            {"train": None, "test": 17_031},
+            format="glance-list",
+            what=glance_list,
+            protocol="point",
+        ),
+    ]
 
 
 def _qvhighlights() -> list[Entry]:
@@ -199,13 +176,21 @@ def _qvhighlights() -> list[Entry]:
     ]
 
 
+_NLQ = {"train": "nlq_train", "val": "nlq_val", "test": "nlq_test_unannotated"}
+
+
 def _ego4d() -> list[Entry]:
-    # the second version is the one in use; queries without text are in the first count only
-    counts = {"": {"train": (13_849, 13_848), "val": (4_554, 4_552)}, "-v1": {"val": (3_875, 3_874)}}
+    # records and queries; the second version is the one in use; queries without text are in the first count only
+    counts: dict[tuple[str, str], tuple[int, int | None]] = {
+        ("", "train"): (13_849, 13_848),
+        ("", "val"): (4_554, 4_552),
+        ("-v1", "train"): (11_296, None),
+        ("-v1", "val"): (3_875, 3_874),
+    }
     entries = []
     for suffix, folder in (("", "v2"), ("-v1", "v1")):
-        for part, file in (("train", "nlq_train"), ("val", "nlq_val"), ("test", "nlq_test_unannotated")):
-            read, kept = counts[suffix].get(part, (None, None))
+        for part, file in _NLQ.items():
+            read, kept = counts.get((suffix, part), (None, None))
             entries.append(
                 Entry(
                     name=f"ego4d-nlq{suffix}/{part}",
@@ -214,7 +199,7 @@ def _ego4d() -> list[Entry]:
                     what=f"official Ego4D natural-language-query annotations {folder} (under licence)",
                     policy="drop-textless",
                     protocol="ego4d-nlq",
-                    read=read if (suffix, part) != ("-v1", "train") else 11_296,
+                    read=read,
                     kept=kept,
                 )
             )
@@ -225,83 +210,47 @@ def _rgnet() -> list[Entry]:
     """Ego4D and MAD as the long-video methods CONE and RGNet train and score on them."""
     ego4d: dict[str, Any] = {"format": "ego4d-nlq-whole-seconds", "protocol": "ego4d-nlq"}
     official = "official Ego4D natural-language-query annotations v1 (under licence)"
-    folder = "ego4d_nlq/v1"
-    return [
+    naq = "NaQ, Ego4D's narrations as queries, in the layout of nlq_train.json (for pretraining)"
+    of_part: dict[str, dict[str, Any]] = {
+        "train": {"policy": "rgnet-ego4d-train", "read": 11_296},
+        "val": {"policy": "drop-brief", "read": 3_875, "kept": 3_529, "official": 3_874},
+        "test": {"policy": "drop-brief"},
+    }
+    entries = [
         Entry(
-            name="ego4d-nlq-v1-rgnet/train",
-            file=f"{folder}/nlq_train.json",
+            name=f"ego4d-nlq-v1-rgnet/{part}",
+            file=f"ego4d_nlq/v1/{_NLQ[part]}.json",
             what=official,
-            policy="rgnet-ego4d-train",
-            read=11_296,
+            **rules,
             **ego4d,
-        ),
-        Entry(
-            name="ego4d-nlq-v1-rgnet/val",
-            file=f"{folder}/nlq_val.json",
-            what=official,
-            policy="drop-brief",
-            read=3_875,
-            kept=3_529,
-            official=3_874,
-            **ego4d,
-        ),
-        Entry(
-            name="ego4d-nlq-v1-rgnet/test",
-            file=f"{folder}/nlq_test_unannotated.json",
-            what=official,
-            policy="drop-brief",
-            **ego4d,
-        ),
-        Entry(
-            name="ego4d-naq/train",
-            file="ego4d_nlq/naq/nlq_train.json",
-            what="NaQ, Ego4D's narrations as queries, in the layout of nlq_train.json (for pretraining)",
-            policy="rgnet-ego4d-train",
-            **ego4d,
-        ),
-        Entry(
-            name="mad-rgnet/train",
-            file="mad/MAD_train.json",
-            format="mad",
-            what="the MAD annotations (given out by their authors on request)",
-            policy="rgnet-mad-train",
-            protocol="mad",
-            read=280_183,
-        ),
+        )
+        for part, rules in of_part.items()
     ]
+    file = "ego4d_nlq/naq/nlq_train.json"
+    entries.append(Entry(name="ego4d-naq/train", file=file, what=naq, policy="rgnet-ego4d-train", **ego4d))
+    rules = {"policy": "rgnet-mad-train", "read": 280_183, **_MAD}
+    return [*entries, Entry(name="mad-rgnet/train", file="mad/MAD_train.json", **rules)]
+
+
+_MAD: dict[str, Any] = {
+    "format": "mad",
+    "what": "the MAD annotations (given out by their authors on request)",
+    "protocol": "mad",
+}
 
 
 def _mad() -> list[Entry]:
-    return [
-        Entry(
-            name=f"mad/{part}",
-            file=f"mad/MAD_{part}.json",
-            format="mad",
-            what="the MAD annotations (given out by their authors on request)",
-            protocol="mad",
-            read=count,
-            kept=count,
-        )
-        for part, count in (("train", 280_183), ("val", 32_064), ("test", 72_044))
-    ]
+    return _entries("mad/{}", "mad/MAD_{}.json", {"train": 280_183, "val": 32_064, "test": 72_044}, **_MAD)
 
 
 def _shapes() -> list[Entry]:
-    kinds = (
-        ("shapes", "the embedded data set, generated on first use"),
-        ("shapes-long", "the embedded data set of long videos, generated on first use"),
-    )
+    parts = {"train": None, "val": None, "test": None}
+    rules = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
+    what = "the embedded data set, generated on first use"
+    long = "the embedded data set of long videos, generated on first use"
     return [
-        Entry(
-            name=f"{name}/{part}",
-            file=f"{name}/{part}.jsonl",
-            format="canonical",
-            what=what,
-            policy="checked",
-            generated_by="vmr-shapes",
-        )
-        for name, what in kinds
-        for part in ("train", "val", "test")
+        *_entries("shapes/{}", "shapes/{}.jsonl", parts, what=what, **rules),
+        *_entries("shapes-long/{}", "shapes-long/{}.jsonl", parts, what=long, **rules),
     ]
 
 

@@ -24,10 +24,6 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
 
     Returns:
         Video id -> duration in seconds, in file order.
-
-    Raises:
-        UserError: naming file and line for a missing column, one that is there twice, a row with another number of
-            fields than the first, a length that is not positive seconds, or an id that occurs twice.
     """
     durations: dict[str, float] = {}
     with opened(path) as source:
@@ -68,11 +64,7 @@ def _column(names: Sequence[str], known: Sequence[str], where: str) -> int:
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
-    """Reads video durations from a CSV table (`read_durations_csv`) or a JSON object ``{video: seconds}``.
-
-    Raises:
-        UserError: as `read_durations_csv`.
-    """
+    """Reads video durations from a CSV table (`read_durations_csv`) or a JSON object ``{video: seconds}``."""
     if not str(path).removesuffix(".gz").endswith(".json"):
         return read_durations_csv(path)
     table = object_of(read_json(path), str(path), "the file")
@@ -93,9 +85,6 @@ def read_charades_sta(
         path: The text file (``.gz`` accepted).
         durations: Video id -> seconds, see `read_durations_csv`.
         policy: Name of a policy; the published evaluation is ``cut-then-drop``.
-
-    Raises:
-        UserError: naming file and line for a malformed line, or a video without a duration.
     """
     with opened(path) as source:
         return finish(str(source.path), _records(source, durations, with_point=False), policy)
@@ -107,9 +96,6 @@ def read_viga(
     """Reads ViGA's Charades-STA glances: lines ``VIDEO START END##POINT##sentence``, times in seconds.
 
     ViGA's TACoS and ActivityNet files are read by `read_tacos` and `read_activitynet`.
-
-    Raises:
-        UserError: as `read_charades_sta`.
     """
     with opened(path) as source:
         return finish(str(source.path), _records(source, durations, with_point=True), policy)
