@@ -15,6 +15,7 @@ from rgn.gaussians import (
     negative_progress,
     negative_windows,
     positive_window,
+    preferred_norm,
     unit_grid,
 )
 from rgn.layers import Decoder, DecoderLayer, MultiHeadAttention, causal_bias, key_bias, sinusoidal_positions
@@ -243,3 +244,10 @@ def test_reconstruction_is_the_mean_over_valid_positions_whatever_the_chunks(chu
     torch.testing.assert_close(gradients(found, *inputs), gradients(wanted, *inputs))
     with torch.no_grad():
         torch.testing.assert_close(reconstruction_nll(hidden, classifier, targets, mask, chunk), wanted)
+
+
+@pytest.mark.parametrize("width", [0.2, 0.4])
+def test_a_window_of_the_preferred_width_has_the_preferred_norm(width):
+    window = positive_window(unit_grid(400), torch.tensor([0.5]), torch.tensor([width]), sigma=9.0)
+    norm = (window / window.sum(-1, keepdim=True)).square().sum().item()
+    assert preferred_norm(width, 9.0, 400) == pytest.approx(norm, rel=1e-3)

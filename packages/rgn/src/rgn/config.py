@@ -67,6 +67,8 @@ class LossConfig:
     """Weight of the diversity term."""
     lambda_: ranges.Weight = 0.146
     """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
+    preferred_width: ranges.Fraction | None = None
+    """Preferred width of a candidate as a share of the video, from which lambda then follows."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")
@@ -105,7 +107,7 @@ class Config:
     name: ranges.FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
-    """`released` scores a query as the authors' code does, dependent on its batch mates (needed for published
+    """`released` scores a query as the authors' code does, dependent on the rest of its batch (needed for published
     numbers); `fixed` makes every query predict its end token and so be scored alike in any batch."""
     protocols: list[str] = field(default_factory=lambda: ["strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""

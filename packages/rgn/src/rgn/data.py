@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
+from vmr_common.features import pooling
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pooled_features
 from vmr_common.rng import rng_for
 from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.types import Query
@@ -25,34 +25,25 @@ from vmr_train.preprocessing import Preprocessor
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch on its way to the model.
-
-    Attributes:
-        query_ids: ``B`` ids.
-        queries: The ``B`` queries.
-        inputs: What the model reads.
-        targets: ``(B, L)`` int64 word classes, 0 after the last word.
-        glance: ``(B,)`` float32 glance / duration; NaN where a query has none.
-    """
+    """B queries on their way to the model."""
 
     query_ids: tuple[str, ...]
     queries: tuple[Query, ...]
     inputs: Inputs
     targets: Tensor
+    """``(B, L)`` int64 word classes, 0 after the last word."""
     glance: Tensor
+    """``(B,)`` float32 glance / duration; NaN where a query has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskableWords:
-    """The words of a query that the vocabulary knows.
-
-    Attributes:
-        ids: ``(l,)`` int64 word classes, from 1; l may be 0.
-        weights: ``(l,)`` float32 probability of being masked, summing to 1.
-    """
+    """The l words of a query that the vocabulary knows; l may be 0."""
 
     ids: NDArray[np.int64]
+    """``(l,)`` word classes, from 1."""
     weights: NDArray[np.float32]
+    """``(l,)`` probability of being masked, summing to 1."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,7 +112,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: FeaturesByVideo,
+        features: pooling.FeaturesByVideo,
         preprocessor: Preprocessor,
         *,
         max_words: int,
@@ -155,13 +146,13 @@ class Dataset:
         return word_mask(words, self._seed, epoch, query.id)
 
 
-def open_clips(config: Config, root: Path) -> PreparedFeatures:
+def open_clips(config: Config, root: Path) -> pooling.PreparedFeatures:
     """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory."""
-    return pooled_features(open_features(config.data.features, root), config.data.clips)
+    return pooling.pooled_features(open_features(config.data.features, root), config.data.clips)
 
 
 def build_dataset(
-    config: Config, preprocessor: Preprocessor, clips: FeaturesByVideo, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
 ) -> Dataset:
     """Queries of a run as batches; those without a known word are left out with a warning."""
     return Dataset(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,19 +20,9 @@ def unit_grid(points: int, device: torch.device | None = None) -> Tensor:
 
 
 def gaussian_window(grid: Tensor, centre: Tensor, std: Tensor) -> Tensor:
-    """Gaussians on `grid` scaled to a maximum of 1 over the grid.
-
-    Subtracting the largest exponent first keeps a narrow Gaussian off the grid from dividing 0 by 0.
-
-    Args:
-        grid: ``(P,)`` normalised times.
-        centre: ``(...)`` normalised.
-        std: ``(...)`` standard deviations, positive.
-
-    Returns:
-        ``(..., P)`` in (0, 1].
-    """
+    """Gaussians ``(..., P)`` of centre and standard deviation ``(...)`` on a grid ``(P,)``, their maximum there 1."""
     exponent = -((grid - centre[..., None]) ** 2) / (2 * std[..., None] ** 2)
+    # the largest exponent is subtracted first: a narrow Gaussian off the grid would divide 0 by 0
     return torch.exp(exponent - exponent.amax(-1, keepdim=True))
 
 
@@ -42,17 +34,10 @@ def positive_window(grid: Tensor, centre: Tensor, width: Tensor, sigma: float) -
 def negative_windows(
     grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Windows left and right of a moment that creep from the video's borders towards its middle.
+    """Left and right negative windows ``(..., P)``, annealed from the video's borders towards the moment.
 
-    Args:
-        grid: ``(P,)`` normalised times.
-        centre: ``(...)`` centres of the moments.
-        width: ``(...)`` widths of the moments.
-        sigma: Sharpness; the standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
-        progress: Scalar: how far they have come, 0 (at the border) to 0.5 (middle of the free room).
-
-    Returns:
-        Left and right windows, each ``(..., P)``.
+    `progress`, a scalar, says how far they have come: 0 at the border, 0.5 in the middle between border and moment. The
+    standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
     """
     left = progress * (centre - width / 2).clamp_min(0)
     right = 1 - progress * (1 - centre - width / 2).clamp_min(0)
@@ -73,15 +58,18 @@ def attention_log_weight(window: Tensor) -> Tensor:
 
 
 def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
-    """``||preferred * I - G G^T||_F^2`` per item, G being the windows scaled to sum 1.
+    """``||preferred * I - G G^T||_F^2`` per query, ``(B,)``, G being the windows ``(B, K, P)`` scaled to sum 1.
 
-    Args:
-        windows: ``(B, K, P)``.
-        preferred: The squared norm a scaled window should have; larger means narrower windows.
-
-    Returns:
-        ``(B,)``.
+    `preferred` is the squared norm that a scaled window should have; larger means narrower windows.
     """
     scaled = windows / windows.sum(-1, keepdim=True)
     wanted = preferred * torch.eye(scaled.shape[-2], device=scaled.device)
     return ((wanted - scaled @ scaled.transpose(-2, -1)) ** 2).sum((-2, -1))
+
+
+def preferred_norm(width: float, sigma: float, points: int) -> float:
+    """Squared norm of a window of that width (share of the video) scaled to sum 1 on a grid of `points`.
+
+    ``sigma / (2 sqrt(pi) (P - 1) width)``, the integral of a squared Gaussian.
+    """
+    return sigma / (2 * math.sqrt(math.pi) * (points - 1) * width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 from rgn import losses
 from rgn.config import Config, LossConfig
 from rgn.data import Batch, build_dataset
-from rgn.gaussians import negative_progress, unit_grid
+from rgn.gaussians import negative_progress, preferred_norm, unit_grid
 from rgn.model import RGN, Proposals
 from vmr_common import timeline
-from vmr_common.features.pooling import FeaturesByVideo
+from vmr_common.features import pooling
 from vmr_common.types import Prediction, Query
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
@@ -29,8 +30,7 @@ Array = NDArray[np.float64]
 def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, Array]:
     """Candidates ranked by how well they reconstruct the query, lowest NLL ``(B, K)`` first (ties by index).
 
-    Returns:
-        Order ``(B, K)``, and in this order: moments ``(B, K, 2)`` normalised, NLL ``(B, K)``.
+    The order ``(B, K)``, and in this order the moments ``(B, K, 2)``, normalised, and their NLL ``(B, K)``.
     """
     order = nll.argsort(dim=1, stable=True)
     centre, width, ranked = (
@@ -41,14 +41,7 @@ def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, A
 
 
 class RGNMethod:
-    """RGN with its loss and its predictions (`vmr_train.method.Method`).
-
-    Args:
-        model: The network.
-        loss: Weights and margins.
-        preprocessor: The vocabulary with its word vectors, and the scale of the features.
-        passes_per_chunk: See `losses.reconstruction_nll`.
-    """
+    """RGN with its loss and its predictions, as `vmr_train.method.Method` asks for them."""
 
     def __init__(
         self, model: RGN, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
@@ -67,7 +60,11 @@ class RGNMethod:
             word_dim=preprocessor.word_vectors.shape[1],
             classes=len(preprocessor.vocabulary) + 1,
         )
-        return cls(network, config.loss, preprocessor, config.passes_per_chunk)
+        loss, width = config.loss, config.loss.preferred_width
+        if width is not None:
+            norm = preferred_norm(width, config.model.sigma, config.data.clips // 4)
+            loss = dataclasses.replace(loss, lambda_=norm)
+        return cls(network, loss, preprocessor, config.passes_per_chunk)
 
     @classmethod
     def restore(cls, config: Config, checkpoint: Checkpoint) -> RGNMethod:
@@ -141,7 +138,7 @@ class RGNMethod:
 
 
 def reglance_curves(
-    config: Config, method: RGNMethod, clips: FeaturesByVideo, queries: Sequence[Query]
+    config: Config, method: RGNMethod, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
 ) -> dict[str, list[Curve]]:
     """The re-glance Gaussian of every query with a glance, by query id, for the report."""
     glanced = [query for query in queries if query.glance is not None]

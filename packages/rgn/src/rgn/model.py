@@ -18,21 +18,18 @@ from rgn.layers import Decoder, key_bias, sinusoidal_positions
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch as the network reads it.
-
-    Attributes:
-        clips: ``(B, N, F)`` float32 pooled clip features.
-        clips_len: ``(B,)`` int64 valid clips, at least 1.
-        words: ``(B, L + 1, E)`` float32 word vectors; row 0 is a placeholder for the start token.
-        words_len: ``(B,)`` int64 words per query.
-        masked: ``(B, L + 1)`` bool, True where the Caption Transformer sees the mask token; column 0 is False.
-    """
+    """One batch as the network reads it."""
 
     clips: Tensor
+    """``(B, N, F)`` float32 pooled clip features."""
     clips_len: Tensor
+    """``(B,)`` int64 valid clips, at least 1."""
     words: Tensor
+    """``(B, L + 1, E)`` float32 word vectors; row 0 is a placeholder for the start token."""
     words_len: Tensor
+    """``(B,)`` int64 words per query."""
     masked: Tensor
+    """``(B, L + 1)`` bool, True where the Caption Transformer sees the mask token; column 0 is False."""
 
 
 @dataclass(frozen=True)
@@ -200,16 +197,10 @@ class RGN(nn.Module):
     def reconstruct(
         self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False
     ) -> Tensor:
-        """Caption mode: reconstructs the masked query from the video under each window, batched over windows.
+        """Caption mode: reconstructs the masked query from the video under each window ``(B, S, P)``, batched over them.
 
-        Args:
-            embedded: From `embed`.
-            masked: ``(B, L + 1)`` bool word mask.
-            windows: ``(B, S, P)`` attention windows.
-            complete: Append a last pass that sees the complete video, without a window.
-
-        Returns:
-            Decoder states ``(B, S or S + 1, L, D)``; position j predicts word j + 1.
+        `complete` appends a last pass that sees the complete video, without a window. Decoder states ``(B, S, L, D)``,
+        S counting that pass; position j predicts word j + 1.
         """
         clips, clips_mask = self.grid_clips(embedded)
         weight = attention_log_weight(windows)
