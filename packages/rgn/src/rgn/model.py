@@ -197,7 +197,7 @@ class RGN(nn.Module):
     def reconstruct(
         self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False
     ) -> Tensor:
-        """Caption mode: reconstructs the masked query from the video under each window ``(B, S, P)``, batched over them.
+        """Caption mode: reconstructs the masked query from the video under all windows ``(B, S, P)`` at once.
 
         `complete` appends a last pass that sees the complete video, without a window. Decoder states ``(B, S, L, D)``,
         S counting that pass; position j predicts word j + 1.
