@@ -21,8 +21,8 @@ from recording import measured_here, write_rows
 from timing import repeated
 
 from cfmr.config import Config
-from cfmr.data import stack_frames
-from cfmr.index import VideoIndex
+from cfmr.data import stack_clips
+from cfmr.index.video_index import VideoIndex
 from cfmr.method import moments_of
 from cfmr.model import CFMR, Words, flat_concepts
 from vmr_train.cli.config import bundled_config
@@ -35,7 +35,7 @@ def charades() -> tuple[Config, CFMR]:
     config = bundled_config("cfmr", Config, "charades")
     torch.manual_seed(0)
     model = CFMR(
-        config.model, frame_dim=config.data.features.dim, word_dim=300, classes=1112, learned_summary=False
+        config.model, clip_dim=config.data.features.dim, word_dim=300, classes=1112, learned_summary=False
     )
     return config, model.eval()
 
@@ -47,16 +47,16 @@ def times(function, repeats: int) -> list[float]:
 @torch.no_grad()
 def latency(repeats: int) -> None:
     config, model = charades()
-    clips = np.random.default_rng(0).normal(size=(config.data.clips // 4, config.data.features.dim))
-    frames = stack_frames([clips.astype(np.float32)])
+    rows = np.random.default_rng(0).normal(size=(config.data.clips // 4, config.data.features.dim))
+    clips = stack_clips([rows.astype(np.float32)])
     words = Words(torch.randn(1, WORDS + 2, 300), torch.tensor([WORDS]))
-    video = flat_concepts(model.encode_video(frames))[0]
+    video = flat_concepts(model.encode_video(clips))[0]
 
     def warm() -> None:
         (video @ flat_concepts(model.encode_text(words))[0]).argsort(descending=True)
 
     def cold() -> None:
-        found = flat_concepts(model.encode_video(frames))[0]
+        found = flat_concepts(model.encode_video(clips))[0]
         (found @ flat_concepts(model.encode_text(words))[0]).argsort(descending=True)
 
     rows, every = [], torch.get_num_threads()

@@ -56,7 +56,7 @@ def cfmr() -> Iterator[Case]:
     for name, authors in AUTHORS_CFMR_VIDEO.items():
         config = cost.config_of(name)
         model = cost.model_of(config, 10).eval()
-        found = cost.macs(lambda m=model, c=config: m.encode_video(cost.frames_of(c, 1)))
+        found = cost.macs(lambda m=model, c=config: m.encode_video(cost.clips_of(c, 1)))
         yield name, "a video, once", 2e-9 * found, authors
     words = round(cost.WORDS_PER_QUERY["charades"])
     query = cost.Words(torch.zeros(1, words + 2, 300), torch.tensor([words]))

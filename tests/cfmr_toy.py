@@ -11,7 +11,7 @@ from vmr_train.preprocessing import Preprocessor
 SMALL = ModelConfig(hidden=16, heads=2, encoder_layers=2, reconstructor_layers=1, concepts=3)
 
 
-def make_task(
+def make_method(
     sizes: ModelConfig = SMALL,
     *,
     seed: int = 0,
@@ -19,8 +19,8 @@ def make_task(
     loss: LossConfig | None = None,
     chunk: int = 0,
 ) -> CFMRMethod:
-    """A task with weights far from zero, in evaluation mode."""
+    """A method with weights far from zero, in evaluation mode."""
     torch.manual_seed(seed)
-    model = CFMR(sizes, frame_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
+    model = CFMR(sizes, clip_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
     shake(model, 0.3)
     return CFMRMethod(model.eval(), loss or LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), chunk)

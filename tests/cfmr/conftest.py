@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cfmr.config import Config, DataConfig
-from cfmr.encoder import Encoder
-from cfmr_toy import SMALL, make_task
+from cfmr.index.encoder import Encoder
+from cfmr_toy import SMALL, make_method
 from vmr_common.features.config import FeaturesConfig
 from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.features.store import FeatureStore, Manifest, write_features
@@ -33,18 +33,18 @@ def make_checkpoint(path: Path, seed: int, scale: FeatureNormalizer | None = Non
         ),
         model=SIZES,
     )
-    task = make_task(SIZES, seed=seed)
-    task.learned = dataclasses.replace(task.learned, scale=scale)
+    method = make_method(SIZES, seed=seed)
+    method.preprocessor = dataclasses.replace(method.preprocessor, scale=scale)
     meta = {
         "package": "cfmr",
         "role": "best",
         "update": 0,
         "epoch": 0,
         "batch": 0,
-        "state": task.state(),
+        "state": method.state(),
         "describe": {"package": "cfmr", "config": to_dict(config)},
     }
-    save_checkpoint(path, {"model": task.model.state_dict(), "state": task.state_tensors()}, meta)
+    save_checkpoint(path, {"model": method.model.state_dict(), "state": method.state_tensors()}, meta)
     return path
 
 

@@ -1,15 +1,19 @@
 """The encoder of an index sees what the model saw in training."""
 
+import functools
+
 import torch
 
-from cfmr.data import kept_clip_features, stack_frames
+from cfmr.data import keep, stack_clips
 from cfmr.model import flat_concepts
+from vmr_common.features.pooling import PreparedFeatures
 
 
 def test_features_are_standardised_as_in_training(standardising_encoder, encoder, store):
     video = store.videos()[50]
-    kept = standardising_encoder.learned.normalise(kept_clip_features(store, 16))
-    expected = flat_concepts(standardising_encoder.model.encode_video(stack_frames([kept[video]])))
+    clips = PreparedFeatures(store, functools.partial(keep, clips=16))
+    kept = standardising_encoder.preprocessor.normalise(clips)
+    expected = flat_concepts(standardising_encoder.model.encode_video(stack_clips([kept[video]])))
     found = standardising_encoder.encode_videos([store[video]])
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert not torch.allclose(found, encoder.encode_videos([store[video]]), atol=1e-3)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from cfmr.encoder import Encoder
-from cfmr.index import VideoIndex
+from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
 from cfmr.index.shards import BLOCK
+from cfmr.index.video_index import VideoIndex
 from processes import ranks
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from cfmr.index import VideoIndex, writer
+from cfmr.index import writer
 from cfmr.index.building import extend
+from cfmr.index.video_index import VideoIndex
 from cfmr.index.writer import Writer
 from folders import digests
 from vmr_common.errors import UserError

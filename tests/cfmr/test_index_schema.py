@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfmr.index import VideoIndex
 from cfmr.index.shards import block_sum
+from cfmr.index.video_index import VideoIndex
 from vmr_common.errors import UserError
 
 MOMENTS = [(0.0, 0.4), (0.3, 0.7), (0.6, 1.0)]

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from cfmr import cli
-from cfmr.index import VideoIndex
 from cfmr.index.cli import index, search
+from cfmr.index.video_index import VideoIndex
+from cfmr.train import train
 from golden import released_weights
 from processes import PATIENCE_S, launched, ranks
 from vmr_common.metrics import iou
@@ -38,7 +39,7 @@ SENTENCE = "the red circle spins"
 def run(place_of, tiny_data) -> Path:
     """The folder of a finished run."""
     tiny = place_of("cfmr", CONFIG, tiny_data)
-    assert cli.train(tiny.train_arguments()) == 0
+    assert train(tiny.train_arguments()) == 0
     return tiny.run
 
 

@@ -9,20 +9,17 @@ from torch import Tensor
 
 from cfmr import losses
 from cfmr.config import LossConfig, ModelConfig
-from cfmr.data import collate, keep, kept_clips
-from cfmr.losses import Nll
-from cfmr.method import moments_of, rank
-from cfmr.model import CFMR, Frames, Supervision, Words, flat_concepts
+from cfmr.data import collate, keep, kept_clips, known_words
+from cfmr.gaussians import attention_log_weight, negative_progress
+from cfmr.layers import key_bias
+from cfmr.method import moments_of
+from cfmr.model import CFMR, Clips, Words, flat_concepts
 from cfmr.official import NAMES, from_official
 from judging import NEAR, gradient_limits, point_scores_agree, share_of_right_guesses
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import best_at, hits, iou
 from vmr_common.text.vectors import Vocabulary, tag_score
 from vmr_common.types import Query
-from vmr_train.layers.attention import key_bias
-from vmr_train.layers.gaussian import attention_log_weight, negative_progress
-from vmr_train.layers.reconstruction import reconstruction_nll
-from vmr_train.word_masking import known_words
 
 PACKAGE = "cfmr"
 INPUTS = (
@@ -59,7 +56,7 @@ def build(golden) -> CFMR:
     )
     model = CFMR(
         config,
-        frame_dim=sizes["frames_input_size"],
+        clip_dim=sizes["frames_input_size"],
         word_dim=sizes["words_input_size"],
         classes=sizes["vocab_size"],
         learned_summary=False,
@@ -77,43 +74,34 @@ def loss_config(golden, *, reference: bool = True) -> LossConfig:
     )
 
 
-def inputs_of(golden) -> tuple[Frames, Words]:
+def inputs_of(golden) -> tuple[Clips, Words]:
     given = golden.tensors("in/")
     rows = torch.from_numpy(kept_clips(given["frames_feat"].shape[1]))
     # the released mask counts one clip more than there are
     mask = rows < given["frames_len"][:, None] + 1
-    return Frames(given["frames_feat"][:, rows], mask), Words(given["words_feat"], given["words_len"])
+    return Clips(given["frames_feat"][:, rows], mask), Words(given["words_feat"], given["words_len"])
 
 
 def train_pass(golden, model: CFMR, *, reference: bool = True) -> SimpleNamespace:
-    """One training pass as the task runs it."""
-    frames, words = inputs_of(golden)
+    """One training pass as the method runs it."""
+    clips, words = inputs_of(golden)
     arrays = golden.tensors("in/")
     epochs = golden.config["cfg"]["max_epoch"]
     progress = negative_progress(golden.config["epoch"], epochs, model.config.gamma)
     config = loss_config(golden, reference=reference)
-    supervision = Supervision(
-        video_of=torch.arange(len(frames.features)),
+    output = model(
+        clips,
+        words,
+        video_of=torch.arange(len(clips.features)),
         glance=arrays["glance"],
         masked=arrays["masked_words"].bool(),
         progress=torch.tensor(progress),
         reference=True,  # which the released program encodes even where no term needs it
     )
-    output = model(frames, words, supervision)
     targets = arrays["words_id"]
     mask = torch.arange(targets.shape[1]) <= arrays["words_len"][:, None]
 
-    def judge(states: Tensor) -> Tensor:
-        return reconstruction_nll(states, model.classifier, targets, mask)
-
-    states = output.states
-    nll = Nll(
-        text=judge(states.text)[:, 0],
-        positive=judge(states.positive),
-        left=judge(states.left),
-        right=judge(states.right),
-        reference=None if states.reference is None else judge(states.reference)[:, 0],
-    )
+    nll = output.states.map(lambda states: losses.reconstruction_nll(states, model.classifier, targets, mask))
     terms = losses.total(output.concepts, nll, config)
     return SimpleNamespace(output=output, nll=nll, terms=terms, mask=mask, targets=targets, config=config)
 
@@ -128,15 +116,15 @@ def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden)
 
 def test_every_stage_of_inference_agrees(golden):
     model = build(golden).eval()
-    frames, words = inputs_of(golden)
+    clips, words = inputs_of(golden)
     proposals = model.search_proposals()
-    windows = model.windows(proposals, frames.features.shape[1])
-    seen: dict[str, Tensor] = {"gauss_weight": windows.expand(len(frames.features), -1, -1)}
-    bias = model.video_bias(frames, attention_log_weight(windows)[None])
+    windows = model.windows(proposals, clips.features.shape[1])
+    seen: dict[str, Tensor] = {"gauss_weight": windows.expand(len(clips.features), -1, -1)}
+    bias = model.video_bias(clips, attention_log_weight(windows)[None])
     video = model.video_encoder.encoder
     states: list[Tensor] = []
     hooks = [video.layers[0].register_forward_hook(lambda module, args, out: states.append(out))]
-    x = model.embed_frames(frames)[:, None]
+    x = model.embed_clips(clips)[:, None]
     every_row = video(x, bias)
     seen["vid_layer0"] = states[0][:, ::5]
     seen["vid_summary"] = every_row[..., -1, :]
@@ -156,12 +144,12 @@ def test_every_stage_of_inference_agrees(golden):
 
 def test_inference_outputs_and_ranking_agree(golden):
     model = build(golden).eval()
-    frames, words = inputs_of(golden)
+    clips, words = inputs_of(golden)
     with torch.no_grad():
-        video, text = model.encode_video(frames), model.encode_text(words)
+        video, text = model.encode_video(clips), model.encode_text(words)
         scores = (flat_concepts(video) @ flat_concepts(text)[..., None])[..., 0]
     proposals = model.search_proposals()
-    batch = len(frames.features)
+    batch = len(clips.features)
     ours = {
         "width": proposals.width.repeat(batch),
         "center": proposals.centre.repeat(batch),
@@ -171,12 +159,12 @@ def test_inference_outputs_and_ranking_agree(golden):
     }
     for name, found in ours.items():
         golden.same(f"out/eval/{name}", found)
-    ranked = rank(proposals, scores)
+    ranked = scores.sort(dim=1, descending=True).values.double().numpy()
     for row, listed in enumerate(golden.wanted("out/eval/ranked_segments")):
         # proposals that lie in the padding have one score, so that their order is left to chance
         order = proposals_of(listed, moments_of(proposals), scores[row].numpy())
         along = scores[row, order].double().numpy()
-        np.testing.assert_allclose(along, ranked.scores[row], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(along, ranked[row], rtol=0, atol=1e-4)
         np.testing.assert_allclose(listed, moments_of(proposals)[order], rtol=0, atol=1e-6)
 
 
@@ -214,11 +202,12 @@ def test_training_windows_and_masked_words_agree(golden):
     run = train_pass(golden, model)
     _, words = inputs_of(golden)
     masked = torch.from_numpy(golden.given("in/masked_words")).bool()
+    positive, left, right = run.output.windows.split(model.config.train_widths, dim=1)
     ours = {
         "masked_words_plain": model.masked_words(model.embed_words(words), masked),
-        "gauss_weight": run.output.positive,
-        "neg_weight_left": run.output.left,
-        "neg_weight_right": run.output.right,
+        "gauss_weight": positive,
+        "neg_weight_left": left,
+        "neg_weight_right": right,
     }
     golden.compare("mid/train/", ours)
 
@@ -375,9 +364,9 @@ def test_queries_become_the_recorded_batch(golden):
     pooled = np.stack([pool(raw[query.video], clips) for query in queries])
     np.testing.assert_allclose(pooled, recorded["frames_feat"], rtol=1e-5, atol=1e-6)
     assert (recorded["frames_len"] == clips).all()
-    assert batch.frames.mask.all()
+    assert batch.clips.mask.all()
     np.testing.assert_array_equal(
-        batch.frames.features[batch.video_of], pooled[:, kept_clips(clips)].astype(np.float32)
+        batch.clips.features[batch.video_of], pooled[:, kept_clips(clips)].astype(np.float32)
     )
     places = batch.targets.shape[1]
     vectors_of_words = recorded["words_feat"].copy()

@@ -2,15 +2,16 @@
 
 import sys
 
-from cfmr import cli
+from cfmr.cli import evaluate, import_official, predict
 from cfmr.index.cli import index, search
+from cfmr.train import train
 from vmr_common.cli.entrypoint import dispatch
 
 COMMANDS = {
-    "train": cli.train,
-    "eval": cli.evaluate,
-    "predict": cli.predict,
-    "import": cli.import_official,
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "import": import_official,
     "index": index,
     "search": search,
 }

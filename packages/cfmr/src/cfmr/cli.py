@@ -1,91 +1,70 @@
-"""The commands cfmr-train, cfmr-eval, cfmr-predict and cfmr-import."""
+"""``cfmr-eval``, ``cfmr-predict`` and ``cfmr-import``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from torch import Tensor
-
-from cfmr.config import Config
-from cfmr.data import InputFeatures, QueryExamples, make_examples
-from cfmr.method import CFMRMethod
-from cfmr.model import CFMR
-from cfmr.official import from_official
+from cfmr.config import TITLE, Config
 from vmr_common.errors import require
-from vmr_common.types import Query
-from vmr_train.checkpoint import Checkpoint, load_weights
-from vmr_train.cli import model
-from vmr_train.cli.package import ModelPackage, add_word_list
-from vmr_train.preprocessing import Preprocessor
+from vmr_train.cli import options, requests
 
 
-def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> CFMRMethod:
-    """A new task: the vocabulary comes from the training queries, the model is untrained.
+@options.command
+def evaluate(argv: list[str]) -> None:
+    """Scores a checkpoint on a split."""
+    parser = options.evaluate_parser("cfmr", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "cfmr")
 
-    Raises:
-        UserError: if the word vectors cannot be read or know no word of the queries, or a query has no glance.
-    """
-    standardised = sources.features if config.data.standardise else None
-    learned = Preprocessor.learn(queries, sources.word_vectors, config.data.vocabulary, standardised)
-    return _task(config, learned)
+    from cfmr.data import build_dataset, open_clips
+    from cfmr.method import CFMRMethod
+    from vmr_train import distributed
+    from vmr_train.cli import commands
 
-
-def _task(config: Config, learned: Preprocessor) -> CFMRMethod:
-    network = CFMR(
-        config.model,
-        frame_dim=config.data.features.dim,
-        word_dim=learned.word_vectors.shape[1],
-        classes=len(learned.vocabulary) + 1,
-        learned_summary=config.quirks == "fixed",
-    )
-    return CFMRMethod(network, config.loss, learned, config.passes_per_chunk)
-
-
-def restore(config: Config, checkpoint: Checkpoint) -> CFMRMethod:
-    """The task of a checkpoint, before its weights are loaded."""
-    columns = config.data.features.dim if config.data.standardise else None
-    return _task(config, Preprocessor.restore(checkpoint, columns))
+    with distributed.session(config.train.device, config.train.peer_timeout):
+        split, train_queries = distributed.from_rank_zero(
+            lambda: requests.requested_split(config, given, given.root)
+        )
+        with distributed.agreement():
+            clips = open_clips(config, given.root)
+            commands.require_videos(clips, split)
+            method = CFMRMethod.restore(config, checkpoint)
+            dataset = build_dataset(config, method.preprocessor, clips, split.queries)
+            commands.answerable(dataset, split)
+        results = commands.evaluate("cfmr", config, method, dataset, split, train_queries)
+        commands.say_results(given, results)
 
 
-def examples(
-    config: Config, task: CFMRMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches for a task."""
-    return make_examples(config, task.learned, sources, queries)
+@options.command
+def predict(argv: list[str]) -> None:
+    """Finds the moments of one sentence in one video, or of a file of sentences."""
+    parser = options.predict_parser("cfmr", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "cfmr")
+
+    from cfmr.data import build_dataset, open_clips
+    from cfmr.method import CFMRMethod
+    from vmr_train.cli import commands
+
+    clips = open_clips(config, given.root)
+    queries = requests.requested_queries(config, given, clips.store, given.root)
+    method = CFMRMethod.restore(config, checkpoint)
+    dataset = build_dataset(config, method.preprocessor, clips, queries)
+    commands.say_moments(given, commands.find_moments(config, method, dataset, given.k))
 
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CFMRMethod:
-    """A task with the authors' weights under our names.
-
-    Raises:
-        UserError: if the configuration is not of the released kind, the word list does not have as many words
-            as the classifier has classes, a word has no vector, or the weights do not fit.
-    """
+@options.command
+def import_official(argv: list[str]) -> None:
+    """Turns the authors' weights into a checkpoint of ours."""
+    parser = options.import_parser("cfmr", TITLE)
+    options.add_word_list(parser)
+    config, given = options.read_config(parser, Config, argv, "cfmr")
     expected = "released or released-torch, as the authors' weights need it"
     require(config.quirks != "fixed", "quirks", config.quirks, expected)
-    renamed = from_official(weights)
-    learned = Preprocessor.from_released(renamed, options.words, data_root / config.data.word_vectors)
-    task = _task(config, learned)
-    load_weights(task.model, renamed, options.weights)
-    return task
 
+    from cfmr.method import CFMRMethod
+    from cfmr.official import from_official
+    from vmr_train.cli import commands
+    from vmr_train.preprocessing import Preprocessor
 
-PACKAGE = ModelPackage(
-    name="cfmr",
-    title="Cheaper and Faster Moment Retrieval",
-    schema=Config,
-    open_inputs=InputFeatures.open,
-    create=create,
-    restore=restore,
-    examples=examples,
-    convert=convert,
-    import_options=add_word_list,
-    may_change=("passes_per_chunk",),
-)
-
-train = PACKAGE.command(model.train)
-evaluate = PACKAGE.command(model.evaluate)
-predict = PACKAGE.command(model.predict)
-import_official = PACKAGE.command(model.import_official)
+    released = commands.read_released(config, given)
+    weights = from_official(released)
+    words = Preprocessor.from_released(weights, given.words, given.root / config.data.word_vectors)
+    method = CFMRMethod.build(config, words)
+    commands.save_imported("cfmr", config, method, weights, released, given)

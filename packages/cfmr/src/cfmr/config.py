@@ -5,60 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vmr_common import ranges
 from vmr_common.errors import require
 from vmr_common.features.config import FeaturesConfig
-from vmr_common.ranges import (
-    Count,
-    CountOrNone,
-    FolderName,
-    Fraction,
-    Layers,
-    Margin,
-    PathText,
-    Positive,
-    Probability,
-    Rows,
-    Weight,
-    Width,
-    require_ranges,
-)
 from vmr_common.splits.config import SplitsConfig
 from vmr_train.config import OptimConfig, TrainConfig
+
+TITLE = "Cheaper and Faster Moment Retrieval"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network and its grid of proposals."""
 
-    hidden: Width = 256
+    hidden: ranges.Width = 256
     """Model width D, a multiple of `heads`."""
-    heads: Layers = 4
+    heads: ranges.Layers = 4
     """Attention heads."""
-    encoder_layers: Layers = 3
+    encoder_layers: ranges.Layers = 3
     """Layers of the video encoder and of the text encoder."""
-    reconstructor_layers: Layers = 3
+    reconstructor_layers: ranges.Layers = 3
     """Layers of the masked-word reconstructor (training only)."""
-    concepts: Layers = 7
+    concepts: ranges.Layers = 7
     """Concept vectors K of a proposal and of a query."""
-    sigma: Positive = 9.0
+    sigma: ranges.Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
-    gamma: Weight = 0.5
+    gamma: ranges.Weight = 0.5
     """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
-    dropout: Probability = 0.1
+    dropout: ranges.Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
-    centres: Layers = 8
+    centres: ranges.Layers = 8
     """Proposal centres C in search, evenly spaced over the video, both ends included."""
-    widths: Layers = 3
+    widths: ranges.Layers = 3
     """Proposal widths M in search: `widest` * m / M."""
-    widest: Fraction = 0.45
+    widest: ranges.Fraction = 0.45
     """Widest proposal in search, fraction of the video."""
-    train_widths: Layers = 3
+    train_widths: ranges.Layers = 3
     """Proposal widths around the glance in training."""
-    train_widest: Fraction = 0.55
+    train_widest: ranges.Fraction = 0.55
     """Widest proposal in training, fraction of the video."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model")
+        ranges.require_ranges(self, "model")
         fits = self.hidden % self.heads == 0
         require(fits, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
 
@@ -72,17 +60,17 @@ class ModelConfig:
 class LossConfig:
     """Weights and margins of the objective (symbols of the paper)."""
 
-    alpha_1: Weight = 2.0
+    alpha_1: ranges.Weight = 2.0
     """Weight of what the video's concepts reconstruct, and of the contrast with the negatives."""
-    alpha_2: Weight = 1.0
+    alpha_2: ranges.Weight = 1.0
     """Weight of what the query's own concepts reconstruct."""
-    margin_1: Margin = 0.1
+    margin_1: ranges.Margin = 0.1
     """Margin of the best proposal's reconstruction over the complete video's (`reference_contrast`)."""
-    margin_2: Margin = 0.15
+    margin_2: ranges.Margin = 0.15
     """Margin of the best proposal's reconstruction over its negatives'."""
-    margin_3: Margin = 0.3
+    margin_3: ranges.Margin = 0.3
     """Margin of the best proposal's similarity over the complete video's (`reference_alignment`)."""
-    margin_4: Margin = 0.25
+    margin_4: ranges.Margin = 0.25
     """Margin of the best proposal's similarity over its negatives'."""
     reference_contrast: bool = False
     """Whether the complete video takes part in the contrast of reconstructions (`use_ref_words_rec`)."""
@@ -90,7 +78,7 @@ class LossConfig:
     """Whether the complete video takes part in the alignment of concepts (`use_ref_words_sam`)."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "loss")
+        ranges.require_ranges(self, "loss")
 
     @property
     def needs_reference(self) -> bool:
@@ -106,20 +94,20 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Clip features of the videos."""
-    clips: Rows = 200
+    clips: ranges.Rows = 200
     """Clips T to which each video is pooled; the model sees T // 4 of them."""
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: PathText
+    word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
-    vocabulary: Count = 8000
+    vocabulary: ranges.Count = 8000
     """Word classes: the most frequent words of the training queries that have a vector."""
-    max_words: Rows = 20
+    max_words: ranges.Rows = 20
     """Known words kept per query."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data")
+        ranges.require_ranges(self, "data")
         require(self.clips >= 8, "data.clips", self.clips, "at least 8")
 
 
@@ -127,7 +115,7 @@ class DataConfig:
 class Config:
     """A CFMR run."""
 
-    name: FolderName = "shapes"
+    name: ranges.FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "released-torch", "fixed"] = "fixed"
     """`released`: a video's summary position starts as a copy of its last clip, as in the authors' code, whose
@@ -142,7 +130,7 @@ class Config:
     """Sizes of the network and its proposals."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights and margins of the objective."""
-    passes_per_chunk: CountOrNone = 0
+    passes_per_chunk: ranges.CountOrNone = 0
     """With a large vocabulary: reconstruction passes classified at a time, their logits recomputed in the
     backward pass to save memory; 0 = all at once."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -151,4 +139,4 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        require_ranges(self)
+        ranges.require_ranges(self)

@@ -1,8 +1,9 @@
-"""Queries and features as CFMR's tensors (as the released loaders make them)."""
+"""Queries and features as CFMR's tensors: kept clips, words and their masks, glances."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,163 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfmr.config import Config
-from cfmr.model import Frames, Words
+from cfmr.model import Clips, Words
 from vmr_common.features.config import open_features
 from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
-from vmr_common.features.store import FeatureStore
-from vmr_common.text.vectors import Vocabulary
+from vmr_common.rng import rng_for
+from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.types import Query, distinct_videos
 from vmr_train.method import warn_of_left_out
-from vmr_train.point_supervised import PointExamples, collate_words, relative_glances
 from vmr_train.preprocessing import Preprocessor
-from vmr_train.sources import FeatureInputs
-from vmr_train.word_masking import MaskableWords
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on its way to the model. Every video is there once, however many queries it has.
+
+    Attributes:
+        query_ids: ``B`` ids.
+        queries: The ``B`` queries.
+        videos: ``V`` ids.
+        clips: Their clips.
+        video_of: ``(B,)`` int64 row of each query's video.
+        words: What the text encoder reads.
+        masked: ``(B, W + 2)`` bool, True where a word is hidden from the reconstructor.
+        targets: ``(B, W)`` int64 word classes, 0 after the last word.
+        glance: ``(B,)`` float32 glance / duration; NaN where a query has none.
+    """
+
+    query_ids: tuple[str, ...]
+    queries: tuple[Query, ...]
+    videos: tuple[str, ...]
+    clips: Clips
+    video_of: Tensor
+    words: Words
+    masked: Tensor
+    targets: Tensor
+    glance: Tensor
+
+
+# Same as rgn.data.MaskableWords
+@dataclass(frozen=True, eq=False)
+class MaskableWords:
+    """The words of a query that the vocabulary knows.
+
+    Attributes:
+        ids: ``(l,)`` int64 word classes, from 1; l may be 0.
+        weights: ``(l,)`` float32 probability of being masked, summing to 1.
+    """
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+# Same as rgn.data.maskable_words
+def maskable_words(text: str, vocabulary: Vocabulary, max_words: int) -> MaskableWords:
+    """The words of a sentence that the vocabulary knows; may be none at all."""
+    tokens = tokenize(text)
+    return known_words(tokens, content_scores(tokens), vocabulary, max_words)
+
+
+# Same as rgn.data.known_words
+def known_words(
+    tokens: Sequence[str], scores: Sequence[int], vocabulary: Vocabulary, max_words: int
+) -> MaskableWords:
+    """The tokens that the vocabulary knows (lower-cased), at most the first `max_words`.
+
+    The weights are a softmax over the kept tokens' scores (2 for content words, 1 for function words).
+
+    Example:
+        >>> words = known_words(["The", "zzz", "door"], [1, 2, 2], Vocabulary(("door", "the")), 20)
+        >>> words.ids.tolist(), [f"{weight:.3f}" for weight in words.weights]
+        ([2, 1], ['0.269', '0.731'])
+    """
+    numbered = [(vocabulary.id(token.lower()), score) for token, score in zip(tokens, scores, strict=True)]
+    kept = [(number, score) for number, score in numbered if number][:max_words]
+    weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
+    return MaskableWords(
+        np.array([number for number, _ in kept], dtype=np.int64),
+        weights / max(weights.sum(), np.float32(1e-30)),
+    )
+
+
+# Same as rgn.data.word_mask
+def word_mask(words: MaskableWords, *key: object) -> NDArray[np.bool_]:
+    """Random mask of the l words of a query, ``(l,)`` bool: ``max(l // 3, 1)`` True, drawn without replacement.
+
+    The draw depends on `key` alone, so it is the same in every process, batch and repetition. Taking the
+    largest of log-probability plus Gumbel noise has the distribution of drawing one after another.
+
+    Args:
+        words: At least one.
+        key: What the draw is for, e.g. the seed, the epoch and the query's id.
+    """
+    noise = rng_for(*key).gumbel(size=len(words))
+    count = max(len(words) // 3, 1)
+    mask = np.zeros(len(words), dtype=np.bool_)
+    mask[np.argsort(-(np.log(words.weights.astype(np.float64)) + noise))[:count]] = True
+    return mask
+
+
+class Dataset:
+    """Queries with at least one known word, as batches.
+
+    Args:
+        queries: The queries.
+        features: Kept clips by video, ``(L, F)`` float32 each, all of one shape.
+        preprocessor: The vocabulary and its word vectors.
+        max_words: Words kept per query.
+        end_token: Whether the longest query of a batch has an end token as well, where it has fewer than `max_words`
+            words. Without, what is told of a query depends on its batch.
+        seed: Seed of the word masks in training.
+
+    Attributes:
+        queries: Those with a known word.
+    """
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        features: FeaturesByVideo,
+        preprocessor: Preprocessor,
+        *,
+        max_words: int,
+        end_token: bool,
+        seed: int,
+    ) -> None:
+        words = [maskable_words(query.text, preprocessor.vocabulary, max_words) for query in queries]
+        self.queries = [query for query, known in zip(queries, words, strict=True) if len(known)]
+        self._words = [known for known in words if len(known)]
+        self._features, self._preprocessor = features, preprocessor
+        self._max_words, self._end_token, self._seed = max_words, end_token, seed
+        unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
+        warn_of_left_out(unknown, len(self), "have no word that the model knows")
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
+        """The batch of some queries; word masks are drawn per (seed, epoch, query), in evaluation per query alone."""
+        queries = [self.queries[i] for i in indices]
+        words = [self._words[i] for i in indices]
+        masks = [self._mask(query, known, epoch) for query, known in zip(queries, words, strict=True)]
+        return collate(
+            queries,
+            words,
+            masks,
+            self._features,
+            self._preprocessor.word_vectors,
+            self._max_words,
+            end_token=self._end_token,
+        )
+
+    def _mask(self, query: Query, words: MaskableWords, epoch: int | None) -> NDArray[np.bool_]:
+        if epoch is None:
+            return word_mask(words, "evaluation", query.video, query.text)
+        return word_mask(words, self._seed, epoch, query.id)
 
 
 def kept_clips(clips: int) -> NDArray[np.int64]:
@@ -40,123 +187,29 @@ def kept_clips(clips: int) -> NDArray[np.int64]:
     return np.arange(kept, dtype=np.int64) * (clips - 1) // max(kept - 1, 1)
 
 
-def kept_clip_features(store: FeatureStore, clips: int) -> PreparedFeatures:
-    """Features pooled to T clips, of which the kept ones stay in memory: ``kept[video] -> (L, F) float32``.
-
-    Args:
-        store: Where the features come from.
-        clips: Clips T.
-    """
-    return PreparedFeatures(store, functools.partial(keep, clips=clips))
-
-
 def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
     """The kept clips ``(L, F)`` of a video's raw features ``(n, F)`` pooled to `clips`."""
     return pool(features, clips)[kept_clips(clips)]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch on its way to the model. Every video is there once, however many queries it has.
-
-    Attributes:
-        query_ids: ``B`` ids.
-        queries: The ``B`` queries.
-        videos: ``V`` ids.
-        frames: Their clips.
-        video_of: ``(B,)`` int64 row of each query's video.
-        words: What the text encoder reads.
-        masked: ``(B, W + 2)`` bool, True where a word is hidden from the reconstructor.
-        targets: ``(B, W)`` int64 word classes, 0 after the last word.
-        glance: ``(B,)`` float32 glance / duration; NaN where a query has none.
-    """
-
-    query_ids: tuple[str, ...]
-    queries: tuple[Query, ...]
-    videos: tuple[str, ...]
-    frames: Frames
-    video_of: Tensor
-    words: Words
-    masked: Tensor
-    targets: Tensor
-    glance: Tensor
+def open_clips(config: Config, root: Path) -> PreparedFeatures:
+    """Kept clips by video, ``(L, F)`` float32 each: feature rows pooled to T clips and thinned out, held in memory."""
+    store = open_features(config.data.features, root)
+    return PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
 
 
-class QueryExamples(PointExamples[Batch]):
-    """Queries with at least one known word, as batches.
-
-    Args:
-        queries: The queries.
-        features: Kept clips by video, all of one shape.
-        vocabulary: The words that the model knows.
-        word_vectors: ``(V, E)`` float32 by word class, row 0 zeros.
-        max_words: Words kept per query.
-        end_token: Whether the longest query of a batch has an end token as well, where it has fewer than `max_words`
-            words. Without, what is told of a query depends on its batch.
-        seed: Seed of the word masks in training.
-    """
-
-    def __init__(
-        self,
-        queries: Sequence[Query],
-        features: FeaturesByVideo,
-        vocabulary: Vocabulary,
-        word_vectors: NDArray[np.float32],
-        *,
-        max_words: int,
-        end_token: bool,
-        seed: int,
-    ) -> None:
-        super().__init__(queries, vocabulary, max_words=max_words, seed=seed)
-        self._features = features
-        self._word_vectors = word_vectors
-        self._max_words = max_words
-        self._end_token = end_token
-
-    def _collate(
-        self, queries: Sequence[Query], words: Sequence[MaskableWords], masks: Sequence[NDArray[np.bool_]]
-    ) -> Batch:
-        return collate(
-            queries,
-            words,
-            masks,
-            self._features,
-            self._word_vectors,
-            self._max_words,
-            end_token=self._end_token,
-        )
-
-
-class InputFeatures(FeatureInputs):
-    """Clip features by video, pooled and thinned out to what the model reads, and word vectors."""
-
-    @classmethod
-    def open(cls, config: Config, data_root: Path) -> InputFeatures:
-        """The files that a configuration names under a data root.
-
-        Raises:
-            UserError: as `open_features`.
-        """
-        data = config.data
-        clips = kept_clip_features(open_features(data.features, data_root), data.clips)
-        return cls(clips, data_root / data.word_vectors)
-
-
-def make_examples(
-    config: Config, learned: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches; those without a known word are left out with a warning."""
-    found = QueryExamples(
+def build_dataset(
+    config: Config, preprocessor: Preprocessor, clips: FeaturesByVideo, queries: Sequence[Query]
+) -> Dataset:
+    """Queries of a run as batches; those without a known word are left out with a warning."""
+    return Dataset(
         queries,
-        learned.normalise(sources.features),
-        learned.vocabulary,
-        learned.word_vectors,
+        preprocessor.normalise(clips),
+        preprocessor,
         max_words=config.data.max_words,
         end_token=config.quirks != "released-torch",
         seed=config.train.seed,
     )
-    warn_of_left_out(found.unknown, len(found), "have no word that the model knows")
-    return found
 
 
 def collate(
@@ -171,45 +224,44 @@ def collate(
 ) -> Batch:
     """Pads B queries to the longest one and, with `end_token`, to its end token, see `Batch`.
 
-    A query of `max_words` words has no end token as a target, whatever its batch mates (as released).
-
-    Args:
-        queries: B queries.
-        words: Their known words, at least one and at most `max_words` each.
-        masks: Their hidden words, ``(l,)`` bool each.
-        features: Kept clips by video.
-        word_vectors: ``(V, E)``.
-        max_words: See above.
-        end_token: See `QueryExamples`.
+    Each query comes with its known words (at least one) and which of them are masked ``(l,)`` bool; `word_vectors`
+    ``(V, E)`` are by word class, row 0 zeros. A query of `max_words` words has no end token as a target, whatever else
+    is in its batch (as released).
     """
     longest = max(len(known) for known in words)
-    padded = collate_words(words, masks, word_vectors, min(longest + int(end_token), max_words))
+    padded, targets = pad_words(words, word_vectors, min(longest + int(end_token), max_words))
+    masked = torch.zeros(padded.vectors.shape[:2], dtype=torch.bool)
+    for row, mask in enumerate(masks):
+        masked[row, 1 : len(mask) + 1] = torch.from_numpy(mask)
     videos, video_of = distinct_videos(queries)
+    glances = [math.nan if query.glance is None else query.glance / query.duration for query in queries]
     return Batch(
         query_ids=tuple(query.id for query in queries),
         queries=tuple(queries),
         videos=videos,
-        frames=stack_frames([features[video] for video in videos]),
+        clips=stack_clips([features[video] for video in videos]),
         video_of=torch.tensor(video_of),
-        words=Words(_with_summary_row(padded.vectors), padded.lengths),
-        masked=torch.nn.functional.pad(padded.masked, (0, 1)),
-        targets=padded.targets,
-        glance=relative_glances(queries),
+        words=padded,
+        masked=masked,
+        targets=targets,
+        glance=torch.tensor(glances, dtype=torch.float32),
     )
 
 
-def stack_frames(clips: Sequence[NDArray[np.float32]]) -> Frames:
+def pad_words(
+    words: Sequence[MaskableWords], word_vectors: NDArray[np.float32], length: int
+) -> tuple[Words, Tensor]:
+    """The words of B queries, padded to W = `length` places, and their classes ``(B, W)`` int64."""
+    targets = np.zeros((len(words), length), dtype=np.int64)
+    for row, known in enumerate(words):
+        targets[row, : len(known)] = known.ids
+    vectors = np.zeros((len(words), length + 2, word_vectors.shape[1]), dtype=np.float32)
+    vectors[:, 1:-1] = word_vectors[targets]  # row 0 of the table is zeros, as is the padding
+    lengths = torch.tensor([len(known) for known in words])
+    return Words(torch.from_numpy(vectors), lengths), torch.from_numpy(targets)
+
+
+def stack_clips(videos: Sequence[NDArray[np.float32]]) -> Clips:
     """Kept clips ``(L, F)`` of several videos as one input; pooled videos are valid throughout."""
-    features = torch.from_numpy(np.stack(clips))
-    return Frames(features, torch.ones(features.shape[:2], dtype=torch.bool))
-
-
-def collate_texts(words: Sequence[MaskableWords], word_vectors: NDArray[np.float32]) -> Words:
-    """Queries alone, without any video, padded to the longest one."""
-    masks = [np.zeros(len(known), dtype=np.bool_) for known in words]
-    padded = collate_words(words, masks, word_vectors, max(len(known) for known in words))
-    return Words(_with_summary_row(padded.vectors), padded.lengths)
-
-
-def _with_summary_row(vectors: Tensor) -> Tensor:
-    return torch.nn.functional.pad(vectors, (0, 0, 0, 1))
+    features = torch.from_numpy(np.stack(videos))
+    return Clips(features, torch.ones(features.shape[:2], dtype=torch.bool))

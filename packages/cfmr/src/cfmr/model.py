@@ -1,12 +1,13 @@
-"""Two encoders that never meet: a video's proposals and a query, each as K concept vectors (paper section 3).
+"""CFMR: two encoders that never meet turn a video's proposals and a query into K concepts each (paper section 3).
 
 Shapes: B queries, V videos, T clips per video, L = T // 4 kept clips, S = L + 1 video positions (the last one sums
-the video up), F clip feature size, W word places, E word vector size, P proposals, N windows, K concepts, D model
-width, C word classes.
+the video up), F clip feature size, W word places, E word vector size, P proposals in search, M in training, N windows
+or passes, K concepts, D model width, C word classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,17 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfmr.config import ModelConfig
-from vmr_train.layers.attention import MultiHeadAttention, key_bias
-from vmr_train.layers.decoder import Decoder
-from vmr_train.layers.gaussian import attention_log_weight, negative_windows, positive_window, unit_grid
-from vmr_train.layers.reconstruction import sinusoidal_positions
+from cfmr.gaussians import attention_log_weight, negative_windows, positive_window, unit_grid
+from cfmr.layers import Decoder, MultiHeadAttention, key_bias, sinusoidal_positions
 
 MIN_NORM = 1e-6
 """Concepts shorter than this are divided by this instead of their length."""
 
 
 @dataclass(frozen=True)
-class Frames:
+class Clips:
     """Clips of V videos: `features` ``(V, L, F)`` float32 and `mask` ``(V, L)`` bool, True = valid."""
 
     features: Tensor
@@ -51,27 +50,8 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Supervision:
-    """What a training pass knows beyond the inputs.
-
-    Attributes:
-        video_of: ``(B,)`` int64 row of each query's video.
-        glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
-        masked: ``(B, W + 2)`` bool, True where the reconstructor sees the mask token.
-        progress: Scalar tensor, how far the negatives have come in, see `negative_windows`.
-        reference: Whether the complete video is encoded, too.
-    """
-
-    video_of: Tensor
-    glance: Tensor
-    masked: Tensor
-    progress: Tensor
-    reference: bool
-
-
-@dataclass(frozen=True)
 class Proposals:
-    """Moments by normalised `centre` and `width`, ``(P,)`` for search or ``(B, P)`` around glances."""
+    """Moments by normalised `centre` and `width`, ``(P,)`` for search or ``(B, M)`` around glances."""
 
     centre: Tensor
     width: Tensor
@@ -79,10 +59,10 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Passes:
-    """One tensor per kind of concept that a training pass compares; M proposals per query.
+    """One tensor per kind of pass that training compares.
 
-    `text` ``(B, 1, ...)``, `positive`, `left` and `right` ``(B, M, ...)``, `reference` ``(B, 1, ...)`` or None;
-    the rest is ``(K, D)`` for concepts and ``(W, D)`` for reconstructor states.
+    `text` ``(B, 1, ...)``, `positive`, `left` and `right` ``(B, M, ...)``, `reference` ``(B, 1, ...)`` or None; ... is
+    ``(K, D)`` for concepts, ``(W, D)`` for reconstructor states, and nothing for NLLs.
     """
 
     text: Tensor
@@ -91,15 +71,28 @@ class Passes:
     right: Tensor
     reference: Tensor | None
 
+    @classmethod
+    def split(cls, values: Tensor, proposals: int) -> Passes:
+        """All passes ``(B, 1 + 3M (+ 1), ...)`` in the order of the attributes, by kind."""
+        counts = [1, proposals, proposals, proposals, values.shape[1] - 1 - 3 * proposals]
+        text, positive, left, right, reference = values.split(counts, dim=1)
+        return cls(text, positive, left, right, reference if reference.shape[1] else None)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Passes:
+        """The function of every kind."""
+        reference = None if self.reference is None else function(self.reference)
+        text, positive, left, right = map(function, (self.text, self.positive, self.left, self.right))
+        return Passes(text, positive, left, right, reference)
+
 
 @dataclass(frozen=True)
 class Output:
-    """What a training pass yields: proposals, their windows ``(B, M, S)``, concepts and reconstructor states."""
+    """A training pass: `proposals` ``(B, M)``, `windows` ``(B, 3M, S)`` of them and of their left and right negatives,
+    `concepts` ``(B, N, K, D)`` and reconstructor `states` ``(B, N, W, D)`` by kind.
+    """
 
     proposals: Proposals
-    positive: Tensor
-    left: Tensor
-    right: Tensor
+    windows: Tensor
     concepts: Passes
     states: Passes
 
@@ -122,10 +115,8 @@ class ConceptEncoder(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Concepts ``(B, N, K, D)`` of ``x (B, 1, S, D)`` under N key biases ``(B, N, 1, 1, S)``."""
-        return self.to_concepts(self.encoder(x, bias, last_row_only=True)[..., 0, :])
-
-    def to_concepts(self, summary: Tensor) -> Tensor:
-        """Concepts ``(..., K, D)`` of summary states ``(..., D)``; released order: index d * K + k."""
+        summary = self.encoder(x, bias, last_row_only=True)[..., 0, :]  # (B, N, D)
+        # released order: index d * K + k
         return self.neck(summary).unflatten(-1, (-1, self.concepts)).transpose(-2, -1)
 
 
@@ -134,7 +125,7 @@ class CFMR(nn.Module):
 
     Args:
         config: Sizes and proposals.
-        frame_dim: Clip feature size F.
+        clip_dim: Clip feature size F.
         word_dim: Word vector size E.
         classes: Word classes C, the padding (and end) class 0 included.
         learned_summary: Whether a video's summary position starts as a learnable vector; else as a copy of
@@ -142,7 +133,7 @@ class CFMR(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, *, frame_dim: int, word_dim: int, classes: int, learned_summary: bool
+        self, config: ModelConfig, *, clip_dim: int, word_dim: int, classes: int, learned_summary: bool
     ) -> None:
         super().__init__()
         self.config = config
@@ -150,21 +141,62 @@ class CFMR(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(word_dim))
         self.start_token = nn.Parameter(torch.zeros(word_dim))
         self.text_summary_token = nn.Parameter(torch.zeros(word_dim))
-        self.video_summary_token = nn.Parameter(torch.zeros(frame_dim)) if learned_summary else None
-        self.frame_projection = nn.Linear(frame_dim, dim)
+        self.video_summary_token = nn.Parameter(torch.zeros(clip_dim)) if learned_summary else None
+        self.frame_projection = nn.Linear(clip_dim, dim)
         self.word_projection = nn.Linear(word_dim, dim)
         self.video_encoder = ConceptEncoder(config)
         self.text_encoder = ConceptEncoder(config)
         self.reconstructor = Decoder(dim, config.heads, config.reconstructor_layers, config.dropout)
         self.classifier = nn.Linear(dim, classes)
         self.dropout = nn.Dropout(config.dropout)
-        for module in self.modules():
-            if isinstance(
-                module, MultiHeadAttention
-            ):  # this paper's code draws it from a normal distribution
+        for module in self.modules():  # this paper's code draws it from a normal distribution
+            if isinstance(module, MultiHeadAttention):
                 nn.init.xavier_normal_(module.out_proj.weight)
 
-    # ---- proposals -------------------------------------------------------------------------------------------
+    def forward(
+        self,
+        clips: Clips,
+        words: Words,
+        *,
+        video_of: Tensor,
+        masked: Tensor,
+        glance: Tensor,
+        progress: Tensor,
+        reference: bool,
+    ) -> Output:
+        """A training step: all passes of all kinds are one call of each stack.
+
+        Args:
+            clips: Of V videos.
+            words: Of B queries.
+            video_of: ``(B,)`` int64 row of each query's video.
+            masked: ``(B, W + 2)`` bool, True where the reconstructor sees the mask token.
+            glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
+            progress: Scalar, how far the negatives have come in, see `negative_windows`.
+            reference: Whether the complete video is encoded, too.
+        """
+        m = self.config.train_widths
+        clips = Clips(clips.features[video_of], clips.mask[video_of])  # one row per query
+
+        # Gaussian proposals around the glance, and two negatives of each: what lies left and right of it
+        proposals = self.train_proposals(glance)  # (B, M)
+        windows = self.train_windows(proposals, clips.features.shape[1], progress)  # (B, 3M, S)
+        log_weight = attention_log_weight(windows)
+        if reference:  # the complete video
+            log_weight = torch.cat([log_weight, torch.zeros_like(log_weight[:, :1])], dim=1)
+
+        # concept encoders: the video under every window, and the query, each as K vectors
+        bias = self.video_bias(clips, log_weight)
+        video = self.video_encoder(self.embed_clips(clips)[:, None], bias)  # (B, 3M (+1), K, D)
+        embedded, mask = self.embed_words(words), words.mask()
+        text = self.text_encoder(embedded[:, None], key_bias(mask))  # (B, 1, K, D)
+        concepts = torch.cat([text, video], dim=1)  # (B, 1 + 3M (+1), K, D)
+
+        # masked-word reconstruction: the query re-told from the concepts of every pass
+        states = self.reconstruct(embedded, masked, mask, concepts)  # (B, 1 + 3M (+1), W, D)
+        return Output(proposals, windows, Passes.split(concepts, m), Passes.split(states, m))
+
+    # ---- Gaussian proposals ----------------------------------------------------------------------------------
 
     def search_proposals(self) -> Proposals:
         """The P proposals of every video: all centres of the first width, then of the next."""
@@ -178,40 +210,40 @@ class CFMR(nn.Module):
         width = _widths(self.config.train_widths, self.config.train_widest, glance.device)
         return Proposals(*torch.broadcast_tensors(glance[:, None], width))
 
-    def windows(self, proposals: Proposals, clips: int) -> Tensor:
-        """Gaussian windows ``(..., S)`` over `clips` = L grid points; the summary position gets weight 0."""
-        grid = unit_grid(clips, proposals.centre.device)
+    def windows(self, proposals: Proposals, points: int) -> Tensor:
+        """Gaussian windows ``(..., S)`` over `points` = L grid points; the summary position gets weight 0."""
+        grid = unit_grid(points, proposals.centre.device)
         window = positive_window(grid, proposals.centre, proposals.width, self.config.sigma)
         return F.pad(window, (0, 1))
 
-    def negatives(self, proposals: Proposals, clips: int, progress: Tensor) -> tuple[Tensor, Tensor]:
-        """Left and right negative windows ``(..., S)``; unlike the positives, they cover the summary position."""
-        grid = unit_grid(clips + 1, proposals.centre.device)
-        return negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
+    def train_windows(self, proposals: Proposals, points: int, progress: Tensor) -> Tensor:
+        """Windows ``(B, 3M, S)`` of proposals, left and right negatives, which also cover the summary position."""
+        grid = unit_grid(points + 1, proposals.centre.device)
+        left, right = negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
+        return torch.cat([self.windows(proposals, points), left, right], dim=1)
 
-    # ---- video -----------------------------------------------------------------------------------------------
+    # ---- video: once, whatever is asked ----------------------------------------------------------------------
 
-    def embed_frames(self, frames: Frames) -> Tensor:
+    def embed_clips(self, clips: Clips) -> Tensor:
         """Projected clips with the summary position last, ``(V, S, D)``."""
         if self.video_summary_token is None:
-            x = self.frame_projection(self.dropout(frames.features))  # (V, L, D)
+            x = self.frame_projection(self.dropout(clips.features))  # (V, L, D)
             return torch.cat([x, x[:, -1:]], dim=1)
-        token = self.video_summary_token.expand(len(frames.features), 1, -1)
-        return self.frame_projection(self.dropout(torch.cat([frames.features, token], dim=1)))
+        token = self.video_summary_token.expand(len(clips.features), 1, -1)
+        return self.frame_projection(self.dropout(torch.cat([clips.features, token], dim=1)))
 
-    def video_bias(self, frames: Frames, log_weight: Tensor) -> Tensor:
+    def video_bias(self, clips: Clips, log_weight: Tensor) -> Tensor:
         """Key biases ``(V, N, 1, 1, S)`` of N windows given by their log-weights ``(V or 1, N, S)``."""
-        last = (
-            frames.mask[:, -1:] if self.video_summary_token is None else torch.ones_like(frames.mask[:, -1:])
-        )
-        mask = torch.cat([frames.mask, last], dim=1)
-        return log_weight[:, :, None, None] + key_bias(mask)
+        last = clips.mask[:, -1:]
+        if self.video_summary_token is not None:
+            last = torch.ones_like(last)
+        return log_weight[:, :, None, None] + key_bias(torch.cat([clips.mask, last], dim=1))
 
-    def encode_video(self, frames: Frames) -> Tensor:
+    def encode_video(self, clips: Clips) -> Tensor:
         """Concepts ``(V, P, K, D)`` of all proposals for search; depends on no query."""
-        windows = self.windows(self.search_proposals(), frames.features.shape[1])[None]  # (1, P, S)
-        bias = self.video_bias(frames, attention_log_weight(windows))
-        return self.video_encoder(self.embed_frames(frames)[:, None], bias)
+        windows = self.windows(self.search_proposals(), clips.features.shape[1])[None]  # (1, P, S)
+        bias = self.video_bias(clips, attention_log_weight(windows))
+        return self.video_encoder(self.embed_clips(clips)[:, None], bias)
 
     # ---- text ------------------------------------------------------------------------------------------------
 
@@ -221,15 +253,11 @@ class CFMR(nn.Module):
         start, summary = (token.expand(batch, 1, -1) for token in (self.start_token, self.text_summary_token))
         return self.word_projection(self.dropout(torch.cat([start, words.vectors[:, 1:-1], summary], dim=1)))
 
-    def encode_words(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Concepts ``(B, K, D)`` of embedded words ``(B, W + 2, D)`` and their mask."""
-        return self.text_encoder(embedded[:, None], key_bias(mask))[:, 0]
-
     def encode_text(self, words: Words) -> Tensor:
         """Concepts ``(B, K, D)`` of queries; depends on no video."""
-        return self.encode_words(self.embed_words(words), words.mask())
+        return self.text_encoder(self.embed_words(words)[:, None], key_bias(words.mask()))[:, 0]
 
-    # ---- training --------------------------------------------------------------------------------------------
+    # ---- masked-word reconstruction (training only) ----------------------------------------------------------
 
     def masked_words(self, embedded: Tensor, masked: Tensor) -> Tensor:
         """Embedded words ``(B, W + 2, D)`` with the mask token where `masked`."""
@@ -252,35 +280,9 @@ class CFMR(nn.Module):
         words = self.masked_words(embedded, masked) + sinusoidal_positions(length, dim, embedded.device)
         return self.reconstructor(words[:, None, :-2], key_bias(mask[:, :-2]), concepts)
 
-    def forward(self, frames: Frames, words: Words, supervision: Supervision) -> Output:
-        """One training pass: all windows of all kinds are one call of each stack."""
-        video_of = supervision.video_of
-        per_query = Frames(frames.features[video_of], frames.mask[video_of])
-        clips = frames.features.shape[1]
-        proposals = self.train_proposals(supervision.glance)
-        positive = self.windows(proposals, clips)  # (B, M, S)
-        left, right = self.negatives(proposals, clips, supervision.progress)
-        log_weight = attention_log_weight(torch.cat([positive, left, right], dim=1))
-        if supervision.reference:
-            log_weight = torch.cat([log_weight, torch.zeros_like(log_weight[:, :1])], dim=1)
-        bias = self.video_bias(per_query, log_weight)
-        video = self.video_encoder(self.embed_frames(per_query)[:, None], bias)  # (B, 3M (+1), K, D)
-        embedded, mask = self.embed_words(words), words.mask()
-        text = self.encode_words(embedded, mask)[:, None]  # (B, 1, K, D)
-        concepts = torch.cat([text, video], dim=1)
-        states = self.reconstruct(embedded, supervision.masked, mask, concepts)  # (B, 1 + 3M (+1), W, D)
-        m = self.config.train_widths
-        return Output(proposals, positive, left, right, _passes(concepts, m), _passes(states, m))
-
 
 def _widths(count: int, widest: float, device: torch.device) -> Tensor:
     return torch.arange(1, count + 1, device=device) * (widest / count)
-
-
-def _passes(values: Tensor, proposals: int) -> Passes:
-    parts = values.split([1, proposals, proposals, proposals, values.shape[1] - 1 - 3 * proposals], dim=1)
-    text, positive, left, right, reference = parts
-    return Passes(text, positive, left, right, reference if reference.shape[1] else None)
 
 
 def unit_concepts(concepts: Tensor) -> Tensor:

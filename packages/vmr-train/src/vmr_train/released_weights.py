@@ -33,7 +33,7 @@ DECODER_LAYER_RENAMES = (
     (r"\.self_attn\.", ".self_attention."),
     (r"\.encoder_attn\.", ".cross_attention."),
 )
-"""Names inside a decoder layer of CPL, RGN and CFMR, and those of `vmr_train.layers.decoder`."""
+"""Names inside a decoder layer of CPL, RGN and CFMR, and those of `DecoderLayer` in `rgn.layers` and `cfmr.layers`."""
 
 
 @dataclass(frozen=True, kw_only=True)

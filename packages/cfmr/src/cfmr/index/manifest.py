@@ -23,6 +23,8 @@ from vmr_common.schema import conform
 
 FORMAT = 1
 NAME = "manifest.json"
+SHARD_VIDEOS = 512
+"""Videos of a full shard, if nothing else is said."""
 MOST_VIDEOS = 65_536
 """Videos of one shard at the most: it is held in memory while it is written."""
 

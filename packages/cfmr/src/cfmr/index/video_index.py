@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfmr.encoder import Encoder
 from cfmr.index import scan
 from cfmr.index.building import extend
-from cfmr.index.manifest import NAME, Manifest, fingerprint, read_manifest, require_possible
+from cfmr.index.encoder import Encoder
+from cfmr.index.manifest import NAME, SHARD_VIDEOS, Manifest, fingerprint, read_manifest, require_possible
 from cfmr.index.shards import MissingShard, Shard
-from cfmr.index.writer import MODEL, SHARD_VIDEOS, SHARDS, Writer, compact, remove
+from cfmr.index.writer import MODEL, SHARDS, Writer, compact, remove
 from vmr_common.errors import UserError, quoted
 from vmr_common.features.manifest import Manifest as FeatureManifest
 from vmr_common.features.store import FeatureStore

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cfmr.index.manifest import (
     MOST_VIDEOS,
     NAME,
+    SHARD_VIDEOS,
     Manifest,
     ShardEntry,
     is_shard_name,
@@ -29,7 +30,6 @@ from vmr_common.io import LOCK, FolderLock, no_links, sweep_partials, writing
 
 SHARDS = "shards"
 MODEL = "model.safetensors"
-SHARD_VIDEOS = 512
 MOST_SMALL = 64
 """Shards less than half full that an index has at the most; beyond, they are merged."""
 

@@ -12,17 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfmr import cli
 from cfmr.config import Config
-from cfmr.data import collate_texts, keep, stack_frames
-from cfmr.method import moments_of
+from cfmr.data import MaskableWords, keep, maskable_words, pad_words, stack_clips
+from cfmr.method import CFMRMethod, moments_of
 from cfmr.model import flat_concepts
 from vmr_common.errors import UserError, quoted
-from vmr_train.checkpoint import Checkpoint, load_checkpoint, restored, save_checkpoint
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vmr_train.cli.config import stored_config, to_dict
 from vmr_train.device import select_device
-from vmr_train.point_supervised import encode
-from vmr_train.word_masking import MaskableWords
+from vmr_train.method import to_device
 
 
 class Encoder:
@@ -40,9 +38,9 @@ class Encoder:
         self.config = stored_config(checkpoint, Config, "cfmr")
         self.checkpoint = checkpoint
         self.device = select_device(device)
-        task = restored(lambda: cli.restore(self.config, checkpoint), checkpoint)
-        self.model = task.model.eval().to(self.device)
-        self.learned = task.learned
+        method = CFMRMethod.restore(self.config, checkpoint)
+        self.model = method.model.eval().to(self.device)
+        self.preprocessor = method.preprocessor
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Encoder:
@@ -67,7 +65,7 @@ class Encoder:
             "model": to_dict(config.model),
             "clips": config.data.clips,
             "max_words": config.data.max_words,
-            "words": list(self.learned.vocabulary.words),
+            "words": list(self.preprocessor.vocabulary.words),
         }
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
         tensors = self.checkpoint.weights | self.checkpoint.state_tensors
@@ -85,14 +83,12 @@ class Encoder:
     def encode_videos(self, features: Sequence[NDArray[np.float32]]) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 on the CPU of videos by raw features ``(n, F)`` each."""
         kept = [keep(rows, self.config.data.clips) for rows in features]
-        if self.learned.scale is not None:
-            kept = [self.learned.scale(rows) for rows in kept]
-        frames = stack_frames(kept)
-        frames = type(frames)(frames.features.to(self.device), frames.mask.to(self.device))
-        return flat_concepts(self.model.encode_video(frames)).cpu()
+        if self.preprocessor.scale is not None:
+            kept = [self.preprocessor.scale(rows) for rows in kept]
+        return flat_concepts(self.model.encode_video(to_device(stack_clips(kept), self.device))).cpu()
 
     def _words(self, text: str) -> MaskableWords:
-        return encode(text, self.learned.vocabulary, self.config.data.max_words)
+        return maskable_words(text, self.preprocessor.vocabulary, self.config.data.max_words)
 
     def knows(self, text: str) -> bool:
         """Whether the model knows a word of a sentence."""
@@ -109,6 +105,5 @@ class Encoder:
         for text, known in zip(texts, words, strict=True):
             if not len(known):
                 raise UserError(f"the model knows no word of the query {quoted(text)}")
-        batch = collate_texts(words, self.learned.word_vectors)
-        batch = type(batch)(batch.vectors.to(self.device), batch.lengths.to(self.device))
-        return flat_concepts(self.model.encode_text(batch)).cpu()
+        padded, _ = pad_words(words, self.preprocessor.word_vectors, max(len(known) for known in words))
+        return flat_concepts(self.model.encode_text(to_device(padded, self.device))).cpu()

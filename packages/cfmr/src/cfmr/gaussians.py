@@ -1,24 +1,26 @@
-"""Gaussian windows over normalised time, as log-weights (CPL, RGN, CFMR)."""
+"""Gaussian windows over normalised time: proposals around the glance and their negatives (after CPL)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from vmr_train.layers.gram import orthogonality_penalty
-
+# Same as rgn.gaussians.MIN_SPREAD
 MIN_SPREAD = 0.01
 """Widths (and negative centres) below this fraction of the video count as this much."""
 
+# Same as rgn.gaussians.ATTENTION_FLOOR
 ATTENTION_FLOOR = 1e-10
 """Added to a Gaussian weight before it multiplies attention: nothing is ever hidden completely."""
 
 
+# Same as rgn.gaussians.unit_grid
 def unit_grid(points: int, device: torch.device | None = None) -> Tensor:
     """``points`` equidistant times from 0 to 1, ``(points,)`` float32."""
     return torch.linspace(0, 1, points, device=device)
 
 
+# Same as rgn.gaussians.gaussian_window
 def gaussian_window(grid: Tensor, centre: Tensor, std: Tensor) -> Tensor:
     """Gaussians on `grid` scaled to a maximum of 1 over the grid.
 
@@ -36,11 +38,13 @@ def gaussian_window(grid: Tensor, centre: Tensor, std: Tensor) -> Tensor:
     return torch.exp(exponent - exponent.amax(-1, keepdim=True))
 
 
+# Same as rgn.gaussians.positive_window
 def positive_window(grid: Tensor, centre: Tensor, width: Tensor, sigma: float) -> Tensor:
     """Window of a moment: standard deviation ``max(width, 0.01) / sigma``; shapes as in `gaussian_window`."""
     return gaussian_window(grid, centre, width.clamp_min(MIN_SPREAD) / sigma)
 
 
+# Same as rgn.gaussians.negative_windows
 def negative_windows(
     grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -64,24 +68,13 @@ def negative_windows(
     )
 
 
+# Same as rgn.gaussians.negative_progress
 def negative_progress(epoch: int, epochs: int, gamma: float) -> float:
     """``0.5 * min(epoch / epochs, 1) ** gamma`` with `epoch` counted from 1; gamma 0 keeps it at 0.5."""
     return 0.5 * float(min(epoch / epochs, 1.0) ** gamma)
 
 
+# Same as rgn.gaussians.attention_log_weight
 def attention_log_weight(window: Tensor) -> Tensor:
     """The logit bias that multiplies attention by ``window + 1e-10`` and renormalises, ``(..., P)``."""
     return torch.log(window + ATTENTION_FLOOR)
-
-
-def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
-    """``||preferred * I - G G^T||_F^2`` per item, G being the windows scaled to sum 1.
-
-    Args:
-        windows: ``(B, K, P)``.
-        preferred: The squared norm a scaled window should have; larger means narrower windows.
-
-    Returns:
-        ``(B,)``.
-    """
-    return orthogonality_penalty(windows / windows.sum(-1, keepdim=True), preferred)

@@ -1,0 +1,222 @@
+"""The work of ``cfmr-index`` and ``cfmr-search`` once their options are understood."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cfmr.index.corpus import measure
+from cfmr.index.encoder import Encoder
+from cfmr.index.questions import Question, Questions, checked_questions
+from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
+from cfmr.index.writer import compact, remove, require_own
+from vmr_common.cli.entrypoint import echo
+from vmr_common.errors import UserError, quoted, visible
+from vmr_common.features.config import FeaturesConfig, open_features
+from vmr_common.features.store import FeatureStore
+from vmr_common.splits.formats import read_durations
+from vmr_common.splits.load import data_root
+from vmr_common.timeline import format_clock
+from vmr_common.types import Query
+from vmr_train import distributed
+from vmr_train.cli.requests import known_durations, named_split
+from vmr_train.cli.results import moment_table
+from vmr_train.predict import progress_bar
+
+logger = logging.getLogger(__name__)
+
+
+def maintain(given: Namespace) -> None:
+    """Removes, compacts and verifies as the options say; on rank 0."""
+    folder = Path(given.out)
+    if given.remove:
+        remove(folder, given.remove)
+        echo(f"{len(set(given.remove))} videos removed")
+    if given.compact:
+        compact(folder, given.shard_videos)
+    opened = VideoIndex.open(folder)
+    if given.verify:
+        opened.verify()
+        echo("every byte is as it was written")
+    echo(_summary(opened))
+
+
+def build(given: Namespace) -> None:
+    """Builds an index or adds to it; every process encodes its share."""
+    folder = Path(given.out)
+    distributed.from_rank_zero(lambda: require_own(folder))
+    exists = distributed.from_rank_zero((folder / "manifest.json").exists)
+    if given.add and not exists:
+        raise UserError(f"{folder}: no index to add to")
+    if given.checkpoint is not None:
+        encoder = Encoder.load(given.checkpoint, given.device)
+    elif exists:
+        encoder = VideoIndex.open(folder).encoder
+    else:
+        raise UserError("--checkpoint is needed to build an index")
+    root = data_root(given.data_root)
+    store = _open_features(given, encoder, root)
+    videos = None if given.split is None else _videos_of(given.split, encoder, root)
+    if given.durations is not None:
+        durations = read_durations(given.durations)
+    else:
+        wanted = store.videos() if videos is None else videos
+        durations = known_durations(encoder.config.data.splits, store, root, wanted)
+    found = VideoIndex.open(folder, encoder) if exists else None
+    dtype = given.dtype or (found.manifest.dtype if found else "float16")
+    if found and dtype != found.manifest.dtype:
+        raise UserError(f"{folder}: holds {found.manifest.dtype} vectors, --dtype asks for {dtype}")
+    if found and not given.add:
+        _require_resumable(found, store)
+
+    def report(count: int) -> None:
+        logger.info("%s videos are in the index", f"{count:,}")
+
+    if found and given.add:
+        found.add(store, durations, videos=videos, shard_videos=given.shard_videos, report=report)
+    else:
+        found = VideoIndex.build(
+            folder,
+            encoder,
+            store,
+            durations,
+            videos=videos,
+            dtype=dtype,
+            shard_videos=given.shard_videos,
+            report=report,
+        )
+    if distributed.rank() == 0:
+        echo(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
+
+
+def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
+    queries = distributed.from_rank_zero(lambda: _queries_of(split, encoder, root))
+    return list(dict.fromkeys(query.video for query in queries))
+
+
+def _queries_of(split: str, encoder: Encoder, root: Path) -> list[Query]:
+    return named_split(split, encoder.config.data.splits, root).queries
+
+
+def _open_features(given: Namespace, encoder: Encoder, root: Path) -> FeatureStore:
+    wanted = encoder.config.data.features
+    if given.features is None:
+        return open_features(wanted, root)
+    other = FeaturesConfig(
+        path=[str(Path(path).absolute()) for path in given.features],
+        key=wanted.key if given.key is None else given.key,
+        dim=wanted.dim,
+        expected_manifest=wanted.expected_manifest,
+    )
+    return open_features(other, root)
+
+
+def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
+    foreign = next((video for video in found.videos() if video not in store), None)
+    if foreign is not None:
+        raise UserError(
+            f"{found.folder}: holds an index of other videos ({quoted(foreign)} is not in {store.name}); "
+            "pass --add to add to it, or choose another folder"
+        )
+
+
+def _summary(found: VideoIndex) -> str:
+    size = sum(shard.size for shard in found.manifest.shards)
+    return (
+        f"{found.folder}: {len(found):,} videos, {len(found.moments)} proposals each, "
+        f"{len(found.manifest.shards)} shards, {size / 1e6:,.1f} MB {found.manifest.dtype}"
+    )
+
+
+def open_index(given: Namespace) -> VideoIndex:
+    """The index to search, made by the model of ``--checkpoint`` where that is given."""
+    encoder = None if given.checkpoint is None else Encoder.load(given.checkpoint, "cpu")
+    return VideoIndex.open(given.index, encoder)
+
+
+def measure_recall(given: Namespace, opened: VideoIndex) -> None:
+    """Prints the recall over the collection for the queries of a split."""
+    queries = distributed.from_rank_zero(
+        lambda: _queries_of(given.measure, opened.encoder, data_root(given.data_root))
+    )
+    shared = distributed.world() > 1
+    scores = measure(opened, queries, nms=given.nms, device=given.device, shared=shared)
+    if distributed.rank() == 0:
+        echo(json.dumps(dataclasses.asdict(scores)) if given.json else scores.text())
+
+
+def answer(given: Namespace, opened: VideoIndex) -> None:
+    """Checks all questions, then answers them batch by batch; rank 0 alone reads and writes."""
+    with contextlib.ExitStack() as stack:
+        asked: list[Questions] = []
+
+        def begin() -> int:
+            asked.append(stack.enter_context(_questions(given, opened.encoder)))
+            return asked[0].count
+
+        count = distributed.from_rank_zero(begin)
+        bar: tqdm[Question] = stack.enter_context(progress_bar((), title="search", total=count, unit="query"))
+        for _ in range(0, count, QUERIES_AT_ONCE):
+            batch = distributed.from_rank_zero(lambda: asked[0].next(QUERIES_AT_ONCE))
+            found = opened.search(
+                [question["query"] for question in batch],
+                given.k,
+                videos=given.video,
+                nms=given.nms,
+                device=given.device,
+                shared=distributed.world() > 1,
+            )
+            # the other processes end as quietly as the one whose reader went away
+            if not distributed.from_rank_zero(functools.partial(_print, batch, found, given.json)):
+                raise BrokenPipeError
+            bar.update(len(batch))
+
+
+def _questions(given: Namespace, encoder: Encoder) -> contextlib.AbstractContextManager[Questions]:
+    if given.queries is not None:
+        return checked_questions(given.queries, encoder.knows)
+    if not given.query.strip():
+        raise UserError("the query is empty, expected a sentence")
+    return contextlib.nullcontext(Questions(1, io.StringIO(json.dumps({"query": given.query}))))
+
+
+def _print(batch: Sequence[Question], found: Sequence[Sequence[Hit]], as_json: bool) -> bool:
+    """Writes answers at once; False if nobody reads them any more."""
+    write = _as_json if as_json else _as_table
+    try:
+        with tqdm.external_write_mode():
+            echo(*(write(question, hits) for question, hits in zip(batch, found, strict=True)))
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def _as_json(question: Question, found: Sequence[Hit]) -> str:
+    return json.dumps({**question, "moments": [dataclasses.asdict(hit) for hit in found]}, ensure_ascii=False)
+
+
+def _as_table(question: Question, found: Sequence[Hit]) -> str:
+    videos = [_cell(hit.video) for hit in found]
+    width = max([len("video"), *map(len, videos)])
+    columns = {"rank": ">4", "video": f"<{width}", "start": ">8", "end": ">8", "score": ">8"}
+    rows = [
+        (str(rank), video, format_clock(hit.start), format_clock(hit.end), f"{hit.score:.3f}")
+        for rank, (video, hit) in enumerate(zip(videos, found, strict=True), 1)
+    ]
+    return moment_table(_cell(question["query"]), columns, rows)
+
+
+def _cell(text: str) -> str:
+    """Foreign text on one line of a table."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,0 +1,75 @@
+"""``cfmr-train``: a run of CFMR from the options to the report."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from cfmr.config import TITLE, Config
+from vmr_train.cli import options
+
+MAY_CHANGE = ("passes_per_chunk",)
+"""Options of memory alone, which a resumed training may change."""
+
+
+@options.command
+def train(argv: list[str]) -> None:
+    """Trains CFMR, evaluates the selected weights on the test split and writes the report."""
+    parser = options.train_parser("cfmr", TITLE)
+    config, given = options.read_train_options(parser, Config, argv, "cfmr")
+
+    # torch takes seconds to load: not before the options are understood
+    from cfmr.data import build_dataset, open_clips
+    from cfmr.method import CFMRMethod
+    from vmr_train.cli import commands
+    from vmr_train.distributed import agreement
+    from vmr_train.preprocessing import Preprocessor
+    from vmr_train.trainer import Trainer
+
+    with commands.open_run("cfmr", config, given) as run:
+        splits = commands.load_splits(config, given.root)
+        # whatever can be wrong is found out, on all processes together, before the first update
+        with agreement():
+            selection = commands.selection_split(config.train, splits)
+            commands.check_run(config, splits, selection)
+            commands.require_glances("CFMR", splits.train.queries)
+
+            # videos: clip features, pooled to T clips of which every fourth is kept
+            clips = open_clips(config, given.root)
+            commands.read_videos(clips, splits)
+
+            # sentences: the vocabulary of the training queries with its word vectors
+            glove = given.root / config.data.word_vectors
+            preprocessor = Preprocessor.learn(
+                splits.train.queries,
+                glove,
+                config.data.vocabulary,
+                clips if config.data.standardise else None,
+            )
+            build = partial(build_dataset, config, preprocessor, clips)
+            datasets = commands.build_datasets(build, splits, selection)
+
+            # the network, whose initial weights are part of the run
+            commands.seed(config)
+            method = CFMRMethod.build(config, preprocessor)
+
+        provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run)
+        with agreement():
+            trainer = Trainer(
+                method,
+                datasets.train,
+                validation=datasets.selection,
+                evaluate=commands.metrics_of(selection, config.protocols[0]),
+                config=config.train,
+                optim=config.optim,
+                run=run,
+                describe=provenance,
+                may_change=MAY_CHANGE,
+            )
+        fitted = trainer.fit(resume=given.resume)
+
+        # the selected weights on the test split, and the report
+        commands.load_best(run, method, "cfmr")
+        results = commands.evaluate(
+            "cfmr", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+        )
+        commands.finish(run, given, trainer, fitted, results)
