@@ -108,9 +108,9 @@ SECTIONS = (
     Section(
         "coarse-windows",
         "RGNet: looking only at the windows most like the sentence",
-        "`kept`: how often a window of the moment is among those looked at, percent; `matching`: whether moments are "
+        "`kept`: how often a window of the moment is among those examined, percent; `matching`: whether moments are "
         "also ranked by their likeness. Sentence vectors: a linear map of mean word vectors, learnt on the training "
-        "queries. Queries of one video go together only where all windows are looked at.",
+        "queries. Queries of one video go together only where all windows are examined.",
         "rgnet_coarse.py",
         ("coarse-windows",),
     ),

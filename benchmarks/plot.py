@@ -112,7 +112,7 @@ def map_memory(axes: Axes) -> None:
 
 
 def coarse_windows() -> Figure | None:
-    """RGNet: what is found over the time of the search, for several numbers of windows that are looked at."""
+    """RGNet: what is found over the time of the search, for several numbers of windows that are examined."""
     table = [row for row in rows("coarse-windows") if row["matching"] == "yes"]
     if not table:
         return None
@@ -121,7 +121,7 @@ def coarse_windows() -> Figure | None:
     for axes, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
         mine = sorted(
             (row for row in table if row["split"] == split),
-            key=lambda row: (row["looked_at"] == "all", row["looked_at"].zfill(4)),
+            key=lambda row: (row["examined"] == "all", row["examined"].zfill(4)),
         )
         times = [float(row["cpu_ms_per_query"]) for row in mine]
         kinds = {"kept": "window kept", "window_R@1": "window R@1", "R@1_0.3": "R@1, IoU 0.3"}
@@ -129,7 +129,7 @@ def coarse_windows() -> Figure | None:
             axes.plot(times, [float(row[kind]) for row in mine], "o-", color=colour, label=name, markersize=4)
         for time, row in zip(times, mine, strict=True):
             axes.annotate(
-                row["looked_at"], (time, float(row["kept"])), (0, 5), textcoords="offset points", fontsize=7
+                row["examined"], (time, float(row["kept"])), (0, 5), textcoords="offset points", fontsize=7
             )
         axes.set(xlabel="milliseconds of processor time per query", ylabel="percent", ylim=(0, 110))
         axes.set_title(f"{split}, {mine[0]['windows']} windows", fontsize=9, loc="left")
@@ -150,7 +150,7 @@ def rgnet_seconds(axes: Axes) -> None:
     for row in table:
         for kind, name in kinds.items():
             if row[kind]:
-                labels.append(f"{row['hours']} h, {row['looked_at']} of {row['windows']} windows: {name}")
+                labels.append(f"{row['hours']} h, {row['examined']} of {row['windows']} windows: {name}")
                 values.append(float(row[kind]))
     bars(axes, labels, values, f"measured ({table[0]['machine']})", "seconds")
 

@@ -101,18 +101,18 @@ def measured(checkpoint, config, root, queries):
     scores = protocol("strict").score(queries, predictions).values
     orders = {name: found.order for name, found in task.windows.items()}
     recall = window_recall(orders, queries, config.data, RANKS)
-    looked_at = config.search.coarse_windows
+    examined = config.search.coarse_windows
     return {
         "windows": recall.windows,
         "cpu_ms_per_query": 1e3 * seconds.processor / len(queries),
-        "kept": 100 * recall.found[looked_at] if looked_at else 100.0,
+        "kept": 100 * recall.found[examined] if examined else 100.0,
         **{f"window_R@{rank}": 100 * recall.found[rank] for rank in (1, 5)},
         **{f"R@{n}_{level}": 100 * scores[f"R@{n},IoU@{level}"] for n in (1, 5) for level in (0.3, 0.5)},
     }
 
 
-def of_run(run, root, looked_at):
-    """The test split's name, and the figures of a run by windows looked at and whether moments are matched."""
+def of_run(run, root, examined):
+    """The test split's name, and the figures of a run by windows examined and whether moments are matched."""
     checkpoint = load_checkpoint(run, package="rgnet")
     config = stored_config(checkpoint, Config, "rgnet")
     splits = load_splits(config.data.splits, root)
@@ -128,7 +128,7 @@ def of_run(run, root, looked_at):
         for name, case in {
             ("all", "no"): config,
             ("all", "yes"): matched,
-            **{(str(n), "yes"): looking_at(matched, n) for n in looked_at},
+            **{(str(n), "yes"): looking_at(matched, n) for n in examined},
         }.items():
             figures[name] = measured(checkpoint, case, root, queries)
             print(run, *name, {key: round(value, 2) for key, value in figures[name].items()}, flush=True)
@@ -138,11 +138,11 @@ def of_run(run, root, looked_at):
 
 def means(split, runs):
     """The rows of a split: every figure's mean over the runs."""
-    for looked_at, matching in runs[0]:
-        found = [figures[looked_at, matching] for figures in runs]
+    for examined, matching in runs[0]:
+        found = [figures[examined, matching] for figures in runs]
         yield {
             "split": split,
-            "looked_at": looked_at,
+            "examined": examined,
             "matching": matching,
             "runs": len(runs),
             **{key: f"{np.mean([one[key] for one in found]):.1f}" for key in found[0]},
@@ -159,7 +159,7 @@ def main():
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--looked-at", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
     options = parser.parse_args()
-    found = [of_run(run, options.data_root, options.looked_at) for run in options.run]
+    found = [of_run(run, options.data_root, options.examined) for run in options.run]
     split = found[0][0]
     path = measured_here("coarse-windows")
     others = [row for row in (read_rows(path) if path.exists() else []) if row["split"] != split]

@@ -85,7 +85,7 @@ def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
         "hours": hours,
         "rows": rows,
         "windows": len(video.windows),
-        "looked_at": coarse or len(video.windows),
+        "examined": coarse or len(video.windows),
         "decoded": config.search.windows,
         "threads": threads,
         "prepare_s": round(preparing.clock, 2),

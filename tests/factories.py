@@ -27,7 +27,7 @@ def features_of(videos: int, rows: int, columns: int = 5) -> dict[str, np.ndarra
     }
 
 
-def made_up_queries(told: Callable[[np.random.Generator], dict[str, Any]], count: int) -> list[Query]:
+def make_queries(told: Callable[[np.random.Generator], dict[str, Any]], count: int) -> list[Query]:
     """Queries of 20 s in turns about the videos v0 to v3; `told` draws what else is known of each."""
     rng = np.random.default_rng(3)
     return [
@@ -44,12 +44,12 @@ def made_up_queries(told: Callable[[np.random.Generator], dict[str, Any]], count
 
 def glanced_queries(count: int = 9) -> list[Query]:
     """Queries with a moment and a glance into it."""
-    return made_up_queries(lambda rng: {"moments": [[2, 8]], "glance": float(rng.uniform(2, 8))}, count)
+    return make_queries(lambda rng: {"moments": [[2, 8]], "glance": float(rng.uniform(2, 8))}, count)
 
 
 def timed_queries(count: int = 9) -> list[Query]:
     """Queries with a moment anywhere in the video."""
-    return made_up_queries(lambda rng: {"moments": [np.sort(rng.uniform(0, 20, size=2))]}, count)
+    return make_queries(lambda rng: {"moments": [np.sort(rng.uniform(0, 20, size=2))]}, count)
 
 
 def shake(model: nn.Module, by: float) -> None:

@@ -38,7 +38,7 @@ SIZES = ModelConfig(
 )
 
 
-def made_up_video(number: int) -> VideoArrays:
+def make_video(number: int) -> VideoArrays:
     rng = np.random.default_rng(number)
     mask = rng.random((FRAMES, OBJECTS)) < 0.6
     mask[3] = False  # a frame without any object
@@ -49,7 +49,7 @@ def made_up_video(number: int) -> VideoArrays:
     )
 
 
-VIDEOS = {f"v{n}": made_up_video(n) for n in range(4)}
+VIDEOS = {f"v{n}": make_video(n) for n in range(4)}
 
 
 def make_examples(count: int = 9, *, clips: bool = False) -> Dataset:

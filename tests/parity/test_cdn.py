@@ -284,7 +284,7 @@ def test_training_with_the_recorded_dropout_agrees(golden):
     golden.same("drop/prediction", full_map(model, model(*inputs_of(golden)).logits))
 
 
-def made_up_files(golden, tmp_path):
+def write_sources(golden, tmp_path):
     files = json.loads(str(golden.given("data_text")))
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -292,7 +292,7 @@ def made_up_files(golden, tmp_path):
 
 
 def records_of(golden, tmp_path) -> list[Query]:
-    files = made_up_files(golden, tmp_path)
+    files = write_sources(golden, tmp_path)
     if golden.config["ds"] == "TACoS":
         (name,) = files
         return read_annotations(tmp_path / name, "tacos", policy="drop-then-cut").queries
@@ -360,7 +360,7 @@ def metrics_agree(golden, prefix: str, moments, truth: np.ndarray, durations: np
     golden.same(f"{prefix}miou", mean, rtol=0, atol=1e-6)
 
 
-def test_ranking_suppression_and_metrics_agree_on_made_up_scores(golden):
+def test_ranking_suppression_and_metrics_agree_on_generated_scores(golden):
     scores, durations = golden.given("eval/scores")[:, 0], golden.given("eval/duration")
     valid, nms = build(golden).map.cells.numpy(), golden.config["nms"]
     for name, wanted in golden.recorded("eval/").items():

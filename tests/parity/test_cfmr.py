@@ -309,7 +309,7 @@ def test_metrics_of_the_released_evaluation_loop_agree(golden):
     )
 
 
-def test_metric_functions_agree_on_made_up_predictions(golden):
+def test_metric_functions_agree_on_generated_predictions(golden):
     golden.recorded("eval/top")
     spans, truth = golden.given("eval/pred"), golden.given("eval/label")
     overlaps = iou(spans, truth[:, None], union="hull", eps=1e-10)

@@ -384,7 +384,7 @@ def test_metrics_of_the_released_runner_agree(golden):
     point_scores_agree(spans, truth, golden.given("eval/model/durations"), recorded)
 
 
-def test_metrics_agree_on_made_up_spans(golden):
+def test_metrics_agree_on_generated_spans(golden):
     recorded = metrics_of(golden, "eval/made_up/")
     spans, truth = golden.given("eval/made_up/spans"), golden.given("eval/made_up/gt").astype(np.float64)
     overlaps = iou(spans, truth[:, None], union="hull", eps=1e-10)

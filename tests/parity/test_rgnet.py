@@ -569,7 +569,7 @@ def window_recall_agrees(
 # --- ranking and metrics on synthetic predictions ------------------------------------------------------------
 
 
-def test_fusion_suppression_and_metrics_agree_on_made_up_predictions(golden):
+def test_fusion_suppression_and_metrics_agree_on_generated_predictions(golden):
     golden.recorded("eval/")
     given, config = sizes(golden), search_config(golden)
     truth, lists = golden.given("eval/in/gt"), []

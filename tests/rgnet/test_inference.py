@@ -133,9 +133,9 @@ def test_coarse_selection_of_all_windows_changes_nothing_and_of_few_looks_at_tho
     chosen = np.argsort(-search.coarse_scores(prepared, query), kind="stable")
     assert set(one.order[:6].tolist()) == set(chosen[:6].tolist())
     assert one.order[6:].tolist() == chosen[6:].tolist()
-    looked_at = np.isfinite(one.retrieval)
-    assert sorted(one.order[:6].tolist()) == np.flatnonzero(looked_at).tolist()
-    np.testing.assert_allclose(one.retrieval[looked_at], whole.retrieval[looked_at], atol=1e-5)
+    examined = np.isfinite(one.retrieval)
+    assert sorted(one.order[:6].tolist()) == np.flatnonzero(examined).tolist()
+    np.testing.assert_allclose(one.retrieval[examined], whole.retrieval[examined], atol=1e-5)
 
 
 def test_coarse_scores_are_the_three_best_cosines_of_each_window():

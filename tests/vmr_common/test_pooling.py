@@ -81,6 +81,6 @@ def test_prepared_features_stay_under_their_limit(file):
     prepared = PreparedFeatures(FeatureStore(path), unit_rows, limit=data["v2"].nbytes)
     longest, shorter = prepared["v2"], prepared["v1"]
     assert prepared["v1"] is shorter
-    assert prepared["v2"] is not longest  # it had to make room
+    assert prepared["v2"] is not longest  # it was evicted
     np.testing.assert_array_equal(prepared["v2"], unit_rows(data["v2"]))
     np.testing.assert_array_equal(PreparedFeatures(FeatureStore(path))["v2"], data["v2"])

@@ -40,7 +40,7 @@ from vmr_common.text.vectors import (
         ("I'm sure he'd say I'll go", "I 'm sure he 'd say I 'll go"),
         ('He says "open it" twice.', "He says `` open it '' twice ."),
         ('("quoted")', "( `` quoted '' )"),
-        ("the boys' room", "the boys ' room"),
+        ("the boys' ball", "the boys ' ball"),
         ("a 'nice' day", "a ' nice ' day"),
         ("takes 1,000 at 10:30, then 3.5 more", "takes 1,000 at 10:30 , then 3.5 more"),
         ("a washer/dryer half-eaten", "a washer/dryer half-eaten"),

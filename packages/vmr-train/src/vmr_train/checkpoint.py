@@ -43,7 +43,7 @@ class _Mean(TypedDict):
 
 
 class Selection(TypedDict):
-    """How the best weights of a run are chosen, and what they had when the checkpoint was written."""
+    """The choice of the best weights of a run, and the best value when the checkpoint was written."""
 
     select: Select
     metric: str
@@ -66,7 +66,7 @@ class _FeaturesSource(TypedDict):
 
 
 class Description(TypedDict):
-    """Where a checkpoint comes from: its configuration, and the data or weights that it was made of."""
+    """The origin of a checkpoint: its configuration, and the data or weights that it was made of."""
 
     package: NotRequired[str]
     config: NotRequired[dict[str, Any]]
@@ -117,7 +117,7 @@ _TRAINED = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds."""
+    """The contents of a checkpoint file."""
 
     path: Path
     """The file."""
@@ -138,12 +138,12 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the method's `state()` gave."""
+        """The result of the method's `state()`."""
         return self.meta["state"]
 
     @property
     def state_tensors(self) -> dict[str, Tensor]:
-        """What the method's `state_tensors()` gave."""
+        """The result of the method's `state_tensors()`."""
         return self.part("state")
 
 
@@ -283,7 +283,7 @@ def _safetensors(file: Path) -> Iterator[None]:
 
 
 def _looks_pickled(file: Path) -> bool:
-    """Whether a file begins as PyTorch's do: as a zip archive, or as a pickle; False where it cannot be read."""
+    """True if a file begins as PyTorch's do, as a zip archive or a pickle; False where it cannot be read."""
     try:
         with open_regular(file) as opened:
             head = opened.read(2)

@@ -33,7 +33,7 @@ def rank() -> int:
 
 
 def world() -> int:
-    """How many processes there are, 1 when alone."""
+    """The number of processes, 1 when alone."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -169,7 +169,7 @@ def agreed(kind: type[UserError], message: str) -> UserError:
 
 
 def _sendable(content: Any) -> Any:
-    """What other processes get to know: of a failure its text, because its parts may not bear being sent."""
+    """An outcome as it is sent to other processes: of a failure its text, because its parts may not bear being sent."""
     if isinstance(content, UserError):
         return str(content)
     return repr(content) if isinstance(content, Exception) else content
@@ -218,7 +218,7 @@ def agreement() -> Iterator[None]:
 
 
 def _meet(function: Callable[[], Any]) -> tuple[str, Any]:
-    """What `function` returned or raised on this rank, once it has ended on all of them."""
+    """The outcome of `function` on this rank and its value or error, once it has ended on all of them."""
     outcome: tuple[str, Any]
     with _kept_in_touch() as lost:
         try:
@@ -272,7 +272,7 @@ def gather(value: Result) -> list[Result]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank."""
+    """True if the flag is set on any rank."""
     return any(gather(flag))
 
 

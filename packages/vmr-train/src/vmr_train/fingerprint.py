@@ -1,4 +1,4 @@
-"""What proves that files are the same ones again: the hash of their bytes."""
+"""Fingerprints that prove files to be the same ones again: the hash of their bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHANGES_UNREAD = "lock.mdb"  # LMDB's, which readers write to
 
 
 class Fingerprint(TypedDict):
-    """What a checkpoint keeps of files that a run reads."""
+    """The record that a checkpoint keeps of files that a run reads."""
 
     files: list[str]
     """Names of the files and folders, for people."""

@@ -1,4 +1,4 @@
-"""What a computation costs in floating-point operations, counted while it runs."""
+"""Floating-point operations of a computation, counted while it runs."""
 
 from __future__ import annotations
 

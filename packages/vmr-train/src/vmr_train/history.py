@@ -11,7 +11,7 @@ from vmr_common.schema import conform
 
 
 class Row(TypedDict):
-    """What every row has, beside its measured values, whose names hold a slash (``train/total``)."""
+    """The keys of every row, beside its measured values, whose names hold a slash (``train/total``)."""
 
     kind: str
     """``interval`` or ``epoch``."""

@@ -76,7 +76,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has arrived."""
+        """True once a signal has arrived."""
         return self._at is not None
 
     def __enter__(self) -> StopRequest:
@@ -98,7 +98,7 @@ class StopRequest:
             self._watch = None
 
     def ignored_by(self, since: float) -> bool:
-        """Whether the main thread has not come to handle a signal that arrived at this time."""
+        """True if the main thread has not come to handle a signal that arrived at this time."""
         return self._handled < since
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

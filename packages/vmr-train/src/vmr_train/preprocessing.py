@@ -28,7 +28,7 @@ WIDTH = 65_536
 
 
 class WordsState(TypedDict):
-    """What tasks with words keep in the JSON part of a checkpoint; their vectors are the tensor `word_vectors`."""
+    """The words of a method in the JSON part of a checkpoint; their vectors are the tensor `word_vectors`."""
 
     words: list[str]
 
@@ -97,7 +97,7 @@ def stored_scale(checkpoint: Checkpoint, columns: int | None) -> FeatureNormaliz
 
 
 def scale_tensors(scale: FeatureNormalizer | None) -> dict[str, Tensor]:
-    """What a checkpoint keeps of a scale ``(D,)``; nothing where features are not standardised."""
+    """The tensors that a checkpoint keeps of a scale ``(D,)``; none where features are not standardised."""
     if scale is None:
         return {}
     return {"feature_mean": torch.from_numpy(scale.mean), "feature_std": torch.from_numpy(scale.std)}

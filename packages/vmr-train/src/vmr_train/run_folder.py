@@ -144,7 +144,7 @@ class RunFolder:
 
     @property
     def final(self) -> Path:
-        """Where the last files of a run are written, until `finish` puts all of them in their places at once."""
+        """The folder of the last files of a run, until `finish` puts all of them in their places at once."""
         return self.work if self.overwrites else self.path / run_files.FINAL
 
     def start(self) -> None:
@@ -233,7 +233,7 @@ class RunFolder:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a folder holds a run: a training has locked it, or a checkpoint of ours lies there."""
+    """True if a folder holds a run: a training has locked it, or a checkpoint of ours lies there."""
     with contextlib.suppress(OSError):
         if (path / LOCK).read_bytes()[:100].startswith(_DOING.encode()):
             return True

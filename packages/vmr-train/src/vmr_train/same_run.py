@@ -1,4 +1,4 @@
-"""Whether a training that is resumed is still the one that its checkpoint knows."""
+"""Checks that a training that is resumed is still the one that its checkpoint knows."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _section(values: Any, key: str) -> dict[str, Any]:
 
 
 def _alike(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> bool:
-    """Whether tensors are the same up to the rounding of another machine."""
+    """True if tensors are the same up to the rounding of another machine."""
     return before.keys() == now.keys() and all(
         before[name].shape == now[name].shape
         and torch.allclose(before[name].double(), now[name].cpu().double(), rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Which queries each update, process and forward pass gets: a pure function of seed, epoch and position."""
+"""The queries of each update, process and forward pass: a pure function of seed, epoch and position."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an epoch is cut into updates, and an update into shards.
+    """The division of an epoch into updates, and of an update into shards.
 
     An update takes the next `global_batch` queries of the epoch's order (the last one what is left), cuts
     them evenly over the processes, and each part evenly into forward passes of at most `micro_batch`.
@@ -53,7 +53,7 @@ class Plan:
         return -(-self.size // self.global_batch)
 
     def shards(self, epoch: int, position: int) -> list[Shard]:
-        """What this process does in update number `position` (from 0) of `epoch`: at least one shard."""
+        """The shards of this process in update number `position` (from 0) of `epoch`: at least one."""
         first = position * self.global_batch
         queries = order(self.size, self.seed, epoch)[first : first + self.global_batch]
         mine = np.array_split(queries, self.world)[self.rank]

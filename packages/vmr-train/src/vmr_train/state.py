@@ -1,4 +1,4 @@
-"""Where a run stands, beyond its tensors and its configuration."""
+"""The position of a run, beyond its tensors and its configuration."""
 
 from __future__ import annotations
 

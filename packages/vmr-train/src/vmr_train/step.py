@@ -26,7 +26,7 @@ from vmr_train.schedules import learning_rate
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one update did."""
+    """The outcome of one update."""
 
     terms: dict[str, float]
     """Loss terms, each the mean over all queries of the update."""

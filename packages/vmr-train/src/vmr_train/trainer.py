@@ -41,7 +41,7 @@ Evaluate = Callable[[list[Prediction]], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a finished run has to show."""
+    """The result of a finished run."""
 
     best_value: float | None
     """The select metric of the selected weights, a fraction; None if nothing was evaluated."""
@@ -364,7 +364,7 @@ class Trainer:
         self.run.keep_rows(lambda r: r["update"] <= update if r["kind"] == "interval" else r["epoch"] < epoch)
 
     def _kept_best(self) -> tuple[float | None, int] | None:
-        """What the `best` file holds: value and epoch."""
+        """The value and the epoch of the `best` file."""
         if not self.run.best.exists():
             return None
         kept = load_meta(self.run.best, package=self.package, trained=True)["selection"]

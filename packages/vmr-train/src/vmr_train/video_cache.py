@@ -1,4 +1,4 @@
-"""What a network makes of a video before the query comes in, kept while its weights stay."""
+"""A cache of what a network makes of a video before the query comes in, valid while its weights stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT_BYTES = 2 << 30
 
 
 class Sized(Protocol):
-    """What knows its size: a tensor, or several."""
+    """Anything that knows its size: a tensor, or several."""
 
     @property
     def nbytes(self) -> int:

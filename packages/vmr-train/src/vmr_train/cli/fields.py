@@ -161,7 +161,7 @@ def field_of(name: str, schema: type[Any]) -> tuple[list[str], Any] | None:
 
 
 def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the options of an argument list say about fields (``--optim.lr 1e-4``), and the other arguments.
+    """The values that an argument list gives to fields (``--optim.lr 1e-4``), and the other arguments.
 
     A value is YAML, except that of a text field, which is the text itself (``null`` and lists where the field may
     hold them).

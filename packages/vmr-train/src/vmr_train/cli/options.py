@@ -26,7 +26,7 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def _out_of_memory(error: Exception) -> str | None:
-    """What to say where memory was missing, which torch says in several ways."""
+    """The message for an error of missing memory, which torch words in several ways, or None."""
     lacking = (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,4 @@
-"""Which queries and which run an evaluation, a prediction or a resumed training is about."""
+"""The queries and the run that an evaluation, a prediction or a resumed training is about."""
 
 from __future__ import annotations
 

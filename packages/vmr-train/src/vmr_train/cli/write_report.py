@@ -1,4 +1,4 @@
-"""What a finished run leaves for people: predictions, scores and the report."""
+"""The last files of a finished run: predictions, scores and the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SELECTION = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the report's heading says about a run.
+    """The facts about a run in the report's heading.
 
     Attributes:
         package: The model package.
@@ -113,7 +113,7 @@ def _write(
 
 
 class RunFigures(TypedDict):
-    """What ``run.json`` holds."""
+    """The contents of ``run.json``."""
 
     package: str
     name: str
@@ -133,7 +133,7 @@ class RunFigures(TypedDict):
 
 
 def figures(facts: RunFacts, results: Results) -> RunFigures:
-    """What tables of several runs need to know about one, for programs (``run.json``).
+    """The figures of a run for tables of several runs (``run.json``).
 
     Args:
         facts: About the run.

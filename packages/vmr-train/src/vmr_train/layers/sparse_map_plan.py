@@ -1,4 +1,4 @@
-"""Which cells of a 2D proposal map a convolution has to read and to compute, and what its output is weighted with.
+"""The cells of a 2D proposal map that a convolution has to read and to compute, and the weights of its output.
 
 A map is kept as rows ``(cells, B, C)`` of the cells whose values vary; all other cells share one value per channel.
 Which rows a cell's window reads is a table made once (`SparseMapIndex`), for every layer of a network at once by
@@ -150,7 +150,7 @@ class SparseMapIndex(nn.Module):
         self.register_buffer("_weighted", None if live.all() else live.nonzero()[:, 0], persistent=False)
 
     def gathers(self, device: str) -> bool:
-        """Whether rows are gathered on this kind of device; otherwise the library convolves bands."""
+        """True where rows are gathered on this kind of device; elsewhere the library convolves bands."""
         if self.way is not None:
             return self.way == "gather"
         computed = sum(rows * columns for _, rows, _, columns in self.bands)

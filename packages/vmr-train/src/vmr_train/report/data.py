@@ -1,4 +1,4 @@
-"""What a report shows: the `Report`, its JSON form, and the choice of the queries that are drawn."""
+"""The contents of a report: the `Report`, its JSON form, and the choice of the queries that are drawn."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _CurveJson(TypedDict):
 
 
 class ReportJson(TypedDict):
-    """What ``report.json`` holds."""
+    """The contents of ``report.json``."""
 
     format: int
     title: str
@@ -376,7 +376,7 @@ def _curve(row: _CurveJson) -> Curve:
 
 
 def _made(make: Callable[[Any], Made], rows: Sequence[Any], where: str) -> list[Made]:
-    """What `make` gives for each row; of a row that it cannot take, the message names the place."""
+    """The result of `make` for each row; of a row that it cannot take, the message names the place."""
     made = []
     for place, row in enumerate(rows):
         try:

@@ -1,4 +1,4 @@
-"""The page: what ``templates/report.html`` shows, from the figures, tables and charts of a report."""
+"""The page: ``templates/report.html``, filled with the figures, tables and charts of a report."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _kinds(report: Report) -> Iterator[tuple[str, list[Markup], list[str], list[
 
 
 def _cards(report: Report, shown: list[Shown]) -> list[dict[str, Any]]:
-    """What is shown of each of these queries."""
+    """The values of ``report.html`` for the card of each of these queries."""
     strips = film_strips(report, shown)
     biases = {p.query: p for p in report.bias or ()}
     cards = []

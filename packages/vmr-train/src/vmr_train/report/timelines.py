@@ -26,7 +26,7 @@ LONG = 600.0  # seconds from which on times are written in minutes
 
 
 def time_end(query: Query) -> float:
-    """Where the time axis ends, seconds: the duration, or the annotation where that ends later."""
+    """The end of the time axis, seconds: the duration, or the annotation where that ends later."""
     times = [*query.moments.reshape(-1).tolist(), query.glance or 0.0]
     return max([query.duration, *(time for time in times if math.isfinite(time))])
 
