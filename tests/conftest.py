@@ -19,6 +19,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts each test into one tier: what it is marked as, else by its folder, else fast."""
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in ("slow", "parity", "e2e")):
+            folder = item.path.parent.name
+            item.add_marker(folder if folder in ("parity", "e2e") else "fast")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of measured reference material beside a development checkout; users do not have it."""

@@ -3,10 +3,11 @@
 import argparse
 import functools
 import importlib
+import pkgutil
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from vmr_train.cli import options, steps
 from vmr_train.cli.config import bundled_config, to_dict
 
 OURS = {
-    entry.name: entry
-    for entry in entry_points(group="console_scripts")
-    if entry.value.split(".")[0] in {"vmr_common", "vmr_train", "vmr_shapes", *MODELS}
+    name: target
+    for path in ROOT.glob("packages/*/pyproject.toml")
+    for name, target in tomllib.loads(path.read_text())["project"].get("scripts", {}).items()
 }
 OTHERS = {"pip", "python", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}  # not ours to parse
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,7 +69,7 @@ def command_of(words: list[str]) -> tuple[Callable[[list[str]], int] | None, lis
     if words[0] in OTHERS:
         return None, []
     assert words[0] in OURS, f"no such command: {words[0]}"
-    return OURS[words[0]].load(), words[1:]
+    return pkgutil.resolve_name(OURS[words[0]]), words[1:]
 
 
 class Understood(BaseException):
