@@ -14,6 +14,8 @@ from golden import released_weights
 from vmr_common.errors import UserError
 from vmr_train.released_weights import read_weights
 
+pytestmark = pytest.mark.e2e
+
 ODD = (None, torch.zeros(()), torch.zeros(0))
 
 

@@ -104,6 +104,7 @@ def wheels(tmp_path_factory) -> dict[str, zipfile.Path]:
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
+@pytest.mark.e2e
 def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
     name = module(folder)
     with zipfile.ZipFile(wheels[name]) as archive:
@@ -122,5 +123,6 @@ def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
         assert [n for n in names if n.startswith(f"{name}/configs/") and n.endswith(".yaml")]
 
 
+@pytest.mark.e2e
 def test_wheels_of_all_packages_are_built(wheels):
     assert set(wheels) == {module(path) for path in PACKAGES}

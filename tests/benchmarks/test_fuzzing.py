@@ -9,6 +9,8 @@ import pytest
 
 from folders import ROOT
 
+pytestmark = pytest.mark.e2e
+
 # runs two cases for each body of the function `main`, which is their only command, and prints what was seen
 PROGRAM = """
 import json, sys, types

@@ -11,6 +11,8 @@ from results_page import MODELS
 
 from folders import ROOT
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.mark.parametrize("package", ["rgn", "rgnet"])
 def test_operations_are_those_that_are_counted_now(package):

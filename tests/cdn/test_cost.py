@@ -9,6 +9,8 @@ from cdn.model import CDN
 from factories import flops
 from vmr_train.cli.config import bundled_config
 
+pytestmark = pytest.mark.parity
+
 WORDS, WORD_DIM = 10, 300
 
 

@@ -176,6 +176,7 @@ def test_half_precision_ranks_almost_alike_and_trains():
     assert all(p.grad.isfinite().all() for p in task.model.parameters())
 
 
+@pytest.mark.e2e
 def test_the_compiled_model_gives_the_same_loss_and_gradients():
     batch = make_examples().batch(list(range(9)), 1)
     task = make_task()

@@ -9,6 +9,8 @@ from cfmr.model import CFMR, Clips, Words
 from factories import flops
 from vmr_train.cli.config import bundled_config
 
+pytestmark = pytest.mark.parity
+
 WORDS_PER_QUERY = {"charades": 7.22, "tacos": 9.12}  # means of the test splits
 CLASSES = {"charades": 1112, "tacos": 2288}
 

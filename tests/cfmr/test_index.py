@@ -284,6 +284,7 @@ def named(line: str) -> set[str]:
     return {f"v{int(line) + n}" for n in range(3)}
 
 
+@pytest.mark.e2e
 def test_killed_at_any_point_a_writer_loses_nothing_that_it_reported(tmp_path):
     folder = tmp_path / "i"
     empty(folder)
@@ -331,6 +332,7 @@ def read_for_ever(folder, stop, results) -> None:
     results.put(count)
 
 
+@pytest.mark.e2e
 def test_readers_are_not_disturbed_by_a_writer(tmp_path):
     folder = tmp_path / "i"
     index = empty(folder)

@@ -21,6 +21,8 @@ from cfmr.index.writer import Writer
 from folders import digests
 from vmr_common.errors import UserError
 
+pytestmark = pytest.mark.e2e
+
 FORK = multiprocessing.get_context("fork")
 MOMENTS = [(0.0, 0.4), (0.3, 0.7), (0.6, 1.0)]
 SIZE = 16

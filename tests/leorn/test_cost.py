@@ -11,6 +11,8 @@ from leorn.model import LEORN
 from leorn.text import QueryEncoder, QueryFeatures
 from vmr_train.cli.config import bundled_config, bundled_configs
 
+pytestmark = pytest.mark.parity
+
 WORDS, WORD_DIM = 10, 300
 
 

@@ -295,6 +295,7 @@ def test_a_conversion_that_was_stopped_goes_on_where_it_was(tmp_path):
 # --- the documentation ---
 
 
+@pytest.mark.e2e
 def test_the_documented_way_to_objects_of_ones_own_works_as_written(tmp_path):
     page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     section = page.split("### Objects of your own videos\n", 1)[1].split("\n## ", 1)[0]

@@ -242,6 +242,7 @@ def test_a_damaged_file_is_made_anew_and_a_sound_one_is_left_alone(objects, tmp_
 
 
 @pytest.mark.usefixtures("objects")
+@pytest.mark.e2e
 def test_of_several_processes_at_once_one_makes_it_and_all_find_it(tiny, tmp_path):
     command = [sys.executable, "-c", MAKE, str(tmp_path / "shapes")]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]

@@ -8,6 +8,8 @@ from rgn.config import ModelConfig
 from rgn.losses import reconstruction_nll
 from rgn.model import RGN, Inputs
 
+pytestmark = pytest.mark.parity
+
 BATCH, CLIPS, CLIP_DIM, WORDS, WORD_DIM, CLASSES = 2, 200, 1024, 12, 300, 1112
 
 

@@ -15,6 +15,8 @@ from rgnet.windows import video_windows
 from rgnet_toy import network, searcher, text, video
 from vmr_train.cli.config import bundled_config
 
+pytestmark = pytest.mark.parity
+
 EGO4D = {"frames": 90, "tokens": 20, "frame_dim": 256, "token_dim": 512}
 MAD = {"frames": 900, "tokens": 25, "frame_dim": 512, "token_dim": 512}
 

@@ -101,6 +101,7 @@ print("done")
 """
 
 
+@pytest.mark.e2e
 def test_a_conversion_killed_at_any_step_goes_on_to_the_same_bytes(tmp_path, source):
     whole = tmp_path / "whole.h5"
     to_file(source, whole)

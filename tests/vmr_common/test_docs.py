@@ -10,6 +10,8 @@ import pytest
 
 from folders import ROOT
 
+pytestmark = pytest.mark.e2e
+
 PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("## Bring your own data\n", 1)[1].split("\n## ", 1)[0]
 

@@ -22,6 +22,8 @@ from vmr_common import metrics
 from vmr_common.io import read_json_lines
 from vmr_common.types import Prediction, Query, read_predictions
 
+pytestmark = pytest.mark.parity
+
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLIC = DATA / "eval_public"
 EXACT, SINGLE = 1e-12, 1e-6

@@ -7,6 +7,8 @@ import pytest
 
 from folders import ROOT
 
+pytestmark = pytest.mark.e2e
+
 SCRIPT = ROOT / "benchmarks/fuzz.py"
 
 

@@ -13,6 +13,8 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
 from vmr_common.splits.load import custom_split
 from vmr_common.types import Prediction, Query
 
+pytestmark = pytest.mark.e2e
+
 FEW, MANY, MOST_BYTES = 1_000, 4_000, 1_000
 
 

@@ -20,6 +20,8 @@ from vmr_common.types import Query
 from vmr_common.whole_folder import held, whole_folder
 from vmr_shapes import ShapesSpec
 
+pytestmark = pytest.mark.e2e
+
 TINY = ShapesSpec(train=2, val=1, test=1, duration=(6.0, 8.0), size=40, feature_dim=8, word_dim=6)
 
 

@@ -294,6 +294,7 @@ def test_every_word_has_a_vector_and_synonyms_lie_together(tiny, queries):
 # --- whole or absent ---
 
 
+@pytest.mark.e2e
 def test_the_full_data_set_is_complete(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes")
     assert set(digests(folder)) == FILES

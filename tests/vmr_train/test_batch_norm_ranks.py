@@ -4,10 +4,13 @@ import contextlib
 import sys
 
 import numpy as np
+import pytest
 import torch
 
 from processes import PATIENCE_S, launched, ranks
 from vmr_train.layers.batch_norm import BatchNorm
+
+pytestmark = pytest.mark.e2e
 
 PROGRAM = """
 import sys

@@ -20,6 +20,8 @@ from training_runs import Run
 from vmr_train import interrupt
 from vmr_train.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.e2e
+
 
 def bits(folder, role):
     """Everything in a checkpoint that must not depend on how the run went."""

@@ -597,6 +597,7 @@ def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.e2e
 def test_the_command_makes_the_page_of_a_run_again(tmp_path):
     report = full_report()
     save_report(tmp_path, report)
@@ -612,6 +613,7 @@ def test_the_command_makes_the_page_of_a_run_again(tmp_path):
     assert Page((tmp_path / "few.html").read_text()).count("article") == 4
 
 
+@pytest.mark.e2e
 def test_an_unfinished_run_shows_its_curves(tmp_path):
     lines = [json.dumps(row) for row in history(50)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "int']))
@@ -621,6 +623,7 @@ def test_an_unfinished_run_shows_its_curves(tmp_path):
     assert "hinge <b>" in found.texts
 
 
+@pytest.mark.e2e
 def test_bad_folders_end_with_one_line_and_status_two(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
