@@ -263,3 +263,14 @@ def test_opening_the_shapes_objects_of_a_configuration_makes_them(tmp_path):
         assert (
             max(int((store[video].confidence > 0).sum(axis=1).max()) for video in store.videos()) <= OBJECTS
         )
+
+
+def test_the_command_makes_the_objects_in_the_folder_of_the_data_set(tiny, tmp_path, answer, monkeypatch):
+    from leorn.object_features import cli
+
+    monkeypatch.setattr(cli, "SHORT", TINY)
+    said = answer(cli.main, "shapes", "--data-root", tmp_path)
+    assert said == (0, f"the objects of Shapes are in {tmp_path / 'shapes/objects.h5'}\n", "")
+    assert (
+        digests(tmp_path / "shapes")["objects.h5"] == digests(ensure_objects(tiny, TINY).parent)["objects.h5"]
+    )

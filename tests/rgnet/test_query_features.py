@@ -368,3 +368,20 @@ def test_a_conversion_of_many_queries_goes_on_where_it_was(tmp_path, monkeypatch
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.h5", "t.h5"]
     with QueryFeatureStore(tmp_path / "out.h5") as back:
         assert all(np.array_equal(back[q].tokens, store[q].tokens) for q in store.queries())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check",), "nothing to check: give --query-features or --word-vectors"),
+        (("check", "--query-features", "t.h5", "--word-vectors", "w.txt"), "and not both"),
+        (("check", "--word-vectors", "w.txt"), "--word-vectors needs --split or --annotations"),
+        (("convert", "--out", "o.h5"), "nothing to convert: give --query-features"),
+        (("check", "--objects", "o.h5"), "unrecognized arguments: --objects o.h5"),
+    ],
+)
+def test_options_that_say_nothing_to_do_are_one_line(tmp_path, rgnet_data, arguments, message):
+    status, out, err = rgnet_data(tmp_path, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1

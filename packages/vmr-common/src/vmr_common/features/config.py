@@ -50,10 +50,26 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
 
 class _HasManifest(Protocol):
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The path or paths, for messages."""
 
     @property
-    def manifest(self) -> BaseManifest | None: ...
+    def manifest(self) -> BaseManifest | None:
+        """The manifest, or None."""
+
+
+class VideoStore(_HasManifest, Protocol):
+    """Features of videos as the commands see them: a `FeatureStore`, object features, or both together."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders."""
+
+    def __contains__(self, video: str, /) -> bool:
+        """True where the video is there."""
+
+    def length(self, video: str, /) -> int:
+        """Rows or frames of a video."""
 
 
 def check_manifest(expected: dict[str, Any], store: _HasManifest) -> None:
@@ -66,18 +82,7 @@ def check_manifest(expected: dict[str, Any], store: _HasManifest) -> None:
         manifest.check(expected, store.name)
 
 
-class HasVideos(Protocol):
-    """Something stored for each of many videos: a `FeatureStore`, object features."""
-
-    @property
-    def name(self) -> str:
-        """The path or paths, for messages."""
-
-    def __contains__(self, video: str, /) -> bool:
-        """True where the video is there."""
-
-
-def require_videos(store: HasVideos, splits: Mapping[str, Sequence[Query]]) -> None:
+def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> None:
     """Makes sure that every query's video has features.
 
     Raises:
@@ -88,20 +93,5 @@ def require_videos(store: HasVideos, splits: Mapping[str, Sequence[Query]]) -> N
         if missing:
             raise UserError(
                 f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
-                "(vmr-data check lists all)"
+                "(a check of them lists all)"
             )
-
-
-class VideoStore(HasVideos, Protocol):
-    """Features of videos as the commands see them: a `FeatureStore`, object features, or both together."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files and folders."""
-
-    @property
-    def manifest(self) -> BaseManifest | None:
-        """The manifest, or None."""
-
-    def length(self, video: str, /) -> int:
-        """Rows or frames of a video."""
