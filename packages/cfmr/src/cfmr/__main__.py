@@ -5,7 +5,7 @@ import sys
 from cfmr.cli import evaluate, import_official, predict
 from cfmr.index.cli import index, search
 from cfmr.train import train
-from vmr_common.cli.entrypoint import dispatch
+from vmr_train.cli import options
 
 COMMANDS = {
     "train": train,
@@ -17,4 +17,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(dispatch("python -m cfmr", COMMANDS))
+    sys.exit(options.dispatch("python -m cfmr", COMMANDS))

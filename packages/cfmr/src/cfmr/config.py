@@ -31,7 +31,7 @@ class ModelConfig:
     sigma: ranges.Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
     gamma: ranges.Weight = 0.5
-    """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
+    """Way of the negatives inwards over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
     dropout: ranges.Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
     centres: ranges.Layers = 8
@@ -49,11 +49,6 @@ class ModelConfig:
         ranges.require_ranges(self, "model")
         fits = self.hidden % self.heads == 0
         require(fits, "model.hidden", self.hidden, f"a multiple of model.heads ({self.heads})")
-
-    @property
-    def proposals(self) -> int:
-        """Proposals P of a video in search."""
-        return self.centres * self.widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +68,16 @@ class LossConfig:
     margin_4: ranges.Margin = 0.25
     """Margin of the best proposal's similarity over its negatives'."""
     reference_contrast: bool = False
-    """Whether the complete video takes part in the contrast of reconstructions (`use_ref_words_rec`)."""
+    """Lets the complete video take part in the contrast of reconstructions (`use_ref_words_rec`)."""
     reference_alignment: bool = False
-    """Whether the complete video takes part in the alignment of concepts (`use_ref_words_sam`)."""
+    """Lets the complete video take part in the alignment of concepts (`use_ref_words_sam`)."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")
 
     @property
     def needs_reference(self) -> bool:
-        """Whether any term reads the complete video."""
+        """True if any term reads the complete video."""
         return self.reference_contrast or self.reference_alignment
 
 
@@ -97,7 +92,7 @@ class DataConfig:
     clips: ranges.Rows = 200
     """Clips T to which each video is pooled; the model sees T // 4 of them."""
     standardise: bool = False
-    """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
+    """Shifts and scales every feature column to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""

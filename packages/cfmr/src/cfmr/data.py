@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cfmr.config import Config
 from cfmr.model import Clips, Words
+from vmr_common.features import pooling
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeaturesByVideo, PreparedFeatures, pool
 from vmr_common.rng import rng_for
 from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.types import Query, distinct_videos
@@ -26,43 +26,32 @@ from vmr_train.preprocessing import Preprocessor
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch on its way to the model. Every video is there once, however many queries it has.
-
-    Attributes:
-        query_ids: ``B`` ids.
-        queries: The ``B`` queries.
-        videos: ``V`` ids.
-        clips: Their clips.
-        video_of: ``(B,)`` int64 row of each query's video.
-        words: What the text encoder reads.
-        masked: ``(B, W + 2)`` bool, True where a word is hidden from the reconstructor.
-        targets: ``(B, W)`` int64 word classes, 0 after the last word.
-        glance: ``(B,)`` float32 glance / duration; NaN where a query has none.
-    """
+    """B queries and their V videos on their way to the model; a video is there once, however many queries it has."""
 
     query_ids: tuple[str, ...]
     queries: tuple[Query, ...]
     videos: tuple[str, ...]
     clips: Clips
     video_of: Tensor
+    """``(B,)`` int64 row of each query's video."""
     words: Words
     masked: Tensor
+    """``(B, W + 2)`` bool, True where a word is hidden from the reconstructor."""
     targets: Tensor
+    """``(B, W)`` int64 word classes, 0 after the last word."""
     glance: Tensor
+    """``(B,)`` float32 glance / duration; NaN where a query has none."""
 
 
 # Same as rgn.data.MaskableWords
 @dataclass(frozen=True, eq=False)
 class MaskableWords:
-    """The words of a query that the vocabulary knows.
-
-    Attributes:
-        ids: ``(l,)`` int64 word classes, from 1; l may be 0.
-        weights: ``(l,)`` float32 probability of being masked, summing to 1.
-    """
+    """The l words of a query that the vocabulary knows; l may be 0."""
 
     ids: NDArray[np.int64]
+    """``(l,)`` word classes, from 1."""
     weights: NDArray[np.float32]
+    """``(l,)`` probability of being masked, summing to 1."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -134,7 +123,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: FeaturesByVideo,
+        features: pooling.FeaturesByVideo,
         preprocessor: Preprocessor,
         *,
         max_words: int,
@@ -189,17 +178,17 @@ def kept_clips(clips: int) -> NDArray[np.int64]:
 
 def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
     """The kept clips ``(L, F)`` of a video's raw features ``(n, F)`` pooled to `clips`."""
-    return pool(features, clips)[kept_clips(clips)]
+    return pooling.pool(features, clips)[kept_clips(clips)]
 
 
-def open_clips(config: Config, root: Path) -> PreparedFeatures:
+def open_clips(config: Config, root: Path) -> pooling.PreparedFeatures:
     """Kept clips by video, ``(L, F)`` float32 each: feature rows pooled to T clips and thinned out, held in memory."""
     store = open_features(config.data.features, root)
-    return PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
+    return pooling.PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
 
 
 def build_dataset(
-    config: Config, preprocessor: Preprocessor, clips: FeaturesByVideo, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
 ) -> Dataset:
     """Queries of a run as batches; those without a known word are left out with a warning."""
     return Dataset(
@@ -216,7 +205,7 @@ def collate(
     queries: Sequence[Query],
     words: Sequence[MaskableWords],
     masks: Sequence[NDArray[np.bool_]],
-    features: FeaturesByVideo,
+    features: pooling.FeaturesByVideo,
     word_vectors: NDArray[np.float32],
     max_words: int,
     *,

@@ -22,19 +22,9 @@ def unit_grid(points: int, device: torch.device | None = None) -> Tensor:
 
 # Same as rgn.gaussians.gaussian_window
 def gaussian_window(grid: Tensor, centre: Tensor, std: Tensor) -> Tensor:
-    """Gaussians on `grid` scaled to a maximum of 1 over the grid.
-
-    Subtracting the largest exponent first keeps a narrow Gaussian off the grid from dividing 0 by 0.
-
-    Args:
-        grid: ``(P,)`` normalised times.
-        centre: ``(...)`` normalised.
-        std: ``(...)`` standard deviations, positive.
-
-    Returns:
-        ``(..., P)`` in (0, 1].
-    """
+    """Gaussians ``(..., P)`` of centre and standard deviation ``(...)`` on a grid ``(P,)``, their maximum there 1."""
     exponent = -((grid - centre[..., None]) ** 2) / (2 * std[..., None] ** 2)
+    # the largest exponent is subtracted first: a narrow Gaussian off the grid would divide 0 by 0
     return torch.exp(exponent - exponent.amax(-1, keepdim=True))
 
 
@@ -48,17 +38,10 @@ def positive_window(grid: Tensor, centre: Tensor, width: Tensor, sigma: float) -
 def negative_windows(
     grid: Tensor, centre: Tensor, width: Tensor, sigma: float, progress: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Windows left and right of a moment that creep from the video's borders towards its middle.
+    """Left and right negative windows ``(..., P)``, annealed from the video's borders towards the moment.
 
-    Args:
-        grid: ``(P,)`` normalised times.
-        centre: ``(...)`` centres of the moments.
-        width: ``(...)`` widths of the moments.
-        sigma: Sharpness; the standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
-        progress: Scalar: how far they have come, 0 (at the border) to 0.5 (middle of the free room).
-
-    Returns:
-        Left and right windows, each ``(..., P)``.
+    `progress`, a scalar, says how far they have come: 0 at the border, 0.5 in the middle between border and moment. The
+    standard deviation is ``max(distance from the border, 0.01) / (sigma / 2)``.
     """
     left = progress * (centre - width / 2).clamp_min(0)
     right = 1 - progress * (1 - centre - width / 2).clamp_min(0)

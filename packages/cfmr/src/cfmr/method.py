@@ -14,7 +14,7 @@ from cfmr.config import Config, LossConfig
 from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
 from cfmr.model import CFMR, Clips, Passes, Proposals, flat_concepts
-from vmr_common.timeline import centre_width_to_moments, to_seconds
+from vmr_common import timeline
 from vmr_common.types import Prediction
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
@@ -24,20 +24,13 @@ from vmr_train.video_cache import VideoCache
 
 def moments_of(proposals: Proposals) -> NDArray[np.float64]:
     """The proposals as ``(..., 2)`` normalised ``[start, end]``, cut to the video."""
-    return centre_width_to_moments(
+    return timeline.centre_width_to_moments(
         proposals.centre.double().cpu().numpy(), proposals.width.double().cpu().numpy()
     )
 
 
 class CFMRMethod:
-    """CFMR with its loss and its predictions (`vmr_train.method.Method`).
-
-    Args:
-        model: The network.
-        loss: Weights and margins.
-        preprocessor: The vocabulary with its word vectors, and the scale of the features.
-        passes_per_chunk: See `losses.reconstruction_nll`.
-    """
+    """CFMR with its loss and its predictions, as `vmr_train.method.Method` asks for them."""
 
     def __init__(
         self, model: CFMR, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
@@ -108,7 +101,7 @@ class CFMRMethod:
             Prediction(
                 query=query.id,
                 video=query.video,
-                moments=to_seconds(moments[row], query.duration),
+                moments=timeline.to_seconds(moments[row], query.duration),
                 scores=ranked[row],
                 text=query.text,
             )

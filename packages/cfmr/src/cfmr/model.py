@@ -32,12 +32,9 @@ class Clips:
 
 @dataclass(frozen=True)
 class Words:
-    """Words of B queries.
+    """Words of B queries: `vectors` ``(B, W + 2, E)`` float32 and `lengths` ``(B,)`` int64 words per query.
 
-    Attributes:
-        vectors: ``(B, W + 2, E)`` float32; the first and the last row are placeholders for the start token
-            and the query's summary position.
-        lengths: ``(B,)`` int64 words per query.
+    The first and the last row are placeholders for the start token and the query's summary position.
     """
 
     vectors: Tensor
@@ -87,14 +84,14 @@ class Passes:
 
 @dataclass(frozen=True)
 class Output:
-    """A training pass: `proposals` ``(B, M)``, `windows` ``(B, 3M, S)`` of them and of their left and right negatives,
-    `concepts` ``(B, N, K, D)`` and reconstructor `states` ``(B, N, W, D)`` by kind.
-    """
+    """A training step."""
 
     proposals: Proposals
     windows: Tensor
+    """``(B, 3M, S)``: of the proposals, of their left and of their right negatives."""
     concepts: Passes
     states: Passes
+    """Of the reconstructor."""
 
 
 class ConceptEncoder(nn.Module):

@@ -20,15 +20,15 @@ def train(argv: list[str]) -> None:
     # torch takes seconds to load: not before the options are understood
     from cfmr.data import build_dataset, open_clips
     from cfmr.method import CFMRMethod
+    from vmr_train import distributed
     from vmr_train.cli import commands
-    from vmr_train.distributed import agreement
     from vmr_train.preprocessing import Preprocessor
     from vmr_train.trainer import Trainer
 
     with commands.open_run("cfmr", config, given) as run:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
-        with agreement():
+        with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
             commands.check_run(config, splits, selection)
             commands.require_glances("CFMR", splits.train.queries)
@@ -53,7 +53,7 @@ def train(argv: list[str]) -> None:
             method = CFMRMethod.build(config, preprocessor)
 
         provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run)
-        with agreement():
+        with distributed.agreement():
             trainer = Trainer(
                 method,
                 datasets.train,

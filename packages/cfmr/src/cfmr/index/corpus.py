@@ -1,4 +1,4 @@
-"""How well a whole collection is searched: an extension of the paper, which only searches inside one video."""
+"""Recall over a whole collection: an extension of the paper, which only searches inside one video."""
 
 from __future__ import annotations
 

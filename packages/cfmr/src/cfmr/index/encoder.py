@@ -91,7 +91,7 @@ class Encoder:
         return maskable_words(text, self.preprocessor.vocabulary, self.config.data.max_words)
 
     def knows(self, text: str) -> bool:
-        """Whether the model knows a word of a sentence."""
+        """True if the model knows a word of a sentence."""
         return len(self._words(text)) > 0
 
     @torch.no_grad()

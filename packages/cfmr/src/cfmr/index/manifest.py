@@ -80,13 +80,13 @@ class ShardEntry:
 
     @property
     def live(self) -> int:
-        """How many videos it holds that were not removed."""
+        """Number of its videos that were not removed."""
         return self.videos - len(self.removed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an index holds.
+    """The content of an index.
 
     Attributes:
         model: `Encoder.hash` of the model that made the vectors.
@@ -108,7 +108,7 @@ class Manifest:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether the stem of a file is one that this program gives to shards."""
+    """True if the stem of a file is one that this program gives to shards."""
     return _SHARD_NAME.fullmatch(name) is not None
 
 

@@ -107,7 +107,7 @@ class _Multiply:
 
 
 def _promising(best: NDArray[np.float32], k: int, slack: float) -> NDArray[np.int64]:
-    """Which videos may be among the k best, given scores within slack / 2 of the truth."""
+    """Rows of the videos that may be among the k best, given scores within slack / 2 of the truth."""
     if len(best) == 0:
         return np.zeros(0, dtype=np.int64)
     kth = -np.inf if k >= len(best) else float(np.partition(best, len(best) - k)[len(best) - k])

@@ -210,7 +210,7 @@ def _mapped(
 
 
 def _finite(vectors: NDArray[Any]) -> bool:
-    """Whether all are finite, at the speed of memory (numpy's own test of float16 takes eight times as long)."""
+    """True if all are finite, at the speed of memory (numpy's own test of float16 takes eight times as long)."""
     bits = vectors.view(f"u{vectors.itemsize}")
     exponent = _EXPONENTS[vectors.itemsize]
     return not bool(((bits & exponent) == exponent).any())

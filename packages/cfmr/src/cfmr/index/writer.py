@@ -65,7 +65,7 @@ def require_own(folder: Path) -> None:
 
 
 def _begun(folder: Path) -> bool:
-    """Whether the lock says that an index was begun here, in a folder that was empty then."""
+    """True if the lock says that an index was begun here, in a folder that was empty then."""
     try:
         with open_regular(folder / LOCK) as file:
             return file.read(len(_DOING)) == _DOING.encode()
