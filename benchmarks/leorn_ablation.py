@@ -14,7 +14,7 @@ from pathlib import Path
 
 from recording import RESULTS, write_rows
 
-from leorn import cli
+from leorn.train import train
 from vmr_common.evaluation.scores import ScoresRow
 from vmr_common.io import read_json
 from vmr_common.schema import conform
@@ -54,7 +54,7 @@ def scores(options, part, seed):
             "--overwrite",
             *PARTS[part],
         ]
-        if cli.train(given):
+        if train(given):
             sys.exit(f"the run {name} failed")
     return conform(read_json(results), list[ScoresRow], str(results))[0]["values"]
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from cdn.data import Dataset, Preprocessor
+from cdn.data import Dataset, Preprocessor, require_moments
 from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool, pooled_features, unit_rows
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou, map_overlaps
-from vmr_common.text.vectors import WordLookup, WordVectors
+from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
 
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)
@@ -78,10 +78,12 @@ def test_the_overlap_map_is_that_of_every_window_and_of_several_moments_the_best
 def test_training_queries_need_moments_and_known_words(glove):
     without = Query(id="x", video="a", text="she", duration=10.0)
     with pytest.raises(UserError, match="learns from moments"):
-        Preprocessor.learn("CDN", [without], glove)
+        require_moments([query(0, "a", "she"), without])
+    require_moments([query(0, "a", "she")])
     with pytest.raises(UserError, match="found no"):
-        Preprocessor.learn("CDN", [query(0, "a", "qwertz")], glove)
-    assert Preprocessor.learn("CDN", [query(0, "a", "She cuts it")], glove).words.words == ("she", "cuts")
+        Preprocessor.learn([query(0, "a", "qwertz")], glove, plain_words, None)
+    learned = Preprocessor.learn([query(0, "a", "She cuts it")], glove, plain_words, None)
+    assert learned.words.words == ("she", "cuts")
 
 
 def test_unit_rows_are_pooled_after_they_were_divided(tmp_path):

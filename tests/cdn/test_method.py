@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cdn import cli
 from cdn.config import Config, DecodeConfig, LossConfig, ModelConfig
 from cdn.data import Dataset, Preprocessor
 from cdn.losses import attention_distance
@@ -37,7 +36,7 @@ SIZES = ModelConfig(
 )
 
 
-def make_examples(queries: list[Query] | None = None) -> Dataset:
+def make_dataset(queries: list[Query] | None = None) -> Dataset:
     return Dataset(queries or timed_queries(), FEATURES, WordLookup(WORDS), clips=16)
 
 
@@ -58,7 +57,7 @@ def scores(task: CDNMethod, examples: Dataset, indices: list[int]) -> np.ndarray
 
 
 def logits(task: CDNMethod) -> torch.Tensor:
-    batch = make_examples().batch(list(range(9)), None)
+    batch = make_dataset().batch(list(range(9)), None)
     with torch.no_grad():
         return task.model(batch.features, batch.video_of, batch.words).logits
 
@@ -71,7 +70,7 @@ def gradients(task: CDNMethod, batch) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("proposals", ["pool", "conv"])
 def test_scores_do_not_depend_on_batch_mates(proposals):
-    task, examples = make_task(proposals=proposals), make_examples()
+    task, examples = make_task(proposals=proposals), make_dataset()
     together = scores(task, examples, list(range(9)))
     alone = np.concatenate([scores(make_task(proposals=proposals), examples, [n]) for n in range(9)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -99,7 +98,7 @@ def test_cells_that_evaluation_skips_may_hold_anything():
 
 
 def test_each_video_is_encoded_once_in_evaluation_and_once_per_training_batch():
-    task, examples, seen = make_task(), make_examples(), []
+    task, examples, seen = make_task(), make_dataset(), []
     task.model.frames.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     task.loss(examples.batch(list(range(9)), 1), PROGRESS)
     assert seen == [4]
@@ -113,7 +112,7 @@ def test_each_video_is_encoded_once_in_evaluation_and_once_per_training_batch():
 
 
 def test_videos_are_encoded_anew_for_other_weights():
-    task, examples = make_task(), make_examples()
+    task, examples = make_task(), make_dataset()
     scores(task, examples, [0, 1])
     other = make_task(seed=5)
     task.model.load_state_dict(other.model.state_dict())
@@ -121,7 +120,7 @@ def test_videos_are_encoded_anew_for_other_weights():
 
 
 def test_predictions_are_suppressed_ranked_moments_inside_the_video():
-    for prediction in make_task().predict(make_examples().batch(list(range(9)), None)):
+    for prediction in make_task().predict(make_dataset().batch(list(range(9)), None)):
         assert prediction.moments.shape == (5, 2)
         assert (np.diff(prediction.scores) <= 0).all()
         assert (prediction.scores > 0).all()
@@ -134,7 +133,7 @@ def test_predictions_are_suppressed_ranked_moments_inside_the_video():
 
 @pytest.mark.parametrize("proposals", ["pool", "conv"])
 def test_every_parameter_takes_part_in_the_loss(proposals):
-    found = gradients(make_task(proposals=proposals), make_examples().batch(list(range(9)), 1))
+    found = gradients(make_task(proposals=proposals), make_dataset().batch(list(range(9)), 1))
     assert all(gradient.isfinite().all() for gradient in found.values())
     silent = {name for name, gradient in found.items() if not gradient.any()}
     assert silent <= {"frames.energy.bias"}  # adds the same to all energies of a softmax
@@ -142,7 +141,7 @@ def test_every_parameter_takes_part_in_the_loss(proposals):
 
 @pytest.mark.parametrize("recompute", [1, 2, 3, 4])
 def test_recomputing_activations_changes_no_gradient_and_no_statistic(recompute):
-    batch = make_examples().batch(list(range(9)), 1)
+    batch = make_dataset().batch(list(range(9)), 1)
     plain, saving = make_task(), make_task(recompute=recompute)
     ours, theirs = (gradients(CDNTaskInTraining(task), batch) for task in (saving, plain))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
@@ -163,7 +162,7 @@ def test_the_kernel_mixture_drops_out_in_training_alone():
 
 
 def test_half_precision_ranks_almost_alike_and_trains():
-    task, examples = make_task(), make_examples()
+    task, examples = make_task(), make_dataset()
     exact = logits(task)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = logits(task)
@@ -178,7 +177,7 @@ def test_half_precision_ranks_almost_alike_and_trains():
 
 @pytest.mark.e2e
 def test_the_compiled_model_gives_the_same_loss_and_gradients():
-    batch = make_examples().batch(list(range(9)), 1)
+    batch = make_dataset().batch(list(range(9)), 1)
     task = make_task()
     task.model.train()
     compiled = copy.deepcopy(task)
@@ -200,8 +199,8 @@ def test_the_attention_distance_is_that_of_its_definition():
 @pytest.mark.parametrize("quirks", ["released", "fixed"])
 def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
     config = bundled_config("cdn", Config, "shapes", "--quirks", quirks, "--data.features.dim", "5")
-    task = cli._task(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
-    batch = make_examples().batch(list(range(9)), 1)
+    task = CDNMethod.build(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
+    batch = make_dataset().batch(list(range(9)), 1)
     scorer = task.model.scorer
     for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
         with torch.no_grad():
@@ -213,7 +212,7 @@ def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
 
 def test_a_query_without_a_moment_can_be_asked_and_one_without_a_known_word_is_answered():
     query = Query(id="x", video="v0", text="qwertz", duration=10.0)
-    (prediction,) = make_task().predict(make_examples([query]).batch([0], None))
+    (prediction,) = make_task().predict(make_dataset([query]).batch([0], None))
     assert len(prediction.moments) == 5
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cdn import cli
+from cdn.train import train
 from golden import released_sizes, released_weights
 from vmr_common.types import read_predictions
 from vmr_train.checkpoint import load_checkpoint
@@ -35,7 +36,7 @@ def tiny(place_of, tiny_data):
 @pytest.fixture(scope="module")
 def run(tiny) -> Path:
     """The folder of a finished run."""
-    assert cli.train(tiny.train_arguments()) == 0
+    assert train(tiny.train_arguments()) == 0
     return tiny.run
 
 
@@ -68,7 +69,7 @@ def test_predict_answers_with_ranked_moments_also_with_words_it_never_met(asked,
 
 def test_selecting_on_test_is_labelled(tiny, caplog):
     with caplog.at_level("INFO"):
-        assert cli.train(tiny.train_arguments("--name", "on-test", "--train.select", "test")) == 0
+        assert train(tiny.train_arguments("--name", "on-test", "--train.select", "test")) == 0
     assert "ON TEST" in caplog.text
     run = tiny.run_named("on-test")
     assert load_checkpoint(run, package="cdn").meta["selection"]["select"] == "test"

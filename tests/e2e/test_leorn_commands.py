@@ -14,6 +14,7 @@ import torch
 from golden import released_sizes, released_weights
 from leorn import cli
 from leorn.object_features.shapes_file import ensure_objects
+from leorn.train import train
 from vmr_common.types import read_predictions
 from vmr_shapes import frames, read_spec
 from vmr_train.checkpoint import load_checkpoint
@@ -54,7 +55,7 @@ def tiny(place_of, data):
 @pytest.fixture(scope="module")
 def run(tiny) -> Path:
     """The folder of a finished run."""
-    assert cli.train(tiny.train_arguments()) == 0
+    assert train(tiny.train_arguments()) == 0
     return tiny.run
 
 
@@ -108,7 +109,7 @@ def test_the_second_stage_begins_with_the_objects_of_the_first(
     second = tiny.train_arguments(*TWO_STREAMS, "--name", "two-streams", "--init.objects", str(run))
     frozen = json.dumps({"objects.": 0.0})
     with caplog.at_level("INFO"):
-        done(cli.train, *second, "--optim.group_lr", frozen)
+        done(train, *second, "--optim.group_lr", frozen)
     assert "of objects taken over" in caplog.text
     one, two = weights_of(run), weights_of(tiny.run_named("two-streams"))
     for name in one:
@@ -120,7 +121,7 @@ def test_the_second_stage_begins_with_the_objects_of_the_first(
     done(cli.evaluate, *again, "--out", tmp_path / "mine.jsonl")
     written = tiny.run_named("two-streams") / "predictions.jsonl"
     assert (tmp_path / "mine.jsonl").read_text() == written.read_text()
-    assert "do not fit" in refused(cli.train, *second, "--overwrite", "--model.blocks", 1)
+    assert "do not fit" in refused(train, *second, "--overwrite", "--model.blocks", 1)
 
 
 def test_a_run_is_not_resumed_on_other_objects(tiny, run, data, refused):
@@ -128,7 +129,7 @@ def test_a_run_is_not_resumed_on_other_objects(tiny, run, data, refused):
     with h5py.File(data / "objects.h5", "r+") as file:
         file.attrs["changed"] = 1
     try:
-        message = refused(cli.train, *tiny.train_arguments("--resume"))
+        message = refused(train, *tiny.train_arguments("--resume"))
     finally:
         (data / "objects.h5").write_bytes(kept)
     assert "cannot resume, the features were objects.h5" in message

@@ -83,10 +83,8 @@ def test_clip_features_are_unit_rows_pooled_to_the_same_frames(root):
 def test_clip_features_are_standardised_on_request_with_what_training_measured(root):
     config = config_of(clips=True, standardise=True)
     sources, queries = InputFeatures.open(config, root), [query(0, "a")]
-    learned = Preprocessor.learn(
-        "LEORN", queries, root / "glove.txt", config.words_of, features=sources.clips
-    )
-    clips = build_dataset(config, learned, sources, queries).batch([0], 1).features.clips
+    learned = Preprocessor.learn(queries, root / "glove.txt", config.words_of, sources.clips)
+    clips = build_dataset(config, learned, sources, root / "glove.txt", queries).batch([0], 1).features.clips
     np.testing.assert_allclose(clips.mean(dim=(0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(clips.std(dim=(0, 1), correction=0), 1, atol=1e-4)
     with pytest.raises(UserError, match=r"data\.standardise"):
@@ -117,7 +115,7 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
     for quirks, stop in (("fixed", False), ("released", False), ("released", True)):
         config = config_of(quirks=quirks, drop_full_stop=stop)
         examples = build_dataset(
-            config, Preprocessor(WORDS), InputFeatures.open(config, root), [query(0, "a")]
+            config, Preprocessor(WORDS), InputFeatures.open(config, root), root / "glove.txt", [query(0, "a")]
         )
         known[quirks, stop] = examples.batch([0], None).words.vectors[0].tolist()
     assert known["fixed", False] == known["released", True] == [[1, 2], [3, 4]]
@@ -127,9 +125,9 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
 def test_a_batch_holds_the_objects_of_every_video_once(root):
     config = config_of()
     queries = [query(0, "b"), query(1, "a"), query(2, "b")]
-    batch = build_dataset(config, Preprocessor(WORDS), InputFeatures.open(config, root), queries).batch(
-        [0, 1, 2], 1
-    )
+    batch = build_dataset(
+        config, Preprocessor(WORDS), InputFeatures.open(config, root), root / "glove.txt", queries
+    ).batch([0, 1, 2], 1)
     assert batch.videos == ("b", "a")
     assert batch.features.objects.features.shape == (2, 8, 3, 6)
     assert batch.features.objects.mask.dtype.is_floating_point is False

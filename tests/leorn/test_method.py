@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from factories import WORDS, shake
-from leorn import cli
 from leorn.config import Config, DecodeConfig, LossConfig, ModelConfig, ReasoningConfig
 from leorn.data import Dataset, Preprocessor, VideoArrays
 from leorn.method import LEORNMethod
@@ -91,7 +90,7 @@ def test_scores_do_not_depend_on_batch_mates(clips):
 @pytest.mark.parametrize("quirks", ["released", "fixed"])
 def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
     config = bundled_config("leorn", Config, "shapes", "--quirks", quirks, "--data.objects.dim", str(DIM))
-    task = cli._task(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
+    task = LEORNMethod.build(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
     batch, scorer = make_examples().batch(list(range(9)), 1), task.model.scorer
     for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
         with torch.no_grad():

@@ -1,81 +1,76 @@
-"""The commands cdn-train, cdn-eval, cdn-predict and cdn-import."""
+"""``cdn-eval``, ``cdn-predict`` and ``cdn-import``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor
-
-from cdn.config import Config
-from cdn.data import Dataset, InputFeatures, Preprocessor, build_dataset
-from cdn.method import CDNMethod
-from cdn.model import CDN
-from cdn.official import from_official
-from vmr_common.types import Query
-from vmr_train.checkpoint import Checkpoint, load_weights
-from vmr_train.cli import model
-from vmr_train.cli.package import ModelPackage
+from cdn.config import TITLE, Config
+from vmr_common.features.config import require_videos
+from vmr_common.splits.load import data_root
+from vmr_train.cli import options, requests
 
 
-def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> CDNMethod:
-    """A new task: it keeps the words of the training queries, the model is untrained.
+@options.command
+def evaluate(argv: Sequence[str]) -> None:
+    """Scores a checkpoint on a split."""
+    parser = options.evaluate_parser("cdn", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "cdn")
+    root = data_root(given.data_root)
 
-    Raises:
-        UserError: if the word vectors cannot be read or know no word of the queries, or a query has no moment.
-    """
-    inputs = Preprocessor.learn(
-        "CDN",
-        queries,
-        sources.word_vectors,
-        config.data.words_of,
-        features=sources.features if config.data.standardise else None,
-    )
-    return _task(config, inputs)
+    from cdn.data import build_dataset, open_frames
+    from cdn.method import CDNMethod
+    from vmr_train import distributed
+    from vmr_train.cli import commands
 
-
-def _task(config: Config, inputs: Preprocessor) -> CDNMethod:
-    network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=inputs.words.dim)
-    return CDNMethod(network, config.loss, config.decode, inputs, released=config.quirks == "released")
-
-
-def restore(config: Config, checkpoint: Checkpoint) -> CDNMethod:
-    """The task of a checkpoint, before its weights are loaded."""
-    columns = config.data.features.dim if config.data.standardise else None
-    return _task(config, Preprocessor.restore(checkpoint, columns))
-
-
-def examples(config: Config, task: CDNMethod, sources: InputFeatures, queries: Sequence[Query]) -> Dataset:
-    """Queries as batches for a task."""
-    return build_dataset(config, task.inputs, sources, queries)
+    with distributed.session(config.train.device, config.train.peer_timeout):
+        split, train_queries = distributed.from_rank_zero(
+            lambda: requests.requested_split(config, given, root)
+        )
+        with distributed.agreement():
+            frames = open_frames(config, root)
+            require_videos(frames.store, {split.name: split.queries})
+            method = CDNMethod.restore(config, checkpoint)
+            glove = root / config.data.word_vectors
+            dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
+            commands.answerable(dataset, split)
+        results = commands.evaluate("cdn", config, method, dataset, split, train_queries)
+        commands.say_results(given, results)
 
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> CDNMethod:
-    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
+@options.command
+def predict(argv: Sequence[str]) -> None:
+    """Finds the moments of one sentence in one video, or of a file of sentences."""
+    parser = options.predict_parser("cdn", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "cdn")
+    root = data_root(given.data_root)
 
-    Raises:
-        UserError: if the weights do not fit the configuration.
-    """
-    renamed = from_official(weights)
-    task = _task(config, Preprocessor.from_released(renamed, "text.lstm.weight_ih_l0", options.weights))
-    load_weights(task.model, renamed, options.weights)
-    return task
+    from cdn.data import build_dataset, open_frames
+    from cdn.method import CDNMethod
+    from vmr_train.cli import commands
+
+    frames = open_frames(config, root)
+    queries = requests.requested_queries(config, given, frames.store, root)
+    require_videos(frames.store, {"the request": queries})
+    method = CDNMethod.restore(config, checkpoint)
+    dataset = build_dataset(config, method.preprocessor, frames, root / config.data.word_vectors, queries)
+    commands.say_moments(given, commands.find_moments(config, method, dataset, given.k))
 
 
-PACKAGE = ModelPackage(
-    name="cdn",
-    title="Cross-modal Dynamic Networks",
-    schema=Config,
-    open_inputs=InputFeatures.open,
-    create=create,
-    restore=restore,
-    examples=examples,
-    convert=convert,
-    may_change=("model.recompute",),
-)
+@options.command
+def import_official(argv: Sequence[str]) -> None:
+    """Turns the authors' weights into a checkpoint of ours; words are looked up in the vector file when needed."""
+    parser = options.import_parser("cdn", TITLE)
+    config, given = options.read_config(parser, Config, argv, "cdn")
 
-train = PACKAGE.command(model.train)
-evaluate = PACKAGE.command(model.evaluate)
-predict = PACKAGE.command(model.predict)
-import_official = PACKAGE.command(model.import_official)
+    from cdn.data import Preprocessor
+    from cdn.method import CDNMethod
+    from cdn.official import from_official
+    from vmr_train.checkpoint import load_weights
+    from vmr_train.cli import commands
+
+    released = commands.read_released(config, given)
+    weights = from_official(released)
+    words = Preprocessor.from_released(weights, "text.lstm.weight_ih_l0", given.weights)
+    method = CDNMethod.build(config, words)
+    load_weights(method.model, weights, given.weights)
+    commands.save_imported("cdn", config, method, released, given)

@@ -6,30 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vmr_common import ranges
 from vmr_common.errors import UserError, require
 from vmr_common.features.config import FeaturesConfig
-from vmr_common.ranges import (
-    Count,
-    CountOrNone,
-    FolderName,
-    Layers,
-    MapClips,
-    Margin,
-    PathText,
-    Probability,
-    Rows,
-    Share,
-    Weight,
-    Width,
-    require_ranges,
-)
 from vmr_common.splits.config import SplitsConfig
 from vmr_common.text.vectors import plain_words
 from vmr_train.config import OptimConfig, TrainConfig
 
+TITLE = "Cross-modal Dynamic Networks"
 MAP_READS = 1 << 25
-"""Cells that all layers of a map network read together at the most; 6 layers of 9 x 9 kernels on 256 clips read so
-many."""
+"""Cells that all layers of a map network, which keep tables of them, read together at the most: those of 6 layers of
+9 x 9 kernels on 256 clips."""
 
 
 def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]:
@@ -67,72 +54,64 @@ def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]
     return lengths
 
 
-def require_map(clips: int, scales: Sequence[int], layers: int, kernel: int) -> None:
-    """Checks the sizes of a map network, whose layers keep tables of what each cell reads.
-
-    Raises:
-        UserError: as `proposal_lengths`, and for tables of more than `MAP_READS` entries.
-    """
-    proposal_lengths(clips, scales)
-    reads = layers * (clips * kernel) ** 2
-    require(reads <= MAP_READS, "model.kernel", kernel, f"a smaller one for {layers} layers on {clips} clips")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: Width = 512
+    hidden: ranges.Width = 512
     """Model width H."""
-    text_layers: Layers = 3
-    """Layers of the query's LSTM."""
-    clips: MapClips = 16
+    text_layers: ranges.Layers = 3
+    """ranges.Layers of the query's LSTM."""
+    clips: ranges.MapClips = 16
     """Clips N of the map, a divisor of `data.frames`."""
-    scales: list[MapClips] = field(default_factory=lambda: [16])
+    scales: list[ranges.MapClips] = field(default_factory=lambda: [16])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `proposal_lengths`)."""
     proposals: Literal["pool", "conv"] = "pool"
     """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
-    attention_steps: Layers = 3
+    attention_steps: ranges.Layers = 3
     """Steps M of the frame attention inside a clip."""
-    attention_hidden: Width = 256
-    """Width of the frame attention's energy."""
-    layers: Layers = 8
-    """Layers R of the map network."""
-    kernel: Layers = 5
+    attention_hidden: ranges.Width = 256
+    """ranges.Width of the frame attention's energy."""
+    layers: ranges.Layers = 8
+    """ranges.Layers R of the map network."""
+    kernel: ranges.Layers = 5
     """Kernel size k of the map convolutions, odd."""
-    dynamic_layers: list[CountOrNone] = field(default_factory=lambda: [0, 1, 2, 3])
+    dynamic_layers: list[ranges.CountOrNone] = field(default_factory=lambda: [0, 1, 2, 3])
     """Which map layers (from 0) mix their kernel for every query."""
-    kernels: Layers = 8
+    kernels: ranges.Layers = 8
     """Kernels W that a dynamic layer mixes."""
-    kernel_dropout: Probability = 0.1
+    kernel_dropout: ranges.Probability = 0.1
     """Dropout on the weights of the mixture."""
-    recompute: CountOrNone = 0
+    recompute: ranges.CountOrNone = 0
     """Map layers whose activations are computed again in the backward pass instead of kept, this many at a
     time: 2 halves what is kept for about a third more work; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model")
+        ranges.require_ranges(self, "model")
         require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
         known = set(self.dynamic_layers) <= set(range(self.layers))
         require(known, "model.dynamic_layers", self.dynamic_layers, f"layers between 0 and {self.layers - 1}")
-        require_map(self.clips, self.scales, self.layers, self.kernel)
+        proposal_lengths(self.clips, self.scales)
+        reads = self.layers * (self.clips * self.kernel) ** 2
+        expected = f"a smaller one for {self.layers} layers on {self.clips} clips"
+        require(reads <= MAP_READS, "model.kernel", self.kernel, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The objective."""
 
-    min_iou: Share = 0.5
+    min_iou: ranges.Share = 0.5
     """Overlap up to which a proposal's target is 0."""
-    max_iou: Share = 0.9
+    max_iou: ranges.Share = 0.9
     """Overlap from which on a proposal's target is 1."""
-    lambda_: Margin = 0.3
+    lambda_: ranges.Margin = 0.3
     """What the frame attention's products should be on their diagonal (see `losses.attention_distance`)."""
-    beta: Weight = 0.0
-    """Weight of the attention distance; 0 leaves it out."""
+    beta: ranges.Weight = 0.0
+    """ranges.Weight of the attention distance; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "loss")
+        ranges.require_ranges(self, "loss")
         fits = 0 <= self.min_iou < self.max_iou <= 1
         require(fits, "loss.min_iou", self.min_iou, f"0 <= min_iou < max_iou ({self.max_iou}) <= 1")
 
@@ -141,13 +120,13 @@ class LossConfig:
 class DecodeConfig:
     """From a score map to moments."""
 
-    nms: Share = 0.5
+    nms: ranges.Share = 0.5
     """Largest overlap that two predicted moments of a query may have."""
-    moments: Count = 5
+    moments: ranges.Count = 5
     """Moments per query."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "decode")
+        ranges.require_ranges(self, "decode")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +137,14 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Frame features of the videos."""
-    frames: Rows = 256
+    frames: ranges.Rows = 256
     """Frames F to which each video is pooled."""
     unit: bool = True
     """Whether every feature row is divided by its L2 norm before it is pooled."""
     standardise: bool = False
     """Whether every feature column is then shifted and scaled to mean 0 and deviation 1 over the training
     videos (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-    word_vectors: PathText
+    word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     strip_punctuation: bool = False
     """Whether punctuation is taken off the words; the released code leaves `board.` an unknown word."""
@@ -173,7 +152,7 @@ class DataConfig:
     """Whether the full stop that ends a sentence is cut; the released loader does so on Charades-STA alone."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data")
+        ranges.require_ranges(self, "data")
 
     def words_of(self, text: str) -> list[str]:
         """A sentence's words, as the model is to read them."""
@@ -184,7 +163,7 @@ class DataConfig:
 class Config:
     """A CDN run."""
 
-    name: FolderName = "shapes"
+    name: ranges.FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the loss is that of the authors' code, a cross-entropy of float32 probabilities, whose gradient
@@ -207,6 +186,6 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        require_ranges(self)
+        ranges.require_ranges(self)
         fits = self.data.frames % self.model.clips == 0
         require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")

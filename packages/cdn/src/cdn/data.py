@@ -18,36 +18,19 @@ from torch import Tensor
 from cdn.config import Config
 from vmr_common.errors import UserError
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, pooled_features
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, PreparedFeatures, pooled_features
 from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query, distinct_videos
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.preprocessing import measured_scale, scale_tensors, scaled, stored_scale, stored_words
-from vmr_train.sources import FeatureInputs
 
 logger = logging.getLogger(__name__)
 
 
-class InputFeatures(FeatureInputs):
-    """Frame features by video, pooled to F rows, and word vectors."""
-
-    @classmethod
-    def open(cls, config: Config, data_root: Path) -> InputFeatures:
-        """The files that a configuration names under a data root.
-
-        Raises:
-            UserError: as `open_features`.
-        """
-        data = config.data
-        store = open_features(data.features, data_root)
-        frames = pooled_features(store, data.frames, unit=data.unit)
-        return cls(frames, data_root / data.word_vectors)
-
-
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """Constants that the training set gives the inputs, part of every checkpoint.
+    """Word vectors and feature normalisation, fixed before the first update; part of every checkpoint.
 
     Attributes:
         words: The training queries' words that have a vector; other words are looked up when a query has them.
@@ -60,42 +43,23 @@ class Preprocessor:
     @classmethod
     def learn(
         cls,
-        method: str,
         queries: Sequence[Query],
         word_vectors: Path,
-        words_of: Callable[[str], list[str]] = plain_words,
-        *,
-        features: FeaturesByVideo | None = None,
+        words_of: Callable[[str], list[str]],
+        features: FeaturesByVideo | None,
     ) -> Preprocessor:
-        """From training queries.
-
-        Args:
-            method: Its name, for the message.
-            queries: The training queries, each with a moment.
-            word_vectors: GloVe text file.
-            words_of: A sentence's words.
-            features: Of their videos, where the columns are to be standardised.
+        """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
         Raises:
-            UserError: if a query has no moment, or the word vectors cannot be read or know no word.
+            UserError: if the word vectors cannot be read or know no word.
         """
-        without = [query.id for query in queries if not len(query.moments)]
-        if without:
-            raise UserError(
-                f"{method} learns from moments, but {len(without)} training queries have none, "
-                f"for example {without[0]!r}"
-            )
         words = {word for query in queries for word in words_of(query.text)}
         scale = None if features is None else measured_scale(features, queries)
         return cls(WordVectors.read(word_vectors, keep=words), scale)
 
     @classmethod
     def restore(cls, checkpoint: Checkpoint, columns: int | None) -> Preprocessor:
-        """From a checkpoint of ours.
-
-        Args:
-            checkpoint: Of a method with words.
-            columns: Of the features, where they are standardised.
+        """From a checkpoint of ours; `columns` of the features where they are standardised.
 
         Raises:
             UserError: as `stored_words` and `stored_scale`.
@@ -105,23 +69,20 @@ class Preprocessor:
 
     @classmethod
     def from_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> Preprocessor:
-        """For released weights: no word is kept, all are looked up in the vector file when a query has them.
+        """For released weights by our names: no word is kept, all are looked up in the vector file when needed.
 
-        Args:
-            weights: By our names.
-            tensor: The first one of the text encoder, ``(..., E)``, which tells the width of a word vector.
-            path: Where the weights come from, for the message.
+        The text encoder's first `tensor`, ``(..., E)``, tells the width of a word vector.
 
         Raises:
-            UserError: if there is no such tensor.
+            UserError: naming `path`, if there is no such tensor.
         """
         first = weights.get(tensor)
         if first is None or first.ndim < 2:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
-        """The features as the model reads them."""
+    def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them: standardised where it was trained on such."""
         return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
@@ -248,14 +209,37 @@ class Dataset:
         )
 
 
+def open_frames(config: Config, root: Path) -> PreparedFeatures:
+    """Frame features by video, ``(F, D)`` float32 each: the feature rows pooled to F frames, kept in memory.
+
+    Raises:
+        UserError: if a file is missing or of another width; see `open_features`.
+    """
+    store = open_features(config.data.features, root)
+    return pooled_features(store, config.data.frames, unit=config.data.unit)
+
+
+def require_moments(queries: Sequence[Query]) -> None:
+    """Makes sure that there is a moment for every training query.
+
+    Raises:
+        UserError: naming one query without.
+    """
+    without = [query.id for query in queries if not len(query.moments)]
+    if without:
+        raise UserError(
+            f"CDN learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+
+
 def build_dataset(
-    config: Config, inputs: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, frames: FeaturesByVideo, glove: Path, queries: Sequence[Query]
 ) -> Dataset:
-    """Queries as batches; the vectors of words that training did not meet are read now."""
+    """Queries of a run as batches; the vectors of words that training did not meet are read now from `glove`."""
     return Dataset(
         queries,
-        inputs.apply_scale(sources.features),
-        WordLookup(inputs.words, sources.word_vectors),
+        preprocessor.normalise(frames),
+        WordLookup(preprocessor.words, glove),
         config.data.words_of,
         clips=config.model.clips,
     )

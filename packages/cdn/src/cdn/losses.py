@@ -38,12 +38,9 @@ def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = 
 
     Args:
         attention: ``(B, N, s, M)``: matrices A of s frames and M steps.
-        lambda_: What the diagonal should be.
+        lambda_: Of the diagonal.
         over_steps: Take ``A^T A``, the products of the steps with each other, as the usual penalty for orthogonal
             attention does; the released code takes the products of frames.
-
-    Returns:
-        Scalar.
     """
     a = attention.float()
     a = a.transpose(-2, -1) if over_steps else a  # (B, N, s, M) or (B, N, M, s)

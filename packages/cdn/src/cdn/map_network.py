@@ -22,25 +22,18 @@ from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers
 
 
 class DynamicConvolution(nn.Module):
-    """A convolution whose kernel every query mixes from a bank, by its sentence and the whole map.
+    """A convolution whose kernel every query mixes from a bank, by its sentence and the whole map."""
 
-    Args:
-        dim: Channels H.
-        text_dim: Sentence feature size.
-        kernel: Kernel size k.
-        kernels: Kernels W in the bank.
-        dropout: Dropout on the mixture, not renormalised.
-    """
-
-    def __init__(self, dim: int, text_dim: int, kernel: int, kernels: int, dropout: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        dim, kernels = config.hidden, config.kernels
         # place by place, so that the kernel of one place can be mixed on its own
-        self.bank = nn.Parameter(torch.empty(kernels, kernel**2, dim, dim))  # (W, k * k, in, out)
+        self.bank = nn.Parameter(torch.empty(kernels, config.kernel**2, dim, dim))  # (W, k * k, in, out)
         self.bias_bank = nn.Parameter(torch.empty(kernels, dim))
-        self.text = nn.Linear(text_dim, dim)
+        self.text = nn.Linear(dim, dim)
         self.map = nn.Linear(dim, dim)
         self.mixer = nn.Linear(dim, kernels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.kernel_dropout)  # on the mixture, not renormalised
         init_kernels_(self.bank, self.bias_bank)
 
     def mixture(self, sentence: Tensor, pooled: Tensor) -> Tensor:
@@ -55,16 +48,12 @@ class DynamicConvolution(nn.Module):
 
 
 class StaticConvolution(nn.Module):
-    """A convolution with one kernel for all queries.
+    """A convolution with one kernel for all queries."""
 
-    Args:
-        dim: Channels H.
-        kernel: Kernel size k.
-    """
-
-    def __init__(self, dim: int, kernel: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(kernel**2, dim, dim))  # (k * k, in, out)
+        dim = config.hidden
+        self.weight = nn.Parameter(torch.empty(config.kernel**2, dim, dim))  # (k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
         init_kernels_(self.weight, self.bias)
 
@@ -83,15 +72,13 @@ class MapNetwork(nn.Module):
 
     def __init__(self, config: ModelConfig, cells: Tensor) -> None:
         super().__init__()
-        dim, dynamic = config.hidden, set(config.dynamic_layers)
+        dynamic = set(config.dynamic_layers)
         self.recompute = config.recompute
         self.convolutions = nn.ModuleList(
-            DynamicConvolution(dim, dim, config.kernel, config.kernels, config.kernel_dropout)
-            if layer in dynamic
-            else StaticConvolution(dim, config.kernel)
+            DynamicConvolution(config) if layer in dynamic else StaticConvolution(config)
             for layer in range(config.layers)
         )
-        self.norms = nn.ModuleList(BatchNorm(dim) for _ in range(config.layers + 1))
+        self.norms = nn.ModuleList(BatchNorm(config.hidden) for _ in range(config.layers + 1))
         # a dynamic layer pools over its whole input, so the layer before it has to be complete
         complete = {layer - 1 for layer in dynamic}
         self.cells = SparseMapLayers(cells, config.kernel, config.layers, complete=complete)
@@ -110,14 +97,10 @@ class MapNetwork(nn.Module):
         for first in range(0, len(cells), step):
             layers = range(first, min(first + step, len(cells)))
             x = activation_checkpoint(self._layers, layers, x, sentence, cells, wanted=self.recompute > 0)
-        return self.finish(x, cells[-1])
+        scale, shift = cast(BatchNorm, self.norms[-1]).affine(x, cells[-1].num_zero_cells(x))
+        return self.cells.valid(x) * scale + shift
 
     def _layers(self, layers: range, x: Tensor, sentence: Tensor, cells: Sequence[SparseMapIndex]) -> Tensor:
         for number in layers:
             x = self.layer(number, x, sentence, cells[number])
         return x
-
-    def finish(self, x: Tensor, last: SparseMapIndex) -> Tensor:
-        """The last normalisation, at the valid cells ``(P, B, H)`` of the last layer's output rows."""
-        scale, shift = cast(BatchNorm, self.norms[-1]).affine(x, last.num_zero_cells(x))
-        return self.cells.valid(x) * scale + shift

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from cdn import losses
-from cdn.config import DecodeConfig, LossConfig
+from cdn.config import Config, DecodeConfig, LossConfig
 from cdn.data import Batch, Preprocessor
 from cdn.decoding import decode
 from cdn.model import CDN
 from vmr_common.metrics import cell_windows
 from vmr_common.types import Prediction
+from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
 
@@ -25,7 +26,7 @@ class CDNMethod:
         model: The network.
         loss: The objective.
         decode: From a score map to moments.
-        inputs: Words, and the scale of the features.
+        preprocessor: Words, and the scale of the features.
         released: Whether the loss is that of the released code, see `losses.total`.
     """
 
@@ -34,15 +35,33 @@ class CDNMethod:
         model: CDN,
         loss: LossConfig,
         decode: DecodeConfig,
-        inputs: Preprocessor,
+        preprocessor: Preprocessor,
         *,
         released: bool = False,
     ) -> None:
         self.model = model
-        self.inputs = inputs
+        self.preprocessor = preprocessor
         self._loss, self._decode, self._released = loss, decode, released
         self._encoded: VideoCache[Tensor] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.cpu().numpy())
+
+    @classmethod
+    def build(cls, config: Config, preprocessor: Preprocessor) -> CDNMethod:
+        """The method of a configuration, with an untrained network."""
+        network = CDN(config.model, frame_dim=config.data.features.dim, word_dim=preprocessor.words.dim)
+        released = config.quirks == "released"
+        return cls(network, config.loss, config.decode, preprocessor, released=released)
+
+    @classmethod
+    def restore(cls, config: Config, checkpoint: Checkpoint) -> CDNMethod:
+        """The method of a checkpoint, with its words and weights.
+
+        Raises:
+            UserError: if the checkpoint does not hold what the configuration asks for.
+        """
+        columns = config.data.features.dim if config.data.standardise else None
+        preprocessor = Preprocessor.restore(checkpoint, columns)
+        return restored(lambda: cls.build(config, preprocessor), checkpoint)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
@@ -70,15 +89,15 @@ class CDNMethod:
         """Projected proposals ``(P, V, H)`` of videos by id; only those not met before are encoded."""
 
         def encode(new: list[int]) -> Iterable[Tensor]:
-            found = self.model.encode_videos(features[torch.tensor(new, device=features.device)])
-            return found.proposals.detach().unbind(1)
+            proposals, _ = self.model.encode_videos(features[torch.tensor(new, device=features.device)])
+            return proposals.detach().unbind(1)
 
         return torch.stack(self._encoded.of(videos, encode), dim=1)
 
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
-        return self.inputs.state()
+        return self.preprocessor.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors and, where features are standardised, their constants."""
-        return self.inputs.state_tensors()
+        return self.preprocessor.state_tensors()

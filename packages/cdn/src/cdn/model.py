@@ -8,7 +8,7 @@ map, L words, E word vector size, H model width, M attention steps. Maps are kep
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,11 @@ from cdn.proposal_map import MapFusion, ProposalConvolutions, ProposalMap, valid
 
 
 class TextEncoder(nn.Module):
-    """A unidirectional LSTM whose top state at the last word stands for the sentence (textual encoding).
+    """A unidirectional LSTM whose top state at the last word stands for the sentence (textual encoding)."""
 
-    Args:
-        word_dim: Word vector size E.
-        hidden: State size H.
-        layers: Number of layers.
-    """
-
-    def __init__(self, word_dim: int, hidden: int, layers: int) -> None:
+    def __init__(self, config: ModelConfig, word_dim: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(word_dim, hidden, layers, batch_first=True)
+        self.lstm = nn.LSTM(word_dim, config.hidden, config.text_layers, batch_first=True)
         # on a processor without half precision, torch's library has no such LSTM
         mkldnn = torch.backends.mkldnn.is_available()
         self._whole_on_cpu = mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -44,12 +38,7 @@ class TextEncoder(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Sequential frame attention: a clip as M attentive means of its frames, each guided by the one before.
-
-    Args:
-        config: Sizes.
-        frame_dim: Frame feature size D.
-    """
+    """Sequential frame attention: a clip as M attentive means of its frames, each guided by the one before."""
 
     def __init__(self, config: ModelConfig, frame_dim: int) -> None:
         super().__init__()
@@ -64,11 +53,7 @@ class FrameAttention(nn.Module):
         self.clip_projection = nn.Linear(config.attention_steps * dim, dim)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Clip features ``(V, N, H)`` and the attention ``(V, N, s, M)``, which sums to 1 over frames.
-
-        Args:
-            frames: ``(V, F, D)``.
-        """
+        """Clips ``(V, N, H)`` of frames ``(V, F, D)``, and attention ``(V, N, s, M)`` that sums to 1 over frames."""
         v = self.frame_projection(frames).relu().unflatten(1, (self.clips, -1))  # (V, N, s, H)
         mean = v.mean(dim=2)  # (V, N, H)
         keys = self.frame_energy(v)  # (V, N, s, h)
@@ -84,40 +69,15 @@ class FrameAttention(nn.Module):
         return clips, torch.cat(attention, dim=-1)
 
 
-@dataclass(frozen=True)
-class VideoEncoding:
-    """The part of V videos that no query changes.
-
-    Attributes:
-        proposals: ``(P, V, H)`` projected proposal features.
-        attention: ``(V, N, s, M)`` frame attention.
-    """
-
-    proposals: Tensor
-    attention: Tensor
-
-
-@dataclass(frozen=True)
-class Output:
-    """One pass.
-
-    Attributes:
-        logits: ``(P, B)`` scores of the valid cells.
-        attention: ``(V, N, s, M)`` frame attention of the videos.
-    """
+class Output(NamedTuple):
+    """One pass: scores of the valid cells, logits ``(P, B)``, and the videos' frame attention ``(V, N, s, M)``."""
 
     logits: Tensor
     attention: Tensor
 
 
 class CDN(nn.Module):
-    """Cross-modal Dynamic Network.
-
-    Args:
-        config: Sizes.
-        frame_dim: Frame feature size D.
-        word_dim: Word vector size E.
-    """
+    """Cross-modal Dynamic Network for frame features of size D and word vectors of size E."""
 
     def __init__(self, config: ModelConfig, *, frame_dim: int, word_dim: int) -> None:
         super().__init__()
@@ -125,18 +85,18 @@ class CDN(nn.Module):
         dim = config.hidden
         cells = valid_cells(config.clips, config.scales)
         self.map = ProposalMap(cells)
-        self.text = TextEncoder(word_dim, dim, config.text_layers)
+        self.text = TextEncoder(config, word_dim)
         self.frames = FrameAttention(config, frame_dim)
         learned = config.proposals == "conv"
         self.proposals = ProposalConvolutions(config.clips, config.scales, dim) if learned else None
-        self.fusion = MapFusion(dim, dim, dim)
+        self.fusion = MapFusion(dim)
         self.map_network = MapNetwork(config, cells)
         self.scorer = nn.Linear(dim, 1)
 
-    def encode_videos(self, frames: Tensor) -> VideoEncoding:
-        """Frame attention and proposal map, before the query comes in, of frames ``(V, F, D)``."""
-        clips, attention = self.frames(frames)  # (V, N, H)
-        return VideoEncoding(self.fusion.project(self.propose(clips)), attention)
+    def encode_videos(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The part that no query changes: projected proposals ``(P, V, H)`` and frame attention ``(V, N, s, M)``."""
+        clips, attention = self.frames(frames)  # frame attention, (V, N, H)
+        return self.fusion.project(self.propose(clips)), attention
 
     def propose(self, clips: Tensor) -> Tensor:
         """Proposal features ``(P, V, H)`` from clip features ``(V, N, H)``: "pool" or "conv" map."""
@@ -157,6 +117,5 @@ class CDN(nn.Module):
             video_of: ``(B,)`` int64 row of each query's video.
             words: The queries.
         """
-        videos = self.encode_videos(frames)
-        logits = self.score(videos.proposals.index_select(1, video_of), words)
-        return Output(logits, videos.attention)
+        proposals, attention = self.encode_videos(frames)
+        return Output(self.score(proposals.index_select(1, video_of), words), attention)

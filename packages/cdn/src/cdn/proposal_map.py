@@ -87,25 +87,19 @@ class ProposalMap(nn.Module):
 
 
 class MapFusion(nn.Module):
-    """``normalise((W_t q) * (W_v m))`` per valid cell: Hadamard product and L2 norm (2D-TAN, section 3.3).
+    """``normalise((W_t q) * (W_v m))`` per valid cell: Hadamard product and L2 norm (2D-TAN, section 3.3)."""
 
-    Args:
-        text_dim: Sentence feature size.
-        map_dim: Channels of the map.
-        dim: Channels of the result.
-    """
-
-    def __init__(self, text_dim: int, map_dim: int, dim: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.text = nn.Linear(text_dim, dim)
-        self.video = nn.Linear(map_dim, dim)
+        self.text = nn.Linear(dim, dim)
+        self.video = nn.Linear(dim, dim)
 
     def project(self, rows: Tensor) -> Tensor:
-        """The video's side, which no query changes: rows ``(P, V, C)`` to ``(P, V, D)``."""
+        """The video's side W_v m of rows ``(P, V, C)``, which no query changes."""
         return self.video(rows)
 
     def forward(self, projected: Tensor, sentence: Tensor) -> Tensor:
-        """Rows ``(P, B, D)`` of unit length (float32) from projected rows ``(P, B, D)`` and sentences ``(B, T)``."""
+        """Rows ``(P, B, C)`` of unit length (float32) from projected rows ``(P, B, C)`` and sentences q ``(B, C)``."""
         return F.normalize(projected.float() * self.text(sentence).float(), dim=-1, eps=1e-12)
 
 
@@ -128,7 +122,8 @@ class ProposalConvolutions(nn.Module):
         lengths = proposal_lengths(clips, scales)
         self.scales = nn.ModuleList(
             nn.ModuleList(
-                _widening(dim, first=(scale, step) == (0, 0), joins=step == 0) for step in range(count)
+                nn.Conv1d(dim, dim, 2) if step else nn.Conv1d(dim, dim, *((3, 2) if scale else (1, 1)))
+                for step in range(count)
             )
             for scale, count in enumerate(scales)
         )
@@ -148,10 +143,3 @@ class ProposalConvolutions(nn.Module):
                 state = convolution(state)  # (B, C, positions)
                 found.append(state)
         return torch.cat(found, dim=2).permute(2, 0, 1).index_select(0, self.order)
-
-
-def _widening(dim: int, *, first: bool, joins: bool) -> nn.Conv1d:
-    """The convolution that makes one length's features from those of the length before."""
-    if first:
-        return nn.Conv1d(dim, dim, 1)
-    return nn.Conv1d(dim, dim, 3, stride=2) if joins else nn.Conv1d(dim, dim, 2)

@@ -1,115 +1,84 @@
-"""The commands leorn-train, leorn-eval, leorn-predict and leorn-import."""
+"""``leorn-eval``, ``leorn-predict`` and ``leorn-import``."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor
-
-from leorn.config import Config
-from leorn.data import Dataset, InputFeatures, Preprocessor, build_dataset
-from leorn.explain import draw_attention, explain
-from leorn.initial import load_pretrained
-from leorn.method import LEORNMethod
-from leorn.model import LEORN
-from leorn.official import from_official
-from vmr_common.types import Query
-from vmr_train.checkpoint import Checkpoint, load_weights
-from vmr_train.cli import model
-from vmr_train.cli.package import ModelPackage
+from leorn.config import TITLE, Config
+from vmr_common.features.config import require_videos
+from vmr_common.splits.load import data_root
+from vmr_train.cli import options, requests
 
 
-def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> LEORNMethod:
-    """A new task: it keeps the words of the training queries; the model is untrained or begins as `init` says.
+@options.command
+def evaluate(argv: Sequence[str]) -> None:
+    """Scores a checkpoint on a split."""
+    parser = options.evaluate_parser("leorn", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
+    root = data_root(given.data_root)
 
-    Raises:
-        UserError: if the word vectors cannot be read or know no word of the queries, a query has no moment, or
-            the weights to begin with do not fit.
-    """
-    inputs = Preprocessor.learn(
-        "LEORN",
-        queries,
-        sources.word_vectors,
-        config.words_of,
-        features=sources.clips if config.data.standardise else None,
-    )
-    task = _task(config, inputs)
-    load_pretrained(task.model, config.init)
-    return task
+    from leorn.data import InputFeatures, build_dataset
+    from leorn.method import LEORNMethod
+    from vmr_train import distributed
+    from vmr_train.cli import commands
 
-
-def _task(config: Config, inputs: Preprocessor) -> LEORNMethod:
-    network = LEORN(
-        config.model,
-        object_dim=config.data.objects.dim,
-        word_dim=inputs.words.dim,
-        clip_dim=None if config.data.features is None else config.data.features.dim,
-    )
-    released = config.quirks == "released"
-    return LEORNMethod(network, config.loss, config.decode, inputs, released=released)
+    with distributed.session(config.train.device, config.train.peer_timeout):
+        split, train_queries = distributed.from_rank_zero(
+            lambda: requests.requested_split(config, given, root)
+        )
+        with distributed.agreement():
+            videos = InputFeatures.open(config, root)
+            require_videos(videos.store, {split.name: split.queries})
+            method = LEORNMethod.restore(config, checkpoint)
+            glove = root / config.data.word_vectors
+            dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
+            commands.answerable(dataset, split)
+        results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
+        commands.say_results(given, results)
 
 
-def restore(config: Config, checkpoint: Checkpoint) -> LEORNMethod:
-    """The task of a checkpoint, before its weights are loaded."""
-    clips = config.data.features if config.data.standardise else None
-    return _task(config, Preprocessor.restore(checkpoint, None if clips is None else clips.dim))
+@options.command
+def predict(argv: Sequence[str]) -> None:
+    """Finds the moments of one sentence in one video, or of a file of sentences."""
+    parser = options.predict_parser("leorn", TITLE)
+    about = "draw the objects that mattered in the best moment here (PNG)"
+    parser.add_argument("--explain", type=str, default=None, help=about)
+    about = "folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)"
+    parser.add_argument("--frames", type=str, default=None, help=about)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
+    root = data_root(given.data_root)
+
+    from leorn.data import InputFeatures, build_dataset
+    from leorn.explain import explain
+    from leorn.method import LEORNMethod
+    from vmr_train.cli import commands
+
+    videos = InputFeatures.open(config, root)
+    queries = requests.requested_queries(config, given, videos.store, root)
+    require_videos(videos.store, {"the request": queries})
+    method = LEORNMethod.restore(config, checkpoint)
+    glove = root / config.data.word_vectors
+    dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
+    found = commands.find_moments(config, method, dataset, given.k)
+    commands.say_moments(given, found)
+    explain(config, method, videos, dataset, found, given, root)
 
 
-def examples(config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]) -> Dataset:
-    """Queries as batches for a task."""
-    return build_dataset(config, task.inputs, sources, queries)
+@options.command
+def import_official(argv: Sequence[str]) -> None:
+    """Turns the authors' weights into a checkpoint of ours; words are looked up in the vector file when needed."""
+    parser = options.import_parser("leorn", TITLE)
+    config, given = options.read_config(parser, Config, argv, "leorn")
 
+    from leorn.data import Preprocessor
+    from leorn.method import LEORNMethod
+    from leorn.official import from_official
+    from vmr_train.checkpoint import load_weights
+    from vmr_train.cli import commands
 
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> LEORNMethod:
-    """A task with the authors' weights under our names; words are looked up in the vector file when needed.
-
-    Raises:
-        UserError: if the weights do not fit the configuration.
-    """
-    renamed = from_official(weights)
-    task = _task(config, Preprocessor.from_released(renamed, "text.gru.weight_ih_l0", options.weights))
-    load_weights(task.model, renamed, options.weights)
-    return task
-
-
-def predict_options(parser: argparse.ArgumentParser) -> None:
-    """What the predict command can draw."""
-    parser.add_argument(
-        "--explain",
-        type=str,
-        default=None,
-        help="draw the objects that mattered in the best moment here (PNG)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=str,
-        default=None,
-        help="folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)",
-    )
-
-
-PACKAGE = ModelPackage(
-    name="leorn",
-    title="Language-enhanced Object Reasoning Networks",
-    schema=Config,
-    open_inputs=InputFeatures.open,
-    create=create,
-    restore=restore,
-    examples=examples,
-    convert=convert,
-    predict_options=predict_options,
-    explain=explain,
-    draw=draw_attention,
-    may_change=(
-        "model.recompute",
-        "data.cache_gb",
-    ),
-)
-
-train = PACKAGE.command(model.train)
-evaluate = PACKAGE.command(model.evaluate)
-predict = PACKAGE.command(model.predict)
-import_official = PACKAGE.command(model.import_official)
+    released = commands.read_released(config, given)
+    weights = from_official(released)
+    words = Preprocessor.from_released(weights, "text.gru.weight_ih_l0", given.weights)
+    method = LEORNMethod.build(config, words)
+    load_weights(method.model, weights, given.weights)
+    commands.save_imported("leorn", config, method, released, given)

@@ -7,29 +7,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from leorn.object_features.config import ObjectsConfig
+from vmr_common import ranges
 from vmr_common.errors import UserError, require
 from vmr_common.features.config import FeaturesConfig
-from vmr_common.ranges import (
-    Count,
-    CountOrNone,
-    FolderName,
-    Layers,
-    MapClips,
-    PathText,
-    Probability,
-    Rows,
-    Share,
-    Weight,
-    Width,
-    require_ranges,
-)
 from vmr_common.splits.config import SplitsConfig
 from vmr_common.text.vectors import plain_words
 from vmr_train.config import OptimConfig, TrainConfig
 
+TITLE = "Language-enhanced Object Reasoning Networks"
 MAP_READS = 1 << 25
-"""Cells that all layers of a map network read together at the most; 6 layers of 9 x 9 kernels on 256 clips read so
-many."""
+"""Cells that all layers of a map network, which keep tables of them, read together at the most: those of 6 layers of
+9 x 9 kernels on 256 clips."""
 
 
 # Same as cdn.config.proposal_lengths
@@ -68,18 +56,6 @@ def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]
     return lengths
 
 
-# Same as cdn.config.require_map
-def require_map(clips: int, scales: Sequence[int], layers: int, kernel: int) -> None:
-    """Checks the sizes of a map network, whose layers keep tables of what each cell reads.
-
-    Raises:
-        UserError: as `proposal_lengths`, and for tables of more than `MAP_READS` entries.
-    """
-    proposal_lengths(clips, scales)
-    reads = layers * (clips * kernel) ** 2
-    require(reads <= MAP_READS, "model.kernel", kernel, f"a smaller one for {layers} layers on {clips} clips")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReasoningConfig:
     """What takes part in the reasoning over objects; switched off one by one for ablations."""
@@ -94,65 +70,68 @@ class ReasoningConfig:
     """Whether the boxes of objects are encoded beside their features."""
     sentinel: bool = True
     """Whether every frame has one more slot that is no object, through which neighbouring frames are seen."""
-    shift: CountOrNone = 2
+    shift: ranges.CountOrNone = 2
     """Frames S between which the sentinels exchange what they know; 0: they do not. Without sentinel: nothing."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model.reasoning")
+        ranges.require_ranges(self, "model.reasoning")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: Width = 512
+    hidden: ranges.Width = 512
     """Model width H, a multiple of `heads` and of 4."""
-    heads: Layers = 4
+    heads: ranges.Layers = 4
     """Heads of the self-attention over objects."""
-    text_layers: Layers = 3
-    """Layers of the query's bidirectional GRU."""
-    blocks: Layers = 3
+    text_layers: ranges.Layers = 3
+    """ranges.Layers of the query's bidirectional GRU."""
+    blocks: ranges.Layers = 3
     """Blocks of object reasoning."""
-    feed_forward: Width = 1024
-    """Width E inside a block's feed-forward part, at least 4."""
+    feed_forward: ranges.Width = 1024
+    """ranges.Width E inside a block's feed-forward part, at least 4."""
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
     """What takes part in the reasoning over objects."""
-    clips: MapClips = 64
+    clips: ranges.MapClips = 64
     """Clips N of the map, a divisor of `data.frames`."""
-    scales: list[MapClips] = field(default_factory=lambda: [16, 8, 8])
+    scales: list[ranges.MapClips] = field(default_factory=lambda: [16, 8, 8])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `proposal_lengths`)."""
-    layers: Layers = 4
-    """Layers of the map network."""
-    kernel: Layers = 9
+    layers: ranges.Layers = 4
+    """ranges.Layers of the map network."""
+    kernel: ranges.Layers = 9
     """Kernel size of the map convolutions, odd."""
-    dropout: Probability = 0.05
+    dropout: ranges.Probability = 0.05
     """Dropout on attention weights and on what a block adds to its input."""
-    box_dropout: Probability = 0.1
+    box_dropout: ranges.Probability = 0.1
     """Dropout inside the box encoding."""
     recompute: bool = False
     """Whether what blocks and map layers need for the backward pass is computed again instead of kept: about a
     third more work for a fraction of the memory."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model")
+        ranges.require_ranges(self, "model")
         fits = self.hidden % self.heads == 0 and self.hidden % 4 == 0
         require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
         require(self.feed_forward >= 4, "model.feed_forward", self.feed_forward, "at least 4")
         require(self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number")
-        require_map(self.clips, self.scales, self.layers, self.kernel)
+        proposal_lengths(self.clips, self.scales)
+        reads = self.layers * (self.clips * self.kernel) ** 2
+        expected = f"a smaller one for {self.layers} layers on {self.clips} clips"
+        require(reads <= MAP_READS, "model.kernel", self.kernel, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The objective."""
 
-    min_iou: Share = 0.5
+    min_iou: ranges.Share = 0.5
     """Overlap up to which a proposal's target is 0."""
-    max_iou: Share = 1.0
+    max_iou: ranges.Share = 1.0
     """Overlap from which on a proposal's target is 1."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "loss")
+        ranges.require_ranges(self, "loss")
         fits = 0 <= self.min_iou < self.max_iou <= 1
         require(fits, "loss.min_iou", self.min_iou, f"0 <= min_iou < max_iou ({self.max_iou}) <= 1")
 
@@ -162,13 +141,13 @@ class LossConfig:
 class DecodeConfig:
     """From a score map to moments."""
 
-    nms: Share = 0.5
+    nms: ranges.Share = 0.5
     """Largest overlap that two predicted moments of a query may have."""
-    moments: Count = 5
+    moments: ranges.Count = 5
     """Moments per query."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "decode")
+        ranges.require_ranges(self, "decode")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +164,20 @@ class DataConfig:
     """Whether every column of the clip features is, behind norm and pooling, shifted and scaled to mean 0 and deviation
     1 over the training videos (helps with features whose rows are nearly alike); the constants are kept in the
     checkpoint."""
-    frames: Rows = 256
+    frames: ranges.Rows = 256
     """Frames F to which objects are sampled and clip features pooled."""
-    cache_gb: Weight = 2.0
+    cache_gb: ranges.Weight = 2.0
     """Prepared objects are kept in memory up to this size, per process."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """Type in which they are kept; float16 holds twice as many and rounds them."""
-    word_vectors: PathText
+    word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     drop_full_stop: bool = False
     """With the released quirks: whether the full stop that ends a sentence is cut, as the released loader of
     Charades-STA alone does."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data")
+        ranges.require_ranges(self, "data")
         if self.standardise:
             require(self.features is not None, "data.standardise", True, "false without data.features")
 
@@ -207,14 +186,14 @@ class DataConfig:
 class InitConfig:
     """Weights to begin with."""
 
-    objects: PathText | None = None
+    objects: ranges.PathText | None = None
     """A checkpoint, run folder or released weights (of the object-only model, say) whose object reasoning is taken
     over; null begins from scratch."""
     text: bool = False
     """Whether the text encoder is taken over as well; the released recipe starts it afresh."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "init")
+        ranges.require_ranges(self, "init")
         if self.text:
             require(self.objects is not None, "init.text", True, "init.objects, where to take it from")
 
@@ -223,7 +202,7 @@ class InitConfig:
 class Config:
     """A LEORN run."""
 
-    name: FolderName = "shapes"
+    name: ranges.FolderName = "shapes"
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: punctuation stays on the words, as in the authors' code, which makes most such words (`board.`)
@@ -247,7 +226,7 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        require_ranges(self)
+        ranges.require_ranges(self)
         fits = self.data.frames % self.model.clips == 0
         require(fits, "data.frames", self.data.frames, f"a multiple of model.clips ({self.model.clips})")
 

@@ -79,13 +79,11 @@ class InputFeatures:
         objects: Objects by video, prepared and kept in memory.
         clips: Clip features by video, pooled to F rows and kept in memory; None: objects alone.
         store: The files of both.
-        word_vectors: GloVe text file.
     """
 
     objects: PreparedObjects
     clips: FeaturesByVideo | None
     store: Stores
-    word_vectors: Path
 
     @classmethod
     def open(cls, config: Config, data_root: Path) -> InputFeatures:
@@ -104,27 +102,22 @@ class InputFeatures:
         )
         features = None if data.features is None else open_features(data.features, data_root)
         clips = None if features is None else pooled_features(features, data.frames, unit=True)
-        return cls(objects, clips, Stores(objects.store, features), data_root / data.word_vectors)
-
-    @property
-    def words(self) -> list[Path]:
-        """The files behind the words of queries."""
-        return [self.word_vectors]
+        return cls(objects, clips, Stores(objects.store, features))
 
     def __getitem__(self, video: str) -> VideoArrays:
         """The inputs of one video."""
         return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])
 
-    def scaled(self, inputs: Preprocessor) -> InputFeatures:
+    def normalised(self, preprocessor: Preprocessor) -> InputFeatures:
         """The same with the clip features standardised, where training measured their columns."""
-        clips = None if self.clips is None else inputs.apply_scale(self.clips)
+        clips = None if self.clips is None else preprocessor.normalise(self.clips)
         return dataclasses.replace(self, clips=clips)
 
 
 # Same as cdn.data.Preprocessor
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """Constants that the training set gives the inputs, part of every checkpoint.
+    """Word vectors and feature normalisation, fixed before the first update; part of every checkpoint.
 
     Attributes:
         words: The training queries' words that have a vector; other words are looked up when a query has them.
@@ -137,42 +130,23 @@ class Preprocessor:
     @classmethod
     def learn(
         cls,
-        method: str,
         queries: Sequence[Query],
         word_vectors: Path,
-        words_of: Callable[[str], list[str]] = plain_words,
-        *,
-        features: FeaturesByVideo | None = None,
+        words_of: Callable[[str], list[str]],
+        features: FeaturesByVideo | None,
     ) -> Preprocessor:
-        """From training queries.
-
-        Args:
-            method: Its name, for the message.
-            queries: The training queries, each with a moment.
-            word_vectors: GloVe text file.
-            words_of: A sentence's words.
-            features: Of their videos, where the columns are to be standardised.
+        """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
         Raises:
-            UserError: if a query has no moment, or the word vectors cannot be read or know no word.
+            UserError: if the word vectors cannot be read or know no word.
         """
-        without = [query.id for query in queries if not len(query.moments)]
-        if without:
-            raise UserError(
-                f"{method} learns from moments, but {len(without)} training queries have none, "
-                f"for example {without[0]!r}"
-            )
         words = {word for query in queries for word in words_of(query.text)}
         scale = None if features is None else measured_scale(features, queries)
         return cls(WordVectors.read(word_vectors, keep=words), scale)
 
     @classmethod
     def restore(cls, checkpoint: Checkpoint, columns: int | None) -> Preprocessor:
-        """From a checkpoint of ours.
-
-        Args:
-            checkpoint: Of a method with words.
-            columns: Of the features, where they are standardised.
+        """From a checkpoint of ours; `columns` of the features where they are standardised.
 
         Raises:
             UserError: as `stored_words` and `stored_scale`.
@@ -182,23 +156,20 @@ class Preprocessor:
 
     @classmethod
     def from_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> Preprocessor:
-        """For released weights: no word is kept, all are looked up in the vector file when a query has them.
+        """For released weights by our names: no word is kept, all are looked up in the vector file when needed.
 
-        Args:
-            weights: By our names.
-            tensor: The first one of the text encoder, ``(..., E)``, which tells the width of a word vector.
-            path: Where the weights come from, for the message.
+        The text encoder's first `tensor`, ``(..., E)``, tells the width of a word vector.
 
         Raises:
-            UserError: if there is no such tensor.
+            UserError: naming `path`, if there is no such tensor.
         """
         first = weights.get(tensor)
         if first is None or first.ndim < 2:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def apply_scale(self, features: FeaturesByVideo) -> FeaturesByVideo:
-        """The features as the model reads them."""
+    def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
+        """The features as the model reads them: standardised where it was trained on such."""
         return scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
@@ -376,14 +347,27 @@ class Dataset:
         )
 
 
+def require_moments(queries: Sequence[Query]) -> None:
+    """Makes sure that there is a moment for every training query.
+
+    Raises:
+        UserError: naming one query without.
+    """
+    without = [query.id for query in queries if not len(query.moments)]
+    if without:
+        raise UserError(
+            f"LEORN learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+
+
 def build_dataset(
-    config: Config, inputs: Preprocessor, sources: InputFeatures, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, videos: InputFeatures, glove: Path, queries: Sequence[Query]
 ) -> Dataset:
-    """Queries as batches; the vectors of words that training did not meet are read now."""
+    """Queries of a run as batches; the vectors of words that training did not meet are read now from `glove`."""
     return Dataset(
         queries,
-        sources.scaled(inputs),
-        WordLookup(inputs.words, sources.word_vectors),
+        videos.normalised(preprocessor),
+        WordLookup(preprocessor.words, glove),
         config.words_of,
         clips=config.model.clips,
     )

@@ -6,10 +6,11 @@ weights are drawn; what the objects leave is the sentinel's, whose share says th
 
 from __future__ import annotations
 
+import logging
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from PIL import Image
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
-from leorn.data import InputFeatures, build_dataset
+from leorn.data import Dataset, InputFeatures, build_dataset
 from leorn.method import LEORNMethod
 from leorn.object_features.config import SHAPES_OBJECTS
 from leorn.object_features.prepare import sampled_frames
@@ -32,6 +33,7 @@ from vmr_train.predict import batches_of
 from vmr_train.report import FrameOverlay
 from vmr_train.report.strips import HEIGHT, shrink
 
+logger = logging.getLogger(__name__)
 FRAMES = 8
 """Most frames that are drawn of a moment."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -40,7 +42,7 @@ Pictures = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """What the model attended to in a video, for one query.
+    """The attention over the objects of a video, for one query.
 
     Attributes:
         weights: ``(F, O)`` weight of each object of a frame.
@@ -69,33 +71,31 @@ class View:
         return boxes
 
 
-def views(
-    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> dict[str, View]:
-    """What the model attends to for some queries, by query id."""
-    examples = build_dataset(config, task.inputs, sources, queries)
-    task.model.eval().cpu()
-    manifest = sources.store.manifest
+def views(config: Config, method: LEORNMethod, videos: InputFeatures, dataset: Dataset) -> dict[str, View]:
+    """The attention over objects for the queries of a dataset, by query id."""
+    method.model.eval().cpu()
+    manifest = videos.store.manifest
     pixels = manifest is not None and manifest.box_units == "pixels"
     found: dict[str, View] = {}
-    for batch in batches_of(examples, config.train.eval_batch):
+    for batch in batches_of(dataset, config.train.eval_batch):
         with torch.no_grad():
-            attention = task.attention(batch)  # (B, F, S)
+            attention = method.attention(batch)  # (B, F, S)
         for query, weights in zip(batch.queries, attention, strict=True):
-            boxes = sources.objects[query.video].boxes
+            boxes = videos.objects[query.video].boxes
             first = weights.shape[1] - boxes.shape[1]  # 1 with a sentinel in front
             sentinel = weights[:, :first].sum(axis=1)
-            stored = sources.objects.store.length(query.video)
+            stored = videos.objects.store.length(query.video)
             times = clip_centres(stored, query.duration)[sampled_frames(stored, len(weights))]
             found[query.id] = View(weights[:, first:], sentinel, boxes, times, pixels)
     return found
 
 
 def draw_attention(
-    config: Config, task: LEORNMethod, sources: InputFeatures, queries: Sequence[Query]
+    config: Config, method: LEORNMethod, videos: InputFeatures, glove: Path, queries: Sequence[Query]
 ) -> FrameOverlay:
-    """How the report draws the objects that mattered on the film strips of some queries."""
-    known = views(config, task, sources, queries)
+    """Function with which the report draws the objects that mattered on the film strips of some queries."""
+    dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
+    known = views(config, method, videos, dataset)
 
     def draw(query: Query, pictures: Pictures, times: NDArray[np.float64]) -> Pictures:
         view = known.get(query.id)
@@ -116,7 +116,7 @@ def moment_picture(
     """The frames of a moment that hold the most attended objects, as a PNG file, and a line about them.
 
     Args:
-        view: What the model attended to.
+        view: The attention over its objects.
         moment: Start and end, seconds.
         pictures: ``(n, H, W, 3)`` frames of the video.
         times: ``(n,)`` their times, seconds.
@@ -139,13 +139,14 @@ def moment_picture(
 
 def explain(
     config: Config,
-    task: LEORNMethod,
-    sources: InputFeatures,
-    asked: Sequence[tuple[Query, Prediction]],
-    options: Any,
+    method: LEORNMethod,
+    videos: InputFeatures,
+    dataset: Dataset,
+    predictions: Sequence[Prediction],
+    options: Namespace,
     data_root: Path,
-) -> list[str]:
-    """Writes ``--explain OUT.png`` for the best moment of the first query; lines to say about it.
+) -> None:
+    """Writes ``--explain OUT.png``, if asked for, for the best moment of the one query, and logs a line about it.
 
     Raises:
         UserError: if more than one query is asked, or the video's frames are not at hand.
@@ -153,10 +154,10 @@ def explain(
     if options.explain is None:
         if options.frames is not None:
             raise UserError("--frames says where the frames for --explain are: give --explain OUT.png too")
-        return []
-    if len(asked) != 1:
-        raise UserError(f"--explain draws one query, found {len(asked)}: give --video and --query")
-    query, prediction = asked[0]
+        return
+    if len(predictions) != 1:
+        raise UserError(f"--explain draws one query, found {len(predictions)}: give --video and --query")
+    query, prediction = dataset.queries[0], predictions[0]
     shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
     if options.frames is not None:
         pictures, times = read_frames(Path(options.frames), query)
@@ -166,11 +167,11 @@ def explain(
         pictures, times = frames(data_root / SHAPES_OBJECTS.parent, query.video)
     else:
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
-    view = views(config, task, sources, [query])[query.id]
+    view = views(config, method, videos, dataset)[query.id]
     png, line = moment_picture(view, prediction.moments[0], pictures, times)
     with atomic_path(options.explain) as temporary:
         temporary.write_bytes(png)
-    return [f"{options.explain}: {line}"]
+    logger.info("%s: %s", options.explain, line)
 
 
 def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float64]]:

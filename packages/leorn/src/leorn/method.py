@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leorn import losses
-from leorn.config import DecodeConfig, LossConfig
+from leorn.config import Config, DecodeConfig, LossConfig
 from leorn.data import Batch, Preprocessor, Videos
 from leorn.decoding import decode
 from leorn.model import LEORN, Output, VideoEncoding, joined
 from vmr_common.metrics import cell_windows
 from vmr_common.types import Prediction
+from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
 
@@ -27,7 +28,7 @@ class LEORNMethod:
         model: The network.
         loss: The objective.
         decode: From a score map to moments.
-        inputs: Words, and the scale of the clip features.
+        preprocessor: Words, and the scale of the clip features.
         released: Whether the loss is that of the released code, see `losses.total`.
     """
 
@@ -36,15 +37,39 @@ class LEORNMethod:
         model: LEORN,
         loss: LossConfig,
         decode: DecodeConfig,
-        inputs: Preprocessor,
+        preprocessor: Preprocessor,
         *,
         released: bool = False,
     ) -> None:
         self.model = model
-        self.inputs = inputs
+        self.preprocessor = preprocessor
         self._loss, self._decode, self._released = loss, decode, released
         self._encoded: VideoCache[VideoEncoding] = VideoCache(model)
         self._windows = cell_windows(model.map.cells.numpy())
+
+    @classmethod
+    def build(cls, config: Config, preprocessor: Preprocessor) -> LEORNMethod:
+        """The method of a configuration, with an untrained network."""
+        data = config.data
+        network = LEORN(
+            config.model,
+            object_dim=data.objects.dim,
+            word_dim=preprocessor.words.dim,
+            clip_dim=None if data.features is None else data.features.dim,
+        )
+        released = config.quirks == "released"
+        return cls(network, config.loss, config.decode, preprocessor, released=released)
+
+    @classmethod
+    def restore(cls, config: Config, checkpoint: Checkpoint) -> LEORNMethod:
+        """The method of a checkpoint, with its words and weights.
+
+        Raises:
+            UserError: if the checkpoint does not hold what the configuration asks for.
+        """
+        clips = config.data.features if config.data.standardise else None
+        preprocessor = Preprocessor.restore(checkpoint, None if clips is None else clips.dim)
+        return restored(lambda: cls.build(config, preprocessor), checkpoint)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The loss of a batch, its mean over queries and cells, as `overlap` and `total`."""
@@ -81,8 +106,8 @@ class LEORNMethod:
 
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
-        return self.inputs.state()
+        return self.preprocessor.state()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors and, where clip features are standardised, their constants."""
-        return self.inputs.state_tensors()
+        return self.preprocessor.state_tensors()

@@ -126,7 +126,7 @@ class LEORN(nn.Module):
         self.objects = ObjectReasoning(config, object_dim)
         self.clips = ClipFeatures(dim, clip_dim, config.clips)
         self.map = ProposalMap(cells)
-        self.fusion = MapFusion(dim, dim, dim)
+        self.fusion = MapFusion(dim)
         self.map_network = MapNetwork(dim, config.layers, config.kernel, cells, recompute=config.recompute)
         self.scorer = nn.Linear(dim, 1)
 

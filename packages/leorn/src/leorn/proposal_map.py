@@ -89,23 +89,17 @@ class ProposalMap(nn.Module):
 
 # Same as cdn.proposal_map.MapFusion
 class MapFusion(nn.Module):
-    """``normalise((W_t q) * (W_v m))`` per valid cell: Hadamard product and L2 norm (2D-TAN, section 3.3).
+    """``normalise((W_t q) * (W_v m))`` per valid cell: Hadamard product and L2 norm (2D-TAN, section 3.3)."""
 
-    Args:
-        text_dim: Sentence feature size.
-        map_dim: Channels of the map.
-        dim: Channels of the result.
-    """
-
-    def __init__(self, text_dim: int, map_dim: int, dim: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.text = nn.Linear(text_dim, dim)
-        self.video = nn.Linear(map_dim, dim)
+        self.text = nn.Linear(dim, dim)
+        self.video = nn.Linear(dim, dim)
 
     def project(self, rows: Tensor) -> Tensor:
-        """The video's side, which no query changes: rows ``(P, V, C)`` to ``(P, V, D)``."""
+        """The video's side W_v m of rows ``(P, V, C)``, which no query changes."""
         return self.video(rows)
 
     def forward(self, projected: Tensor, sentence: Tensor) -> Tensor:
-        """Rows ``(P, B, D)`` of unit length (float32) from projected rows ``(P, B, D)`` and sentences ``(B, T)``."""
+        """Rows ``(P, B, C)`` of unit length (float32) from projected rows ``(P, B, C)`` and sentences q ``(B, C)``."""
         return F.normalize(projected.float() * self.text(sentence).float(), dim=-1, eps=1e-12)
