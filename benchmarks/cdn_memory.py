@@ -97,12 +97,12 @@ def make(sizes, batch, frame_dim, recompute):
         for n in range(batch)
     ]
     features = {f"v{n}": rng.normal(size=(256, frame_dim)).astype(np.float32) for n in range(batch)}
-    examples = Dataset(queries, features, WordLookup(words), clips=sizes["clips"])
+    dataset = Dataset(queries, features, WordLookup(words), clips=sizes["clips"])
     torch.manual_seed(0)
     config = ModelConfig(**sizes, kernel_dropout=0.0, recompute=recompute)
     model = CDN(config, frame_dim=frame_dim, word_dim=300)
-    task = CDNMethod(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), Preprocessor(words))
-    return task, examples.batch(range(batch), 1)
+    method = CDNMethod(model, LossConfig(min_iou=0.3, max_iou=0.7), DecodeConfig(), Preprocessor(words))
+    return method, dataset.batch(range(batch), 1)
 
 
 def use_plain(model):
@@ -121,18 +121,18 @@ def use_plain(model):
 def step(form, batch, recompute, quick):
     sizes, frame_dim = (SMALL, 64) if quick else (TACOS, 4096)
     before = most_resident()
-    task, given = make(sizes, batch, frame_dim, recompute)
+    method, given = make(sizes, batch, frame_dim, recompute)
     if form == "plain":
-        use_plain(task.model)
-    task.model.train()
-    optimizer = optimizer_after_a_step(task.model)
+        use_plain(method.model)
+    method.model.train()
+    optimizer = optimizer_after_a_step(method.model)
     begin, worked = time.perf_counter(), time.process_time()
     progress = Progress(update=0, epoch=1, epochs=1)
-    loss, kept = kept_for_backward(task.model, lambda: task.loss(given, progress)["total"])
+    loss, kept = kept_for_backward(method.model, lambda: method.loss(given, progress)["total"])
     forward = time.process_time() - worked
     loss.backward()
     optimizer.step()
-    state = state_bytes(task.model)
+    state = state_bytes(method.model)
     peak = most_resident() - before
     return {
         "form": form if not recompute else f"{form}, recompute {recompute}",

@@ -72,7 +72,7 @@ def layer_cases(device, precision, repeats, quick):
             yield {"case": f"8 map layers, {mode}: {way}", "batch": 1, **measured(run, device, repeats)}
 
 
-def make_task(device, batch_size, quick):
+def make_method(device, batch_size, quick):
     rng = np.random.default_rng(1)
     queries = [
         Query(
@@ -88,29 +88,29 @@ def make_task(device, batch_size, quick):
     torch.manual_seed(0)
     config = ModelConfig(hidden=64) if quick else ModelConfig()
     model = CDN(config, frame_dim=4096, word_dim=300).to(device)
-    task = CDNMethod(model, LossConfig(beta=0.1), DecodeConfig(), Preprocessor(WORDS))
-    return task, Dataset(queries, features, WordLookup(WORDS), clips=16).batch(range(batch_size), 1)
+    method = CDNMethod(model, LossConfig(beta=0.1), DecodeConfig(), Preprocessor(WORDS))
+    return method, Dataset(queries, features, WordLookup(WORDS), clips=16).batch(range(batch_size), 1)
 
 
 def model_cases(device, precision, batch_size, repeats, quick):
-    task, batch = make_task(device, batch_size, quick)
+    method, batch = make_method(device, batch_size, quick)
     given, progress = to_device(batch, device), Progress(update=0, epoch=1, epochs=1)
-    optimizer = build_optimizer(task.model, OptimConfig())
+    optimizer = build_optimizer(method.model, OptimConfig())
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, precision):
-            loss = task.loss(given, progress)["total"]
+            loss = method.loss(given, progress)["total"]
         loss.backward()
         optimizer.step()
 
     def predict():
         with torch.no_grad(), autocast(device, precision):
-            task.predict(given)
+            method.predict(given)
 
-    task.model.train()
+    method.model.train()
     yield {"case": "training step, Charades-STA", "batch": batch_size, **measured(step, device, repeats)}
-    task.model.eval()
+    method.model.eval()
     predict()
     yield {
         "case": "inference, videos known, Charades-STA",

@@ -33,11 +33,11 @@ def test_words_not_met_in_training_are_read_from_the_file_and_those_met_are_not(
 
 def test_without_the_file_further_words_are_unknown_and_counted(tmp_path, caplog):
     queries = [query(0, "a", "she cuts knife board.")]
-    examples = Dataset(
+    dataset = Dataset(
         queries, {"a": np.zeros((4, 3), np.float32)}, WordLookup(WORDS, tmp_path / "no"), clips=4
     )
     assert "2 words" in caplog.text
-    assert examples.batch([0], None).words.vectors[0].tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
+    assert dataset.batch([0], None).words.vectors[0].tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
 
 
 def test_words_without_a_vector_are_counted_and_one_is_named(glove, caplog):

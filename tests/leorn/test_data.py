@@ -114,10 +114,10 @@ def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):
     known = {}
     for quirks, stop in (("fixed", False), ("released", False), ("released", True)):
         config = config_of(quirks=quirks, drop_full_stop=stop)
-        examples = build_dataset(
+        dataset = build_dataset(
             config, Preprocessor(WORDS), InputFeatures.open(config, root), root / "glove.txt", [query(0, "a")]
         )
-        known[quirks, stop] = examples.batch([0], None).words.vectors[0].tolist()
+        known[quirks, stop] = dataset.batch([0], None).words.vectors[0].tolist()
     assert known["fixed", False] == known["released", True] == [[1, 2], [3, 4]]
     assert known["released", False] == [[1, 2], [0, 0]]
 

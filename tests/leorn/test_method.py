@@ -1,4 +1,4 @@
-"""LEORN's task: predictions, batches, what is computed once, precision and memory."""
+"""LEORN's method: predictions, batches, what is computed once, precision and memory."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def make_video(number: int) -> VideoArrays:
 VIDEOS = {f"v{n}": make_video(n) for n in range(4)}
 
 
-def make_examples(count: int = 9, *, clips: bool = False) -> Dataset:
+def make_dataset(count: int = 9, *, clips: bool = False) -> Dataset:
     rng = np.random.default_rng(3)
     videos = {name: video if clips else video._replace(clips=None) for name, video in VIDEOS.items()}
     queries = [
@@ -67,86 +67,86 @@ def make_examples(count: int = 9, *, clips: bool = False) -> Dataset:
     return Dataset(queries, videos, WordLookup(WORDS), clips=SIZES.clips)
 
 
-def make_task(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNMethod:
+def make_method(*, clips: bool = False, sizes: ModelConfig = SIZES) -> LEORNMethod:
     torch.manual_seed(0)
     model = LEORN(sizes, object_dim=DIM, word_dim=6, clip_dim=CLIP_DIM if clips else None)
     shake(model, 0.3)
     return LEORNMethod(model.eval(), LossConfig(), DecodeConfig(), Preprocessor(WORDS))
 
 
-def logits(task: LEORNMethod, examples: Dataset, indices: list[int]) -> torch.Tensor:
+def logits(method: LEORNMethod, dataset: Dataset, indices: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        return task.output(examples.batch(indices, None)).logits
+        return method.output(dataset.batch(indices, None)).logits
 
 
 @pytest.mark.parametrize("clips", [False, True])
-def test_scores_do_not_depend_on_batch_mates(clips):
-    examples = make_examples(clips=clips)
-    together = logits(make_task(clips=clips), examples, list(range(9)))
-    alone = torch.cat([logits(make_task(clips=clips), examples, [n]) for n in range(9)], dim=1)
+def test_scores_do_not_depend_on_the_rest_of_the_batch(clips):
+    dataset = make_dataset(clips=clips)
+    together = logits(make_method(clips=clips), dataset, list(range(9)))
+    alone = torch.cat([logits(make_method(clips=clips), dataset, [n]) for n in range(9)], dim=1)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("quirks", ["released", "fixed"])
 def test_certainty_ends_the_gradient_with_the_released_quirks_alone(quirks):
     config = bundled_config("leorn", Config, "shapes", "--quirks", quirks, "--data.objects.dim", str(DIM))
-    task = LEORNMethod.build(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
-    batch, scorer = make_examples().batch(list(range(9)), 1), task.model.scorer
+    method = LEORNMethod.build(dataclasses.replace(config, model=SIZES), Preprocessor(WORDS))
+    batch, scorer = make_dataset().batch(list(range(9)), 1), method.model.scorer
     for logit, silent in ((20.0, quirks == "released"), (10.0, False)):
         with torch.no_grad():
             scorer.weight.zero_()
             scorer.bias.fill_(logit)
         scorer.bias.grad = None
-        task.loss(batch, PROGRESS)["total"].backward()
+        method.loss(batch, PROGRESS)["total"].backward()
         assert (scorer.bias.grad == 0).all() == silent
 
 
 @pytest.mark.parametrize("clips", [False, True])
 def test_evaluation_by_video_gives_the_numbers_of_a_plain_pass(clips):
-    task, batch = make_task(clips=clips), make_examples(clips=clips).batch(list(range(9)), None)
+    method, batch = make_method(clips=clips), make_dataset(clips=clips).batch(list(range(9)), None)
     with torch.no_grad():
-        plain = task.model(batch.features, batch.video_of, batch.words).logits
-        torch.testing.assert_close(task.output(batch).logits, plain, rtol=1e-5, atol=1e-5)
+        plain = method.model(batch.features, batch.video_of, batch.words).logits
+        torch.testing.assert_close(method.output(batch).logits, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_each_video_is_encoded_once(monkeypatch):
-    examples, task = make_examples(), make_task()
+    dataset, method = make_dataset(), make_method()
     seen: list[int] = []
-    original = task.model.encode_video
+    original = method.model.encode_video
     monkeypatch.setattr(
-        task.model, "encode_video", lambda v, *a: seen.append(len(v.objects.mask)) or original(v, *a)
+        method.model, "encode_video", lambda v, *a: seen.append(len(v.objects.mask)) or original(v, *a)
     )
     for start in range(0, 9, 2):
-        logits(task, examples, list(range(start, min(start + 2, 9))))
+        logits(method, dataset, list(range(start, min(start + 2, 9))))
     assert sum(seen) == 4
 
 
 @pytest.mark.parametrize("change", ["train", "load"])
 def test_new_weights_encode_videos_anew(change):
-    examples, task = make_examples(), make_task()
-    before = logits(task, examples, [0, 1])
+    dataset, method = make_dataset(), make_method()
+    before = logits(method, dataset, [0, 1])
     weights = {
         name: value + 0.2 if value.is_floating_point() else value
-        for name, value in task.model.state_dict().items()
+        for name, value in method.model.state_dict().items()
     }
     if change == "load":
-        task.model.load_state_dict(weights)
+        method.model.load_state_dict(weights)
     else:
-        task.loss(examples.batch([0, 1], 1), PROGRESS)
+        method.loss(dataset.batch([0, 1], 1), PROGRESS)
         with torch.no_grad():
-            for name, tensor in task.model.state_dict().items():
+            for name, tensor in method.model.state_dict().items():
                 tensor.copy_(weights[name])
-    after = logits(task, examples, [0, 1])
-    fresh = make_task()
+    after = logits(method, dataset, [0, 1])
+    fresh = make_method()
     fresh.model.load_state_dict(weights)
     assert (after - before).abs().max() > 1e-3
-    torch.testing.assert_close(after, logits(fresh, examples, [0, 1]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after, logits(fresh, dataset, [0, 1]), rtol=1e-5, atol=1e-5)
 
 
 def test_predictions_are_suppressed_moments_inside_the_video_best_first():
-    task = make_task()
+    method = make_method()
     with torch.no_grad():
-        found = task.predict(make_examples().batch(list(range(9)), None))
+        found = method.predict(make_dataset().batch(list(range(9)), None))
     for prediction in found:
         assert 1 <= len(prediction.moments) <= 5
         assert (np.diff(prediction.scores) <= 0).all()
@@ -155,20 +155,24 @@ def test_predictions_are_suppressed_moments_inside_the_video_best_first():
 
 
 def test_queries_about_one_video_train_as_if_each_had_brought_its_own():
-    examples = make_examples()
-    batch = examples.batch([0, 4, 8, 1], 1)
+    dataset = make_dataset()
+    batch = dataset.batch([0, 4, 8, 1], 1)
     assert batch.videos == ("v0", "v1")
     apart = dataclasses.replace(
         batch, features=batch.features.rows(batch.video_of), video_of=torch.arange(4), videos=tuple("abcd")
     )
     found = []
     for given in (batch, apart):
-        task = make_task()
-        task.model.train()
-        loss = task.loss(given, PROGRESS)["total"]
+        method = make_method()
+        method.model.train()
+        loss = method.loss(given, PROGRESS)["total"]
         loss.backward()
         found.append(
-            (loss, {n: p.grad for n, p in task.model.named_parameters()}, dict(task.model.named_buffers()))
+            (
+                loss,
+                {n: p.grad for n, p in method.model.named_parameters()},
+                dict(method.model.named_buffers()),
+            )
         )
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
@@ -179,23 +183,23 @@ SWITCHES = ["language", "self_attention", "attentive_pool", "boxes", "sentinel"]
 @pytest.mark.parametrize("switch", [None, *SWITCHES])
 def test_every_parameter_takes_part_in_the_loss_whatever_is_switched_off(switch):
     parts = ReasoningConfig(shift=1, **({} if switch is None else {switch: False}))
-    task = make_task(clips=True, sizes=dataclasses.replace(SIZES, reasoning=parts))
-    task.model.train()
-    task.loss(make_examples(clips=True).batch(list(range(9)), 1), PROGRESS)["total"].backward()
-    assert [n for n, p in task.model.named_parameters() if p.grad is None] == []
-    assert all(p.grad.isfinite().all() for p in task.model.parameters())
+    method = make_method(clips=True, sizes=dataclasses.replace(SIZES, reasoning=parts))
+    method.model.train()
+    method.loss(make_dataset(clips=True).batch(list(range(9)), 1), PROGRESS)["total"].backward()
+    assert [n for n, p in method.model.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in method.model.parameters())
     with torch.no_grad():
-        attention = task.attention(make_examples(clips=True).batch([0], None))
+        attention = method.attention(make_dataset(clips=True).batch([0], None))
     assert attention.shape == (1, FRAMES, OBJECTS + (switch != "sentinel"))
     # a frame without objects: all on the sentinel, or nothing at all
     assert attention[0, 3].sum() == pytest.approx(float(switch != "sentinel"))
 
 
 def test_boxes_order_and_absent_objects_matter_as_they_should():
-    examples, task = make_examples(), make_task()
-    batch = examples.batch([0], None)
+    dataset, method = make_dataset(), make_method()
+    batch = dataset.batch([0], None)
     objects = batch.features.objects
-    wanted = logits(task, examples, [0])
+    wanted = logits(method, dataset, [0])
     order = torch.tensor([2, 0, 1])
     turned = dataclasses.replace(
         objects,
@@ -210,40 +214,40 @@ def test_boxes_order_and_absent_objects_matter_as_they_should():
     with torch.no_grad():
         for changed, same in ((turned, True), (garbage, True), (moved, False)):
             videos = dataclasses.replace(batch.features, objects=changed)
-            found = task.model(videos, batch.video_of, batch.words).logits
+            found = method.model(videos, batch.video_of, batch.words).logits
             assert torch.allclose(found, wanted, atol=1e-5) == same
 
 
 def test_recomputing_gives_the_same_gradients_and_statistics_with_dropout():
-    batch, found = make_examples().batch(list(range(9)), 1), []
+    batch, found = make_dataset().batch(list(range(9)), 1), []
     for recompute in (False, True):
         sizes = dataclasses.replace(SIZES, dropout=0.3, box_dropout=0.2, recompute=recompute)
-        task = make_task(sizes=sizes)
-        task.model.train()
+        method = make_method(sizes=sizes)
+        method.model.train()
         torch.manual_seed(5)
-        task.loss(batch, PROGRESS)["total"].backward()
+        method.loss(batch, PROGRESS)["total"].backward()
         found.append(
-            ({n: p.grad for n, p in task.model.named_parameters()}, dict(task.model.named_buffers()))
+            ({n: p.grad for n, p in method.model.named_parameters()}, dict(method.model.named_buffers()))
         )
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
 
 
 def test_it_trains_and_predicts_in_bf16():
-    task, batch = make_task(clips=True), make_examples(clips=True).batch(list(range(9)), 1)
+    method, batch = make_method(clips=True), make_dataset(clips=True).batch(list(range(9)), 1)
     with torch.no_grad():
-        exact = task.output(batch).logits
+        exact = method.output(batch).logits
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        task.model.train()
-        loss = task.loss(batch, PROGRESS)["total"]
+        method.model.train()
+        loss = method.loss(batch, PROGRESS)["total"]
         loss.backward()
-        task.model.eval()
+        method.model.eval()
         with torch.no_grad():
-            assert len(task.predict(batch)) == 9
+            assert len(method.predict(batch)) == 9
     assert loss.isfinite()
-    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in task.model.parameters())
-    task = make_task(clips=True)
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in method.model.parameters())
+    method = make_method(clips=True)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = task.output(batch).logits.float()
+        rough = method.output(batch).logits.float()
     assert (rough - exact).norm() < 0.1 * exact.norm()
 
 

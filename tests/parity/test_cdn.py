@@ -94,7 +94,7 @@ def inputs_of(golden) -> tuple[Tensor, Tensor, QueryWords]:
     )
 
 
-def task_of(golden, model: CDN) -> CDNMethod:
+def method_of(golden, model: CDN) -> CDNMethod:
     decoding = DecodeConfig(nms=golden.config["nms"], moments=max(ranks(golden)))
     return CDNMethod(
         model, loss_config(golden), decoding, Preprocessor(WordVectors((), np.zeros((0, 1), np.float32)))
@@ -394,10 +394,10 @@ def test_ranking_and_metrics_of_the_recorded_probabilities_agree(golden):
     metrics_agree(golden, "eval/model_", best, truth, durations)
 
 
-def test_the_task_predicts_what_was_recorded(golden):
+def test_the_method_predicts_what_was_recorded(golden):
     model, durations = build(golden).eval(), golden.given("in/duration")
     with torch.no_grad():
-        found = task_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
+        found = method_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
     for prediction, duration, probability in zip(
         found, durations, golden.arrays["out/joint_prob"][:, 0], strict=True
     ):

@@ -108,7 +108,7 @@ def decoding(golden) -> DecodeConfig:
     return DecodeConfig(nms=nms, moments=int(limit))
 
 
-def task_of(golden, model: LEORN) -> LEORNMethod:
+def method_of(golden, model: LEORN) -> LEORNMethod:
     nothing = Preprocessor(WordVectors((), np.zeros((0, 1), np.float32)))
     return LEORNMethod(model, loss_config(golden), decoding(golden), nothing)
 
@@ -325,10 +325,10 @@ def test_the_best_of_the_recorded_scores_agree(golden):
     golden.same("out/top_times", np.stack(found), rtol=1e-6, atol=1e-5)
 
 
-def test_the_task_predicts_what_was_recorded(golden):
+def test_the_method_predicts_what_was_recorded(golden):
     model, durations, rules = build(golden).eval(), golden.given("in/duration"), decoding(golden)
     with torch.no_grad():
-        found = task_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
+        found = method_of(golden, model).predict(map_batch(durations, *inputs_of(golden)))
     for prediction, duration, scores in zip(found, durations, golden.arrays["out/score"][:, 0], strict=True):
         assert len(prediction.moments) == rules.moments
         best_after_suppression(prediction.moments, model.map.cells.numpy(), scores, duration, rules.nms, 1e-5)

@@ -67,7 +67,7 @@ class ModelConfig:
     scales: list[ranges.MapClips] = field(default_factory=lambda: [16])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `proposal_lengths`)."""
     proposals: Literal["pool", "conv"] = "pool"
-    """How a proposal's feature is made from its clips: their maximum, or learned convolutions over time."""
+    """Features of proposals from their clips: the maximum (pool), or learned convolutions over time (conv)."""
     attention_steps: ranges.Layers = 3
     """Steps M of the frame attention inside a clip."""
     attention_hidden: ranges.Width = 256
@@ -77,7 +77,7 @@ class ModelConfig:
     kernel: ranges.Layers = 5
     """Kernel size k of the map convolutions, odd."""
     dynamic_layers: list[ranges.CountOrNone] = field(default_factory=lambda: [0, 1, 2, 3])
-    """Which map layers (from 0) mix their kernel for every query."""
+    """Map layers (from 0) that mix their kernel for every query."""
     kernels: ranges.Layers = 8
     """Kernels W that a dynamic layer mixes."""
     kernel_dropout: ranges.Probability = 0.1
@@ -106,7 +106,7 @@ class LossConfig:
     max_iou: ranges.Share = 0.9
     """Overlap from which on a proposal's target is 1."""
     lambda_: ranges.Margin = 0.3
-    """What the frame attention's products should be on their diagonal (see `losses.attention_distance`)."""
+    """Wanted diagonal of the frame attention's products (see `losses.attention_distance`)."""
     beta: ranges.Weight = 0.0
     """ranges.Weight of the attention distance; 0 leaves it out."""
 
@@ -140,16 +140,16 @@ class DataConfig:
     frames: ranges.Rows = 256
     """Frames F to which each video is pooled."""
     unit: bool = True
-    """Whether every feature row is divided by its L2 norm before it is pooled."""
+    """Divide every feature row by its L2 norm before it is pooled."""
     standardise: bool = False
-    """Whether every feature column is then shifted and scaled to mean 0 and deviation 1 over the training
+    """Then shift and scale every feature column to mean 0 and deviation 1 over the training
     videos (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     strip_punctuation: bool = False
-    """Whether punctuation is taken off the words; the released code leaves `board.` an unknown word."""
+    """Take punctuation off the words; the released code leaves `board.` an unknown word."""
     drop_full_stop: bool = False
-    """Whether the full stop that ends a sentence is cut; the released loader does so on Charades-STA alone."""
+    """Cut the full stop that ends a sentence; the released loader does so on Charades-STA alone."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "data")

@@ -58,18 +58,18 @@ def proposal_lengths(clips: int, scales: Sequence[int]) -> list[tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningConfig:
-    """What takes part in the reasoning over objects; switched off one by one for ablations."""
+    """Parts of the reasoning over objects; switched off one by one for ablations."""
 
     language: bool = True
-    """Whether the query gates the objects at the start of every block (language enhancement)."""
+    """The query gates the objects at the start of every block (language enhancement)."""
     self_attention: bool = True
-    """Whether the objects of a frame attend to each other."""
+    """The objects of a frame attend to each other."""
     attentive_pool: bool = True
-    """Whether a frame is the mean of its objects weighted by their likeness to the query, or their plain mean."""
+    """A frame is the mean of its objects weighted by their likeness to the query; false: their plain mean."""
     boxes: bool = True
-    """Whether the boxes of objects are encoded beside their features."""
+    """The boxes of objects are encoded beside their features."""
     sentinel: bool = True
-    """Whether every frame has one more slot that is no object, through which neighbouring frames are seen."""
+    """Every frame has one more slot that is no object, through which neighbouring frames are seen."""
     shift: ranges.CountOrNone = 2
     """Frames S between which the sentinels exchange what they know; 0: they do not. Without sentinel: nothing."""
 
@@ -92,7 +92,7 @@ class ModelConfig:
     feed_forward: ranges.Width = 1024
     """ranges.Width E inside a block's feed-forward part, at least 4."""
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
-    """What takes part in the reasoning over objects."""
+    """Parts of the reasoning over objects."""
     clips: ranges.MapClips = 64
     """Clips N of the map, a divisor of `data.frames`."""
     scales: list[ranges.MapClips] = field(default_factory=lambda: [16, 8, 8])
@@ -106,7 +106,7 @@ class ModelConfig:
     box_dropout: ranges.Probability = 0.1
     """Dropout inside the box encoding."""
     recompute: bool = False
-    """Whether what blocks and map layers need for the backward pass is computed again instead of kept: about a
+    """Compute again, instead of keeping it, what blocks and map layers need for the backward pass: about a
     third more work for a fraction of the memory."""
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class DataConfig:
     features: FeaturesConfig | None = None
     """Clip features of the videos, which make it the two-stream model (`fusion`); null: objects alone."""
     standardise: bool = False
-    """Whether every column of the clip features is, behind norm and pooling, shifted and scaled to mean 0 and deviation
+    """Shift and scale every column of the clip features, behind norm and pooling, to mean 0 and deviation
     1 over the training videos (helps with features whose rows are nearly alike); the constants are kept in the
     checkpoint."""
     frames: ranges.Rows = 256
@@ -173,7 +173,7 @@ class DataConfig:
     word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""
     drop_full_stop: bool = False
-    """With the released quirks: whether the full stop that ends a sentence is cut, as the released loader of
+    """With the released quirks: cut the full stop that ends a sentence, as the released loader of
     Charades-STA alone does."""
 
     def __post_init__(self) -> None:
@@ -190,7 +190,7 @@ class InitConfig:
     """A checkpoint, run folder or released weights (of the object-only model, say) whose object reasoning is taken
     over; null begins from scratch."""
     text: bool = False
-    """Whether the text encoder is taken over as well; the released recipe starts it afresh."""
+    """Take over the text encoder as well; the released recipe starts it afresh."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "init")

@@ -28,8 +28,8 @@ from vmr_common.features.store import FeatureStore
 from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query, distinct_videos
+from vmr_train import preprocessing
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.preprocessing import measured_scale, scale_tensors, scaled, stored_scale, stored_words
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Preprocessor:
             UserError: if the word vectors cannot be read or know no word.
         """
         words = {word for query in queries for word in words_of(query.text)}
-        scale = None if features is None else measured_scale(features, queries)
+        scale = None if features is None else preprocessing.measured_scale(features, queries)
         return cls(WordVectors.read(word_vectors, keep=words), scale)
 
     @classmethod
@@ -151,8 +151,10 @@ class Preprocessor:
         Raises:
             UserError: as `stored_words` and `stored_scale`.
         """
-        words, vectors = stored_words(checkpoint)
-        return cls(WordVectors(words, vectors, str(checkpoint.path)), stored_scale(checkpoint, columns))
+        words, vectors = preprocessing.stored_words(checkpoint)
+        return cls(
+            WordVectors(words, vectors, str(checkpoint.path)), preprocessing.stored_scale(checkpoint, columns)
+        )
 
     @classmethod
     def from_released(cls, weights: Mapping[str, Tensor], tensor: str, path: str | Path) -> Preprocessor:
@@ -170,7 +172,7 @@ class Preprocessor:
 
     def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""
-        return scaled(features, self.scale)
+        return preprocessing.scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
         """The words, for a checkpoint (see `WordsState`)."""
@@ -178,7 +180,10 @@ class Preprocessor:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The word vectors ``(V, E)`` and, where features are standardised, their constants ``(D,)``."""
-        return {"word_vectors": torch.from_numpy(self.words.vectors), **scale_tensors(self.scale)}
+        return {
+            "word_vectors": torch.from_numpy(self.words.vectors),
+            **preprocessing.scale_tensors(self.scale),
+        }
 
 
 # Same as cdn.data.QueryWords
@@ -226,13 +231,6 @@ def prepared_words(
             unknown[0],
         )
     return tokens
-
-
-# Same as cdn.data.overlap_maps
-def overlap_maps(queries: Sequence[Query], clips: int) -> Tensor:
-    """The temporal IoU of every cell with each query's moment, ``(B, N, N)`` float32 (see `map_overlaps`)."""
-    maps = [map_overlaps(query.moments, query.duration, clips) for query in queries]
-    return torch.from_numpy(np.stack(maps))
 
 
 @dataclass(frozen=True)
@@ -293,7 +291,7 @@ class Batch:
         features: Theirs.
         video_of: ``(B,)`` int64 row of each query's video.
         words: The queries' words.
-        overlaps: ``(B, N, N)`` float32 targets, see `overlap_maps`.
+        overlaps: ``(B, N, N)`` float32 temporal IoU of every cell with each query's moment.
     """
 
     query_ids: tuple[str, ...]
@@ -343,7 +341,9 @@ class Dataset:
             features=stack_videos([self._features[video] for video in videos]),
             video_of=torch.tensor(video_of),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
-            overlaps=overlap_maps(queries, self._clips),
+            overlaps=torch.from_numpy(
+                np.stack([map_overlaps(q.moments, q.duration, self._clips) for q in queries])
+            ),
         )
 
 

@@ -101,7 +101,7 @@ class LEORNMethod:
         return joined(self._encoded.of(videos, encode))
 
     def attention(self, batch: Batch) -> NDArray[np.float32]:
-        """How much each slot of a frame counts, ``(B, F, S)``; slot 0 is the sentinel where there is one."""
+        """Weight of each slot of a frame, ``(B, F, S)``; slot 0 is the sentinel where there is one."""
         return self.output(batch).attention.float().cpu().numpy()
 
     def state(self) -> dict[str, list[str]]:

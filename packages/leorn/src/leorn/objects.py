@@ -61,7 +61,7 @@ class AttentiveObjectFusion(nn.Module):
         self.norm = BatchNorm(dim)
 
     def weights(self, slots: Tensor, relational: Tensor, mask: Tensor) -> Tensor:
-        """How much each slot counts, ``(B, F, S)`` float32; zeros in a frame without a valid slot."""
+        """Weight of each slot, ``(B, F, S)`` float32; zeros in a frame without a valid slot."""
         if self.text is None:
             likeness = torch.zeros(mask.shape, device=slots.device)
         else:

@@ -87,5 +87,5 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of the released model."""
+    """True where the names are those of the released model."""
     return any(_KNOWN.match(unwrapped(name)) for name in weights)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 Bools = NDArray[np.bool_]
 
 Way = Literal["gather", "bands", "full"]
-"""How a plan's cells are computed: one product per place of the kernel over gathered rows (no cell too many), library
+"""Ways to compute a layer's cells: one product per place of the kernel over gathered rows (no cell too many), library
 convolutions of bands of map rows, or one of the full map."""
 FULL_SHARE = 0.8
 """From this share of needed cells on, the full map is convolved: one library call is then faster."""
