@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from cdn.data import Dataset, Preprocessor, require_moments
+from cdn.data import Dataset, Preprocessor
 from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool, pooled_features, unit_rows
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou, map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
 from vmr_common.types import Query
+from vmr_train.cli.commands import require_moments
 
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)
 
@@ -78,8 +79,8 @@ def test_the_overlap_map_is_that_of_every_window_and_of_several_moments_the_best
 def test_training_queries_need_moments_and_known_words(glove):
     without = Query(id="x", video="a", text="she", duration=10.0)
     with pytest.raises(UserError, match="learns from moments"):
-        require_moments([query(0, "a", "she"), without])
-    require_moments([query(0, "a", "she")])
+        require_moments("CDN", [query(0, "a", "she"), without])
+    require_moments("CDN", [query(0, "a", "she")])
     with pytest.raises(UserError, match="found no"):
         Preprocessor.learn([query(0, "a", "qwertz")], glove, plain_words, None)
     learned = Preprocessor.learn([query(0, "a", "She cuts it")], glove, plain_words, None)

@@ -220,19 +220,6 @@ def open_frames(config: Config, root: Path) -> PreparedFeatures:
     return pooled_features(store, config.data.frames, unit=config.data.unit)
 
 
-def require_moments(queries: Sequence[Query]) -> None:
-    """Makes sure that there is a moment for every training query.
-
-    Raises:
-        UserError: naming one query without.
-    """
-    without = [query.id for query in queries if not len(query.moments)]
-    if without:
-        raise UserError(
-            f"CDN learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
-
-
 def build_dataset(
     config: Config, preprocessor: Preprocessor, frames: FeaturesByVideo, glove: Path, queries: Sequence[Query]
 ) -> Dataset:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from leorn.config import TITLE, Config
-from vmr_common.features.config import require_videos
-from vmr_common.splits.load import data_root
 from vmr_train.cli import options, requests
 
 
 @options.command
-def evaluate(argv: Sequence[str]) -> None:
+def evaluate(argv: list[str]) -> None:
     """Scores a checkpoint on a split."""
     parser = options.evaluate_parser("leorn", TITLE)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
-    root = data_root(given.data_root)
 
     from leorn.data import InputFeatures, build_dataset
     from leorn.method import LEORNMethod
@@ -24,13 +19,13 @@ def evaluate(argv: Sequence[str]) -> None:
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
-            lambda: requests.requested_split(config, given, root)
+            lambda: requests.requested_split(config, given, given.root)
         )
         with distributed.agreement():
-            videos = InputFeatures.open(config, root)
-            require_videos(videos.store, {split.name: split.queries})
+            videos = InputFeatures.open(config, given.root)
+            commands.require_videos(videos, split)
             method = LEORNMethod.restore(config, checkpoint)
-            glove = root / config.data.word_vectors
+            glove = given.root / config.data.word_vectors
             dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
             commands.answerable(dataset, split)
         results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
@@ -38,7 +33,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 
 @options.command
-def predict(argv: Sequence[str]) -> None:
+def predict(argv: list[str]) -> None:
     """Finds the moments of one sentence in one video, or of a file of sentences."""
     parser = options.predict_parser("leorn", TITLE)
     about = "draw the objects that mattered in the best moment here (PNG)"
@@ -46,26 +41,24 @@ def predict(argv: Sequence[str]) -> None:
     about = "folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)"
     parser.add_argument("--frames", type=str, default=None, help=about)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
-    root = data_root(given.data_root)
 
     from leorn.data import InputFeatures, build_dataset
     from leorn.explain import explain
     from leorn.method import LEORNMethod
     from vmr_train.cli import commands
 
-    videos = InputFeatures.open(config, root)
-    queries = requests.requested_queries(config, given, videos.store, root)
-    require_videos(videos.store, {"the request": queries})
+    videos = InputFeatures.open(config, given.root)
+    queries = requests.requested_queries(config, given, videos.store, given.root)
     method = LEORNMethod.restore(config, checkpoint)
-    glove = root / config.data.word_vectors
+    glove = given.root / config.data.word_vectors
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, given.k)
     commands.say_moments(given, found)
-    explain(config, method, videos, dataset, found, given, root)
+    explain(config, method, videos, dataset, found, given)
 
 
 @options.command
-def import_official(argv: Sequence[str]) -> None:
+def import_official(argv: list[str]) -> None:
     """Turns the authors' weights into a checkpoint of ours; words are looked up in the vector file when needed."""
     parser = options.import_parser("leorn", TITLE)
     config, given = options.read_config(parser, Config, argv, "leorn")
@@ -73,12 +66,10 @@ def import_official(argv: Sequence[str]) -> None:
     from leorn.data import Preprocessor
     from leorn.method import LEORNMethod
     from leorn.official import from_official
-    from vmr_train.checkpoint import load_weights
     from vmr_train.cli import commands
 
     released = commands.read_released(config, given)
     weights = from_official(released)
     words = Preprocessor.from_released(weights, "text.gru.weight_ih_l0", given.weights)
     method = LEORNMethod.build(config, words)
-    load_weights(method.model, weights, given.weights)
-    commands.save_imported("leorn", config, method, released, given)
+    commands.save_imported("leorn", config, method, weights, released, given)

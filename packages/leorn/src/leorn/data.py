@@ -347,19 +347,6 @@ class Dataset:
         )
 
 
-def require_moments(queries: Sequence[Query]) -> None:
-    """Makes sure that there is a moment for every training query.
-
-    Raises:
-        UserError: naming one query without.
-    """
-    without = [query.id for query in queries if not len(query.moments)]
-    if without:
-        raise UserError(
-            f"LEORN learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
-
-
 def build_dataset(
     config: Config, preprocessor: Preprocessor, videos: InputFeatures, glove: Path, queries: Sequence[Query]
 ) -> Dataset:

@@ -143,35 +143,34 @@ def explain(
     videos: InputFeatures,
     dataset: Dataset,
     predictions: Sequence[Prediction],
-    options: Namespace,
-    data_root: Path,
+    given: Namespace,
 ) -> None:
     """Writes ``--explain OUT.png``, if asked for, for the best moment of the one query, and logs a line about it.
 
     Raises:
         UserError: if more than one query is asked, or the video's frames are not at hand.
     """
-    if options.explain is None:
-        if options.frames is not None:
+    if given.explain is None:
+        if given.frames is not None:
             raise UserError("--frames says where the frames for --explain are: give --explain OUT.png too")
         return
     if len(predictions) != 1:
         raise UserError(f"--explain draws one query, found {len(predictions)}: give --video and --query")
     query, prediction = dataset.queries[0], predictions[0]
     shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
-    if options.frames is not None:
-        pictures, times = read_frames(Path(options.frames), query)
+    if given.frames is not None:
+        pictures, times = read_frames(Path(given.frames), query)
     elif shapes:
         from vmr_shapes import frames
 
-        pictures, times = frames(data_root / SHAPES_OBJECTS.parent, query.video)
+        pictures, times = frames(given.root / SHAPES_OBJECTS.parent, query.video)
     else:
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
     view = views(config, method, videos, dataset)[query.id]
     png, line = moment_picture(view, prediction.moments[0], pictures, times)
-    with atomic_path(options.explain) as temporary:
+    with atomic_path(given.explain) as temporary:
         temporary.write_bytes(png)
-    logger.info("%s: %s", options.explain, line)
+    logger.info("%s: %s", given.explain, line)
 
 
 def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float64]]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from leorn.config import TITLE, Config
-from vmr_common.splits.config import load_splits
-from vmr_common.splits.load import Split, data_root
 from vmr_train.cli import options
 
 MAY_CHANGE = ("model.recompute", "data.cache_gb")
@@ -16,87 +12,69 @@ MAY_CHANGE = ("model.recompute", "data.cache_gb")
 
 
 @options.command
-def train(argv: Sequence[str]) -> None:
+def train(argv: list[str]) -> None:
     """Trains LEORN, evaluates the selected weights on the test split and writes the report."""
     parser = options.train_parser("leorn", TITLE)
     config, given = options.read_train_options(parser, Config, argv, "leorn")
-    root, folder = data_root(given.data_root), Path(given.runs) / "leorn" / config.name
 
     # torch takes seconds to load: not before the options are understood
-    from leorn.data import Dataset, InputFeatures, Preprocessor, build_dataset, require_moments
+    from leorn.data import InputFeatures, Preprocessor, build_dataset
     from leorn.explain import draw_attention
     from leorn.initial import load_pretrained
     from leorn.method import LEORNMethod
-    from vmr_train import device, distributed
     from vmr_train.cli import commands
-    from vmr_train.cli.config import to_yaml
-    from vmr_train.cli.write_report import write_report
-    from vmr_train.run_folder import RunFolder
+    from vmr_train.distributed import agreement
     from vmr_train.trainer import Trainer
 
-    with (
-        distributed.session(config.train.device, config.train.peer_timeout),
-        RunFolder(folder, resume=given.resume, overwrite=given.overwrite) as run,
-    ):
-        splits = distributed.from_rank_zero(lambda: load_splits(config.data.splits, root))
-        commands.log_splits(splits)
+    with commands.open_run("leorn", config, given) as run:
+        splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
-        with distributed.agreement():
+        with agreement():
             selection = commands.selection_split(config.train, splits)
             commands.check_run(config, splits, selection)
-            require_moments(splits.train.queries)
+            commands.require_moments("LEORN", splits.train.queries)
 
-            # video: objects of F frames and, with two streams, clip features pooled to as many
-            videos = InputFeatures.open(config, root)
+            # videos: the objects of F frames and, with two streams, clip features pooled to as many
+            videos = InputFeatures.open(config, given.root)
             commands.read_videos(videos, splits)
-            # text: the vectors of the training queries' words
-            device.seed_everything(config.train.seed)
-            glove = root / config.data.word_vectors
+
+            # sentences: the vectors of the training queries' words
+            glove = given.root / config.data.word_vectors
             preprocessor = Preprocessor.learn(
                 splits.train.queries,
                 glove,
                 config.words_of,
                 videos.clips if config.data.standardise else None,
             )
+            build = partial(build_dataset, config, preprocessor, videos, glove)
+            datasets = commands.build_datasets(build, splits, selection)
+
+            # the network, whose initial weights are part of the run
+            commands.seed(config)
             method = LEORNMethod.build(config, preprocessor)
             load_pretrained(
                 method.model, config.init
-            )  # of two stages, the second begins with the first one's objects
-
-            def dataset(split: Split) -> Dataset:
-                return commands.answerable(
-                    build_dataset(config, preprocessor, videos, glove, split.queries), split
-                )
-
-            train_set, test_set = dataset(splits.train), dataset(splits.test)
-            selection_set = None if selection is None else dataset(selection)
+            )  # the second stage begins with the objects of the first
 
         provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
-        with distributed.agreement():
+        with agreement():
             trainer = Trainer(
                 method,
-                train_set,
-                validation=selection_set,
-                evaluate=None if selection is None else commands.metrics_of(selection, config.protocols[0]),
+                datasets.train,
+                validation=datasets.selection,
+                evaluate=commands.metrics_of(selection, config.protocols[0]),
                 config=config.train,
                 optim=config.optim,
                 run=run,
                 describe=provenance,
                 may_change=MAY_CHANGE,
             )
-
-        run.start()
-        if not given.resume:
-            run.write_config(to_yaml(config))
         fitted = trainer.fit(resume=given.resume)
-        run.write_config(to_yaml(config))  # of a resumed run only now, when it has shown that it is the same
 
-        best = commands.load_best(run, method, "leorn")
+        # the selected weights on the test split, and the report
+        commands.load_best(run, method, "leorn")
         results = commands.evaluate(
-            "leorn", config, method, test_set, splits.test, splits.train.queries, with_flops=True
+            "leorn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
         )
-        facts = commands.facts_of("leorn", given, run, trainer, fitted, best)
         draw = partial(draw_attention, config, method, videos, glove)
-        write_report(run, results, facts, root, draw=draw)
-        run.finish()
-        commands.say_trained("leorn", given, run, results)
+        commands.finish(run, given, trainer, fitted, results, draw=draw)

@@ -180,6 +180,19 @@ def require_glances(method: str, queries: Sequence[Query]) -> None:
         )
 
 
+def require_moments(method: str, queries: Sequence[Query]) -> None:
+    """Makes sure that there is a moment for every training query of a fully supervised method.
+
+    Raises:
+        UserError: naming one query without.
+    """
+    without = [query.id for query in queries if not len(query.moments)]
+    if without:
+        raise UserError(
+            f"{method} learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
+        )
+
+
 def seed(config: RunConfig) -> None:
     """Seeds all random numbers with the seed of the run; initial weights are drawn after it."""
     seed_everything(config.train.seed)
