@@ -118,7 +118,7 @@ def rgnet_film(cost: ModuleType) -> Iterator[Case]:
     rows, kept = 33_300, 30
     with torch.device("meta"), torch.no_grad():
         model = cost.build(cost.MAD).eval()
-        search = cost.LongVideoSearch(model, cost.SearchConfig(windows=kept), window=900, seconds_per_row=0.2)
+        search = cost.LongVideoSearch(model, cost.SearchConfig(windows=kept), window=900, feature_stride=0.2)
         projected = model.video_projection(torch.empty(rows, 512))
         windows = cost.video_windows(rows, 900)
         first = model.encoder.first_query(projected, bias=False)

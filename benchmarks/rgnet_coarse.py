@@ -2,7 +2,7 @@
 
     uv run python benchmarks/rgnet_coarse.py --run runs/rgnet/shapes-long [runs/rgnet/other-seed ...] [--data-root data]
 
-Looks at the n windows whose frames are most like the sentence, for several n, and at all windows. The data at hand
+Scores the n windows whose frames are most like the sentence, for several n, and all windows. The data at hand
 has no sentence vectors in the space of the frames, so they are made here: a linear map (ridge regression, its strength
 by leave-one-out error) from the mean of a query's word vectors to the mean of its moment's frames, learnt on the
 training queries of the run. An encoder trained on pairs of pictures and texts will do better. Figures are means over
@@ -19,15 +19,16 @@ import torch
 from recording import measured_here, read_rows, write_rows
 from timing import timed
 
-from rgnet import cli
 from rgnet.config import Config
-from rgnet.data import Sources
+from rgnet.data import build_dataset, open_frames
+from rgnet.method import RGNetMethod
+from rgnet.query_features.config import open_query_features
 from rgnet.query_features.store import QueryVectors, normalise, write_query_features
 from rgnet.search.window_recall import window_recall
 from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import Manifest
 from vmr_common.splits.config import load_splits
-from vmr_train.checkpoint import load_checkpoint, load_weights
+from vmr_train.checkpoint import load_checkpoint
 from vmr_train.cli.config import stored_config
 from vmr_train.predict import predict_all
 
@@ -43,9 +44,9 @@ def mean_tokens(vectors, query, max_tokens):
     return normalise(vectors.of(query), max_tokens).tokens.mean(axis=0)
 
 
-def moment_frames(inputs, query, seconds_per_row):
-    rows = unit(inputs[query.video])
-    start, end = query.moments[0] / seconds_per_row
+def moment_frames(frames, query, feature_stride):
+    rows = unit(frames[query.video])
+    start, end = query.moments[0] / feature_stride
     first = min(int(start), len(rows) - 1)
     return rows[first : max(int(np.ceil(end)), first + 1)].mean(axis=0)
 
@@ -64,12 +65,14 @@ def ridge(x, y):
     return vt.T @ ((s / (s**2 + strength))[:, None] * projected)
 
 
-def sentence_vectors(config, inputs, train, others):
+def sentence_vectors(config, root, train, others):
     """Token and sentence vectors of `others` by query id, learnt on `train`; none where no word is known."""
-    vectors, length = inputs.vectors([*train, *others]), config.data.max_tokens
+    texts = [query.text for query in (*train, *others)]
+    vectors = open_query_features(config.data.queries, root, texts)
+    frames, length = open_frames(config, root), config.data.max_tokens
     known = [query for query in train if vectors.has(query)]
     x = np.stack([mean_tokens(vectors, query, length) for query in known]).astype(np.float64)
-    y = np.stack([moment_frames(inputs, query, config.data.seconds_per_row) for query in known])
+    y = np.stack([moment_frames(frames, query, config.data.feature_stride) for query in known])
     middle = x.mean(axis=0)
     weights = ridge(x - middle, y.astype(np.float64) - y.mean(axis=0))
     for query in others:
@@ -78,28 +81,26 @@ def sentence_vectors(config, inputs, train, others):
             yield query.id, QueryVectors(vectors.of(query).tokens, sentence.astype(np.float32))
 
 
-def looking_at(config, windows):
+def examining(config, windows):
     return dataclasses.replace(config, search=dataclasses.replace(config.search, coarse_windows=windows))
 
 
 def measured(checkpoint, config, root, queries):
-    """What is found, and the processor time of the search."""
-    inputs = Sources.open(config, root)
-    task = cli.restore(config, checkpoint)
-    load_weights(task.model, checkpoint.weights, checkpoint.path)
-    examples = cli.examples(config, task, inputs, queries)
+    """Recall of moments and windows, and the processor time of the search."""
+    frames, method = open_frames(config, root), RGNetMethod.restore(config, checkpoint)
+    dataset = build_dataset(config, method.scale, frames, root, queries)
     for query in queries:
-        inputs[query.video]  # reading is not part of the search
+        frames[query.video]  # reading is not part of the search
     device = torch.device("cpu")
 
     def search():
         return predict_all(
-            task, examples, batch_size=config.train.eval_batch, device=device, precision="fp32"
+            method, dataset, batch_size=config.train.eval_batch, device=device, precision="fp32"
         )
 
     predictions, seconds = timed(search)
     scores = protocol("strict").score(queries, predictions).values
-    orders = {name: found.order for name, found in task.windows.items()}
+    orders = {name: found.order for name, found in method.windows.items()}
     recall = window_recall(orders, queries, config.data, RANKS)
     examined = config.search.coarse_windows
     return {
@@ -119,7 +120,7 @@ def of_run(run, root, examined):
     queries, figures = splits.test.queries, {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "queries.h5"
-        vectors = sentence_vectors(config, Sources.open(config, root), splits.train.queries, queries)
+        vectors = sentence_vectors(config, root, splits.train.queries, queries)
         write_query_features(file, vectors, Manifest(extractor="ridge of mean word vectors"))
         stored = dataclasses.replace(
             config.data.queries, path=str(file), word_vectors=None, sentence_dim=config.data.features.dim
@@ -128,7 +129,7 @@ def of_run(run, root, examined):
         for name, case in {
             ("all", "no"): config,
             ("all", "yes"): matched,
-            **{(str(n), "yes"): looking_at(matched, n) for n in examined},
+            **{(str(n), "yes"): examining(matched, n) for n in examined},
         }.items():
             figures[name] = measured(checkpoint, case, root, queries)
             print(run, *name, {key: round(value, 2) for key, value in figures[name].items()}, flush=True)
@@ -157,7 +158,7 @@ def main():
         "--run", required=True, nargs="+", help="finished runs of rgnet-train that differ by seed"
     )
     parser.add_argument("--data-root", type=Path, default=Path("data"))
-    parser.add_argument("--looked-at", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
+    parser.add_argument("--examined", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
     options = parser.parse_args()
     found = [of_run(run, options.data_root, options.examined) for run in options.run]
     split = found[0][0]

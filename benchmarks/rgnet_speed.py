@@ -22,8 +22,8 @@ from recording import measured_here, write_rows
 from timing import median, timed
 
 from rgnet.config import Config
-from rgnet.model import Frames, RGNet
-from rgnet.search.search import LongVideoSearch, TextVectors, stack_tokens
+from rgnet.model import Frames, RGNet, Tokens
+from rgnet.search.search import LongVideoSearch, TextVectors
 from rgnet.windows import video_windows
 from vmr_train.cli.config import bundled_config
 
@@ -51,26 +51,26 @@ def query(config: Config, seed: int) -> TextVectors:
 
 @torch.no_grad()
 def plain(model: RGNet, config: Config, features: torch.Tensor, text: TextVectors) -> None:
-    windows, at_once = video_windows(len(features), config.data.window), config.search.pairs_at_once
+    windows, at_once = video_windows(len(features), config.data.window), config.search.window_batch_size
     for start in range(0, len(windows), at_once):
         some = windows[start : start + at_once].tolist()
         frames = torch.zeros(len(some), config.data.window, features.shape[1])
         mask = torch.zeros(frames.shape[:2], dtype=torch.bool)
         for row, (first, length) in enumerate(some):
             frames[row, :length], mask[row, :length] = features[first : first + length], True
-        model(stack_tokens([text.tokens] * len(some)), Frames(frames, mask))
+        model(Tokens.padded([text.tokens] * len(some)), Frames(frames, mask))
 
 
 def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
     torch.set_num_threads(threads)
     config = bundled_config("rgnet", Config, "mad", "--search.coarse_windows", str(coarse))
     model = model_of(config)
-    rows = round(hours * 3600 / config.data.seconds_per_row)
+    rows = round(hours * 3600 / config.data.feature_stride)
     features = torch.from_numpy(
         np.random.default_rng(0).normal(size=(rows, config.data.features.dim)).astype(np.float32)
     )
     search = LongVideoSearch(
-        model, config.search, window=config.data.window, seconds_per_row=config.data.seconds_per_row
+        model, config.search, window=config.data.window, feature_stride=config.data.feature_stride
     )
     search.search(
         [(search.prepare(features[:2000], features[:2000]), query(config, 0))]

@@ -39,4 +39,4 @@ def text(words: int, seed: int = 0, *, sentence: bool = True) -> TextVectors:
 
 
 def searcher(model: RGNet, config) -> LongVideoSearch:
-    return LongVideoSearch(model, config, window=WINDOW, seconds_per_row=SECONDS)
+    return LongVideoSearch(model, config, window=WINDOW, feature_stride=SECONDS)

@@ -62,7 +62,7 @@ quirks: fixed
 protocols: [strict, ego4d-nlq]
 data:
   features: {path: shapes/features.h5, dim: 16}
-  seconds_per_row: 0.5
+  feature_stride: 0.5
   window: 6
   queries: {word_vectors: shapes/words.txt, token_dim: 12}
   standardise: true

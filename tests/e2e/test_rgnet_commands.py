@@ -13,6 +13,7 @@ import torch
 from golden import released_sizes, released_weights
 from rgnet import cli
 from rgnet.query_features.store import QueryVectors, write_query_features
+from rgnet.train import train
 from vmr_common.features.store import FeatureStore, Manifest
 from vmr_common.splits.load import custom_split
 from vmr_common.types import read_predictions
@@ -23,7 +24,7 @@ quirks: fixed
 protocols: [strict, ego4d-nlq]
 data:
   features: {path: shapes/features.h5, dim: 16}
-  seconds_per_row: 0.5
+  feature_stride: 0.5
   window: 6
   queries: {word_vectors: shapes/words.txt, token_dim: 12}
   standardise: true
@@ -41,7 +42,7 @@ def tiny(place_of, tiny_data):
 @pytest.fixture(scope="module")
 def run(tiny) -> Path:
     """The folder of a finished run."""
-    assert cli.train(tiny.train_arguments()) == 0
+    assert train(tiny.train_arguments()) == 0
     return tiny.run
 
 
@@ -100,9 +101,9 @@ def test_wrong_use_ends_in_one_line(run, tiny, tiny_data, refused):
     assert "--query is empty" in refused(cli.predict, *where, "--video", video, "--query", " ")
     assert "give --query" in refused(cli.predict, *where, "--video", video, "--query-id", "x")
     assert "needs sentence vectors" in refused(
-        cli.train, "--cfg", tiny.config, "--data-root", tiny_data, "--search.coarse_windows", 3
+        train, "--cfg", tiny.config, "--data-root", tiny_data, "--search.coarse_windows", 3
     )
-    assert "data.window" in refused(cli.train, "--cfg", tiny.config, "--data.window", 1)
+    assert "data.window" in refused(train, "--cfg", tiny.config, "--data.window", 1)
 
 
 def test_training_starts_from_the_weights_it_is_given(run, tiny, tiny_data, tmp_path, done):
@@ -115,7 +116,7 @@ def test_training_starts_from_the_weights_it_is_given(run, tiny, tiny_data, tmp_
         "--data.splits.train.annotations",
         "shapes/val.jsonl",
     ]
-    done(cli.train, *arguments, *changes)
+    done(train, *arguments, *changes)
     before, after = (load_checkpoint(path).weights for path in (run, tmp_path / "rgnet/tiny"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
@@ -128,12 +129,12 @@ def test_a_model_that_reads_query_files_takes_entries_of_the_file(
         "--data.queries.sentence_dim", 16, "--search.coarse_windows", 2, "--model.adapter", "true",
     ]  # fmt: skip
     common = ["--cfg", tiny.config, "--data-root", tiny_data, "--runs", tmp_path]
-    done(cli.train, *common, *features)
+    done(train, *common, *features)
     changed = tmp_path / "changed.h5"
     shutil.copy(stored_queries, changed)
     with h5py.File(changed, "r+") as file:
         file.attrs["changed"] = 1
-    other = refused(cli.train, *common, *features, "--data.queries.path", changed, "--resume")
+    other = refused(train, *common, *features, "--data.queries.path", changed, "--resume")
     assert "cannot resume, the word vectors or query features were queries.h5" in other
     query = custom_split(tiny_data / "shapes/test.jsonl").queries[0]
     where = ["--checkpoint", tmp_path / "rgnet/tiny", "--data-root", tiny_data, "--video", query.video]

@@ -25,7 +25,7 @@ from rgnet.model import Frames, Output, RGNet, Tokens
 from rgnet.official import NAMES, from_official
 from rgnet.query_features.store import QueryVectors, normalise
 from rgnet.search import ranking
-from rgnet.search.search import Found, LongVideoSearch, TextVectors
+from rgnet.search.search import LongVideoSearch, SearchResult, TextVectors
 from rgnet.windows import draw_probabilities, moment_rows, positive_windows, target_in, video_windows
 from vmr_common import metrics
 from vmr_common.evaluation import Protocol, protocol
@@ -220,11 +220,11 @@ def layer_terms(
     """The unweighted terms under their recorded names."""
     found = {}
     for suffix, logits, spans in layers(output):
-        terms = losses.layer_loss(logits, spans, targets.spans, background, config)
+        terms = losses.layer_losses(logits, spans, targets.spans, background, config)
         found |= {
-            f"loss_span{suffix}": terms.span,
-            f"loss_giou{suffix}": terms.giou,
-            f"loss_label{suffix}": terms.label,
+            f"loss_span{suffix}": terms["span"] / config.span,
+            f"loss_giou{suffix}": terms["giou"] / config.giou,
+            f"loss_label{suffix}": terms["label"] / config.label,
         }
     return found
 
@@ -404,18 +404,18 @@ def search_config(golden) -> SearchConfig:
     return SearchConfig(
         windows=given["topk_window"],
         matching_by_retrieval=given["dset_name"] == "ego4d",
-        before_nms=given["max_before_nms"],
+        pre_nms_top_k=given["max_before_nms"],
         nms=given["nms_thd"],
-        keep=given["max_after_nms"],
-        pairs_at_once=5,
+        post_nms_top_k=given["max_after_nms"],
+        window_batch_size=5,
     )
 
 
-def search_all(golden, *, released: bool) -> list[tuple[Query, Found]]:
+def search_all(golden, *, released: bool) -> list[tuple[Query, SearchResult]]:
     given, config = sizes(golden), search_config(golden)
     model = build(golden, released_mask=released)
     model.adapter = None  # recorded without
-    search = LongVideoSearch(model, config, window=given["max_v_l"], seconds_per_row=given["clip_length"])
+    search = LongVideoSearch(model, config, window=given["max_v_l"], feature_stride=given["clip_length"])
     queries = queries_of(golden)
     videos = {}
     for query in queries:
@@ -449,7 +449,7 @@ def test_candidates_of_whole_videos_agree(golden, mode):
         candidates_agree(found, order[: len(set(found.row_windows.tolist()))], raw)
 
 
-def candidates_agree(found: Found, windows: np.ndarray, raw: np.ndarray) -> None:
+def candidates_agree(found: SearchResult, windows: np.ndarray, raw: np.ndarray) -> None:
     """Compares rows window by window, by falling proposal score; those of equal score may be exchanged.
 
     Where the unchanged program reads past a window, its matching score is not a number, and is left out.
@@ -499,9 +499,11 @@ def final_list(raw: np.ndarray, column: int, config: SearchConfig) -> np.ndarray
         return list_with_scores_that_are_no_numbers(raw, column, config)
     if column == ranking.FUSED:
         nothing = np.zeros(len(raw), dtype=np.int64)
-        return Found(nothing, nothing, raw, nothing, matched=True).ranked(config)[0]
+        return SearchResult(nothing, nothing, raw, nothing, matched=True).ranked(config)[0]
     rows = np.concatenate([raw, ranking.fuse(raw)[:, None]], axis=1)
-    kept, _ = ranking.rank(rows, by=column, limit=config.before_nms, threshold=config.nms, keep=config.keep)
+    kept, _ = ranking.rank(
+        rows, by=column, limit=config.pre_nms_top_k, threshold=config.nms, keep=config.post_nms_top_k
+    )
     return kept
 
 
@@ -515,8 +517,10 @@ def list_with_scores_that_are_no_numbers(raw: np.ndarray, column: int, config: S
     fused = spread(raw[:, ranking.PROPOSAL].tolist()) + spread(raw[:, ranking.MATCHING].tolist())
     rows = np.concatenate([raw, fused[:, None]], axis=1).tolist()
     distinct = {(row[0], row[1]): row for row in rows}
-    best = sorted(distinct.values(), key=lambda row: row[column], reverse=True)[: config.before_nms]
-    kept = metrics.nms(np.array(best)[:, :2], config.nms, limit=config.keep, union="hull", empty=0.0)
+    best = sorted(distinct.values(), key=lambda row: row[column], reverse=True)[: config.pre_nms_top_k]
+    kept = metrics.nms(
+        np.array(best)[:, :2], config.nms, limit=config.post_nms_top_k, union="hull", empty=0.0
+    )
     return np.array(best)[kept]
 
 
@@ -586,7 +590,7 @@ def test_fusion_suppression_and_metrics_agree_on_generated_predictions(golden):
             found, _ = ranking.rank(
                 rows,
                 by=ranking.FUSED,
-                limit=config.before_nms,
+                limit=config.pre_nms_top_k,
                 threshold=threshold,
                 keep=int(listed[1] or given["max_after_nms"]),
             )

@@ -1,4 +1,4 @@
-"""What RGNet costs, counted by torch while it runs, against the released program."""
+"""The cost of RGNet, counted by torch while it runs, against the released program."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import torch
 
 from factories import flops
 from rgnet import attention
-from rgnet.cli import PACKAGE
-from rgnet.config import Config, ModelConfig, SearchConfig
+from rgnet.config import DEFAULT, Config, ModelConfig, SearchConfig
 from rgnet.cost import released_flops
 from rgnet.model import Frames, RGNet, Tokens
 from rgnet.search.search import LongVideoSearch, PreparedVideo
@@ -75,7 +74,7 @@ def test_evaluating_a_film_costs_less_than_running_every_window_in_full():
     rows, kept = 33_300, 30
     with torch.device("meta"), torch.no_grad():
         model = build(MAD).eval()
-        search = LongVideoSearch(model, SearchConfig(windows=kept), window=900, seconds_per_row=0.2)
+        search = LongVideoSearch(model, SearchConfig(windows=kept), window=900, feature_stride=0.2)
         features = torch.empty(rows, 512)
         projected = model.video_projection(features)
         prepared = PreparedVideo(
@@ -91,7 +90,7 @@ def test_evaluating_a_film_costs_less_than_running_every_window_in_full():
 def test_a_search_costs_its_stages_and_nothing_more(monkeypatch):
     monkeypatch.setattr(attention, "_has_fused", lambda query: False)  # the counter does not know that kernel
     model, features, query = network(), video(100), text(4)
-    config = SearchConfig(windows=3, pairs_at_once=1)
+    config = SearchConfig(windows=3, window_batch_size=1)
     search = searcher(model, config)
     prepared = search.prepare(features, None)
     lengths = prepared.windows[:, 1]
@@ -145,4 +144,4 @@ def test_the_published_sizes_have_the_published_number_of_weights(name, paramete
 
 
 def test_long_shapes_are_what_is_taken_without_a_configuration():
-    assert bundled_config("rgnet", Config, PACKAGE.default).name == PACKAGE.default == "shapes-long"
+    assert bundled_config("rgnet", Config, DEFAULT).name == DEFAULT == "shapes-long"

@@ -9,13 +9,13 @@ import torch
 
 from rgnet.config import SearchConfig
 from rgnet.matching import matching_scores
-from rgnet.model import Frames, RGNet
+from rgnet.model import Frames, RGNet, Tokens
 from rgnet.search import ranking
-from rgnet.search.search import LongVideoSearch, TextVectors, stack_tokens
+from rgnet.search.search import LongVideoSearch, TextVectors
 from rgnet.windows import video_windows
 from rgnet_toy import SECONDS, WINDOW, network, searcher, text, video
 
-CONFIG = SearchConfig(windows=4, pairs_at_once=3)
+CONFIG = SearchConfig(windows=4, window_batch_size=3)
 
 
 def plain(model: RGNet, config: SearchConfig, features: torch.Tensor, query: TextVectors):
@@ -26,7 +26,7 @@ def plain(model: RGNet, config: SearchConfig, features: torch.Tensor, query: Tex
     mask = torch.zeros(len(windows), longest, dtype=torch.bool)
     for row, (first, length) in enumerate(windows.tolist()):
         frames[row, :length], mask[row, :length] = features[first : first + length], True
-    tokens = stack_tokens([query.tokens] * len(windows))
+    tokens = Tokens.padded([query.tokens] * len(windows))
     with torch.no_grad():
         output = model(tokens, Frames(frames, mask))
     retrieval = output.retrieval.sigmoid().double().numpy()
@@ -76,14 +76,14 @@ def test_the_search_finds_what_the_plain_form_finds(rows):
 @pytest.mark.parametrize("pairs", [1, 2, 7, 64])
 def test_results_do_not_depend_on_how_many_windows_go_together(pairs):
     model, features, query = network(), video(83), text(4)
-    config = SearchConfig(windows=4, pairs_at_once=pairs)
+    config = SearchConfig(windows=4, window_batch_size=pairs)
     assert_same(found(model, config, [(features, query)])[0], found(model, CONFIG, [(features, query)])[0])
 
 
 def test_fixed_results_do_not_depend_on_batch_mates():
     model, videos = network(), [video(31), video(64), video(7)]
     requests = [(videos[n % 3], text(1 + n, n)) for n in range(8)]
-    config = SearchConfig(windows=4, pairs_at_once=64)
+    config = SearchConfig(windows=4, window_batch_size=64)
     together = found(model, config, requests)
     backwards = found(model, config, requests[::-1])[::-1]
     for request, one, turned in zip(requests, together, backwards, strict=True):
@@ -120,13 +120,13 @@ def test_kept_moments_are_unlike_each_other_and_know_their_window():
             assert shared <= 0.5 * (max(row[1], other[1]) - min(row[0], other[0]))
 
 
-def test_coarse_selection_of_all_windows_changes_nothing_and_of_few_looks_at_those_alone():
+def test_coarse_selection_of_all_windows_changes_nothing_and_of_few_scores_those_alone():
     model, features, query = network(), video(95), text(4)
     whole = found(model, CONFIG, [(features, query)])[0]
     count = len(whole.order)
-    all_of_them = SearchConfig(windows=4, pairs_at_once=3, coarse_windows=count)
+    all_of_them = SearchConfig(windows=4, window_batch_size=3, coarse_windows=count)
     assert_same(found(model, all_of_them, [(features, query)])[0], whole)
-    few = SearchConfig(windows=4, pairs_at_once=3, coarse_windows=6)
+    few = SearchConfig(windows=4, window_batch_size=3, coarse_windows=6)
     search = searcher(model, few)
     prepared = search.prepare(features, features)
     one = search.search([(prepared, query)])[0]
@@ -151,7 +151,9 @@ def test_coarse_scores_are_the_three_best_cosines_of_each_window():
 def test_three_hours_are_searched():
     # 5 rows per second
     model, features = network(), video(54_000)
-    search = LongVideoSearch(model, SearchConfig(windows=5, pairs_at_once=8), window=900, seconds_per_row=0.2)
+    search = LongVideoSearch(
+        model, SearchConfig(windows=5, window_batch_size=8), window=900, feature_stride=0.2
+    )
     one = search.search([(search.prepare(features, features), text(6))])[0]
     assert len(one.order) == 121
     assert one.rows.shape == (5 * 4, 4)
@@ -162,7 +164,7 @@ def test_three_hours_are_searched():
 def test_the_kept_state_is_bounded_by_the_best_windows_not_by_the_video(monkeypatch):
     model, kept = network(), []
     features, query = video(3_000), text(3)
-    search = searcher(model, SearchConfig(windows=3, pairs_at_once=4))
+    search = searcher(model, SearchConfig(windows=3, window_batch_size=4))
     keep = search._keep
     monkeypatch.setattr(search, "_keep", lambda pairs, *rest: (keep(pairs, *rest), kept.append(len(pairs))))
     search.search([(search.prepare(features, features), query)])
@@ -173,12 +175,12 @@ def test_the_kept_state_is_bounded_by_the_best_windows_not_by_the_video(monkeypa
 MEMORY = """
 import resource, numpy as np, torch
 from rgnet.config import ModelConfig, SearchConfig
-from rgnet.inference import LongVideoSearch, TextVectors
+from rgnet.search.search import LongVideoSearch, TextVectors
 from rgnet.model import RGNet
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 model = RGNet(ModelConfig(position_temperature=100.0), frame_dim=512, token_dim=512).eval()
 features = torch.from_numpy(np.random.default_rng(0).normal(size=(36_000, 512)).astype(np.float32))
-search = LongVideoSearch(model, SearchConfig(windows=30), window=900, seconds_per_row=0.2)
+search = LongVideoSearch(model, SearchConfig(windows=30), window=900, feature_stride=0.2)
 before = peak()
 found = search.search([(search.prepare(features, features), TextVectors(torch.ones(25, 512), torch.ones(512)))])
 assert len(found[0].order) == 81

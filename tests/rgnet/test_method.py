@@ -1,4 +1,4 @@
-"""RGNet's data and task: draws, batches, predictions, and inputs that are not as they should be."""
+"""RGNet's data and method: draws, batches, predictions, and inputs that are not as they should be."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
-from rgnet.data import QueryExamples, WindowingConfig
+from rgnet.data import Dataset, WindowingConfig
 from rgnet.method import RGNetMethod
 from rgnet.query_features.config import QueryFeaturesConfig
 from rgnet.query_features.store import (
@@ -61,11 +61,11 @@ def make_config(*, sentences: bool = False, **changes) -> Config:
     data = DataConfig(
         splits=SplitsConfig(train=split, test=split),
         features=FeaturesConfig(path="f.h5", dim=FRAME_DIM),
-        seconds_per_row=SECONDS,
+        feature_stride=SECONDS,
         window=WINDOW,
         queries=queries,
     )
-    values = {"model": SMALL, "search": SearchConfig(windows=4, pairs_at_once=8), **changes}
+    values = {"model": SMALL, "search": SearchConfig(windows=4, window_batch_size=8), **changes}
     return Config(data=data, **values)
 
 
@@ -80,20 +80,20 @@ def make(
     adapter=False,
     seed=0,
 ):
-    cut = WindowingConfig(
-        window=WINDOW, seconds_per_row=SECONDS, max_tokens=4, negative_windows=negative, adapter=adapter
+    windowing = WindowingConfig(
+        window=WINDOW, feature_stride=SECONDS, max_tokens=4, negative_windows=negative, adapter=adapter
     )
     vectors = WordVectorQueries(VECTORS) if vectors is None else vectors
-    return QueryExamples(queries, features, vectors, cut, scale=scale, by_video=by_video, seed=seed)
+    return Dataset(queries, features, vectors, windowing, scale=scale, by_video=by_video, seed=seed)
 
 
-def task(config: Config | None = None, **changes) -> RGNetMethod:
+def method_of(config: Config | None = None, **changes) -> RGNetMethod:
     return RGNetMethod(network(SMALL, **changes), make_config() if config is None else config, None)
 
 
-def predictions(one: RGNetMethod, examples: QueryExamples, indices=None) -> dict:
+def predictions(one: RGNetMethod, dataset: Dataset, indices=None) -> dict:
     with torch.no_grad():
-        found = one.predict(examples.batch(range(len(examples)) if indices is None else indices, None))
+        found = one.predict(dataset.batch(range(len(dataset)) if indices is None else indices, None))
     return {prediction.query: prediction for prediction in found}
 
 
@@ -115,10 +115,12 @@ def stored(tmp_path_factory) -> QueryFeatureStore:
     return QueryFeatureStore(path, token_dim=TOKEN_DIM, sentence_dim=FRAME_DIM)
 
 
-def test_queries_without_a_known_word_are_set_aside(features):
-    examples = make(features)
-    assert [one.text for one in examples.unknown] == ["qwertz"]
-    assert len(examples) == 5
+def test_queries_without_a_known_word_are_left_out_and_said(features, caplog):
+    dataset = make(features)
+    assert len(dataset) == 5
+    assert (
+        "1 of 6 queries have no word that has a vector and are left out, for example 'qwertz'" in caplog.text
+    )
 
 
 def test_queries_of_one_video_stand_together_unless_their_order_matters(features):
@@ -127,12 +129,12 @@ def test_queries_of_one_video_stand_together_unless_their_order_matters(features
 
 
 def test_training_windows_hold_their_moment_and_negatives_come_from_the_same_video(features):
-    examples = make(features, negative=True)
+    dataset = make(features, negative=True)
     for epoch in range(1, 6):
-        lesson = examples.batch([0, 1, 2, 3, 4], epoch).lesson
+        train = dataset.batch([0, 1, 2, 3, 4], epoch).train
         for row in range(5):
-            rows = features[examples.queries[row].video]
-            for window in (lesson.frames, lesson.negative):
+            rows = features[dataset.queries[row].video]
+            for window in (train.windows, train.negatives):
                 length = int(window.mask[row].sum())
                 assert 0 < length <= WINDOW
                 one = window.features[row, :length].numpy()
@@ -140,13 +142,13 @@ def test_training_windows_hold_their_moment_and_negatives_come_from_the_same_vid
 
 
 def test_draws_do_not_depend_on_batch_mates_and_change_with_epoch_and_seed(features):
-    examples = make(features)
-    together = examples.batch([0, 1, 2, 3, 4], 3).lesson
+    dataset = make(features)
+    together = dataset.batch([0, 1, 2, 3, 4], 3).train
     for row in range(5):
-        alone = examples.batch([row], 3).lesson
+        alone = dataset.batch([row], 3).train
         torch.testing.assert_close(alone.targets.spans[0], together.targets.spans[row], rtol=0, atol=0)
     spans = [
-        make(features, seed=seed).batch([0, 1, 2, 3, 4], epoch).lesson.targets.spans
+        make(features, seed=seed).batch([0, 1, 2, 3, 4], epoch).train.targets.spans
         for seed, epoch in ((0, 3), (0, 4), (1, 3))
     ]
     assert not torch.equal(spans[0], spans[1])
@@ -161,11 +163,11 @@ def test_a_batch_brings_each_video_once(features):
 
 @pytest.mark.parametrize("sentences", [False, True])
 def test_fixed_predictions_do_not_depend_on_batch_size_or_batch_mates(features, stored, sentences):
-    one = task(make_config(sentences=sentences))
-    examples = make(features, vectors=stored if sentences else None)
-    together = predictions(one, examples)
-    for index, asked in enumerate(examples.queries):
-        alone = predictions(one, examples, [index])[asked.id]
+    one = method_of(make_config(sentences=sentences))
+    dataset = make(features, vectors=stored if sentences else None)
+    together = predictions(one, dataset)
+    for index, asked in enumerate(dataset.queries):
+        alone = predictions(one, dataset, [index])[asked.id]
         np.testing.assert_allclose(alone.scores, together[asked.id].scores, atol=3e-4)
         # scores may be as good as equal
         np.testing.assert_allclose(
@@ -174,26 +176,26 @@ def test_fixed_predictions_do_not_depend_on_batch_size_or_batch_mates(features, 
 
 
 def test_fixed_moments_lie_in_the_video_and_released_ones_are_as_found(features):
-    examples = make(features)
-    for found in predictions(task(), examples).values():
+    dataset = make(features)
+    for found in predictions(method_of(), dataset).values():
         end = next(one.duration for one in QUERIES if one.id == found.query)
         assert (found.moments >= 0).all()
         assert (found.moments <= end).all()
         assert (np.diff(found.scores) <= 0).all()
-    one = task(dataclasses.replace(make_config(), quirks="released"))
-    predictions(one, examples)
+    one = method_of(dataclasses.replace(make_config(), quirks="released"))
+    predictions(one, dataset)
     rows = one.windows["0"].moments
-    np.testing.assert_array_equal(predictions(one, examples)["0"].moments, rows[:, :2])
+    np.testing.assert_array_equal(predictions(one, dataset)["0"].moments, rows[:, :2])
 
 
 @pytest.mark.parametrize("negatives", ["contrast", "window"])
 def test_the_loss_is_the_sum_of_its_terms_and_its_names_stay(features, negatives):
     config = make_config(loss=LossConfig(negatives=negatives))
-    one, examples = task(config), make(features, negative=negatives == "window")
+    one, dataset = method_of(config), make(features, negative=negatives == "window")
     one.model.train()
     names = set()
     for epoch in (1, 2):
-        terms = one.loss(examples.batch([0, 1, 2, 3, 4], epoch), NOW)
+        terms = one.loss(dataset.batch([0, 1, 2, 3, 4], epoch), NOW)
         names.add(tuple(terms))
         rest = [term for name, term in terms.items() if name != "total"]
         assert terms["total"].item() == pytest.approx(torch.stack(rest).sum().item())
@@ -212,13 +214,13 @@ def test_the_adapter_learns_from_sentences(features, stored):
 
 
 def test_predictions_follow_new_weights(features):
-    one, examples = task(), make(features)
-    before = predictions(one, examples)["0"].scores
+    one, dataset = method_of(), make(features)
+    before = predictions(one, dataset)["0"].scores
     one.model.load_state_dict(network(SMALL, seed=9).state_dict())
-    after = predictions(one, examples)["0"].scores
+    after = predictions(one, dataset)["0"].scores
     assert not np.array_equal(before[:3], after[:3])
     with torch.no_grad():
-        one.loss(examples.batch([0, 1], 1), NOW)
+        one.loss(dataset.batch([0, 1], 1), NOW)
     assert not one.windows
 
 
@@ -231,25 +233,25 @@ def test_standardised_features_reach_the_network_and_raw_ones_the_matching(featu
 
 @pytest.mark.parametrize("video", ["short", "one"])
 def test_a_video_shorter_than_a_window_is_searched(features, video):
-    examples = make(features, [query("x", video, moment=(0.0, 0.5))])
-    found = predictions(task(), examples)["x"]
+    dataset = make(features, [query("x", video, moment=(0.0, 0.5))])
+    found = predictions(method_of(), dataset)["x"]
     assert len(found.moments)
     assert np.isfinite(found.moments).all()
     assert found.moments.max() <= ROWS[video] * SECONDS
-    assert examples.batch([0], 1).lesson.targets.frames.tolist() == [[0, 1]]
+    assert dataset.batch([0], 1).train.targets.frames.tolist() == [[0, 1]]
 
 
 def test_a_moment_without_a_window_beside_it_is_named_where_one_is_needed(features):
-    examples = make(features, [query("x", "short", moment=(0.0, 3.0))], negative=True)
+    dataset = make(features, [query("x", "short", moment=(0.0, 3.0))], negative=True)
     with pytest.raises(UserError, match=r"query 'x': every window of video 'short' holds part of its moment"):
-        examples.batch([0], 1)
+        dataset.batch([0], 1)
 
 
 def test_a_missing_query_and_values_that_are_no_numbers_are_named(features, stored, tmp_path):
-    examples = make(features, [query("0")], vectors=stored)
-    examples.queries = [query("nobody")]
+    dataset = make(features, [query("0")], vectors=stored)
+    dataset.queries = [query("nobody")]
     with pytest.raises(UserError, match="'nobody'"):
-        examples.batch([0], None)
+        dataset.batch([0], None)
     path = tmp_path / "bad.npz"
     bad = np.full((3, TOKEN_DIM), np.nan, np.float32)
     np.savez(path, **{"0/token_features": bad, "0/cls_features": np.ones(FRAME_DIM, np.float32)})

@@ -131,7 +131,7 @@ def test_the_largest_negative_is_not_sought_in_padding_unless_asked_for():
     )
     positive = torch.zeros(1, 2)
     fixed, released = (
-        losses.saliency(positive, one, (scores, mask), 0.2, masked_max=masked).item()
+        losses.saliency_loss(positive, one, (scores, mask), 0.2, masked_max=masked).item()
         for masked in (True, False)
     )
     assert released - fixed == pytest.approx(10.0)

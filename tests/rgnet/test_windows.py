@@ -1,4 +1,4 @@
-"""How long videos are cut, and what is drawn from them for training."""
+"""Windows over long videos, and what is sampled from them for training."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rgnet.search.window_recall import window_recall
-from rgnet.windows import draw, moment_rows, positive_windows, target_in, video_windows
+from rgnet.windows import moment_rows, positive_windows, sample_window, target_in, video_windows
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 
@@ -45,7 +45,7 @@ def test_a_moment_after_the_features_is_named():
 def test_draws_hold_part_of_the_moment_and_negatives_hold_none(start, end):
     windows = video_windows(100, 10)
     for epoch in range(30):
-        drawn = draw(start, end, 100, 10, 0, epoch, "q")
+        drawn = sample_window(start, end, 100, 10, 0, epoch, "q")
         first, length = drawn.window
         low, high = drawn.target.frames
         assert 0 <= low < high <= length
@@ -59,13 +59,13 @@ def test_draws_hold_part_of_the_moment_and_negatives_hold_none(start, end):
 
 
 def test_draws_depend_on_their_key_alone_and_change_with_the_epoch():
-    drawn = [draw(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
-    assert drawn == [draw(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
+    drawn = [sample_window(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
+    assert drawn == [sample_window(20, 60, 500, 90, 3, epoch, "q") for epoch in range(20)]
     assert len({(one.window, one.inside) for one in drawn}) > 5
 
 
 def test_a_moment_that_fills_the_video_leaves_no_negative():
-    assert draw(0, 12, 12, 10, "k").negative is None
+    assert sample_window(0, 12, 12, 10, "k").negative is None
 
 
 def test_targets_of_all_windows_point_at_the_same_rows():
@@ -79,7 +79,7 @@ def test_targets_of_all_windows_point_at_the_same_rows():
 
 
 def test_window_recall_counts_queries_whose_moment_lies_in_one_of_the_first_windows():
-    data = SimpleNamespace(window=4, seconds_per_row=1.0)
+    data = SimpleNamespace(window=4, feature_stride=1.0)
     asked = [
         Query(id=name, video="v", text="", duration=10.0, moments=[moment] if moment else [])
         for name, moment in {

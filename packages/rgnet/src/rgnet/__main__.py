@@ -2,10 +2,11 @@
 
 import sys
 
-from rgnet import cli
+from rgnet.cli import evaluate, import_official, predict
+from rgnet.train import train
 from vmr_common.cli.entrypoint import dispatch
 
-COMMANDS = {"train": cli.train, "eval": cli.evaluate, "predict": cli.predict, "import": cli.import_official}
+COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}
 
 if __name__ == "__main__":
     sys.exit(dispatch("python -m rgnet", COMMANDS))

@@ -1,4 +1,4 @@
-"""The two attentions of the encoder: frames over words, and frames over frames with a lowered diagonal.
+"""The two attentions of the RG-Encoder (paper section 3.2): frames over words, frames over frames ("sparse").
 
 Shapes: G texts, M windows per text, V frames, T words, D model width, H heads, d = D / H, N pairs of a text and a
 window, L rows of a sequence.
@@ -11,18 +11,54 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from vmr_train.layers.attention import PackedAttention
+from torch.nn import functional as F
 
 _BLOCK_NUMBERS = 1 << 22  # logits held at once where they are formed at all: they then stay in the cache
 
 
-class _Attention(PackedAttention):
-    """With dropout on the attention weights, of probability `dropout`."""
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """``(..., L, D)`` to heads ``(..., H, L, d)``."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+class PackedAttention(nn.Module):
+    """The weights of a multi-head attention with one packed projection; subclasses apply them.
+
+    Args:
+        dim: Model width D, a multiple of `heads`.
+        heads: Number of heads H.
+        dropout: On the attention weights.
+    """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__(dim, heads)
+        super().__init__()
+        self.heads, self.scale = heads, (dim // heads) ** -0.5
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
         self.dropout = nn.Dropout(dropout)
+
+    def project(self, x: Tensor, part: int, *, bias: bool = True) -> Tensor:
+        """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
+        rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
+
+    def split(self, x: Tensor) -> Tensor:
+        """``(..., L, D)`` to heads ``(..., H, L, d)``."""
+        return split_heads(x, self.heads)
+
+    def query_weights(self) -> tuple[Tensor, Tensor]:
+        """The query projection of each head, to fold it into the keys: weight ``(H, d, D)`` and bias ``(H, d)``."""
+        dim = self.in_proj_weight.shape[1]
+        weight, bias = self.in_proj_weight[:dim], self.in_proj_bias[:dim]
+        return weight.unflatten(0, (self.heads, -1)), bias.unflatten(0, (self.heads, -1))
+
+    def output_weights(self) -> Tensor:
+        """The output projection of each head, ``(H, d, D)``, to fold it into the values."""
+        return self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
 
 
 @dataclass(frozen=True)
@@ -42,8 +78,8 @@ class TextMemory:
     folded_values: Tensor
 
 
-class CrossAttention(_Attention):
-    """Frames attend over the words of their text.
+class CrossAttention(PackedAttention):
+    """Text-to-video attention: frames attend over the words of their text.
 
     A text has few words, so the query and output projections are folded into the text's side: frames are
     multiplied with D x (H * T) instead of D x D numbers, and the text's part is the same for all its windows.
@@ -66,7 +102,7 @@ class CrossAttention(_Attention):
         Args:
             x: ``(G or 1, M, V, D)`` frames with their positions; not read where `query` is given.
             text: From `read`.
-            words: bool, True where a frame may look at a word: ``(G, 1, 1, 1, T)``, or up to ``(G, M, V, H, T)``.
+            words: bool, True where a frame may attend to a word: ``(G, 1, 1, 1, T)``, or up to ``(G, M, V, H, T)``.
             query: ``(G or 1, M, V, D)`` projected queries where they are at hand, as in the first layer, whose
                 frames have met no text yet.
 
@@ -88,11 +124,11 @@ class CrossAttention(_Attention):
         return mixed.view(texts, *grid, -1)
 
 
-class FrameAttention(_Attention):
-    """Frames attend over frames; an unselected frame sees itself less (its own logit is lowered by one).
+class FrameAttention(PackedAttention):
+    """The paper's sparse attention as it is released: an unselected frame's own logit is lowered by one.
 
-    Adding one to every other logit of the row, as the released mask does, is the same under softmax, but needs
-    L x L numbers per pair.
+    The released mask adds one to every *other* logit of the frame's row. That is the same under softmax, but needs
+    L x L numbers per pair; nothing is hidden either way.
     """
 
     def keys_values(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

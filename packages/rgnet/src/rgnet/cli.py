@@ -1,128 +1,118 @@
-"""The commands rgnet-train, rgnet-eval, rgnet-predict and rgnet-import."""
+"""``rgnet-eval``, ``rgnet-predict`` and ``rgnet-import``."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from argparse import Namespace
+from functools import partial
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import Tensor
-
-from rgnet.config import Config
-from rgnet.data import InputFeatures, QueryExamples, make_examples
-from rgnet.method import RGNetMethod
-from rgnet.model import RGNet
-from rgnet.official import from_official
-from rgnet.search import ranking
-from rgnet.search.window_recall import window_recall
+from rgnet.config import DEFAULT, TITLE, Config
 from vmr_common.errors import UserError
-from vmr_common.features.store import FeatureStore
+from vmr_common.features.config import VideoStore
 from vmr_common.timeline import format_hours
 from vmr_common.types import Prediction, Query
-from vmr_train import distributed
-from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_weights
-from vmr_train.cli import model, results
-from vmr_train.cli.package import ModelPackage
-from vmr_train.cli.requests import requested_queries
-from vmr_train.method import to_device
-from vmr_train.preprocessing import measured_scale, stored_scale
-from vmr_train.report import Curve
+from vmr_train.cli import options, requests
 
-WINDOW_RANKS = (1, 5, 10, 20, 50)
+if TYPE_CHECKING:
+    from rgnet.method import RGNetMethod
 
 
-def create(config: Config, queries: Sequence[Query], sources: InputFeatures) -> RGNetMethod:
-    """A new task, untrained or with the weights that the configuration starts from.
+@options.command
+def evaluate(argv: list[str]) -> None:
+    """Scores a checkpoint on a split."""
+    parser = options.evaluate_parser("rgnet", TITLE)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgnet", DEFAULT)
 
-    Raises:
-        UserError: if the weights to start from cannot be read or do not fit.
-    """
-    scale = measured_scale(sources.features, queries) if config.data.standardise else None
-    task = RGNetMethod(_network(config), config, scale)
-    if config.init is not None:
-        start = load_checkpoint(config.init, package="rgnet")
-        load_weights(task.model, start.weights, start.path)
-    return task
+    from rgnet.data import build_dataset, open_frames
+    from rgnet.method import RGNetMethod
+    from rgnet.search.window_recall import recall_lines
+    from vmr_train import distributed
+    from vmr_train.cli import commands
 
-
-def _network(config: Config) -> RGNet:
-    return RGNet(
-        config.model,
-        frame_dim=config.data.features.dim,
-        token_dim=config.data.queries.token_dim,
-        sentence_dim=config.data.queries.sentence_dim or 0,
-        released_mask=config.quirks == "released",
-    )
-
-
-def restore(config: Config, checkpoint: Checkpoint) -> RGNetMethod:
-    """The task of a checkpoint, before its weights are loaded.
-
-    Raises:
-        UserError: if features are standardised and the checkpoint holds no constants for it.
-    """
-    columns = config.data.features.dim if config.data.standardise else None
-    return RGNetMethod(_network(config), config, stored_scale(checkpoint, columns))
-
-
-def examples(
-    config: Config, task: RGNetMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> QueryExamples:
-    """Queries as batches for a task."""
-    return make_examples(config, task.scale, sources, queries)
-
-
-def convert(config: Config, weights: Mapping[str, Tensor], options: Any, data_root: Path) -> RGNetMethod:
-    """A task with the authors' weights under our names.
-
-    Raises:
-        UserError: if the weights do not fit the configuration.
-    """
-    task = RGNetMethod(_network(config), config, None)
-    load_weights(task.model, from_official(weights), options.weights)
-    return task
-
-
-def predict_options(parser: argparse.ArgumentParser) -> None:
-    """For models that read their queries from a feature file."""
-    parser.add_argument(
-        "--query-id",
-        type=str,
-        default=None,
-        help="entry of the query feature file to use as the query, for models that read such a file",
-    )
-
-
-def requested(config: Config, options: Any, store: FeatureStore, root: Path) -> list[Query]:
-    """The queries to find moments for.
-
-    Raises:
-        UserError: if the query cannot be turned into what the model reads; says what can.
-    """
-    given, file = options.query_id, config.data.queries.path
-    if given is not None and file is None:
-        raise UserError(f"--query-id {given}: this model reads sentences (word vectors); give --query")
-    if given is not None and options.queries is not None:
-        raise UserError("give either --queries (a file) or --query-id")
-    if given is not None and options.query is None:
-        options.query = given
-    if given is None and options.queries is None and file is not None and options.query is not None:
-        raise UserError(
-            f"--query: this model reads the vectors of its queries from {file}, so a new sentence has none; give "
-            "--query-id with an entry of that file"
+    with distributed.session(config.train.device, config.train.peer_timeout):
+        split, train_queries = distributed.from_rank_zero(
+            lambda: requests.requested_split(config, given, given.root)
         )
-    queries = requested_queries(config, options, store, root)
-    return queries if given is None else [dataclasses.replace(query, id=given) for query in queries]
+        with distributed.agreement():
+            frames = open_frames(config, given.root)
+            commands.require_videos(frames, split)
+            method = RGNetMethod.restore(config, checkpoint)
+            dataset = build_dataset(config, method.scale, frames, given.root, split.queries)
+            commands.answerable(dataset, split)
+        results = commands.evaluate("rgnet", config, method, dataset, split, train_queries)
+        commands.say_results(given, results, recall_lines(method.windows, split.queries, config.data))
 
 
-def moment_table(task: RGNetMethod, prediction: Prediction) -> str:
-    """Ranked moments with the window that each was found in and all scores."""
-    known = task.windows[prediction.query]
+@options.command
+def predict(argv: list[str]) -> None:
+    """Finds the moments of one sentence in one video, or of a file of sentences."""
+    parser = options.predict_parser("rgnet", TITLE)
+    about = "entry of the query feature file to use as the query, for models that read such a file"
+    parser.add_argument("--query-id", type=str, default=None, help=about)
+    config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgnet", DEFAULT)
+
+    from rgnet.data import build_dataset, open_frames
+    from rgnet.method import RGNetMethod
+    from vmr_train.cli import commands
+
+    frames = open_frames(config, given.root)
+    queries = requested_queries(config, given, frames.store)
+    method = RGNetMethod.restore(config, checkpoint)
+    dataset = build_dataset(config, method.scale, frames, given.root, queries)
+    found = commands.find_moments(config, method, dataset, given.k)
+    commands.say_moments(given, found, partial(moment_table, method))
+
+
+@options.command
+def import_official(argv: list[str]) -> None:
+    """Turns the authors' weights into a checkpoint of ours."""
+    parser = options.import_parser("rgnet", TITLE)
+    config, given = options.read_config(parser, Config, argv, "rgnet", DEFAULT)
+
+    from rgnet.method import RGNetMethod
+    from rgnet.official import from_official
+    from vmr_train.cli import commands
+
+    released = commands.read_released(config, given)
+    method = RGNetMethod.build(config, None)
+    commands.save_imported("rgnet", config, method, from_official(released), released, given)
+
+
+def requested_queries(config: Config, given: Namespace, store: VideoStore) -> list[Query]:
+    """The queries to find moments for: entries of the query feature file (``--query-id``), or sentences.
+
+    Raises:
+        UserError: if the query has no vectors that the model reads; says which would have.
+    """
+    entry, file = given.query_id, config.data.queries.path
+    if entry is None:
+        if file is not None and given.queries is None and given.query is not None:
+            raise UserError(
+                f"--query: this model reads the vectors of its queries from {file}, so a new sentence has none; give "
+                "--query-id with an entry of that file"
+            )
+        return requests.requested_queries(config, given, store, given.root)
+    if file is None:
+        raise UserError(f"--query-id {entry}: this model reads sentences (word vectors); give --query")
+    if given.queries is not None:
+        raise UserError("give either --queries (a file) or --query-id")
+    if given.query is None:
+        given.query = entry
+    return [
+        dataclasses.replace(query, id=entry)
+        for query in requests.requested_queries(config, given, store, given.root)
+    ]
+
+
+def moment_table(method: RGNetMethod, prediction: Prediction) -> str:
+    """Ranked moments with the rank of their window and all scores, as a table for the terminal."""
+    from rgnet.search import ranking
+    from vmr_train.cli import results
+
+    known = method.windows[prediction.query]
     rank_of = {int(number): rank for rank, number in enumerate(known.order, 1)}
-    matched = task.config.data.queries.sentence_dim is not None
+    matched = method.config.data.queries.sentence_dim is not None
     rows = []
     for place, (start, end) in enumerate(prediction.moments.tolist()):
         row, window = known.moments[place], int(known.moment_windows[place])
@@ -140,68 +130,3 @@ def moment_table(task: RGNetMethod, prediction: Prediction) -> str:
     titles = ["rank", "start", "end", "score", "window", "retrieval", "proposal"]
     columns = dict.fromkeys([*titles, "matching"] if matched else titles, ">9")
     return results.moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
-
-
-def window_curves(
-    config: Config, task: RGNetMethod, sources: InputFeatures, queries: Sequence[Query]
-) -> Mapping[str, list[Curve]]:
-    """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
-    missing = [query for query in queries if query.id not in task.windows]
-    if missing:
-        task.model.eval()
-        shown = examples(config, task, sources, missing)
-        device = task.model.retrieval_head.weight.device
-        for index in range(len(shown)):
-            task.predict(to_device(shown.batch([index], None), device))
-    curves = {}
-    for query in queries:
-        found = task.windows.get(query.id)
-        if found is not None:
-            scores = ranking.spread(np.nan_to_num(found.retrieval, nan=np.nanmin(found.retrieval)))
-            curves[query.id] = [Curve(name="windows", times=found.centres, values=scores)]
-    return curves
-
-
-def remarks(config: Config, task: RGNetMethod, queries: Sequence[Query]) -> list[str]:
-    """Window recall: how often a window that holds part of the moment is among the first ones."""
-    orders = {name: order for part in distributed.gather(_orders(task)) for name, order in part.items()}
-    recall = window_recall(orders, queries, config.data, WINDOW_RANKS)
-    if recall is None:
-        return []
-    shown = "  ".join(f"R@{rank} {100 * value:.1f}" for rank, value in recall.found.items())
-    return [
-        f"windows   {shown}  (share of {recall.queries:,} queries with a window of the moment among the first n of "
-        f"{recall.windows:.0f} on average; chance R@1 {100 * recall.chance:.1f})"
-    ]
-
-
-def _orders(task: RGNetMethod) -> dict[str, Any]:
-    return {name: scores.order for name, scores in task.windows.items()}
-
-
-PACKAGE = ModelPackage(
-    name="rgnet",
-    title="RGNet",
-    schema=Config,
-    open_inputs=InputFeatures.open,
-    create=create,
-    restore=restore,
-    examples=examples,
-    convert=convert,
-    curves=window_curves,
-    default="shapes-long",
-    predict_options=predict_options,
-    requested=requested,
-    moment_table=moment_table,
-    remarks=remarks,
-    may_change=(
-        "data.kept_gb",
-        "search.pairs_at_once",
-        "search.cached_videos",
-    ),
-)
-
-train = PACKAGE.command(model.train)
-evaluate = PACKAGE.command(model.evaluate)
-predict = PACKAGE.command(model.predict)
-import_official = PACKAGE.command(model.import_official)

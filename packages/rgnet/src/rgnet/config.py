@@ -6,57 +6,48 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rgnet.query_features.config import QueryFeaturesConfig
+from vmr_common import ranges
 from vmr_common.errors import require
 from vmr_common.features.config import FeaturesConfig
-from vmr_common.ranges import (
-    Count,
-    CountOrNone,
-    FolderName,
-    Layers,
-    PathText,
-    Positive,
-    Probability,
-    Rows,
-    Share,
-    Weight,
-    Width,
-    require_ranges,
-)
 from vmr_common.splits.config import SplitsConfig
 from vmr_train.config import OptimConfig, TrainConfig
+
+TITLE = "RGNet"
+DEFAULT = "shapes-long"
+"""The bundled configuration that is taken without ``--cfg``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes of the network."""
 
-    hidden: Width = 256
+    hidden: ranges.Width = 256
     """Model width D, a multiple of `heads` and of 4."""
-    heads: Layers = 8
+    heads: ranges.Layers = 8
     """Attention heads."""
-    inner: Width = 2048
+    inner: ranges.Width = 2048
     """Width inside feed-forward nets."""
-    cross_layers: Layers = 2
+    cross_layers: ranges.Layers = 2
     """Layers in which frames read the text."""
-    self_layers: Layers = 2
+    self_layers: ranges.Layers = 2
     """Layers in which the frames of a window and its retrieval token read each other."""
-    decoder_layers: Layers = 6
+    decoder_layers: ranges.Layers = 6
     """Decoder layers."""
-    queries: Layers = 5
+    queries: ranges.Layers = 5
     """Candidate moments Q per window."""
-    input_dropout: Probability = 0.5
+    input_dropout: ranges.Probability = 0.5
     """Dropout in the projections of the features."""
-    dropout: Probability = 0.1
+    dropout: ranges.Probability = 0.1
     """Dropout everywhere else."""
-    position_temperature: Positive = 10_000.0
+    position_temperature: ranges.Positive = 10_000.0
     """Temperature of the frames' sine positions."""
-    gate_temperature: Positive = 0.3
+    gate_temperature: ranges.Positive = 0.3
     """Temperature of the soft frame gate in training."""
     adapter: bool = False
     """Whether an adapter brings frames nearer to sentences for the matching score."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "model")
+        ranges.require_ranges(self, "model")
         fits = self.hidden % self.heads == 0 and self.hidden % 4 == 0
         require(fits, "model.hidden", self.hidden, f"a multiple of 4 and of model.heads ({self.heads})")
 
@@ -68,27 +59,27 @@ class LossConfig:
     negatives: Literal["contrast", "window"] = "contrast"
     """`contrast`: every text of a batch meets every window of it; `window`: each text also meets one window of
     its own video that does not hold the moment."""
-    span: Weight = 10.0
+    span: ranges.Weight = 10.0
     """Weight of the distance of (centre, width), in loss and matching."""
-    giou: Weight = 1.0
+    giou: ranges.Weight = 1.0
     """Weight of the generalised overlap, in loss and matching."""
-    label: Weight = 4.0
+    label: ranges.Weight = 4.0
     """Weight of the classification of candidates, in loss and matching."""
-    background: Weight = 0.1
+    background: ranges.Weight = 0.1
     """Weight of a background candidate inside the classification."""
-    saliency: Weight = 1.0
+    saliency: ranges.Weight = 1.0
     """Weight of the frames' saliency."""
-    retrieval: Weight = 1.0
+    retrieval: ranges.Weight = 1.0
     """Weight of the retrieval of the window; 0 leaves the retrieval head as it is."""
-    adapter: Weight = 1.0
+    adapter: ranges.Weight = 1.0
     """Weight of the adapter's contrast, where the model has an adapter."""
-    margin: Weight = 0.2
+    margin: ranges.Weight = 0.2
     """Margin of the hinges of saliency and retrieval."""
-    temperature: Positive = 0.07
+    temperature: ranges.Positive = 0.07
     """Temperature of the contrasts."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "loss")
+        ranges.require_ranges(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +89,12 @@ class DataConfig:
     splits: SplitsConfig
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
-    """Frame features of the videos, one row per `seconds_per_row`; used as they are."""
-    seconds_per_row: Positive
+    """Frame features of the videos, one row per `feature_stride`; used as they are."""
+    feature_stride: ranges.Positive
     """Seconds between two feature rows."""
-    window: Rows
+    window: ranges.Rows
     """Frames W of a window; windows start every W // 2 frames."""
-    max_tokens: Rows = 20
+    max_tokens: ranges.Rows = 20
     """Tokens kept per query."""
     queries: QueryFeaturesConfig
     """Tokens and sentence vectors of the queries. Without sentence vectors moments are ranked by their proposal score
@@ -111,12 +102,11 @@ class DataConfig:
     standardise: bool = False
     """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
-
-    kept_gb: Weight = 4.0
+    cache_gb: ranges.Weight = 4.0
     """Features kept in memory, in units of 10^9 bytes; of longer videos the last used ones."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data")
+        ranges.require_ranges(self, "data")
         require(self.window >= 2, "data.window", self.window, "at least 2 frames")
         known = self.queries.sentence_dim in (None, self.features.dim)
         require(
@@ -131,38 +121,38 @@ class DataConfig:
 class SearchConfig:
     """How a long video is searched."""
 
-    windows: Count = 20
+    windows: ranges.Count = 20
     """Windows K per query that are decoded, the best by retrieval score."""
-    coarse_windows: CountOrNone = 0
-    """Windows per query that are looked at by the network at all, the best by similarity of frames and sentence; 0:
-    all. Needs sentence vectors."""
+    coarse_windows: ranges.CountOrNone = 0
+    """Windows per query that the network scores, the best by similarity of frames and sentence; 0: all. Needs
+    sentence vectors."""
     matching_by_retrieval: bool = True
     """Whether the matching score is multiplied with the window's retrieval score (Ego4D yes, MAD no)."""
-    before_nms: Count = 200
+    pre_nms_top_k: ranges.Count = 200
     """Moments that enter the suppression."""
-    nms: Share = 0.5
+    nms: ranges.Share = 0.5
     """Largest overlap of two moments that are kept."""
-    keep: Count = 100
+    post_nms_top_k: ranges.Count = 100
     """Moments kept per query."""
-    pairs_at_once: Count = 16
+    window_batch_size: ranges.Count = 16
     """Windows that pass through the network together; memory grows with it, results do not change."""
-    cached_videos: Count = 2
+    cached_videos: ranges.Count = 2
     """Videos whose projections are kept between batches."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "search")
+        ranges.require_ranges(self, "search")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """An RGNet run."""
 
-    name: FolderName = "shapes-long"
+    name: ranges.FolderName = DEFAULT
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the cross attention reads the padding of another pair of the batch, as in the authors' code,
     so that results depend on batch mates (needed for their numbers); `fixed`: each pair reads its own."""
-    init: PathText | None = None
+    init: ranges.PathText | None = None
     """A checkpoint or run folder whose weights training starts from."""
     protocols: list[str] = field(default_factory=lambda: ["strict"])
     """Evaluation protocols of the tables; the first one chooses the epoch."""
@@ -180,7 +170,7 @@ class Config:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        require_ranges(self)
+        ranges.require_ranges(self)
         needs_sentences = {
             "search.coarse_windows": self.search.coarse_windows,
             "model.adapter": self.model.adapter,

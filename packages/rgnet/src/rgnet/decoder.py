@@ -1,4 +1,4 @@
-"""The decoder: a few queries with an anchor span each, refined layer by layer (DAB-DETR's form; paper section 3.3).
+"""The grounding decoder (paper section 3.3): a few queries with an anchor span each, in the form of DAB-DETR.
 
 Shapes: N pairs, Q queries, V frames, D model width, H heads, L layers. Spans are (centre, width) fractions of the
 window.
@@ -15,8 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from rgnet.attention import split_heads
 from rgnet.encoder import FeedForward, sine_code
-from vmr_train.layers.attention import split_heads
 
 _ANCHOR_TEMPERATURE = 10_000.0
 _LEAST_SHARE = 1e-3
@@ -50,7 +50,7 @@ def anchor_code(anchors: Tensor, dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What every layer found: normalised `states` ``(L, N, Q, D)``, from `anchors` ``(L, N, Q, 2)``."""
+    """Every layer's normalised `states` ``(L, N, Q, D)`` and the `anchors` ``(L, N, Q, 2)`` that it began with."""
 
     states: Tensor
     anchors: Tensor
@@ -209,14 +209,16 @@ class Decoder(nn.Module):
         for number, layer in enumerate(self.layers):
             anchors.append(anchor)
             reference = anchor if number == 0 else anchor.detach()
+            # positional query: sine code of the anchor, through an MLP
             code = anchor_code(reference, self.dim)  # (N, Q, D)
             position = self.position_head(code)
             if number and self.scale_head is not None:
                 code = code * self.scale_head(x)
-            # no clamp on the width: narrow anchors amplify, as in the released model
+            # width-modulated attention; no clamp on the width: narrow anchors amplify, as in the released model
             code = code * (self.width_head(x).sigmoid() / reference[..., 1:])
             x = layer(x, position, code, memory, keys[number], mask)
             states.append(self.norm(x))
+            # the next layer starts from the refined anchor
             if number < len(self.refine):
                 anchor = (self.refine[number](x) + logit(reference)).sigmoid()
         return Decoded(torch.stack(states), torch.stack(anchors))

@@ -1,6 +1,6 @@
-"""The RG-Encoder: frames read the text, a retrieval token and a gate per frame, frames read each other.
+"""The RG-Encoder (paper section 3.2): cross attention, retrieval token, frame sampler, sparse self attention.
 
-Paper section 3.2; shapes as in `rgnet.attention`. A *pair* is a text with a window.
+Shapes as in `rgnet.attention`. A *pair* is a text with a window; the paper calls windows clips.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Gate:
 
 
 class CrossLayer(nn.Module):
-    """Frames read the text; the residual is taken before the first norm and the second one closes the layer."""
+    """Cross-attention layer; the residual is taken before the first norm and the second one closes the layer."""
 
     def __init__(self, dim: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class CrossLayer(nn.Module):
         """``(G, M, V, D)`` frames that have read their text; see `CrossAttention.forward` for `words`."""
         with_positions = windows.x if windows.query is not None else windows.x + windows.positions
         read = self.attention(with_positions, text, words, windows.query)
-        x = windows.x + self.dropout(read)  # (G, M, V, D)
+        x = windows.x + self.dropout(read)  # (G or 1, M, V, D) to (G, M, V, D)
         return self.norm2(x + self.dropout(self.feed_forward(self.norm1(x))))
 
 
@@ -183,7 +183,7 @@ class SelfLayer(nn.Module):
 
 
 class RGEncoder(nn.Module):
-    """Text-to-video cross attention, frame sampler and self attention (paper section 3.2).
+    """Cross attention, retrieval token, frame sampler and sparse self attention (paper section 3.2).
 
     Its result is taken in two steps, because most pairs are needed for their retrieval token only: `encode` runs
     all layers but the last, `summarise` the last one for the token, `complete` the last one for the frames.
@@ -239,7 +239,7 @@ class RGEncoder(nn.Module):
         Args:
             texts: G texts.
             windows: M windows each.
-            words: Which words a frame may look at (see `CrossAttention.forward`); None: all of its text.
+            words: Words that a frame may attend to (see `CrossAttention.forward`); None: all of its text.
         """
         if words is None:
             words = texts.mask[:, None, None, None]
@@ -248,7 +248,9 @@ class RGEncoder(nn.Module):
         return windows.x
 
     def sample(self, states: Tensor, uniform: Tensor | None) -> Gate:
-        """Which frames are selected: the sign of a linear gate; in training with logistic noise.
+        """The frame sampler: frames whose linear gate is not negative are selected; in training with logistic noise.
+
+        The gradient is that of the soft gate (straight-through Gumbel, here for two classes).
 
         Args:
             states: ``(N, 1 + V, D)``.
@@ -259,7 +261,9 @@ class RGEncoder(nn.Module):
             hard = (logits >= 0).to(states.dtype)
             return Gate(hard, hard)
         drawn = torch.rand_like(logits) if uniform is None else uniform
-        noise = (drawn + 1e-8).log() - (1 - drawn + 1e-8).log()
+        noise = (drawn + 1e-8).log() - (
+            1 - drawn + 1e-8
+        ).log()  # logistic: the difference of two Gumbel draws
         soft = ((logits + noise) / self.temperature).sigmoid()
         hard = (soft >= 0.5).to(soft.dtype)
         return Gate(hard, (hard - soft).detach() + soft)
@@ -268,8 +272,11 @@ class RGEncoder(nn.Module):
         self, texts: Texts, windows: Windows, *, words: Tensor | None = None, uniform: Tensor | None = None
     ) -> Encoded:
         """All pairs of G texts with M windows each, up to but without the last layer; arguments as above."""
+        # cross attention: X <- X + MHA(X + P, Y, Y), X <- LN2(X + FFN(LN1(X)))
         fused = self.fuse(texts, windows, words).flatten(0, 1)  # (N, V, D)
-        x = self.with_token(fused, windows, uniform)
+        # retrieval token and sampler: S = [g; X], a = [gate(S) >= 0]
+        x = self.with_token(fused, windows, uniform)  # (N, 1 + V, D)
+        # sparse self attention: S <- LN1(S + MHA(S + P, S + P, S)), S <- LN2(S + FFN(S))
         for layer in self._own[:-1]:
             keys, values = layer.attention.keys_values(x.states, x.positions)
             states = layer(x, keys, values, 0, x.states.shape[1])
@@ -277,7 +284,7 @@ class RGEncoder(nn.Module):
         return x
 
     def with_token(self, fused: Tensor, windows: Windows, uniform: Tensor | None) -> Encoded:
-        """The sequences of N pairs: the retrieval token before the frames, and which frames are selected."""
+        """The sequences of N pairs, the retrieval token before the frames, with the frames that the sampler selects."""
         pairs, dim = len(fused), fused.shape[-1]
         states = torch.cat([self.token.expand(pairs, 1, dim), fused], 1)  # (N, 1 + V, D)
         where = windows.positions.flatten(0, 1)
@@ -295,12 +302,12 @@ class RGEncoder(nn.Module):
         return Encoded(states, positions, mask, gate.weight[:, 1:], lowered)
 
     def summarise(self, x: Encoded) -> Tensor:
-        """The encoded retrieval token ``(N, D)``: the last layer for one row."""
+        """The encoded retrieval token r ``(N, D)``: the last layer for row 0 alone."""
         layer = self._own[-1]
         return layer(x, *layer.attention.keys_values(x.states, x.positions), 0, 1)[:, 0]
 
     def complete(self, x: Encoded, token: Tensor) -> Tensor:
-        """The frames ``(N, V, D)`` after the last layer, the token `token` ``(N, D)`` added to the selected ones."""
+        """The memory ``M = S + a r``, ``(N, V, D)``: the last layer's frames, the token r added to selected ones."""
         layer = self._own[-1]
         keys, values = layer.attention.keys_values(x.states, x.positions)
         frames = layer(x, keys, values, 1, x.states.shape[1])

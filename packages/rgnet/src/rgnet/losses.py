@@ -1,6 +1,7 @@
-"""The objective of RGNet, term by term (paper section 3.4; the released loss).
+"""RGNet's objective, one function per term (paper section 3.4; the released loss).
 
-Shapes: b items, Q candidates, V frames, L decoder layers. Spans are (centre, width) fractions of the window.
+Shapes: b items, Q candidates, V frames, L decoder layers. Spans are (centre, width) fractions of the window; class 0
+is the foreground.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rgnet.model import Output
 
 @dataclass(frozen=True)
 class Targets:
-    """What b windows have to learn.
+    """Targets of b windows that hold their moment.
 
     Attributes:
         spans: ``(b, 2)`` float32 (centre, width).
@@ -30,6 +31,14 @@ class Targets:
     frames: Tensor
     inside: Tensor
     outside: Tensor
+
+
+@dataclass(frozen=True)
+class Negative:
+    """The pass over windows without the moment, and their valid frames ``(b, V')`` bool."""
+
+    output: Output
+    mask: Tensor
 
 
 def to_edges(spans: Tensor) -> Tensor:
@@ -65,47 +74,60 @@ def match(logits: Tensor, spans: Tensor, targets: Tensor, config: LossConfig) ->
     return cost.argmin(1)
 
 
-@dataclass(frozen=True)
-class LayerLoss:
-    """The unweighted terms of one decoder layer, and the candidate `matched` ``(b,)`` of each item."""
-
-    span: Tensor
-    giou: Tensor
-    label: Tensor
-    matched: Tensor
+def span_loss(matched: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute distance of the matched spans ``(b, 2)`` from their targets, scalar."""
+    return (matched - targets).abs().mean()
 
 
-def layer_loss(
+def giou_loss(matched: Tensor, targets: Tensor) -> Tensor:
+    """``1 - gIoU`` of the matched spans ``(b, 2)`` with their targets, batch mean."""
+    return (1 - generalised_iou(to_edges(matched), to_edges(targets))).mean()
+
+
+def label_loss(logits: Tensor, matched: Tensor, background: Tensor | None, weight: float) -> Tensor:
+    """Weighted cross entropy: the matched candidate is foreground, every other one background.
+
+    Args:
+        logits: ``(b, Q, 2)``.
+        matched: ``(b,)`` numbers of the matched candidates.
+        background: ``(b, Q, 2)`` logits in windows without the moment, or None.
+        weight: Of a background candidate.
+
+    Returns:
+        The plain mean over all candidates, not one over their weights.
+    """
+    items = torch.arange(len(matched), device=matched.device)
+    weights = logits.new_full(logits.shape[:2], weight)
+    weights[items, matched] = 1.0
+    labels = weights.new_ones(weights.shape, dtype=torch.int64)
+    labels[items, matched] = 0
+    if background is not None:
+        logits = torch.cat([logits, background], 1)  # (b, 2 Q, 2)
+        weights = torch.cat([weights, torch.full_like(background[..., 0], weight)], 1)
+        labels = torch.cat([labels, torch.ones_like(labels)], 1)
+    entropy = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    return (entropy * weights.flatten()).mean()
+
+
+def layer_losses(
     logits: Tensor, spans: Tensor, targets: Tensor, background: Tensor | None, config: LossConfig
-) -> LayerLoss:
-    """Terms of one decoder layer.
+) -> dict[str, Tensor]:
+    """The weighted grounding terms of one decoder layer, with its own matching: span, giou, label.
 
     Args:
         logits: ``(b, Q, 2)``.
         spans: ``(b, Q, 2)``.
         targets: ``(b, 2)``.
-        background: ``(b, Q, 2)`` logits of windows without the moment, all of which are background; or None.
+        background: See `label_loss`.
         config: Weights.
     """
-    matched = match(logits, spans, targets, config)
-    items = torch.arange(len(matched), device=matched.device)
-    found = spans[items, matched]
-    weight = logits.new_full(logits.shape[:2], config.background)
-    weight[items, matched] = 1.0
-    label = weight.new_ones(weight.shape, dtype=torch.int64)
-    label[items, matched] = 0
-    if background is not None:
-        logits = torch.cat([logits, background], 1)
-        weight = torch.cat([weight, torch.full_like(background[..., 0], config.background)], 1)
-        label = torch.cat([label, torch.ones_like(label)], 1)
-    entropy = F.cross_entropy(logits.flatten(0, 1).float(), label.flatten(), reduction="none")
-    return LayerLoss(
-        span=(found - targets).abs().mean(),
-        giou=(1 - generalised_iou(to_edges(found), to_edges(targets))).mean(),
-        # a plain mean over all candidates, not one over their weights
-        label=(entropy * weight.flatten()).mean(),
-        matched=matched,
-    )
+    number = match(logits, spans, targets, config)
+    matched = spans[torch.arange(len(number), device=number.device), number]  # (b, 2)
+    return {
+        "span": config.span * span_loss(matched, targets),
+        "giou": config.giou * giou_loss(matched, targets),
+        "label": config.label * label_loss(logits, number, background, config.background),
+    }
 
 
 def hinge(low: Tensor, high: Tensor, margin: float) -> Tensor:
@@ -120,7 +142,7 @@ def contrast(similarity: Tensor, temperature: float) -> Tensor:
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-def saliency(
+def saliency_loss(
     positive: Tensor,
     targets: Targets,
     negative: tuple[Tensor, Tensor] | None,
@@ -128,17 +150,16 @@ def saliency(
     *,
     masked_max: bool,
 ) -> Tensor:
-    """The moment's frames stand out from those beside it and, where given, from those of a window without it.
+    """Intra-clip attention: the moment's frames stand out from others of their window and of one without the moment.
 
     Args:
         positive: ``(b, V)`` saliency.
-        targets: The drawn frames.
+        targets: The sampled frames.
         negative: ``(b, V')`` saliency of windows without the moment, and their valid frames; or None.
         margin: Of the hinges.
-        masked_max: Whether the largest negative is sought among valid frames only; the released code also looks at
-            padding.
+        masked_max: Take the largest negative among valid frames only; the released code takes it over padding too.
     """
-    inside = positive.gather(1, targets.inside[:, None])[:, 0]
+    inside = positive.gather(1, targets.inside[:, None])[:, 0]  # (b,)
     loss = hinge(positive.gather(1, targets.outside[:, None])[:, 0], inside, margin)
     if negative is None:
         return loss
@@ -148,12 +169,17 @@ def saliency(
     return loss + hinge(largest, inside, margin) + quiet
 
 
-@dataclass(frozen=True)
-class Negative:
-    """The pass over windows without the moment, and their valid frames ``(b, V')`` bool."""
+def retrieval_loss(retrieval: Tensor, negative: Tensor | None, config: LossConfig) -> Tensor:
+    """Inter-clip loss on the retrieval logits: contrastive clip sampling, or a margin over a window without the moment.
 
-    output: Output
-    mask: Tensor
+    Args:
+        retrieval: ``(b, b)`` (text, window) without `negative`, else ``(b,)``.
+        negative: ``(b,)`` of windows without the moment, or None.
+        config: Temperature and margin.
+    """
+    if negative is None:
+        return contrast(retrieval, config.temperature)
+    return hinge(negative, retrieval, config.margin)
 
 
 def total(
@@ -169,37 +195,27 @@ def total(
 
     Args:
         output: Of the windows with the moment.
-        targets: What they have to learn.
+        targets: Theirs.
         negative: The windows without, or None where every text met every window.
         similarity: ``(b, b)`` from `matching.moment_similarities` where the adapter learns, else None.
         config: Weights.
-        masked_max: See `saliency`.
+        masked_max: See `saliency_loss`.
     """
-    # every layer is given the last layer's background, as in the released code
+    # grounding, layer by layer; each is given the last layer's background, as in the released code
     background = None if negative is None else negative.output.logits[-1]
     layers = [
-        layer_loss(logits, spans, targets.spans, background, config)
+        layer_losses(logits, spans, targets.spans, background, config)
         for logits, spans in zip(output.logits, output.spans, strict=True)
     ]
-    last = layers[-1]
     quiet = None if negative is None else (negative.output.saliency, negative.mask)
-    terms = {
-        "span": config.span * last.span,
-        "giou": config.giou * last.giou,
-        "label": config.label * last.label,
-        "saliency": config.saliency
-        * saliency(output.saliency, targets, quiet, config.margin, masked_max=masked_max),
-    }
+    saliency = saliency_loss(output.saliency, targets, quiet, config.margin, masked_max=masked_max)
+    terms = {**layers[-1], "saliency": config.saliency * saliency}
     if config.retrieval:
-        found = (
-            contrast(output.retrieval, config.temperature)
-            if negative is None
-            else hinge(negative.output.retrieval, output.retrieval, config.margin)
-        )
-        terms["retrieval"] = config.retrieval * found
+        other = None if negative is None else negative.output.retrieval
+        terms["retrieval"] = config.retrieval * retrieval_loss(output.retrieval, other, config)
     if similarity is not None:
         terms["adapter"] = config.adapter * contrast(similarity, config.temperature)
     if len(layers) > 1:
-        earlier = [config.span * x.span + config.giou * x.giou + config.label * x.label for x in layers[:-1]]
+        earlier = [layer["span"] + layer["giou"] + layer["label"] for layer in layers[:-1]]
         terms["earlier_layers"] = torch.stack(earlier).sum()
     return {**terms, "total": torch.stack(list(terms.values())).sum()}

@@ -1,4 +1,4 @@
-"""How well a candidate looks like the sentence: cosines of its frames with the sentence vector (no learned weights).
+"""Matching score of a candidate: cosines of its frames with the sentence vector (no learned weights).
 
 Shapes: N windows, V frames, Q candidates, A width of frame features and sentence vectors.
 """
@@ -77,7 +77,7 @@ def matching_scores(cosines: Tensor, spans: Tensor, lengths: Tensor) -> Tensor:
 def moment_similarities(
     frames: Tensor, sentences: Tensor, ranges: Tensor, adapter: nn.Module | None
 ) -> Tensor:
-    """How much each window's moment looks like each sentence, ``(b, b)`` (window, sentence).
+    """Similarity of each window's moment to each sentence, ``(b, b)`` (window, sentence).
 
     Args:
         frames: ``(b, V, A)``, zero padded.

@@ -1,9 +1,10 @@
-"""Binds RGNet's model, data, losses and search to the training loop."""
+"""RGNet as the training loop knows it: the loss of a batch, predictions for a batch, and what a checkpoint keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,26 +13,28 @@ from torch import Tensor
 
 from rgnet import losses
 from rgnet.config import Config
-from rgnet.data import Batch, TrainTargets, Video
+from rgnet.data import Batch, Video, build_dataset
 from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from rgnet.search import ranking
 from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
 from vmr_common.features.last_used import LRUCache
-from vmr_common.features.pooling import FeatureNormalizer
+from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo
 from vmr_common.types import Prediction, Query
-from vmr_train.method import Progress
-from vmr_train.preprocessing import scale_tensors
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_weights, restored
+from vmr_train.method import Progress, to_device
+from vmr_train.preprocessing import scale_tensors, stored_scale
+from vmr_train.report import Curve
 
 
 @dataclass(frozen=True, eq=False)
 class WindowScores:
-    """How the windows of a video were ranked for a query.
+    """The ranking of a video's windows for a query.
 
     Attributes:
         order: ``(M,)`` int64 window numbers, best first.
-        retrieval: ``(M,)`` score by window number; not-a-number where the window was not looked at.
+        retrieval: ``(M,)`` score by window number; not-a-number where the network did not score the window.
         centres: ``(M,)`` seconds.
         moments: ``(R, 5)`` the final list with its scores (see `ranking`).
         moment_windows: ``(R,)`` window number of each moment.
@@ -45,24 +48,57 @@ class WindowScores:
 
 
 class RGNetMethod:
-    """What the training loop asks of RGNet.
+    """RGNet with its loss and its predictions (`vmr_train.method.Method`).
 
     Args:
         model: The network.
         config: Of the run.
         scale: Standardises the features that the network reads, or None.
+
+    Attributes:
+        windows: The ranked windows of every query predicted since the weights changed, by query id.
     """
 
     def __init__(self, model: RGNet, config: Config, scale: FeatureNormalizer | None) -> None:
         self.model, self.config, self.scale = model, config, scale
-        self.windows: dict[str, WindowScores] = {}  # of every query predicted since the weights changed
+        self.windows: dict[str, WindowScores] = {}
         self._searcher: LongVideoSearch | None = None
         self._prepared: LRUCache[str, PreparedVideo] = LRUCache(config.search.cached_videos)
-        self._device: torch.device | None = None
         model.register_load_state_dict_post_hook(lambda *_: self.forget())
 
+    @classmethod
+    def build(cls, config: Config, scale: FeatureNormalizer | None) -> RGNetMethod:
+        """The method of a configuration, with an untrained network."""
+        network = RGNet(
+            config.model,
+            frame_dim=config.data.features.dim,
+            token_dim=config.data.queries.token_dim,
+            sentence_dim=config.data.queries.sentence_dim or 0,
+            released_mask=config.quirks == "released",
+        )
+        return cls(network, config, scale)
+
+    @classmethod
+    def restore(cls, config: Config, checkpoint: Checkpoint) -> RGNetMethod:
+        """The method of a checkpoint, with its weights.
+
+        Raises:
+            UserError: if the checkpoint does not hold what the configuration asks for.
+        """
+        scale = stored_scale(checkpoint, config.data.features.dim if config.data.standardise else None)
+        return restored(lambda: cls.build(config, scale), checkpoint)
+
+    def start_from(self, path: str) -> None:
+        """Loads the weights of another RGNet: a checkpoint, or a run folder.
+
+        Raises:
+            UserError: if they cannot be read or do not fit.
+        """
+        start = load_checkpoint(path, package="rgnet")
+        load_weights(self.model, start.weights, start.path)
+
     def forget(self) -> None:
-        """Lets go of everything that depends on the weights."""
+        """Invalidates everything that depends on the weights."""
         self._searcher = None
         self._prepared.clear()
         self.windows.clear()
@@ -70,62 +106,54 @@ class RGNetMethod:
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name; `total` is their sum."""
         self.forget()  # the weights are about to change
-        assert batch.lesson is not None
-        lesson, config = batch.lesson, self.config.loss
-        output = self.model(batch.tokens, lesson.frames, contrast=lesson.negative is None)
-        negative = None
-        if lesson.negative is not None:
-            negative = Negative(self.model(batch.tokens, lesson.negative), lesson.negative.mask)
+        train = batch.train
+        assert train is not None
+        # contrastive clip sampling: every text meets every window; else each text also meets a negative window
+        output = self.model(batch.tokens, train.windows, contrast=train.negatives is None)
+        negative = similarity = None
+        if train.negatives is not None:
+            negative = Negative(self.model(batch.tokens, train.negatives), train.negatives.mask)
+        if train.matched is not None and batch.sentences is not None:
+            frames = train.targets.frames
+            similarity = moment_similarities(train.matched, batch.sentences, frames, self.model.adapter)
         return losses.total(
             output,
-            lesson.targets,
+            train.targets,
             negative,
-            self._similarity(batch, lesson),
-            config,
+            similarity,
+            self.config.loss,
             masked_max=self.config.quirks == "fixed",
         )
 
-    def _similarity(self, batch: Batch, lesson: TrainTargets) -> Tensor | None:
-        if lesson.matched is None or batch.sentences is None:
-            return None
-        return moment_similarities(lesson.matched, batch.sentences, lesson.targets.frames, self.model.adapter)
-
     def predict(self, batch: Batch) -> list[Prediction]:
         """Ranked moments per query, seconds; see `search`."""
-        return [
-            self._prediction(query, found)
-            for query, found in zip(batch.queries, self.search(batch), strict=True)
-        ]
+        found = self.search(batch)
+        return [self._prediction(query, one) for query, one in zip(batch.queries, found, strict=True)]
 
     def search(self, batch: Batch) -> list[SearchResult]:
-        """What is found for each query of an evaluation batch.
+        """The windows and candidates of each query of an evaluation batch.
 
         A video is prepared once and kept until `SearchConfig.cached_videos` others have come, a training step is
         taken, or other weights are loaded.
         """
-        searcher = self._search()
+        searcher = self._current_searcher()
         videos = [self._prepare(searcher, video) for video in batch.videos]
         lengths = batch.tokens.mask.sum(1).tolist()
-        requests = [
-            (
-                videos[place],
-                TextVectors(
-                    batch.tokens.vectors[row, : lengths[row]],
-                    None if batch.sentences is None else batch.sentences[row],
-                ),
-            )
-            for row, place in enumerate(batch.video_of)
+        texts = [
+            TextVectors(tokens[:length], None if batch.sentences is None else batch.sentences[row])
+            for row, (tokens, length) in enumerate(zip(batch.tokens.vectors, lengths, strict=True))
         ]
-        return searcher.search(requests)
+        return searcher.search(
+            [(videos[place], text) for place, text in zip(batch.video_of, texts, strict=True)]
+        )
 
-    def _search(self) -> LongVideoSearch:
+    def _current_searcher(self) -> LongVideoSearch:
         device = self.model.retrieval_head.weight.device
-        if self._searcher is None or device != self._device:
+        if self._searcher is None or self._searcher.device != device:
             self._prepared.clear()
-            self._device = device
             data = self.config.data
             self._searcher = LongVideoSearch(
-                self.model, self.config.search, window=data.window, seconds_per_row=data.seconds_per_row
+                self.model, self.config.search, window=data.window, feature_stride=data.feature_stride
             )
         return self._searcher
 
@@ -137,8 +165,8 @@ class RGNetMethod:
 
     def _prediction(self, query: Query, found: SearchResult) -> Prediction:
         rows, windows = found.ranked(self.config.search)
-        half, seconds = self.config.data.window // 2, self.config.data.seconds_per_row
-        centres = np.arange(len(found.order), dtype=np.float64) * half * seconds
+        half, stride = self.config.data.window // 2, self.config.data.feature_stride
+        centres = np.arange(len(found.order), dtype=np.float64) * half * stride
         self.windows[query.id] = WindowScores(found.order, found.retrieval, centres, rows, windows)
         moments = rows[:, [ranking.START, ranking.END]]
         if self.config.quirks == "fixed":
@@ -151,10 +179,31 @@ class RGNetMethod:
             text=query.text,
         )
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, list[str]]:
         """Nothing beyond the configuration."""
         return {}
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Where features are standardised, their constants."""
         return scale_tensors(self.scale)
+
+
+def window_curves(
+    config: Config, method: RGNetMethod, frames: FeaturesByVideo, root: Path, queries: Sequence[Query]
+) -> dict[str, list[Curve]]:
+    """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
+    missing = [query for query in queries if query.id not in method.windows]
+    if missing:
+        method.model.eval()
+        dataset = build_dataset(config, method.scale, frames, root, missing)
+        device = method.model.retrieval_head.weight.device
+        with torch.no_grad():
+            for index in range(len(dataset)):
+                method.predict(to_device(dataset.batch([index], None), device))
+    curves = {}
+    for query in queries:
+        found = method.windows.get(query.id)
+        if found is not None:
+            scores = ranking.spread(np.nan_to_num(found.retrieval, nan=np.nanmin(found.retrieval)))
+            curves[query.id] = [Curve(name="windows", times=found.centres, values=scores)]
+    return curves

@@ -1,15 +1,17 @@
-"""The network: projections, encoder, decoder and heads (paper section 3).
+"""The network (paper section 3): projections, RG-Encoder, grounding decoder and heads.
 
-Shapes: b items of a batch, V frames, T words, D model width, Q candidates per window, L decoder layers. Spans are
-(centre, width) fractions of the window's true length; class 0 is the foreground.
+The paper's clips are called windows. Shapes: b items of a batch, V frames, T words, D model width, Q candidates per
+window, L decoder layers. Spans are (centre, width) fractions of the window's true length; class 0 is the foreground.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from rgnet.config import ModelConfig
 from rgnet.decoder import MLP, Decoded, Decoder, logit
@@ -23,6 +25,11 @@ class Tokens:
     vectors: Tensor
     mask: Tensor
 
+    @classmethod
+    def padded(cls, texts: Sequence[Tensor]) -> Tokens:
+        """Texts ``(n, E)`` padded to the longest."""
+        return cls(*_padded(texts))
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -31,10 +38,21 @@ class Frames:
     features: Tensor
     mask: Tensor
 
+    @classmethod
+    def padded(cls, windows: Sequence[Tensor]) -> Frames:
+        """Windows ``(n, F)`` padded to the longest."""
+        return cls(*_padded(windows))
+
+
+def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(one) for one in rows], device=rows[0].device)
+    padded = pad_sequence(list(rows), batch_first=True)  # (b, longest, ...)
+    return padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+
 
 @dataclass(frozen=True)
 class Output:
-    """What a pass over b texts with their windows gives.
+    """Output of a pass over b texts with their windows.
 
     Attributes:
         logits: ``(L, b, Q, 2)`` class logits of every decoder layer, last one last.
@@ -52,7 +70,7 @@ class Output:
 
 
 def released_words(frames: Tensor, words: Tensor, heads: int) -> Tensor:
-    """Which words a frame may look at in the released model, for N pairs, ``(N, V, H, T)`` bool.
+    """Words that a frame may attend to in the released model, for N pairs, ``(N, V, H, T)`` bool.
 
     Beyond its own padding, head k of pair n is also kept from the words that are padding in pair
     ``(n * H + k) mod N``, at the frames that are padding there: a mask laid out head by head but read pair by
@@ -141,7 +159,10 @@ class RGNet(nn.Module):
     def forward(
         self, tokens: Tokens, frames: Frames, *, contrast: bool = False, uniform: Tensor | None = None
     ) -> Output:
-        """Everything that training needs of b texts and b windows.
+        """Candidates, retrieval logits and saliency of b texts with b windows, as training needs them.
+
+        Contrastive clip sampling (section 3.4) reads the retrieval logits of all b * b pairs; everything beyond them
+        is computed for the b pairs that belong together.
 
         Args:
             tokens: b texts.
@@ -151,27 +172,25 @@ class RGNet(nn.Module):
             uniform: ``(N, 1 + V)`` draws of the frame gate, N = b or b * b (text-major); None draws them.
         """
         count = len(tokens.mask)
-        windows = self.read_windows(frames, shared=contrast)
-        encoded = self.encoder.encode(
-            self.read_texts(tokens), windows, words=self.pair_words(tokens, frames, contrast), uniform=uniform
-        )
-        summary = self.encoder.summarise(encoded)  # (N, D)
-        retrieval = self.retrieval_head(summary)[:, 0]
-        selected = encoded.gate
+        # projections: (b, V, F) and (b, T, E) to width D
+        windows, texts = self.read_windows(frames, shared=contrast), self.read_texts(tokens)
+        # RG-Encoder (section 3.2): N = b pairs, or b * b where every text meets every window
+        words = self.pair_words(tokens, frames, contrast)
+        encoded = self.encoder.encode(texts, windows, words=words, uniform=uniform)
+        summary = self.encoder.summarise(encoded)  # (N, D), the retrieval token r
+        # retrieval: one logit per pair
+        retrieval, selected = self.retrieval_head(summary)[:, 0], encoded.gate.detach()
         if contrast:
             own = torch.arange(count, device=summary.device) * (count + 1)
             encoded, summary, retrieval = encoded.pick(own), summary[own], retrieval.view(count, count)
+        # gated merge: the memory M = S + a r, (b, V, D)
         memory = self.encoder.complete(encoded, summary)
-        decoded = self.decode(memory, encoded)
-        return Output(
-            *self.moments(decoded),
-            retrieval,
-            self.saliency(memory, summary),
-            selected.detach(),
-        )
+        # grounding (section 3.3): (L, b, Q, 2) class logits and spans
+        logits, spans = self.moments(self.decode(memory, encoded))
+        return Output(logits, spans, retrieval, self.saliency(memory, summary), selected)
 
     def pair_words(self, tokens: Tokens, frames: Frames, contrast: bool) -> Tensor | None:
-        """Which words each frame of each pair may look at, ``(G, M, V, H, T)``; None: all of its text."""
+        """Words that each frame of each pair may attend to, ``(G, M, V, H, T)`` bool; None: all of its text."""
         if not self.released_mask:
             return None
         count = len(tokens.mask)
@@ -188,11 +207,11 @@ class RGNet(nn.Module):
         return self.decoder(memory, keys, None if encoded.mask is None else encoded.mask[:, 1:])
 
     def moments(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
-        """Class logits and spans ``(L, N, Q, 2)`` each."""
+        """Class logits and spans ``(L, N, Q, 2)`` each; spans are refined from the layer's anchors."""
         logits = self.class_head(decoded.states)
         return logits, (self.span_head(decoded.states) + logit(decoded.anchors)).sigmoid()
 
     def saliency(self, memory: Tensor, summary: Tensor) -> Tensor:
-        """Frame saliency ``(N, V)`` from frames ``(N, V, D)`` and token ``(N, D)``."""
+        """Frame saliency ``<W1 M_t, W2 r> / sqrt(D)``, ``(N, V)``, from memory ``(N, V, D)`` and token ``(N, D)``."""
         frames, token = self.saliency_frames(memory), self.saliency_token(summary)
         return (frames @ token[..., None])[..., 0] * memory.shape[-1] ** -0.5

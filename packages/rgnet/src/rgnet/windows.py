@@ -1,4 +1,4 @@
-"""How a long video is cut into overlapping windows, and what a window of a query's moment has to learn.
+"""Overlapping windows over a long video (the paper's clips), and a query's training targets in them.
 
 Rows are feature rows (frames) of the whole video; W is the window's length in rows, windows start every W // 2 rows.
 Source: section 3.1 of the paper and the released loader (which is CONE's).
@@ -37,19 +37,24 @@ def video_windows(rows: int, window: int) -> Integers:
     return np.stack([first, np.minimum(begin + window, rows) - first], axis=1)
 
 
-def moment_rows(query: Query, rows: int, seconds_per_row: float) -> tuple[float, float]:
+def moment_rows(query: Query, rows: int, stride: float) -> tuple[float, float]:
     """Start and end of a query's first moment in rows, exchanged if reversed and limited to the video.
+
+    Args:
+        query: With a moment.
+        rows: Rows of its video.
+        stride: Seconds between two rows.
 
     Raises:
         UserError: if the query has no moment, or it begins after the last row.
     """
     if not len(query.moments):
         raise UserError(f"query {query.id!r} has no moment to learn from")
-    start, end = sorted((query.moments[0] / seconds_per_row).tolist())
+    start, end = sorted((query.moments[0] / stride).tolist())
     if not start < rows:
         raise UserError(
-            f"query {query.id!r}: its moment begins at {start * seconds_per_row:.1f} s, after the features of video "
-            f"{query.video!r} end ({rows} rows of {seconds_per_row:g} s); leave such queries out of training"
+            f"query {query.id!r}: its moment begins at {start * stride:.1f} s, after the features of video "
+            f"{query.video!r} end ({rows} rows of {stride:g} s); leave such queries out of training"
         )
     return max(start, 0.0), min(max(end, 0.0), float(rows))
 
@@ -66,7 +71,7 @@ def positive_windows(start: float, end: float, window: int) -> Integers:
 
 
 def draw_probabilities(numbers: Integers) -> Floats:
-    """How likely each positive window is drawn: middle ones more, like a Gaussian of deviation 1.
+    """Probability that each positive window is drawn: middle ones more, like a Gaussian of deviation 1.
 
     Example:
         >>> draw_probabilities(np.array([4, 5, 6])).round(3).tolist()
@@ -78,7 +83,7 @@ def draw_probabilities(numbers: Integers) -> Floats:
 
 @dataclass(frozen=True)
 class Target:
-    """What one window has to learn of a moment.
+    """The target of one window that holds part of a moment.
 
     Attributes:
         span: (centre, width), fractions of the window's length.
@@ -90,7 +95,7 @@ class Target:
 
 
 def target_in(start: float, end: float, number: int, first: int, length: int, window: int) -> Target:
-    """The moment (rows) as seen from window `number`, which has `length` rows from row `first` on."""
+    """The moment (rows) in window `number`, which has `length` rows from row `first` on."""
     begin = (number - 1) * (window // 2)
     low, high = max(begin, start) - first, min(begin + window, end) - first
     # a moment of no length on the edge of two frames still has the frame after it
@@ -101,11 +106,11 @@ def target_in(start: float, end: float, number: int, first: int, length: int, wi
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """A training example of one query in one epoch.
+    """The windows and frames drawn for one query in one epoch.
 
     Attributes:
         window: ``(first row, length)`` of the drawn window with the moment.
-        target: What is to be learnt there.
+        target: Of that window.
         inside: A frame of the moment, within the window.
         outside: A frame of the window outside of the moment; 0 where there is none.
         negative: ``(first row, length)`` of a window without the moment, or None where every window has some of it.
@@ -118,15 +123,15 @@ class SampledWindow:
     negative: tuple[int, int] | None
 
 
-def draw(start: float, end: float, rows: int, window: int, *key: object) -> SampledWindow:
-    """Draws windows and frames for a moment (rows) of a video; depends on the arguments alone.
+def sample_window(start: float, end: float, rows: int, window: int, *key: object) -> SampledWindow:
+    """Windows and frames drawn for a moment (rows) of a video; they depend on the arguments alone.
 
     Args:
         start: First row of the moment.
         end: Its last.
         rows: Rows of the video.
         window: Window length W.
-        key: What the draw is for, e.g. the seed, the epoch and the query's id.
+        key: Names the draw, e.g. the seed, the epoch and the query's id.
     """
     random = rng_for(*key)
     windows, numbers = video_windows(rows, window), positive_windows(start, end, window)

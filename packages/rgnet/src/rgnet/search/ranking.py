@@ -16,7 +16,7 @@ DECIMALS = 4
 
 
 def candidate_rows(
-    spans: Floats, proposal: Floats, matching: Floats, windows: NDArray[np.int64], seconds_per_row: float
+    spans: Floats, proposal: Floats, matching: Floats, windows: NDArray[np.int64], stride: float
 ) -> Floats:
     """Rows of the candidates of K windows, window by window, each by falling proposal score, ``(K * Q, 4)``.
 
@@ -25,13 +25,11 @@ def candidate_rows(
         proposal: ``(K, Q)``.
         matching: ``(K, Q)``.
         windows: ``(K, 2)`` first row and length of each window.
-        seconds_per_row: Seconds between two feature rows.
+        stride: Seconds between two feature rows.
     """
     first, length = windows[:, :1].astype(np.float64), windows[:, 1:].astype(np.float64)
     half = spans[..., 1] / 2
-    start, end = (
-        (edge * length + first) * seconds_per_row for edge in (spans[..., 0] - half, spans[..., 0] + half)
-    )
+    start, end = ((edge * length + first) * stride for edge in (spans[..., 0] - half, spans[..., 0] + half))
     rows = np.stack([start, end, proposal, matching], axis=-1)  # (K, Q, 4)
     order = np.argsort(-proposal, axis=1, kind="stable")
     return np.take_along_axis(rows, order[..., None], axis=1).reshape(-1, 4).round(DECIMALS)
@@ -63,9 +61,9 @@ def rank(
     Args:
         rows: ``(R, C)``, R at least 1.
         by: Column that ranks.
-        limit: Rows that enter the suppression.
+        limit: Rows that enter the suppression, at most.
         threshold: Largest overlap of two kept rows.
-        keep: Rows kept.
+        keep: Rows kept, at most.
 
     Returns:
         The kept rows ``(K, C)``, best first, and their numbers in `rows`.

@@ -13,8 +13,8 @@ from torch import Tensor
 class ReleasedPaddingMask:
     """All pairs of an evaluation batch in the released order: query by query, each with all windows of its video.
 
-    What `model.released_words` reads from padded masks follows from the lengths alone, so that windows of one length
-    can go together here too.
+    The words of `model.released_words` follow from the lengths alone, so that windows of one length can go together
+    here too.
 
     Args:
         windows: Per query, ``(M, 2)`` first row and length of the windows of its video.
@@ -33,7 +33,7 @@ class ReleasedPaddingMask:
         self._heads = heads
 
     def words_of(self, first: int, numbers: NDArray[np.int64], windows: NDArray[np.int64]) -> Tensor:
-        """Which words each frame of some windows of one query may look at, ``(1, M, V, H, T)`` bool.
+        """Words that each frame of some windows of one query may attend to, ``(1, M, V, H, T)`` bool.
 
         Args:
             first: Number of the query's first pair.
@@ -42,11 +42,11 @@ class ReleasedPaddingMask:
         """
         device = self._frames.device
         pair = first + torch.from_numpy(numbers).to(device)
-        mate = (pair[:, None] * self._heads + torch.arange(self._heads, device=device)) % len(
+        other = (pair[:, None] * self._heads + torch.arange(self._heads, device=device)) % len(
             self._frames
         )  # (M, H)
         frame = torch.arange(int(windows[numbers[0], 1]), device=device)
         word = torch.arange(int(self._words[first]), device=device)
-        padded_frame = frame[:, None] >= self._frames[mate][:, None]  # (M, V, H)
-        padded_word = word >= self._words[mate][..., None]  # (M, H, T)
+        padded_frame = frame[:, None] >= self._frames[other][:, None]  # (M, V, H)
+        padded_word = word >= self._words[other][..., None]  # (M, H, T)
         return ~(padded_frame[..., None] & padded_word[:, None])[None]

@@ -1,8 +1,8 @@
-"""Searching long videos: what depends on the video alone is computed once, and only the best windows are decoded.
+"""Search of long videos: retrieval of the best windows, then grounding in them (the paper's inference).
 
-All windows of a query are looked at up to their retrieval token (of the last layer only that row is computed); the
-best K are completed and decoded. Windows of one length go together, so nothing is padded, and memory is bounded by
-`SearchConfig.pairs_at_once`, not by the video.
+What depends on the video alone is computed once. All windows are run up to their retrieval token (of the last layer
+only that row is computed); the best K are completed and decoded. Windows of one length go together, so nothing is
+padded, and memory is bounded by `SearchConfig.window_batch_size`, not by the video.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class TextVectors:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found for one query.
+    """Ranked windows and candidate moments of one query.
 
     Attributes:
         order: ``(M,)`` int64 window numbers, best first.
-        retrieval: ``(M,)`` retrieval score in (0, 1) by window number; not-a-number where the window was not looked
-            at.
+        retrieval: ``(M,)`` retrieval score in (0, 1) by window number; not-a-number where the network did not score
+            the window.
         rows: ``(K * Q, 4)`` candidates of the best K windows in their order (see `ranking`).
         row_windows: ``(K * Q,)`` int64 window number of each.
-        matched: Whether there are matching scores.
+        matched: True where there are matching scores.
     """
 
     order: Integers
@@ -81,22 +81,22 @@ class SearchResult:
         Ranked by the fused score, which is the proposal score where there is no matching score.
 
         Args:
-            config: How many are kept and what is suppressed.
+            config: Of the suppression.
         """
         fused = ranking.fuse(self.rows) if self.matched else self.rows[:, ranking.PROPOSAL]
         rows, kept = ranking.rank(
             np.concatenate([self.rows, fused[:, None]], axis=1),
             by=ranking.FUSED,
-            limit=config.before_nms,
+            limit=config.pre_nms_top_k,
             threshold=config.nms,
-            keep=config.keep,
+            keep=config.post_nms_top_k,
         )
         return rows, self.row_windows[kept]
 
 
 @dataclass(frozen=True)
 class _Length:
-    """What depends on a window's length alone: positions ``(1, 1, V, D)``, their first queries, decoder keys."""
+    """The part of a window that its length decides: positions ``(1, 1, V, D)``, their first queries, decoder keys."""
 
     positions: Tensor
     query: Tensor
@@ -115,24 +115,20 @@ class _Kept:
 
 
 class LongVideoSearch:
-    """Searches prepared videos with a model in evaluation mode; make a new one when the weights change.
+    """Searches prepared videos with a model in evaluation mode; make a new one when the weights change or move.
 
     Args:
         model: The network.
-        config: How many windows and moments.
+        config: Numbers of windows and moments.
         window: Rows W of a window.
-        seconds_per_row: Seconds between two feature rows.
+        feature_stride: Seconds between two feature rows.
     """
 
-    def __init__(self, model: RGNet, config: SearchConfig, *, window: int, seconds_per_row: float) -> None:
+    def __init__(self, model: RGNet, config: SearchConfig, *, window: int, feature_stride: float) -> None:
         self.model, self.config = model, config
-        self.window, self.seconds_per_row = window, seconds_per_row
+        self.window, self.feature_stride = window, feature_stride
+        self.device = model.retrieval_head.weight.device
         self._lengths: LRUCache[int, _Length] = LRUCache(_TABLES)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.retrieval_head.weight.device
 
     @torch.no_grad()
     def prepare(self, features: Tensor, frames: Tensor | None) -> PreparedVideo:
@@ -158,21 +154,23 @@ class LongVideoSearch:
 
     @torch.no_grad()
     def search(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> list[SearchResult]:
-        """What is found for each query in its video.
+        """The windows and candidates of each query in its video.
 
         With the released mask a result depends on all requests and their order, else on its own request alone.
         """
-        mates = self._mates(requests)
+        padding = self._released_padding(requests)
         found: dict[int, SearchResult] = {}
         for numbers in self._groups(requests):
             video = requests[numbers[0]][0]
             texts = [requests[number][1] for number in numbers]
-            first = None if mates is None else mates.first[numbers[0]]
-            results = self._search_video(video, texts, mates, first)
+            first = None if padding is None else padding.first[numbers[0]]
+            results = self._search_video(video, texts, padding, first)
             found |= dict(zip(numbers, results, strict=True))
         return [found[number] for number in range(len(requests))]
 
-    def _mates(self, requests: Sequence[tuple[PreparedVideo, TextVectors]]) -> ReleasedPaddingMask | None:
+    def _released_padding(
+        self, requests: Sequence[tuple[PreparedVideo, TextVectors]]
+    ) -> ReleasedPaddingMask | None:
         if not self.model.released_mask:
             return None
         windows = [video.windows for video, _ in requests]
@@ -187,7 +185,7 @@ class LongVideoSearch:
         alone = self.model.released_mask or self.config.coarse_windows > 0
         for numbers in by_video.values():
             windows = len(requests[numbers[0]][0].windows)
-            size = 1 if alone else max(1, self.config.pairs_at_once // windows)
+            size = 1 if alone else max(1, self.config.window_batch_size // windows)
             for start in range(0, len(numbers), size):
                 yield numbers[start : start + size]
 
@@ -195,28 +193,32 @@ class LongVideoSearch:
         self,
         video: PreparedVideo,
         texts: Sequence[TextVectors],
-        mates: ReleasedPaddingMask | None,
+        padding: ReleasedPaddingMask | None,
         first: int | None,
     ) -> list[SearchResult]:
-        looked_at, rest = self._choose(video, texts)
-        tokens = stack_tokens([text.tokens for text in texts])
-        read = self.model.read_texts(tokens)
+        # coarse selection, where it is asked for
+        scored, rest = self._choose(video, texts)
+        read = self.model.read_texts(Tokens.padded([text.tokens for text in texts]))
+        # retrieval: a logit per window; the state of the best K is kept
         kept: list[dict[int, _Kept]] = [{} for _ in texts]
         logits = np.full((len(texts), len(video.windows)), np.nan)
-        at_once = max(1, self.config.pairs_at_once // len(texts))
-        for numbers in by_length(video.windows, looked_at, at_once):
-            words = None if mates is None or first is None else mates.words_of(first, numbers, video.windows)
+        at_once = max(1, self.config.window_batch_size // len(texts))
+        for numbers in by_length(video.windows, scored, at_once):
+            words = None
+            if padding is not None and first is not None:
+                words = padding.words_of(first, numbers, video.windows)
             encoded = self.encode(video, read, numbers, words)
-            tokens_of = self.model.encoder.summarise(encoded)  # (G * M, D)
-            scores = self.model.retrieval_head(tokens_of)[:, 0].float().view(len(texts), -1).cpu().double()
+            summary = self.model.encoder.summarise(encoded)  # (G * M, D)
+            scores = self.model.retrieval_head(summary)[:, 0].float().view(len(texts), -1).cpu().double()
             logits[:, numbers] = scores.numpy()
             for row, pairs in enumerate(kept):
-                self._keep(pairs, numbers, scores[row].tolist(), encoded, tokens_of, row * len(numbers))
+                self._keep(pairs, numbers, scores[row].tolist(), encoded, summary, row * len(numbers))
+        # grounding in the best windows
         decoded = self._decode(video, kept, texts)
         return [self._found(video, logits[row], rest, texts[row], decoded[row]) for row in range(len(texts))]
 
     def _choose(self, video: PreparedVideo, texts: Sequence[TextVectors]) -> tuple[Integers, Integers]:
-        """Windows that the network looks at, and the others by falling similarity."""
+        """Windows that the network scores, and the others by falling similarity."""
         every = np.arange(len(video.windows))
         count = self.config.coarse_windows
         if not count or count >= len(every):
@@ -226,7 +228,7 @@ class LongVideoSearch:
 
     @torch.no_grad()
     def coarse_scores(self, video: PreparedVideo, text: TextVectors) -> Floats:
-        """How much each window looks like the sentence, ``(M,)``: its three most similar frames.
+        """Similarity of each window to the sentence, ``(M,)``: the sum over its three most similar frames.
 
         Raises:
             ValueError: without sentence vectors.
@@ -252,7 +254,7 @@ class LongVideoSearch:
         return self.model.encoder.encode(texts, Windows(x, table.positions, None, query), words=words)
 
     def _length(self, length: int) -> _Length:
-        """The positions of windows of some length and what is projected of them, kept for the next ones."""
+        """The positions of windows of some length and their projections, kept for the next ones."""
         found = self._lengths.get(length)
         if found is None:
             mask = torch.ones(1, 1, length, dtype=torch.bool, device=self.device)
@@ -295,7 +297,7 @@ class LongVideoSearch:
         found: list[dict[int, Floats]] = [{} for _ in kept]
         pairs = [(row, number) for row, windows in enumerate(kept) for number in windows]
         lengths = video.windows[[number for _, number in pairs]]
-        for chosen in by_length(lengths, np.arange(len(pairs)), self.config.pairs_at_once):
+        for chosen in by_length(lengths, np.arange(len(pairs)), self.config.window_batch_size):
             some = [pairs[place] for place in chosen.tolist()]
             values = self.decode([kept[row][number] for row, number in some], video, some, texts)
             for (row, number), candidates in zip(some, values, strict=True):
@@ -347,7 +349,7 @@ class LongVideoSearch:
         text: TextVectors,
         decoded: dict[int, Floats],
     ) -> SearchResult:
-        ranked = np.argsort(-logits, kind="stable")  # windows that were not looked at sort last
+        ranked = np.argsort(-logits, kind="stable")  # windows without a score sort last
         order = np.concatenate([ranked[: len(ranked) - len(rest)], rest])
         retrieval = 1 / (1 + np.exp(-logits))
         best = order[: len(decoded)]
@@ -359,18 +361,10 @@ class LongVideoSearch:
             candidates[..., 2] * score,
             matching,
             video.windows[best],
-            self.seconds_per_row,
+            self.feature_stride,
         )
         row_windows = np.repeat(best, candidates.shape[1])
         return SearchResult(order, retrieval, rows, row_windows, matched=video.unit is not None)
-
-
-def stack_tokens(tokens: Sequence[Tensor]) -> Tokens:
-    """Texts ``(n, E)`` padded to the longest."""
-    mask = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.bool, device=tokens[0].device)
-    for row, text in enumerate(tokens):
-        mask[row, : len(text)] = True
-    return Tokens(torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True), mask)
 
 
 def by_length(windows: Integers, numbers: Integers, at_once: int) -> Iterator[Integers]:

@@ -1,9 +1,10 @@
-"""How often a window that holds part of the moment is among the first ones (the paper's clip retrieval)."""
+"""Window recall: the share of queries with a window of their moment among the first n (the paper's clip retrieval)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,22 @@ from numpy.typing import NDArray
 from rgnet.config import DataConfig
 from vmr_common import metrics
 from vmr_common.types import Query
+from vmr_train import distributed
+
+RANKS = (1, 5, 10, 20, 50)
+
+
+class Ranked(Protocol):
+    """Ranked windows of a query."""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """``(M,)`` window numbers, best first."""
 
 
 @dataclass(frozen=True)
 class WindowRecall:
-    """Over some queries.
+    """Window recall over some queries.
 
     Attributes:
         found: Share of the queries with such a window among the first n, by n.
@@ -38,7 +50,7 @@ def window_recall(
     Args:
         orders: Window numbers, best first, by query id.
         queries: Those without a moment or an order do not count.
-        data: How videos were cut into windows.
+        data: Window length and feature stride.
         ranks: Values of n; those that no video has windows enough for are left out.
 
     Returns:
@@ -53,7 +65,7 @@ def window_recall(
         ranked[row, : counts[row]] = orders[query.id]
     positive = metrics.positive_windows(
         np.stack([query.moments[0] for query in known]),
-        clip_length=data.seconds_per_row,
+        clip_length=data.feature_stride,
         window_clips=data.window,
     )
     ranks = [rank for rank in ranks if rank < max(counts)]
@@ -66,3 +78,25 @@ def window_recall(
         windows=float(np.mean(counts)),
         chance=float(chance.mean()),
     )
+
+
+def recall_lines(windows: Mapping[str, Ranked], queries: Sequence[Query], data: DataConfig) -> list[str]:
+    """The window recall of all ranks' predictions, a line below the tables; none where no query counts.
+
+    Call it on every rank.
+
+    Args:
+        windows: Of the queries that this rank predicted, by query id.
+        queries: Of the whole split.
+        data: Window length and feature stride.
+    """
+    own = {name: ranked.order for name, ranked in windows.items()}
+    orders = {name: order for part in distributed.gather(own) for name, order in part.items()}
+    recall = window_recall(orders, queries, data, RANKS)
+    if recall is None:
+        return []
+    shown = "  ".join(f"R@{rank} {100 * value:.1f}" for rank, value in recall.found.items())
+    return [
+        f"windows   {shown}  (share of {recall.queries:,} queries with a window of the moment among the first n of "
+        f"{recall.windows:.0f} on average; chance R@1 {100 * recall.chance:.1f})"
+    ]

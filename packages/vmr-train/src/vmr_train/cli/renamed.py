@@ -9,6 +9,11 @@ RENAMED = {
     "data.features.made_for": "expected_manifest",
     "data.objects.made_for": "expected_manifest",
     "data.queries.made_for": "expected_manifest",
+    "data.seconds_per_row": "feature_stride",
+    "data.kept_gb": "cache_gb",
+    "search.before_nms": "pre_nms_top_k",
+    "search.keep": "post_nms_top_k",
+    "search.pairs_at_once": "window_batch_size",
 }
 """Old key, with the sections that lead to it -> new name of the same key."""
 

@@ -1,0 +1,74 @@
+"""``rgnet-train``: a run of RGNet from the options to the report (paper section 4)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from rgnet.config import DEFAULT, TITLE, Config
+from vmr_train.cli import options
+
+MAY_CHANGE = ("data.cache_gb", "search.window_batch_size", "search.cached_videos")
+"""Options of memory and speed alone, which a resumed training may change."""
+
+
+@options.command
+def train(argv: list[str]) -> None:
+    """Trains RGNet, evaluates the selected weights on the test split and writes the report."""
+    parser = options.train_parser("rgnet", TITLE)
+    config, given = options.read_train_options(parser, Config, argv, "rgnet", DEFAULT)
+
+    # torch takes seconds to load: not before the options are understood
+    from rgnet.data import build_dataset, open_frames, query_files
+    from rgnet.method import RGNetMethod, window_curves
+    from rgnet.search.window_recall import recall_lines
+    from vmr_train import distributed
+    from vmr_train.cli import commands
+    from vmr_train.preprocessing import measured_scale
+    from vmr_train.trainer import Trainer
+
+    with commands.open_run("rgnet", config, given) as run:
+        splits = commands.load_splits(config, given.root)
+        # whatever can be wrong is found out, on all processes together, before the first update
+        with distributed.agreement():
+            selection = commands.selection_split(config.train, splits)
+            commands.check_run(config, splits, selection)
+
+            # videos: frame features of whole videos, standardised where the configuration says so
+            frames = open_frames(config, given.root)
+            commands.read_videos(frames, splits)
+            scale = measured_scale(frames, splits.train.queries) if config.data.standardise else None
+
+            # sentences: tokens and sentence vectors, from word vectors or a feature file
+            build = partial(build_dataset, config, scale, frames, given.root)
+            datasets = commands.build_datasets(build, splits, selection)
+
+            # the network, with initial weights of the run or of an earlier training (pretraining on narrations)
+            commands.seed(config)
+            method = RGNetMethod.build(config, scale)
+            if config.init is not None:
+                method.start_from(config.init)
+
+        words = query_files(config, given.root)
+        provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run)
+        with distributed.agreement():
+            trainer = Trainer(
+                method,
+                datasets.train,
+                validation=datasets.selection,
+                evaluate=commands.metrics_of(selection, config.protocols[0]),
+                config=config.train,
+                optim=config.optim,
+                run=run,
+                describe=provenance,
+                may_change=MAY_CHANGE,
+            )
+        fitted = trainer.fit(resume=given.resume)
+
+        # the selected weights on the test split, and the report
+        commands.load_best(run, method, "rgnet")
+        results = commands.evaluate(
+            "rgnet", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+        )
+        recall = recall_lines(method.windows, splits.test.queries, config.data)
+        curves = partial(window_curves, config, method, frames, given.root)
+        commands.finish(run, given, trainer, fitted, results, curves=curves, remarks=recall)
