@@ -8,8 +8,8 @@ also starts a training of each paper with its default configuration, stops it in
 functions on the stack from the command to that loss, and our files that making a batch, the loss of that batch and the
 prediction for it run through (the run folder is temporary; data sets are generated below ``--data-root``).
 
-Method code: the code lines of the modules that are reached by import from the paper's ``data``, ``model``, ``losses`` and
-``method``, of its own package and of vmr_train, without those of `GENERIC`.
+Method code: the code lines of the modules that are reached by import from the paper's ``data``, ``model``, ``losses``
+and ``method``, of its own package and of vmr_train, without those of `GENERIC`.
 """
 
 from __future__ import annotations
