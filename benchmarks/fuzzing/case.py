@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +14,7 @@ from tqdm import tqdm
 
 FOREIGN = b"of somebody else"
 PACKAGES = ("rgn", "cfmr", "cdn", "leorn", "rgnet")
-MODULES = {
-    "vmr-data": "vmr_common.cli.data",
-    "vmr-score": "vmr_common.cli.score",
-    "vmr-report": "vmr_train.cli.report",
-    "leorn-objects": "leorn.object_features.cli",
-    "rgnet-data": "rgnet.data_cli",
-}
-VERBS = {"train": "train", "eval": "evaluate", "predict": "predict", "import": "import_official"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -69,13 +64,16 @@ class Case:
 
 def entry_point(program: str) -> Callable[[list[str]], int]:
     """The function behind an installed program."""
-    if program in MODULES:
-        main = importlib.import_module(MODULES[program]).main
-    else:
-        package, verb = program.split("-")
-        module = f"{package}.index.cli" if verb in ("index", "search") else f"{package}.cli"
-        main = getattr(importlib.import_module(module), VERBS.get(verb, verb))
+    module, _, name = scripts()[program].partition(":")
+    main: Callable[[list[str]], int] = getattr(importlib.import_module(module), name)
     return main
+
+
+@functools.cache
+def scripts() -> dict[str, str]:
+    """The programs that the packages declare, ``module:function`` by name."""
+    projects = [tomllib.loads(path.read_text())["project"] for path in ROOT.glob("packages/*/pyproject.toml")]
+    return {name: value for project in projects for name, value in project.get("scripts", {}).items()}
 
 
 def make_forkable() -> None:

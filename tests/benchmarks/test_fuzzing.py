@@ -19,7 +19,7 @@ from fuzzing import case, watch
 from fuzzing.hdf5 import SECRET
 
 module = sys.modules["wrong"] = types.ModuleType("wrong")
-case.MODULES["wrong"] = "wrong"
+case.scripts()["wrong"] = "wrong:main"
 watch.SECONDS = 1
 
 def make(rng, folder, samples):

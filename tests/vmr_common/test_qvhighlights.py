@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vmr_common import protocols
+from vmr_common import evaluation as protocols
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
 
