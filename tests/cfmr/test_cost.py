@@ -112,7 +112,7 @@ def training_macs() -> float:
         "glance": torch.full((batch,), 0.5),
         "masked": torch.zeros(batch, places + 2, dtype=torch.bool),
         "progress": torch.tensor(0.3),
-        "reference": config.loss.needs_reference,
+        "reference": config.loss.reference_contrast or config.loss.reference_alignment,
     }
     words = Words(torch.zeros(batch, places + 2, 300), lengths)
 

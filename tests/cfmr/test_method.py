@@ -70,6 +70,15 @@ def test_each_video_is_encoded_once(monkeypatch):
     assert sum(encoded) == 4
 
 
+def test_a_batch_of_more_videos_than_are_kept_is_complete(monkeypatch):
+    dataset = make_dataset(glanced_queries())
+    together = scores(make_method(), dataset, list(range(9)))
+    monkeypatch.setattr("cfmr.method.KEPT_BYTES", 1)
+    method = make_method()
+    for _ in range(2):
+        np.testing.assert_allclose(scores(method, dataset, list(range(9))), together, atol=1e-5)
+
+
 @pytest.mark.parametrize("change", ["train", "load"])
 def test_new_weights_encode_videos_anew(change):
     dataset, method = make_dataset(glanced_queries()), make_method()

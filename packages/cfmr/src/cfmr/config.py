@@ -75,11 +75,6 @@ class LossConfig:
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")
 
-    @property
-    def needs_reference(self) -> bool:
-        """True if any term reads the complete video."""
-        return self.reference_contrast or self.reference_alignment
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

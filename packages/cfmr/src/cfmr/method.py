@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
 
 import numpy as np
 import torch
@@ -14,19 +14,20 @@ from cfmr.config import Config, LossConfig
 from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
 from cfmr.model import CFMR, Clips, Passes, Proposals, flat_concepts
-from vmr_common import timeline
+from vmr_common.features.last_used import LRUCache
 from vmr_common.types import Prediction
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
-from vmr_train.video_cache import VideoCache
+
+KEPT_BYTES = 2 << 30
+"""Encoded videos are kept up to this size: those of the published test splits fit."""
 
 
 def moments_of(proposals: Proposals) -> NDArray[np.float64]:
     """The proposals as ``(..., 2)`` normalised ``[start, end]``, cut to the video."""
-    return timeline.centre_width_to_moments(
-        proposals.centre.double().cpu().numpy(), proposals.width.double().cpu().numpy()
-    )
+    centre, half = (side.double().cpu().numpy() for side in (proposals.centre, proposals.width / 2))
+    return np.stack([np.maximum(centre - half, 0), np.minimum(centre + half, 1)], axis=-1)
 
 
 class CFMRMethod:
@@ -39,7 +40,11 @@ class CFMRMethod:
         self.preprocessor = preprocessor
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
-        self._encoded: VideoCache[Tensor] = VideoCache(model)
+        self._encoded: LRUCache[str, Tensor] | None = None  # vectors by video, while the weights stay
+        model.register_load_state_dict_post_hook(self._forget)
+
+    def _forget(self, *_: object) -> None:
+        self._encoded = None
 
     @classmethod
     def build(cls, config: Config, preprocessor: Preprocessor) -> CFMRMethod:
@@ -66,7 +71,7 @@ class CFMRMethod:
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
-        self._encoded.clear()  # the weights are about to change
+        self._encoded = None  # the weights are about to change
         # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
         output = self.model(
@@ -76,7 +81,7 @@ class CFMRMethod:
             masked=batch.masked,
             glance=batch.glance,
             progress=batch.glance.new_tensor(inwards),
-            reference=self._loss.needs_reference,
+            reference=self._loss.reference_contrast or self._loss.reference_alignment,
         )
         return losses.total(output.concepts, self.nll(output.states, batch), self._loss)
 
@@ -101,7 +106,7 @@ class CFMRMethod:
             Prediction(
                 query=query.id,
                 video=query.video,
-                moments=timeline.to_seconds(moments[row], query.duration),
+                moments=moments[row] * query.duration,
                 scores=ranked[row],
                 text=query.text,
             )
@@ -110,13 +115,16 @@ class CFMRMethod:
 
     def encode_videos(self, videos: tuple[str, ...], clips: Clips) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 of videos by id; only those not met before are encoded."""
-
-        def encode(new: list[int]) -> Iterable[Tensor]:
+        if self._encoded is None:
+            self._encoded = LRUCache(KEPT_BYTES, operator.attrgetter("nbytes"))
+        found = {video: kept for video in videos if (kept := self._encoded.get(video)) is not None}
+        new = [row for row, video in enumerate(videos) if video not in found]
+        if new:
             rows = torch.tensor(new, device=clips.mask.device)
-            encoded = self.model.encode_video(Clips(clips.features[rows], clips.mask[rows]))
-            return flat_concepts(encoded).detach().unbind()
-
-        return torch.stack(self._encoded.of(videos, encode))
+            vectors = flat_concepts(self.model.encode_video(Clips(clips.features[rows], clips.mask[rows])))
+            for row, kept in zip(new, vectors.detach(), strict=True):
+                found[videos[row]] = self._encoded[videos[row]] = kept
+        return torch.stack([found[video] for video in videos])
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
