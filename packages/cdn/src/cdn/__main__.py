@@ -4,9 +4,9 @@ import sys
 
 from cdn.cli import evaluate, import_official, predict
 from cdn.train import train
-from vmr_train.cli.options import dispatch
+from vmr_train.cli import options
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}
 
 if __name__ == "__main__":
-    sys.exit(dispatch("python -m cdn", COMMANDS))
+    sys.exit(options.dispatch("python -m cdn", COMMANDS))

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdn.config import Config
+from vmr_common import metrics
 from vmr_common.errors import UserError
+from vmr_common.features import pooling
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, PreparedFeatures, pooled_features
-from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
-from vmr_common.types import Query, distinct_videos
+from vmr_common.types import Query
 from vmr_train import preprocessing
 from vmr_train.checkpoint import Checkpoint
 
@@ -38,7 +38,7 @@ class Preprocessor:
     """
 
     words: WordVectors
-    scale: FeatureNormalizer | None = None
+    scale: pooling.FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -46,7 +46,7 @@ class Preprocessor:
         queries: Sequence[Query],
         word_vectors: Path,
         words_of: Callable[[str], list[str]],
-        features: FeaturesByVideo | None,
+        features: pooling.FeaturesByVideo | None,
     ) -> Preprocessor:
         """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
@@ -83,7 +83,7 @@ class Preprocessor:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
+    def normalise(self, features: pooling.FeaturesByVideo) -> pooling.FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""
         return preprocessing.scaled(features, self.scale)
 
@@ -180,7 +180,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: FeaturesByVideo,
+        features: pooling.FeaturesByVideo,
         words: WordLookup,
         words_of: Callable[[str], list[str]] = plain_words,
         *,
@@ -196,32 +196,36 @@ class Dataset:
     def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
         """The batch of some queries; `epoch` changes nothing."""
         queries = [self.queries[i] for i in indices]
-        videos, video_of = distinct_videos(queries)
+        rows = {video: row for row, video in enumerate(dict.fromkeys(query.video for query in queries))}
         return Batch(
             query_ids=tuple(query.id for query in queries),
             queries=tuple(queries),
-            videos=videos,
-            features=torch.from_numpy(np.stack([self._features[video] for video in videos])),
-            video_of=torch.tensor(video_of),
+            videos=tuple(rows),
+            features=torch.from_numpy(np.stack([self._features[video] for video in rows])),
+            video_of=torch.tensor([rows[query.video] for query in queries]),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=torch.from_numpy(
-                np.stack([map_overlaps(q.moments, q.duration, self._clips) for q in queries])
+                np.stack([metrics.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
             ),
         )
 
 
-def open_frames(config: Config, root: Path) -> PreparedFeatures:
+def open_frames(config: Config, root: Path) -> pooling.PreparedFeatures:
     """Frame features by video, ``(F, D)`` float32 each: the feature rows pooled to F frames, kept in memory.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
     store = open_features(config.data.features, root)
-    return pooled_features(store, config.data.frames, unit=config.data.unit)
+    return pooling.pooled_features(store, config.data.frames, unit=config.data.unit)
 
 
 def build_dataset(
-    config: Config, preprocessor: Preprocessor, frames: FeaturesByVideo, glove: Path, queries: Sequence[Query]
+    config: Config,
+    preprocessor: Preprocessor,
+    frames: pooling.FeaturesByVideo,
+    glove: Path,
+    queries: Sequence[Query],
 ) -> Dataset:
     """Queries of a run as batches; the vectors of words that training did not meet are read now from `glove`."""
     return Dataset(

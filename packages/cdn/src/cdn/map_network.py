@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cdn.config import ModelConfig
+from vmr_train.layers import sparse_map_conv as sparse
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.recompute import activation_checkpoint
-from vmr_train.layers.sparse_map_conv import SparseMap, init_kernels_
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers
 
 
 class DynamicConvolution(nn.Module):
@@ -34,14 +33,14 @@ class DynamicConvolution(nn.Module):
         self.map = nn.Linear(dim, dim)
         self.mixer = nn.Linear(dim, kernels)
         self.dropout = nn.Dropout(config.kernel_dropout)  # on the mixture, not renormalised
-        init_kernels_(self.bank, self.bias_bank)
+        sparse.init_kernels_(self.bank, self.bias_bank)
 
     def mixture(self, sentence: Tensor, pooled: Tensor) -> Tensor:
         """Kernel attention ``a = softmax(A3 tanh(A1 q + A2 z))``, ``(B, W)``, of q and z ``(B, H)``."""
         hidden = torch.tanh(self.text(sentence) + self.map(pooled))
         return self.dropout(self.mixer(hidden).softmax(dim=-1))
 
-    def forward(self, u: SparseMap, sentence: Tensor) -> Tensor:
+    def forward(self, u: sparse.SparseMap, sentence: Tensor) -> Tensor:
         """Outputs ``(C, B, H)``: each map convolved with its own ``K = sum_w a_w Bank_w``, and its own bias."""
         a = self.mixture(sentence, u.mean())  # (B, W)
         return u.convolve(self.bank, a) + a @ self.bias_bank
@@ -55,9 +54,9 @@ class StaticConvolution(nn.Module):
         dim = config.hidden
         self.weight = nn.Parameter(torch.empty(config.kernel**2, dim, dim))  # (k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
-        init_kernels_(self.weight, self.bias)
+        sparse.init_kernels_(self.weight, self.bias)
 
-    def forward(self, u: SparseMap, sentence: Tensor) -> Tensor:
+    def forward(self, u: sparse.SparseMap, sentence: Tensor) -> Tensor:
         """Outputs ``(C, B, H)``; the sentence changes nothing."""
         return u.convolve(self.weight[None]) + self.bias
 
@@ -81,11 +80,11 @@ class MapNetwork(nn.Module):
         self.norms = nn.ModuleList(BatchNorm(config.hidden) for _ in range(config.layers + 1))
         # a dynamic layer pools over its whole input, so the layer before it has to be complete
         complete = {layer - 1 for layer in dynamic}
-        self.cells = SparseMapLayers(cells, config.kernel, config.layers, complete=complete)
+        self.cells = sparse.SparseMapLayers(cells, config.kernel, config.layers, complete=complete)
 
-    def layer(self, number: int, x: Tensor, sentence: Tensor, cells: SparseMapIndex) -> Tensor:
+    def layer(self, number: int, x: Tensor, sentence: Tensor, cells: sparse.SparseMapIndex) -> Tensor:
         """``ReLU(conv(u) + u) * m`` with ``u = BN(x)``: rows ``(L, B, H)`` of the input to ``(C, B, H)``."""
-        u = SparseMap.normalized(x, cells, cast(BatchNorm, self.norms[number]))
+        u = sparse.SparseMap.normalized(x, cells, cast(BatchNorm, self.norms[number]))
         y = self.convolutions[number](u, sentence) + u.residual()
         # the weights are positive, so they may come before the ReLU, whose result alone is then kept
         return F.relu(y * cells.weights)
@@ -96,11 +95,16 @@ class MapNetwork(nn.Module):
         step = self.recompute or len(cells)
         for first in range(0, len(cells), step):
             layers = range(first, min(first + step, len(cells)))
-            x = activation_checkpoint(self._layers, layers, x, sentence, cells, wanted=self.recompute > 0)
+            if self.recompute:
+                x = activation_checkpoint(self._layers, layers, x, sentence, cells)
+            else:
+                x = self._layers(layers, x, sentence, cells)
         scale, shift = cast(BatchNorm, self.norms[-1]).affine(x, cells[-1].num_zero_cells(x))
         return self.cells.valid(x) * scale + shift
 
-    def _layers(self, layers: range, x: Tensor, sentence: Tensor, cells: Sequence[SparseMapIndex]) -> Tensor:
+    def _layers(
+        self, layers: range, x: Tensor, sentence: Tensor, cells: Sequence[sparse.SparseMapIndex]
+    ) -> Tensor:
         for number in layers:
             x = self.layer(number, x, sentence, cells[number])
         return x

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_common.errors import UserError
-from vmr_train.layers.sparse_map_conv import kernel_rows
-from vmr_train.released_weights import ReleasedNames, unwrapped
+from vmr_train.released_weights import ReleasedNames
 
 _RENAMES = (
     (r"^textual_encoding\.textual_encoder\.", "text.lstm."),
@@ -55,14 +54,14 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         UserError: if a name is not one of the released model, or a kernel bank has a shape that does not fit
             its biases.
     """
-    plain = {unwrapped(name): tensor for name, tensor in weights.items()}
+    plain = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     converted: dict[str, Tensor] = {}
     for name, tensor in plain.items():
         ours = NAMES.ours(name)
         assert ours is not None  # nothing is unused
         layer = _LAYER.match(name)
         if layer is not None and layer[2] == "weight" and tensor.ndim == 4:
-            tensor = kernel_rows(tensor)[0]
+            tensor = tensor.permute(2, 3, 1, 0).flatten(0, 1).contiguous()  # (k * k, in, out)
         elif layer is not None and f"map_layer.convs.{layer[1]}.att_linear.weight" in plain:
             ours = ours.removesuffix(layer[2]) + {"weight": "bank", "bias": "bias_bank"}[layer[2]]
             biases = plain.get(f"map_layer.convs.{layer[1]}.bias")

@@ -20,14 +20,14 @@ def train(argv: list[str]) -> None:
     # torch takes seconds to load: not before the options are understood
     from cdn.data import Preprocessor, build_dataset, open_frames
     from cdn.method import CDNMethod
+    from vmr_train import distributed
     from vmr_train.cli import commands
-    from vmr_train.distributed import agreement
     from vmr_train.trainer import Trainer
 
     with commands.open_run("cdn", config, given) as run:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
-        with agreement():
+        with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
             commands.check_run(config, splits, selection)
             commands.require_moments("CDN", splits.train.queries)
@@ -52,7 +52,7 @@ def train(argv: list[str]) -> None:
             method = CDNMethod.build(config, preprocessor)
 
         provenance = commands.describe_run("cdn", config, splits, frames.store, [glove], run)
-        with agreement():
+        with distributed.agreement():
             trainer = Trainer(
                 method,
                 datasets.train,

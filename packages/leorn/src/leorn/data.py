@@ -21,13 +21,13 @@ from torch import Tensor
 from leorn.config import Config
 from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
+from vmr_common import metrics
 from vmr_common.errors import UserError
+from vmr_common.features import pooling
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, pooled_features
 from vmr_common.features.store import FeatureStore
-from vmr_common.metrics import map_overlaps
 from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
-from vmr_common.types import Query, distinct_videos
+from vmr_common.types import Query
 from vmr_train import preprocessing
 from vmr_train.checkpoint import Checkpoint
 
@@ -82,7 +82,7 @@ class InputFeatures:
     """
 
     objects: PreparedObjects
-    clips: FeaturesByVideo | None
+    clips: pooling.FeaturesByVideo | None
     store: Stores
 
     @classmethod
@@ -101,7 +101,7 @@ class InputFeatures:
             memory=data.cache_dtype,
         )
         features = None if data.features is None else open_features(data.features, data_root)
-        clips = None if features is None else pooled_features(features, data.frames, unit=True)
+        clips = None if features is None else pooling.pooled_features(features, data.frames, unit=True)
         return cls(objects, clips, Stores(objects.store, features))
 
     def __getitem__(self, video: str) -> VideoArrays:
@@ -125,7 +125,7 @@ class Preprocessor:
     """
 
     words: WordVectors
-    scale: FeatureNormalizer | None = None
+    scale: pooling.FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -133,7 +133,7 @@ class Preprocessor:
         queries: Sequence[Query],
         word_vectors: Path,
         words_of: Callable[[str], list[str]],
-        features: FeaturesByVideo | None,
+        features: pooling.FeaturesByVideo | None,
     ) -> Preprocessor:
         """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
@@ -170,7 +170,7 @@ class Preprocessor:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
+    def normalise(self, features: pooling.FeaturesByVideo) -> pooling.FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""
         return preprocessing.scaled(features, self.scale)
 
@@ -333,16 +333,16 @@ class Dataset:
     def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
         """The batch of some queries; `epoch` changes nothing."""
         queries = [self.queries[i] for i in indices]
-        videos, video_of = distinct_videos(queries)
+        rows = {video: row for row, video in enumerate(dict.fromkeys(query.video for query in queries))}
         return Batch(
             query_ids=tuple(query.id for query in queries),
             queries=tuple(queries),
-            videos=videos,
-            features=stack_videos([self._features[video] for video in videos]),
-            video_of=torch.tensor(video_of),
+            videos=tuple(rows),
+            features=stack_videos([self._features[video] for video in rows]),
+            video_of=torch.tensor([rows[query.video] for query in queries]),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=torch.from_numpy(
-                np.stack([map_overlaps(q.moments, q.duration, self._clips) for q in queries])
+                np.stack([metrics.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
             ),
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leorn.config import DecodeConfig
-from vmr_common.metrics import top_proposals
+from vmr_common import metrics
 from vmr_common.types import Prediction, Query
 
 
@@ -41,7 +41,7 @@ def decode(
     found = []
     for row, query in zip(scores.astype(np.float64), queries, strict=True):
         moments = window_seconds(windows, clips, query.duration)
-        kept, best = top_proposals(row[None], moments, config.nms, limit=config.moments)
+        kept, best = metrics.top_proposals(row[None], moments, config.nms, limit=config.moments)
         chosen = kept[0] >= 0
         found.append(
             Prediction(

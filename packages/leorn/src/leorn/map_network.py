@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vmr_train.layers import sparse_map_conv as sparse
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.recompute import activation_checkpoint
-from vmr_train.layers.sparse_map_conv import SparseMap, init_kernels_
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers
 
 
 class MapConvolution(nn.Module):
@@ -31,7 +30,7 @@ class MapConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, kernel**2, dim, dim))  # (1, k * k, in, out)
         self.bias = nn.Parameter(torch.empty(dim))
-        init_kernels_(self.weight, self.bias)
+        sparse.init_kernels_(self.weight, self.bias)
 
 
 class MapNetwork(nn.Module):
@@ -52,23 +51,23 @@ class MapNetwork(nn.Module):
         self.norms = nn.ModuleList(BatchNorm(dim) for _ in range(layers + 1))
         # In training every cell of the map counts in the statistics. Beyond the live ones a layer's values are its
         # bias, which needs no work, but in the first layer, whose input is nowhere zero.
-        self.cells = SparseMapLayers(cells, kernel, layers, first_everywhere=True)
+        self.cells = sparse.SparseMapLayers(cells, kernel, layers, first_everywhere=True)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Valid cells ``(P, B, H)`` in and out."""
         return self.cells.valid(self.layers(rows, self.cells.current()))
 
-    def layers(self, rows: Tensor, cells: list[SparseMapIndex]) -> Tensor:
+    def layers(self, rows: Tensor, cells: list[sparse.SparseMapIndex]) -> Tensor:
         """All layers: valid cells ``(P, B, H)`` to the output rows of the last one."""
         for number, here in enumerate(cells):
             rows = activation_checkpoint(self._layer, number, rows, here, wanted=self.recompute)
         return rows
 
-    def _layer(self, number: int, rows: Tensor, cells: SparseMapIndex) -> Tensor:
+    def _layer(self, number: int, rows: Tensor, cells: sparse.SparseMapIndex) -> Tensor:
         """``ReLU(BN(conv(x) + x)) * w``: rows ``(L, B, H)`` of the input to ``(C, B, H)``."""
         convolution = cast(MapConvolution, self.convolutions[number])
         first, norm = (cast(BatchNorm, self.norms[n]) for n in (0, number + 1))
-        x = SparseMap.normalized(rows, cells, first) if number == 0 else SparseMap(rows, cells)
+        x = sparse.SparseMap.normalized(rows, cells, first) if number == 0 else sparse.SparseMap(rows, cells)
         y = x.convolve(convolution.weight) + x.residual()
         # the bias, which cells without a row have too, comes in with the normalisation
         scale, shift = norm.affine(y, cells.num_zero_cells(y), convolution.bias)

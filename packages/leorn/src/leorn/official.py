@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vmr_train.layers.sparse_map_conv import kernel_rows
-from vmr_train.released_weights import ReleasedNames, unwrapped
+from vmr_train.released_weights import ReleasedNames
 
 _BLOCK = r"^object_interaction_layer\.interaction_layers\.(\d+)\."
 _RENAMES = (
@@ -74,7 +74,7 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     converted: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        plain = unwrapped(name)
+        plain = name.removeprefix("module.")
         ours = NAMES.ours(plain)
         if ours is None:
             continue
@@ -88,4 +88,4 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def is_official(weights: Mapping[str, Tensor]) -> bool:
     """True where the names are those of the released model."""
-    return any(_KNOWN.match(unwrapped(name)) for name in weights)
+    return any(_KNOWN.match(name.removeprefix("module.")) for name in weights)

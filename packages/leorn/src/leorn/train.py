@@ -22,14 +22,14 @@ def train(argv: list[str]) -> None:
     from leorn.explain import draw_attention
     from leorn.initial import load_pretrained
     from leorn.method import LEORNMethod
+    from vmr_train import distributed
     from vmr_train.cli import commands
-    from vmr_train.distributed import agreement
     from vmr_train.trainer import Trainer
 
     with commands.open_run("leorn", config, given) as run:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
-        with agreement():
+        with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
             commands.check_run(config, splits, selection)
             commands.require_moments("LEORN", splits.train.queries)
@@ -57,7 +57,7 @@ def train(argv: list[str]) -> None:
             )  # the second stage begins with the objects of the first
 
         provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
-        with agreement():
+        with distributed.agreement():
             trainer = Trainer(
                 method,
                 datasets.train,

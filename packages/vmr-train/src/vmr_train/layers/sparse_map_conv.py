@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vmr_train.layers.batch_norm import BatchNorm
-from vmr_train.layers.sparse_map_plan import SparseMapIndex, with_row
+from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers, with_row
+
+__all__ = [
+    "SparseMap",
+    "SparseMapIndex",
+    "SparseMapLayers",
+    "convolve_rows",
+    "dense_map_conv",
+    "init_kernels_",
+    "kernel_rows",
+]
 
 _CHUNK = 8  # maps whose mixed kernels exist at the same time where the library convolves
 
