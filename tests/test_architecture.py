@@ -116,6 +116,11 @@ def test_a_configuration_is_described_without_torch(paper):
     assert not modules_after(statement) & {"torch", "h5py", "safetensors", "PIL"}
 
 
+@pytest.mark.parametrize("command", [*(f"{paper}.__main__" for paper in MODELS), "cfmr.index.cli"])
+def test_commands_of_a_paper_understand_their_options_without_torch(command):
+    assert not modules_after(f"import {command}") & {"torch", "safetensors", "PIL"}
+
+
 def test_no_source_file_prints_or_unpickles():
     for path in (path for package in MAY_IMPORT for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text())):
