@@ -230,7 +230,7 @@ def layer_terms(
 
 
 def layers(output: Output) -> list[tuple[str, Tensor, Tensor]]:
-    """How the terms of a decoder layer end, its logits and its spans; the last layer's end in nothing."""
+    """Suffix of the terms of each decoder layer, its logits and its spans; the last layer's suffix is empty."""
     endings = [*(f"_{number}" for number in range(len(output.logits) - 1)), ""]
     return list(zip(endings, output.logits, output.spans, strict=True))
 
@@ -508,7 +508,7 @@ def final_list(raw: np.ndarray, column: int, config: SearchConfig) -> np.ndarray
 
 
 def list_with_scores_that_are_no_numbers(raw: np.ndarray, column: int, config: SearchConfig) -> np.ndarray:
-    """What the unchanged program makes of them: Python's min, max and sorted let them fall where they stand."""
+    """The list of the unchanged program: Python's min, max and sorted let them fall where they stand."""
 
     def spread(values: list[float]) -> np.ndarray:
         low, high = min(values), max(values)

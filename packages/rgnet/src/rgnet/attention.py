@@ -63,7 +63,7 @@ class PackedAttention(nn.Module):
 
 @dataclass(frozen=True)
 class TextMemory:
-    """What a cross-attention layer reads of a text, independent of any frame.
+    """The text side of a cross-attention layer, independent of any frame.
 
     Attributes:
         keys: ``(G, H, d, T)`` scaled keys.
@@ -97,7 +97,7 @@ class CrossAttention(PackedAttention):
         )
 
     def forward(self, x: Tensor, text: TextMemory, words: Tensor, query: Tensor | None = None) -> Tensor:
-        """What the words add to the frames.
+        """The words' contribution to the frames.
 
         Args:
             x: ``(G or 1, M, V, D)`` frames with their positions; not read where `query` is given.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from rgnet.config import DEFAULT, TITLE, Config
 from vmr_common.errors import UserError
-from vmr_common.features.config import VideoStore
 from vmr_common.timeline import format_hours
 from vmr_common.types import Prediction, Query
 from vmr_train.cli import options, requests
 
 if TYPE_CHECKING:
     from rgnet.method import RGNetMethod
+    from vmr_common.features import pooling
 
 
 @options.command
@@ -57,7 +57,7 @@ def predict(argv: list[str]) -> None:
     from vmr_train.cli import commands
 
     frames = open_frames(config, given.root)
-    queries = requested_queries(config, given, frames.store)
+    queries = requested_queries(config, given, frames)
     method = RGNetMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.scale, frames, given.root, queries)
     found = commands.find_moments(config, method, dataset, given.k)
@@ -79,7 +79,7 @@ def import_official(argv: list[str]) -> None:
     commands.save_imported("rgnet", config, method, from_official(released), released, given)
 
 
-def requested_queries(config: Config, given: Namespace, store: VideoStore) -> list[Query]:
+def requested_queries(config: Config, given: Namespace, frames: pooling.PreparedFeatures) -> list[Query]:
     """The queries to find moments for: entries of the query feature file (``--query-id``), or sentences.
 
     Raises:
@@ -92,7 +92,7 @@ def requested_queries(config: Config, given: Namespace, store: VideoStore) -> li
                 f"--query: this model reads the vectors of its queries from {file}, so a new sentence has none; give "
                 "--query-id with an entry of that file"
             )
-        return requests.requested_queries(config, given, store, given.root)
+        return requests.requested_queries(config, given, frames.store, given.root)
     if file is None:
         raise UserError(f"--query-id {entry}: this model reads sentences (word vectors); give --query")
     if given.queries is not None:
@@ -101,7 +101,7 @@ def requested_queries(config: Config, given: Namespace, store: VideoStore) -> li
         given.query = entry
     return [
         dataclasses.replace(query, id=entry)
-        for query in requests.requested_queries(config, given, store, given.root)
+        for query in requests.requested_queries(config, given, frames.store, given.root)
     ]
 
 

@@ -44,7 +44,7 @@ class ModelConfig:
     gate_temperature: ranges.Positive = 0.3
     """Temperature of the soft frame gate in training."""
     adapter: bool = False
-    """Whether an adapter brings frames nearer to sentences for the matching score."""
+    """An adapter brings frames nearer to sentences for the matching score."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "model")
@@ -100,7 +100,7 @@ class DataConfig:
     """Tokens and sentence vectors of the queries. Without sentence vectors moments are ranked by their proposal score
     alone; with them (of the width of a frame) by its sum with the matching score."""
     standardise: bool = False
-    """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
+    """Shift and scale every feature column to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     cache_gb: ranges.Weight = 4.0
     """Features kept in memory, in units of 10^9 bytes; of longer videos the last used ones."""
@@ -119,7 +119,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """How a long video is searched."""
+    """The search of a long video."""
 
     windows: ranges.Count = 20
     """Windows K per query that are decoded, the best by retrieval score."""
@@ -127,7 +127,7 @@ class SearchConfig:
     """Windows per query that the network scores, the best by similarity of frames and sentence; 0: all. Needs
     sentence vectors."""
     matching_by_retrieval: bool = True
-    """Whether the matching score is multiplied with the window's retrieval score (Ego4D yes, MAD no)."""
+    """Multiply the matching score with the window's retrieval score (Ego4D yes, MAD no)."""
     pre_nms_top_k: ranges.Count = 200
     """Moments that enter the suppression."""
     nms: ranges.Share = 0.5
@@ -163,7 +163,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights of the objective."""
     search: SearchConfig = field(default_factory=SearchConfig)
-    """How a long video is searched."""
+    """The search of a long video."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     train: TrainConfig = field(default_factory=TrainConfig)

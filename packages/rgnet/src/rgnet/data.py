@@ -18,8 +18,8 @@ from rgnet.query_features.config import open_query_features, require_queries
 from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
+from vmr_common.features import pooling
 from vmr_common.features.config import open_features
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo, PreparedFeatures
 from vmr_common.types import Query, distinct_videos
 from vmr_train.method import warn_of_left_out
 
@@ -125,11 +125,11 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: FeaturesByVideo,
+        features: pooling.FeaturesByVideo,
         vectors: QueryFeatures,
         windowing: WindowingConfig,
         *,
-        scale: FeatureNormalizer | None,
+        scale: pooling.FeatureNormalizer | None,
         by_video: bool,
         seed: int,
     ) -> None:
@@ -232,13 +232,15 @@ def collate(
     )
 
 
-def open_frames(config: Config, root: Path) -> PreparedFeatures:
+def open_frames(config: Config, root: Path) -> pooling.PreparedFeatures:
     """Frame features by video, ``(L, F)`` float32 each, before they are standardised; the last used ones are kept.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
-    return PreparedFeatures(open_features(config.data.features, root), limit=config.data.cache_gb * 1e9)
+    return pooling.PreparedFeatures(
+        open_features(config.data.features, root), limit=config.data.cache_gb * 1e9
+    )
 
 
 def query_files(config: Config, root: Path) -> list[Path]:
@@ -249,8 +251,8 @@ def query_files(config: Config, root: Path) -> list[Path]:
 
 def build_dataset(
     config: Config,
-    scale: FeatureNormalizer | None,
-    frames: FeaturesByVideo,
+    scale: pooling.FeatureNormalizer | None,
+    frames: pooling.FeaturesByVideo,
     root: Path,
     queries: Sequence[Query],
 ) -> Dataset:

@@ -105,7 +105,7 @@ class MemoryAttention(nn.Module):
         keys: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        """What the frames add to the queries.
+        """The frames' contribution to the queries, ``(N, Q, D)``.
 
         Args:
             content: ``(N, Q, D)``.

@@ -131,7 +131,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the frame sampler decided: `hard` ``(N, 1 + V)`` 0 or 1, `weight` the same with the soft gradient."""
+    """The decisions of the frame sampler: `hard` ``(N, 1 + V)`` 0 or 1, `weight` the same with the soft gradient."""
 
     hard: Tensor
     weight: Tensor
@@ -226,7 +226,7 @@ class RGEncoder(nn.Module):
         return cast("list[SelfLayer]", list(self.self_layers))
 
     def read(self, text: Tensor, mask: Tensor) -> Texts:
-        """What the cross-attention layers need of projected texts ``(G, T, D)`` with ``(G, T)`` masks."""
+        """The text side of all cross-attention layers, from projected texts ``(G, T, D)`` with ``(G, T)`` masks."""
         return Texts(mask, tuple(layer.attention.read(text) for layer in self._cross))
 
     def first_query(self, x: Tensor, *, bias: bool) -> Tensor:

@@ -19,12 +19,11 @@ from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from rgnet.search import ranking
 from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
+from vmr_common.features import pooling
 from vmr_common.features.last_used import LRUCache
-from vmr_common.features.pooling import FeatureNormalizer, FeaturesByVideo
 from vmr_common.types import Prediction, Query
-from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_weights, restored
+from vmr_train import checkpoint, preprocessing
 from vmr_train.method import Progress, to_device
-from vmr_train.preprocessing import scale_tensors, stored_scale
 from vmr_train.report import Curve
 
 
@@ -59,7 +58,7 @@ class RGNetMethod:
         windows: The ranked windows of every query predicted since the weights changed, by query id.
     """
 
-    def __init__(self, model: RGNet, config: Config, scale: FeatureNormalizer | None) -> None:
+    def __init__(self, model: RGNet, config: Config, scale: pooling.FeatureNormalizer | None) -> None:
         self.model, self.config, self.scale = model, config, scale
         self.windows: dict[str, WindowScores] = {}
         self._searcher: LongVideoSearch | None = None
@@ -67,7 +66,7 @@ class RGNetMethod:
         model.register_load_state_dict_post_hook(lambda *_: self.forget())
 
     @classmethod
-    def build(cls, config: Config, scale: FeatureNormalizer | None) -> RGNetMethod:
+    def build(cls, config: Config, scale: pooling.FeatureNormalizer | None) -> RGNetMethod:
         """The method of a configuration, with an untrained network."""
         network = RGNet(
             config.model,
@@ -79,14 +78,16 @@ class RGNetMethod:
         return cls(network, config, scale)
 
     @classmethod
-    def restore(cls, config: Config, checkpoint: Checkpoint) -> RGNetMethod:
+    def restore(cls, config: Config, stored: checkpoint.Checkpoint) -> RGNetMethod:
         """The method of a checkpoint, with its weights.
 
         Raises:
             UserError: if the checkpoint does not hold what the configuration asks for.
         """
-        scale = stored_scale(checkpoint, config.data.features.dim if config.data.standardise else None)
-        return restored(lambda: cls.build(config, scale), checkpoint)
+        scale = preprocessing.stored_scale(
+            stored, config.data.features.dim if config.data.standardise else None
+        )
+        return checkpoint.restored(lambda: cls.build(config, scale), stored)
 
     def start_from(self, path: str) -> None:
         """Loads the weights of another RGNet: a checkpoint, or a run folder.
@@ -94,8 +95,8 @@ class RGNetMethod:
         Raises:
             UserError: if they cannot be read or do not fit.
         """
-        start = load_checkpoint(path, package="rgnet")
-        load_weights(self.model, start.weights, start.path)
+        start = checkpoint.load_checkpoint(path, package="rgnet")
+        checkpoint.load_weights(self.model, start.weights, start.path)
 
     def forget(self) -> None:
         """Invalidates everything that depends on the weights."""
@@ -184,12 +185,12 @@ class RGNetMethod:
         return {}
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Where features are standardised, their constants."""
-        return scale_tensors(self.scale)
+        """The constants of the features, where these are standardised."""
+        return preprocessing.scale_tensors(self.scale)
 
 
 def window_curves(
-    config: Config, method: RGNetMethod, frames: FeaturesByVideo, root: Path, queries: Sequence[Query]
+    config: Config, method: RGNetMethod, frames: pooling.FeaturesByVideo, root: Path, queries: Sequence[Query]
 ) -> dict[str, list[Curve]]:
     """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
     missing = [query for query in queries if query.id not in method.windows]

@@ -95,7 +95,7 @@ class RGNet(nn.Module):
         frame_dim: Width F of a frame feature.
         token_dim: Width E of a token.
         sentence_dim: Width of sentence vectors (for the adapter).
-        released_mask: Whether the cross attention reads the padding of other pairs (`released_words`).
+        released_mask: The cross attention reads the padding of other pairs (`released_words`).
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class RGNet(nn.Module):
 
         Args:
             frames: b windows.
-            shared: Whether every text meets every window, else text i meets window i.
+            shared: Every text meets every window; else text i meets window i.
         """
         x, positions = self.video_projection(frames.features), self.positions(frames.mask)  # (b, V, D)
         if not shared:
@@ -167,8 +167,7 @@ class RGNet(nn.Module):
         Args:
             tokens: b texts.
             frames: Their windows.
-            contrast: Whether the retrieval logits of all b * b pairs are wanted; the rest is computed for text i
-                with window i alone.
+            contrast: Compute the retrieval logits of all b * b pairs, and the rest for text i with window i alone.
             uniform: ``(N, 1 + V)`` draws of the frame gate, N = b or b * b (text-major); None draws them.
         """
         count = len(tokens.mask)

@@ -72,7 +72,7 @@ _KNOWN = re.compile(
 )
 
 NAMES = ReleasedNames(method="RGNet", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
-"""What would refine the last layer's anchor is never used either, which no name alone tells: see `from_official`."""
+"""The refinement of the last layer's anchor is unused, too, which no name alone tells: see `from_official`."""
 _REFINE = re.compile(r"^decoder\.refine\.(\d{1,4})\.")
 
 

@@ -21,9 +21,8 @@ def train(argv: list[str]) -> None:
     from rgnet.data import build_dataset, open_frames, query_files
     from rgnet.method import RGNetMethod, window_curves
     from rgnet.search.window_recall import recall_lines
-    from vmr_train import distributed
+    from vmr_train import distributed, preprocessing
     from vmr_train.cli import commands
-    from vmr_train.preprocessing import measured_scale
     from vmr_train.trainer import Trainer
 
     with commands.open_run("rgnet", config, given) as run:
@@ -36,7 +35,9 @@ def train(argv: list[str]) -> None:
             # videos: frame features of whole videos, standardised where the configuration says so
             frames = open_frames(config, given.root)
             commands.read_videos(frames, splits)
-            scale = measured_scale(frames, splits.train.queries) if config.data.standardise else None
+            scale = None
+            if config.data.standardise:
+                scale = preprocessing.measured_scale(frames, splits.train.queries)
 
             # sentences: tokens and sentence vectors, from word vectors or a feature file
             build = partial(build_dataset, config, scale, frames, given.root)

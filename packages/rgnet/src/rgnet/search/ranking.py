@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.metrics import nms
+from vmr_common import metrics
 
 Floats = NDArray[np.float64]
 START, END, PROPOSAL, MATCHING, FUSED = range(5)
@@ -72,5 +72,5 @@ def rank(
     last = {(start, end): number for number, (start, end) in enumerate(rows[:, :2].tolist())}
     kept = np.fromiter(last.values(), dtype=np.int64)
     kept = kept[np.argsort(-rows[kept, by], kind="stable")][:limit]
-    kept = kept[nms(rows[kept, :2], threshold, limit=keep, union="hull", empty=0.0)]
+    kept = kept[metrics.nms(rows[kept, :2], threshold, limit=keep, union="hull", empty=0.0)]
     return rows[kept], kept
