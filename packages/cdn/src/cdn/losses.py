@@ -1,4 +1,4 @@
-"""CDN's objective ``L = L_iou + beta L_att``: scaled overlap, and a distance of the frame attention."""
+"""CDN's objective ``L = L_sIoU + beta L_dis_att`` (pipeline figure): scaled overlap, distance of frame attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
 
 
 def scaled_iou_loss(logits: Tensor, target: Tensor, *, of_probabilities: bool) -> Tensor:
-    """Binary cross-entropy L_iou, its mean over the valid cells of all maps, a scalar in float32.
+    """Binary cross-entropy L_sIoU, its mean over the valid cells of all maps, a scalar in float32.
 
     Args:
         logits: Of the valid cells of all maps, any shape.
@@ -34,7 +34,7 @@ def scaled_iou_loss(logits: Tensor, target: Tensor, *, of_probabilities: bool) -
 
 
 def attention_distance(attention: Tensor, lambda_: float, *, over_steps: bool = False) -> Tensor:
-    """Attention distance L_att: ``|A A^T - lambda I|^2`` (squared Frobenius norm), its mean over maps and clips.
+    """Attention distance L_dis_att: ``|A A^T - lambda I|^2`` (squared Frobenius norm), its mean over maps and clips.
 
     Args:
         attention: ``(B, N, s, M)``: matrices A of s frames and M steps.

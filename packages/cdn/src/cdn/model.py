@@ -38,7 +38,9 @@ class TextEncoder(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Sequential frame attention: a clip as M attentive means of its frames, each guided by the one before."""
+    """Sequential frame attention (the figure's frame selection module): a clip as M attentive means of its frames, each
+    guided by the clip's mean and by the attentive mean before it.
+    """
 
     def __init__(self, config: ModelConfig, frame_dim: int) -> None:
         super().__init__()
@@ -58,14 +60,18 @@ class FrameAttention(nn.Module):
         mean = v.mean(dim=2)  # (V, N, H)
         keys = self.frame_energy(v)  # (V, N, s, h)
         p, steps, attention = torch.zeros_like(mean), [], []
-        for overview in self.overviews:  # step m, its guide from the clip's mean and p of the step before
-            guide = self.guide(torch.cat([overview(mean), p], dim=-1)).relu()  # (V, N, H)
-            energy = self.energy((self.guide_energy(guide)[:, :, None] + keys).tanh())  # (V, N, s, 1)
-            alpha = energy.softmax(dim=2)
-            p = (alpha * v).sum(dim=2)  # (V, N, H)
+        for overview in self.overviews:  # steps m = 1..M
+            guide = self.guide(
+                torch.cat([overview(mean), p], dim=-1)
+            ).relu()  # g_m of [n_m; p_{m-1}], (V, N, H)
+            energy = self.energy(
+                (self.guide_energy(guide)[:, :, None] + keys).tanh()
+            )  # e_{m,t}, (V, N, s, 1)
+            alpha = energy.softmax(dim=2)  # over the s frames of a clip
+            p = (alpha * v).sum(dim=2)  # p_m = sum_t alpha_{m,t} v_t, (V, N, H)
             steps.append(p)
             attention.append(alpha)
-        clips = self.clip_projection(torch.cat(steps, dim=-1)).relu()
+        clips = self.clip_projection(torch.cat(steps, dim=-1)).relu()  # of [p_1; ...; p_M], (V, N, H)
         return clips, torch.cat(attention, dim=-1)
 
 

@@ -17,7 +17,7 @@ def scaled_iou(iou: Tensor, low: float, high: float) -> Tensor:
 
 # Same as cdn.losses.scaled_iou_loss
 def scaled_iou_loss(logits: Tensor, target: Tensor, *, of_probabilities: bool) -> Tensor:
-    """Binary cross-entropy L_iou, its mean over the valid cells of all maps, a scalar in float32.
+    """Binary cross-entropy L_sIoU, its mean over the valid cells of all maps, a scalar in float32.
 
     Args:
         logits: Of the valid cells of all maps, any shape.
