@@ -1,7 +1,8 @@
 """CFMR's objective, its terms named as in the paper's overview figure: L_rec + L_cma + L_conc + L_pcl.
 
-Shapes: B queries, M proposals of each, K concepts, D model width, W word places, V word classes. A star marks the best
-proposal of a query: the one that reconstructs it with the smallest NLL.
+Shapes: B queries, M proposals of each, K concepts, D model width, W word places, V word classes. v are the concepts of
+a proposal, q those of the query, left and right the negatives; a star marks the best proposal of a query, which
+reconstructs it with the smallest NLL, and ``<.>`` is the mean over the batch.
 """
 
 from __future__ import annotations
@@ -84,9 +85,8 @@ def diversity(concepts: Passes) -> dict[str, Tensor]:
 
 def gram_penalty(rows: Tensor) -> Tensor:
     """``||I - A A^T||_F^2`` of matrices A ``(..., K, D)`` of K unit vectors, ``(...)``."""
-    return ((torch.eye(rows.shape[-2], device=rows.device) - rows @ rows.transpose(-2, -1)) ** 2).sum(
-        (-2, -1)
-    )
+    identity = torch.eye(rows.shape[-2], device=rows.device)
+    return ((identity - rows @ rows.transpose(-2, -1)) ** 2).sum((-2, -1))
 
 
 def contrast(nll: Passes, config: LossConfig) -> dict[str, Tensor]:
