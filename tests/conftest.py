@@ -20,10 +20,10 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts each test into one tier: what it is marked as, else by its folder, else fast."""
+    """Puts each test into one tier: what it is marked as, else by its folder or its reference material, else fast."""
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in ("slow", "parity", "e2e")):
-            folder = item.path.parent.name
+            folder = "parity" if "shared" in getattr(item, "fixturenames", ()) else item.path.parent.name
             item.add_marker(folder if folder in ("parity", "e2e") else "fast")
 
 

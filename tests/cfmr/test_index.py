@@ -406,6 +406,7 @@ def build_as(place, folder, checkpoint, store, durations, results) -> None:
         results.put((place["RANK"], [[dataclasses.asdict(hit) for hit in hits] for hits in found]))
 
 
+@pytest.mark.e2e
 def test_two_processes_build_and_search_as_one(tmp_path, checkpoint, encoder, store, durations):
     alone = VideoIndex.build(tmp_path / "alone", encoder, store, durations, shard_videos=20)
     wanted = [[dataclasses.asdict(hit) for hit in hits] for hits in alone.search(QUERIES, 10)]

@@ -96,6 +96,7 @@ def peak(path) -> int:
     return most
 
 
+@pytest.mark.e2e
 def test_memory_does_not_grow_with_the_questions(tmp_path):
     rows = [{"qid": n, "query": f"word {n}"} for n in range(1_000)]
     few, many = write(tmp_path / "few.jsonl", rows), write(tmp_path / "many.jsonl", rows * 4)

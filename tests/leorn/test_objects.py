@@ -116,6 +116,7 @@ def test_only_the_wanted_part_of_a_file_is_touched(tmp_path):
             store["v"]
 
 
+@pytest.mark.e2e
 def test_a_store_travels_to_workers_of_any_start_method(path):
     store = ObjectStore(path, objects=3)
     expected = store["a"]  # the parent's handle is open when the workers start

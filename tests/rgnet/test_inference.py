@@ -148,6 +148,7 @@ def test_coarse_scores_are_the_three_best_cosines_of_each_window():
         assert score == pytest.approx(wanted.item(), abs=1e-5)
 
 
+@pytest.mark.e2e
 def test_three_hours_are_searched():
     # 5 rows per second
     model, features = network(), video(54_000)

@@ -266,6 +266,7 @@ def many(path, count=200):
     return data
 
 
+@pytest.mark.e2e
 def test_a_killed_conversion_goes_on_where_it_was(tmp_path):
     data = many(tmp_path / "in.h5")
     out = tmp_path / "out.h5"
@@ -354,6 +355,7 @@ def test_the_real_files_pass_the_check(shared_data, vmr_data):
     assert "276 queries of the 100 videos of mini_test" in out
 
 
+@pytest.mark.e2e
 def test_a_reader_that_leaves_early_is_no_error():
     command = (
         f"{sys.executable} -c 'from vmr_common.cli.data import main; raise SystemExit(main())' info | head -1"

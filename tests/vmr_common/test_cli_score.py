@@ -210,6 +210,7 @@ def test_wrong_input_is_one_line_and_status_2(case, answer, arguments, message):
     assert message in err
 
 
+@pytest.mark.e2e
 def test_the_command_runs_as_a_process(case):
     _, annotations, predictions = case
     command = [sys.executable, "-m", "vmr_common.cli.score", predictions, "--annotations", annotations]

@@ -124,6 +124,7 @@ def test_keys_must_fit_the_number_of_sources(file):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.e2e
 def test_workers_of_every_start_method_read_what_the_parent_reads(file, method):
     path, data = file
     store = FeatureStore(path)

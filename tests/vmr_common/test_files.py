@@ -279,6 +279,7 @@ def test_text_without_an_end_is_not_read_for_ever(tmp_path, monkeypatch):
         read_text("/dev/zero")
 
 
+@pytest.mark.e2e
 def test_millions_of_blank_lines_in_a_small_file_are_refused_before_they_are_all_read(tmp_path):
     path = tmp_path / "blank.jsonl.gz"
     path.write_bytes(gzip.compress(b" \n" * (BLANK_LIMIT + 9) + b"{}\n"))

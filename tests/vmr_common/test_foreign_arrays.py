@@ -125,6 +125,7 @@ for reach in REACHING:
 """
 
 
+@pytest.mark.e2e
 def test_nothing_outside_an_hdf5_file_is_read_or_even_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # whoever opens it for reading waits for ever
     here = os.path.dirname(__file__)
@@ -310,6 +311,7 @@ def test_a_manifest_of_another_kind_or_type_is_one_line(tmp_path, value):
     assert np.array_equal(FeatureStore(tmp_path / "x.h5")["v"], ROWS)
 
 
+@pytest.mark.e2e
 def test_a_manifest_in_a_heap_without_an_end_is_one_line(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
@@ -582,6 +584,7 @@ def peak(read):
         tracemalloc.stop()
 
 
+@pytest.mark.e2e
 def test_reading_a_video_takes_a_small_multiple_of_its_size(tmp_path):
     values = np.random.default_rng(0).normal(size=(2000, 512)).astype(np.float32)
     with h5py.File(tmp_path / "plain.h5", "w") as plain, h5py.File(tmp_path / "packed.h5", "w") as packed:

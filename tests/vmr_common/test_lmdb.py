@@ -101,6 +101,7 @@ def test_several_stores_share_one_environment_and_close_on_their_own(videos):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.e2e
 def test_workers_of_every_start_method_read_what_the_parent_reads(videos, method):
     path, data = videos
     store = FeatureStore(path)

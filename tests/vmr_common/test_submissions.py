@@ -301,6 +301,7 @@ SEEDS = (
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), min_size=1, max_size=4),
 )
+@pytest.mark.e2e
 def test_damaged_text_gives_predictions_or_one_clean_error(tmp_path_factory, seed, edits):
     data = bytearray(seed)
     for place, piece in edits:
@@ -321,6 +322,7 @@ JSON = st.recursive(
 
 @settings(max_examples=300)
 @given(st.sampled_from([*QVH_ROW, "pred_saliency_scores"]), st.sampled_from([*EGO4D_ENTRY]), JSON)
+@pytest.mark.e2e
 def test_any_json_value_in_any_place_is_read_or_refused_cleanly(tmp_path_factory, row_key, entry_key, value):
     path = tmp_path_factory.getbasetemp() / "odd.json"
     row, entry = copy.deepcopy(QVH_ROW), copy.deepcopy(EGO4D_ENTRY)

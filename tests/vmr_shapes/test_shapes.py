@@ -314,6 +314,7 @@ def test_files_read_back_as_the_queries_they_were_made_from(tiny):
             assert np.array_equal(one.moments, two.moments)
 
 
+@pytest.mark.e2e
 def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     callers = [start(tmp_path / "shapes", "tiny") for _ in range(2)]
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0], [c.stderr.read() for c in callers]
@@ -321,6 +322,7 @@ def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     assert os.listdir(tmp_path) == ["shapes"]
 
 
+@pytest.mark.e2e
 def test_a_killed_generation_leaves_nothing_that_looks_complete(tmp_path, tiny):
     caller = start(tmp_path / "shapes", "full")
     # killed while it draws: the annotations are there, the features are not

@@ -353,6 +353,7 @@ anything = st.text(max_size=40) | st.text("[]{}:,-&*!|>'\"%@#~ \n019.exnul", max
 @pytest.mark.parametrize("package", MODELS)
 @settings(max_examples=40)
 @given(st.data())
+@pytest.mark.e2e
 def test_whatever_an_option_is_given_is_taken_or_refused(package, data):
     schema = importlib.import_module(f"{package}.config").Config
     default = next(name for name in bundled_configs(package) if name.startswith("shapes"))

@@ -115,6 +115,7 @@ def killed_before(step, folder):
     return process.exitcode != 0
 
 
+@pytest.mark.e2e
 def test_killed_before_any_step_on_the_disk_either_run_is_there_whole(folder):
     before, theirs = digests(folder), foreign(folder)
     step, seen = 1, set()

@@ -224,6 +224,7 @@ def test_fp16_leaves_out_overflowing_steps_and_resumes_its_loss_scale(tmp_path):
     assert pair[0].meta["scaler"] == pair[1].meta["scaler"]
 
 
+@pytest.mark.e2e
 def test_compiled_training_keeps_the_names_of_the_weights(tmp_path):
     class Compiled(toy.ToyTask):
         def __init__(self):
