@@ -29,7 +29,7 @@ READY = ".ready"
 
 
 def current(folder: Path, name: str) -> Path:
-    """Where a file of a run folder is: at its place, or finished and on the way there (see `run_swap`)."""
+    """The path of a file of a run folder: its place, or where it waits, finished (see `run_swap`)."""
     ready = folder / READY / name
     return ready if ready.exists() else folder / name
 

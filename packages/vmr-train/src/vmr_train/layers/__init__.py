@@ -1,1 +1,1 @@
-"""Layers that two or more papers share. Needs the `torch` extra."""
+"""Layers that two or more papers share."""
