@@ -267,6 +267,7 @@ def test_a_real_file_of_region_features_converts(tmp_path, answer, shared_data):
     np.testing.assert_allclose(found.features[0, :34], np.load(source), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.e2e
 def test_a_conversion_that_was_stopped_goes_on_where_it_was(tmp_path):
     count = PART_SIZE + 6
     (tmp_path / "raw").mkdir()

@@ -265,6 +265,7 @@ def test_a_folder_whose_data_file_is_no_lmdb_is_named(tmp_path):
         FeatureStore(tmp_path)["v"]
 
 
+@pytest.mark.e2e
 def test_without_the_package_the_message_says_what_to_install(videos):
     code = "import sys; sys.modules['lmdb'] = None\nfrom vmr_common.cli.data import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "info", "--features", str(videos[0])]

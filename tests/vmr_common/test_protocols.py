@@ -250,6 +250,7 @@ def test_ids_must_fit(name):
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=2, max_size=12), st.randoms())
+@pytest.mark.e2e
 def test_the_order_of_predictions_and_queries_does_not_matter(raw, random):
     queries = [query(str(n), [start, start + length]) for n, (start, length) in enumerate(raw)]
     predictions = [

@@ -234,6 +234,7 @@ def test_a_folder_that_cannot_be_written_is_the_users_error():
         RunFolder("/proc/run").start()
 
 
+@pytest.mark.e2e
 def test_a_second_training_in_a_run_folder_is_refused_until_the_first_has_died(tmp_path):
     first = Run(tmp_path / "run", task={"slow": 10})
     first.wait_for(1)

@@ -106,6 +106,7 @@ def test_what_is_written_comes_back(value):
 
 
 @given(st.text(max_size=60) | st.text("[]{}:,-&*!?|>'\"%@#<~ \n01ex.a", max_size=60))
+@pytest.mark.e2e
 def test_any_text_is_understood_or_refused(text):
     with contextlib.suppress(UserError):
         parse_yaml(text, "x")
