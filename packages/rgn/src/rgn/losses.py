@@ -96,9 +96,10 @@ def reconstruction_nll(
         return smoothed_nll(classifier(rows), targets[:, None])  # (B, s, L)
 
     chunks = states.split(passes_per_chunk or states.shape[1], dim=1)
-    nll = torch.cat(
-        [activation_checkpoint(classify, rows, wanted=passes_per_chunk > 0) for rows in chunks], dim=1
-    )
+    classified = [
+        activation_checkpoint(classify, rows) if passes_per_chunk else classify(rows) for rows in chunks
+    ]
+    nll = torch.cat(classified, dim=1)
     weight = mask[:, None].float()
     return (nll * weight).sum(-1) / weight.sum(-1)
 

@@ -15,7 +15,6 @@ from rgn.config import Config, LossConfig
 from rgn.data import Batch, build_dataset
 from rgn.gaussians import negative_progress, preferred_norm, unit_grid
 from rgn.model import RGN, Proposals
-from vmr_common import timeline
 from vmr_common.features import pooling
 from vmr_common.types import Prediction, Query
 from vmr_train.checkpoint import Checkpoint, restored
@@ -37,7 +36,8 @@ def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, A
         values.detach().gather(1, order).double().cpu().numpy()
         for values in (proposals.centre, proposals.width, nll)
     )
-    return order.cpu().numpy(), timeline.centre_width_to_moments(centre, width), ranked
+    moments = np.stack([np.maximum(centre - width / 2, 0), np.minimum(centre + width / 2, 1)], axis=-1)
+    return order.cpu().numpy(), moments, ranked
 
 
 class RGNMethod:
@@ -107,7 +107,7 @@ class RGNMethod:
             Prediction(
                 query=query.id,
                 video=query.video,
-                moments=timeline.to_seconds(found, query.duration),
+                moments=found * query.duration,
                 scores=scores,
                 text=query.text,
             )
@@ -124,7 +124,7 @@ class RGNMethod:
         window = self.model.window(batch.glance, self.model.reglance_width(embedded), embedded)  # (B, P)
         grid = unit_grid(window.shape[1]).double().numpy()
         return [
-            Curve(name="re-glance", times=timeline.to_seconds(grid, query.duration), values=values)
+            Curve(name="re-glance", times=grid * query.duration, values=values)
             for query, values in zip(batch.queries, window.double().cpu().numpy(), strict=True)
         ]
 

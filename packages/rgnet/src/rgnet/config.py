@@ -151,7 +151,7 @@ class Config:
     """Name of the run folder."""
     quirks: Literal["released", "fixed"] = "fixed"
     """`released`: the cross attention reads the padding of another pair of the batch, as in the authors' code,
-    so that results depend on batch mates (needed for their numbers); `fixed`: each pair reads its own."""
+    so that results depend on the rest of the batch (needed for their numbers); `fixed`: each pair reads its own."""
     init: ranges.PathText | None = None
     """A checkpoint or run folder whose weights training starts from."""
     protocols: list[str] = field(default_factory=lambda: ["strict"])

@@ -277,7 +277,7 @@ def build_dataset(
         vectors,
         WindowingConfig.of(config),
         scale=scale,
-        # the released mask mixes batch mates, so their order is part of the result
+        # the released mask mixes the pairs of a batch, so their order is part of the result
         by_video=config.quirks == "fixed",
         seed=config.train.seed,
     )
