@@ -14,7 +14,7 @@ import pytest
 
 from folders import MODELS, PAGES, ROOT
 from vmr_train.checkpoint import save_checkpoint
-from vmr_train.cli import options, steps
+from vmr_train.cli import options
 from vmr_train.cli.config import bundled_config, to_dict
 
 OURS = {
@@ -91,7 +91,6 @@ def parsers_only(monkeypatch):
         return understood
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
-    monkeypatch.setattr(steps, "parse", stop_after(steps.parse))
     monkeypatch.setattr(options, "parse", stop_after(options.parse))
 
 

@@ -195,7 +195,12 @@ def test_an_overwrite_that_is_killed_leaves_the_earlier_run_and_can_be_resumed(e
     assert run.end() == [0], run.text()
     assert "going on with the run that is to replace the one there" in run.text()
     assert_same_run(folder, uninterrupted(task={"dropout": 0.3}))
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "checkpoints", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
+        "checkpoints",
+        "config.yaml",
+        "metrics.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(
