@@ -26,10 +26,11 @@ from cdn.data import Dataset, Preprocessor
 from cdn.map_network import DynamicConvolution
 from cdn.method import CDNMethod
 from cdn.model import CDN
-from vmr_common.text.vectors import WordLookup, WordVectors
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.layers.sparse_map_plan import map_weights, scatter_rows
 from vmr_train.method import Progress
+from vmr_train.word_lookup import WordLookup
 
 TACOS = {"clips": 128, "scales": [16, 8, 8, 8], "attention_steps": 1}
 SMALL = {"clips": 64, "scales": [16, 8, 8], "attention_steps": 1, "hidden": 32}

@@ -22,7 +22,7 @@ from cdn.data import Dataset, Preprocessor
 from cdn.method import CDNMethod
 from cdn.model import CDN
 from cdn.proposal_map import valid_cells
-from vmr_common.text.vectors import WordLookup, WordVectors
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig
 from vmr_train.device import autocast, select_device
@@ -30,6 +30,7 @@ from vmr_train.layers.sparse_map_conv import convolve_rows, kernel_rows
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, needed_cells
 from vmr_train.method import Progress, to_device
 from vmr_train.optim import build_optimizer
+from vmr_train.word_lookup import WordLookup
 
 COLUMNS = ("case", "device", "threads", "precision", "batch", "ms", "cpu_ms", "torch")
 WORDS = WordVectors(tuple("abcdefgh"), np.random.default_rng(0).normal(size=(8, 300)).astype(np.float32))

@@ -21,9 +21,11 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import timed
 
+from rgnet import window_metrics
 from vmr_common import evaluation as protocols
 from vmr_common import metrics
 from vmr_common.types import Prediction, Query
+from vmr_train import map_proposals
 
 COLUMNS = ("case", "queries", "windows", "loop_s", "ours_s", "ratio", "peak_mb")
 
@@ -200,7 +202,7 @@ def qvhighlights_case(queries):
 
 def map_case(queries, size=128, limit=5):
     rng = np.random.default_rng(3)
-    cells, windows = metrics.map_proposals(size)
+    cells, windows = map_proposals.map_proposals(size)
     # smooth maps with a few peaks, as a trained network gives them, and 64 distinct ones
     place = np.arange(size)
     base = np.zeros((64, size, size), dtype=np.float32)
@@ -211,7 +213,7 @@ def map_case(queries, size=128, limit=5):
     loop, expected = measured(lambda: loop_map(scores, cells, windows, limit, 0.5), 1)
 
     def ours():
-        return metrics.top_proposals(scores, windows, 0.5, limit=limit, cells=cells)[0]
+        return map_proposals.top_proposals(scores, windows, 0.5, limit=limit, cells=cells)[0]
 
     seconds, found = measured(ours)
     np.testing.assert_array_equal(found, expected)
@@ -234,7 +236,9 @@ def window_case(queries):
         return [count / queries for count in counts.values()]
 
     def ours():
-        return metrics.window_recall(ranked, metrics.positive_windows(moments, **options), ranks)
+        return window_metrics.window_recall(
+            ranked, window_metrics.positive_windows(moments, **options), ranks
+        )
 
     slow, expected = measured(loop, 1)
     fast, found = measured(ours)

@@ -20,7 +20,6 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import Dataset
 from rgn.method import RGNMethod
 from rgn.model import RGN
-from vmr_common.features.pooling import pooled_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
@@ -29,6 +28,7 @@ from vmr_train.device import autocast, select_device
 from vmr_train.flops import count_flops
 from vmr_train.method import Progress, to_device
 from vmr_train.optim import build_optimizer
+from vmr_train.prepared import pooled_features
 from vmr_train.preprocessing import Preprocessor
 
 COLUMNS = (

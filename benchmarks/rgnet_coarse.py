@@ -27,10 +27,10 @@ from rgnet.query_features.store import QueryVectors, normalise, write_query_feat
 from rgnet.search.window_recall import window_recall
 from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import Manifest
-from vmr_common.splits.config import load_splits
 from vmr_train.checkpoint import load_checkpoint
 from vmr_train.cli.config import stored_config
 from vmr_train.predict import predict_all
+from vmr_train.splits import load_splits
 
 STRENGTHS = np.logspace(-4, 4, 17)
 RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)

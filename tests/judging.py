@@ -16,9 +16,10 @@ from torch import Tensor
 from cdn.config import DecodeConfig
 from cdn.decoding import decode, window_seconds
 from vmr_common.evaluation import Protocol, proposal_map, protocol
-from vmr_common.metrics import cell_windows, iou
+from vmr_common.metrics import iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Prediction, Query
+from vmr_train.map_proposals import cell_windows
 
 Judged = tuple[list[Query], list[Prediction]]
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"

@@ -15,10 +15,10 @@ from cdn.model import CDN
 from factories import WORDS, features_of, shake, timed_queries
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou
-from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
 from vmr_train.cli.config import bundled_config
 from vmr_train.method import Progress
+from vmr_train.word_lookup import WordLookup
 
 FEATURES = features_of(4, rows=32)
 PROGRESS = Progress(update=0, epoch=1, epochs=3)

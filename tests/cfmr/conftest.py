@@ -9,13 +9,12 @@ import pytest
 from cfmr.config import Config, DataConfig
 from cfmr.index.encoder import Encoder
 from cfmr_toy import SMALL, make_method
-from vmr_common.features.config import FeaturesConfig
-from vmr_common.features.pooling import FeatureNormalizer
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.config import SplitsConfig
-from vmr_common.splits.load import SplitConfig
 from vmr_train.checkpoint import save_checkpoint
 from vmr_train.cli.config import to_dict
+from vmr_train.feature_files import FeaturesConfig
+from vmr_train.prepared import FeatureNormalizer
+from vmr_train.splits import SplitConfig, SplitsConfig
 
 SIZES = dataclasses.replace(SMALL, centres=5, widths=3, widest=0.6, train_widths=3)
 

@@ -6,7 +6,7 @@ import torch
 
 from cfmr.data import keep, stack_clips
 from cfmr.model import flat_concepts
-from vmr_common.features.pooling import PreparedFeatures
+from vmr_train.prepared import PreparedFeatures
 
 
 def test_features_are_standardised_as_in_training(standardising_encoder, encoder, store):

@@ -15,11 +15,12 @@ from cfmr.method import CFMRMethod
 from cfmr_toy import make_method
 from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
 from vmr_common.errors import UserError
-from vmr_common.features.pooling import PreparedFeatures, pool
+from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.types import Query
 from vmr_train.cli.config import bundled_config
 from vmr_train.method import Progress
+from vmr_train.prepared import PreparedFeatures
 from vmr_train.preprocessing import Preprocessor
 
 FEATURES = features_of(4, rows=18)

@@ -10,13 +10,12 @@ from leorn.data import InputFeatures, Preprocessor, build_dataset
 from leorn.object_features.config import ObjectsConfig
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
-from vmr_common.features.config import FeaturesConfig, require_videos
 from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.features.store import Manifest, write_features
-from vmr_common.splits.config import SplitsConfig
-from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
+from vmr_train.feature_files import FeaturesConfig, require_videos
+from vmr_train.splits import SplitConfig, SplitsConfig
 
 LENGTHS = {"a": 13, "b": 5}
 WORDS = WordVectors(("she", "cuts", "board"), np.arange(6, dtype=np.float32).reshape(3, 2) + 1)

@@ -14,10 +14,10 @@ from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectInputs
 from leorn.reasoning import temporal_context_shift
 from vmr_common.errors import UserError
-from vmr_common.text.vectors import WordLookup
 from vmr_common.types import Query
 from vmr_train.cli.config import bundled_config
 from vmr_train.method import Progress
+from vmr_train.word_lookup import WordLookup
 
 FRAMES, OBJECTS, DIM, CLIP_DIM = 16, 3, 7, 5
 PROGRESS = Progress(update=0, epoch=1, epochs=2)

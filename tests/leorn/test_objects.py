@@ -19,8 +19,8 @@ from leorn.object_features.prepare import (
     write_objects,
 )
 from vmr_common.errors import UserError
-from vmr_common.features.config import require_videos
 from vmr_common.types import Query
+from vmr_train.feature_files import require_videos
 
 D = 7
 

@@ -31,14 +31,15 @@ from judging import (
     tied_as,
 )
 from vmr_common.features.pooling import pool, unit_rows
-from vmr_common.metrics import map_overlaps
 from vmr_common.splits.formats import read_annotations, read_durations
-from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.text.vectors import WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_conv import SparseMap
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatter_rows
+from vmr_train.map_proposals import map_overlaps
 from vmr_train.optim import build_optimizer
+from vmr_train.word_lookup import WordLookup
 
 PACKAGE = "cdn"
 INPUTS = (

@@ -30,13 +30,15 @@ from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectStore, PreparedObjects
 from leorn.official import from_official
 from vmr_common.features.pooling import pool, unit_rows
-from vmr_common.metrics import iou, map_overlaps, nms
+from vmr_common.metrics import iou, nms
 from vmr_common.splits.formats import read_annotations, read_durations
-from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.text.vectors import WordVectors, plain_words
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_plan import scatter_rows
+from vmr_train.map_proposals import map_overlaps
 from vmr_train.optim import build_optimizer
+from vmr_train.word_lookup import WordLookup
 
 PACKAGE = "leorn"
 INPUTS = (

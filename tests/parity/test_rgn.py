@@ -21,7 +21,6 @@ from rgn.official import NAMES, from_official
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import Vocabulary, tag_score
-from vmr_common.timeline import centre_width_to_moments
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig, ScheduleConfig
 from vmr_train.optim import build_optimizer
@@ -254,7 +253,8 @@ def test_inference_outputs_and_candidate_order_agree(golden, in_chunks):
     for name in set(golden.recorded("out/eval/")) - {"order", "spans"}:
         golden.same(f"out/eval/{name}", ours[name])
     found, moments, _ = rank(proposals, nll)
-    spans = centre_width_to_moments(*(part.double().numpy() for part in (proposals.centre, proposals.width)))
+    centre, half = (part.double().numpy() for part in (proposals.centre, proposals.width / 2))
+    spans = np.stack([np.maximum(centre - half, 0), np.minimum(centre + half, 1)], axis=-1)
     order = golden.wanted("out/eval/order")
     for row in range(len(order)):
         same_scores_along(nll[row].numpy(), found[row], order[row], 1e-4)

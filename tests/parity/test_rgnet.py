@@ -18,7 +18,7 @@ from judging import (
     share_of_right_guesses,
     stated,
 )
-from rgnet import losses
+from rgnet import losses, window_metrics
 from rgnet.config import LossConfig, ModelConfig, SearchConfig
 from rgnet.matching import candidate_frames, matching_scores, moment_similarities, top_sum, unit_frames
 from rgnet.model import Frames, Output, RGNet, Tokens
@@ -561,13 +561,13 @@ def window_recall_agrees(
 ) -> None:
     width = max(map(len, orders))
     ranked = np.array([np.pad(order, (0, width - len(order)), constant_values=-1) for order in orders])
-    positive = metrics.positive_windows(
+    positive = window_metrics.positive_windows(
         np.concatenate([query.moments for query in queries]),
         clip_length=sizes(golden)["clip_length"],
         window_clips=sizes(golden)["max_v_l"],
     )
     ranks = ranks_of(stated(golden.said(name), "top", default=ranks))
-    golden.same(name, metrics.window_recall(ranked, positive, ranks), rtol=0, atol=1e-6)
+    golden.same(name, window_metrics.window_recall(ranked, positive, ranks), rtol=0, atol=1e-6)
 
 
 # --- ranking and metrics on synthetic predictions ------------------------------------------------------------

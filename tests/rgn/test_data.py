@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rgn.data import Dataset
-from vmr_common.features.pooling import PreparedFeatures, pooled_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
+from vmr_train.prepared import PreparedFeatures, pooled_features
 from vmr_train.preprocessing import Preprocessor
 
 WORDS = Vocabulary(("the", "door", "opens", "person", "a", "slowly"))

@@ -18,14 +18,13 @@ from rgnet.query_features.store import (
 )
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
-from vmr_common.features.config import FeaturesConfig
-from vmr_common.features.pooling import FeatureNormalizer, PreparedFeatures
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.config import SplitsConfig
-from vmr_common.splits.load import SplitConfig
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
+from vmr_train.feature_files import FeaturesConfig
 from vmr_train.method import Progress
+from vmr_train.prepared import FeatureNormalizer, PreparedFeatures
+from vmr_train.splits import SplitConfig, SplitsConfig
 
 WORDS = ("the", "red", "star", "spins", "grows")
 VECTORS = WordVectors(WORDS, np.random.default_rng(0).normal(size=(5, TOKEN_DIM)).astype(np.float32))

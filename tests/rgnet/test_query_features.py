@@ -10,6 +10,7 @@ import pytest
 
 from rgnet.query_features.config import QueryFeaturesConfig, open_query_features, require_queries
 from rgnet.query_features.convert import convert_query_features
+from rgnet.query_features.sentences import ego4d_text, mad_text
 from rgnet.query_features.store import (
     QueryFeatureStore,
     QueryVectors,
@@ -20,7 +21,7 @@ from rgnet.query_features.store import (
 )
 from vmr_common.errors import UserError
 from vmr_common.features.store import Manifest
-from vmr_common.text.vectors import WordVectors, ego4d_text, mad_text
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 
 

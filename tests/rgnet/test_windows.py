@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rgnet import window_metrics
 from rgnet.search.window_recall import window_recall
 from rgnet.windows import moment_rows, positive_windows, sample_window, target_in, video_windows
 from vmr_common.errors import UserError
@@ -103,3 +104,25 @@ def test_window_recall_counts_queries_whose_moment_lies_in_one_of_the_first_wind
     assert (found.queries, found.windows) == (2, 5.0)
     assert found.chance == pytest.approx((last - first + 1) / 5)
     assert window_recall({}, asked, data, [1]) is None
+
+
+def test_a_moment_is_held_by_the_windows_that_half_overlap():
+    # 10 clips of 1 s per window, a new window every 5 s
+    positive = window_metrics.positive_windows(
+        [[0.0, 0.0], [5.0, 5.1], [12.0, 20.0]], clip_length=1.0, window_clips=10
+    )
+    assert positive.tolist() == [[0, 0], [1, 2], [2, 4]]
+    odd = window_metrics.positive_windows([[4.0, 8.0]], clip_length=1.0, window_clips=9)
+    assert odd.tolist() == [[1, 2]]
+
+
+def test_padding_of_a_ranking_is_never_a_positive_window():
+    assert window_metrics.window_recall([[-1, -1]], [[-2, 0]], [1, 2]).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"clip_length": 0, "window_clips": 9}, {"clip_length": 1, "window_clips": 1}]
+)
+def test_windows_need_a_length(options):
+    with pytest.raises(ValueError, match="cannot slice"):
+        window_metrics.positive_windows([[0, 1]], **options)

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from vmr_common.cli.entrypoint import Parser, command, dispatch, echo
+from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.errors import UserError
 
 
@@ -19,22 +19,6 @@ def greet(argv):
 @command
 def fail(argv):
     raise UserError("no,\n  never")
-
-
-COMMANDS = {"greet": greet, "fail": fail}
-
-
-def test_the_first_word_chooses_the_command(capsys):
-    assert dispatch("python -m x", COMMANDS, ["greet", "--whom", "you"]) == 0
-    assert capsys.readouterr() == ("hello you\nbye\n", "")
-    assert dispatch("python -m x", COMMANDS, ["fail"]) == 2
-    assert capsys.readouterr() == ("", "error: no, never\n")
-
-
-@pytest.mark.parametrize("argv", [[], ["nothing"], ["--help"]])
-def test_a_word_that_is_no_command_shows_the_usage(argv, capsys):
-    assert dispatch("python -m x", COMMANDS, argv) == 2
-    assert capsys.readouterr() == ("", "usage: python -m x {greet,fail} ...\n")
 
 
 @pytest.mark.parametrize("argv", [[], ["--whom"], ["--who", "you"], ["--whom", "you", "more"]])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rgnet import window_metrics
 from vmr_common import evaluation as protocols
 from vmr_common import metrics
 from vmr_common.io import read_json_lines
@@ -219,11 +220,11 @@ def test_published_values_of_a_real_system(path, group, variant):
 def test_window_recall(path, group, variant):
     expected = json.loads(path.read_text())[group]
     case = arrays(path)
-    positive = metrics.positive_windows(
+    positive = window_metrics.positive_windows(
         case["gt_raw"], clip_length=expected["clip_length_sec"], window_clips=expected["max_v_l"]
     )
     ranks = [int(key.removeprefix("R@")) for key in expected if key.startswith("R@")]
-    found = metrics.window_recall(case["window_rank"], positive, ranks)
+    found = window_metrics.window_recall(case["window_rank"], positive, ranks)
     np.testing.assert_allclose(found, [expected[f"R@{rank}"] for rank in ranks], rtol=0, atol=SINGLE)
 
 

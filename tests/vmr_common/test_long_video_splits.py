@@ -9,8 +9,9 @@ import pytest
 from vmr_common.cli.data import main
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import detect_format
-from vmr_common.splits.load import ENTRIES, SplitConfig, load, load_split
+from vmr_common.splits.load import ENTRIES, load_split
 from vmr_common.splits.policies import too_brief
+from vmr_train.splits import SplitConfig, load
 
 BRIEF = "dropped: start and end agree to 0.1 s"
 LATE = "dropped: start where the features end"

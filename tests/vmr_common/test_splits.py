@@ -8,7 +8,8 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.splits import generated
-from vmr_common.splits.load import ENTRIES, SplitConfig, custom_split, load, load_split, split_hash
+from vmr_common.splits.load import ENTRIES, custom_split, load_split, split_hash
+from vmr_train.splits import SplitConfig, load
 
 ASCII = "characters outside ASCII in the sentence"
 FEED = "line feed in the sentence"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from folders import MODELS
 from vmr_common.errors import UserError
-from vmr_common.ranges import types_of
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.config import (
     bundled_config,
@@ -26,6 +25,7 @@ from vmr_train.cli.config import (
 )
 from vmr_train.cli.fields import check_values, section_of
 from vmr_train.config import OptimConfig
+from vmr_train.ranges import types_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vmr_common.features.last_used import LRUCache
+from vmr_train.lru_cache import LRUCache
 from vmr_train.video_cache import VideoCache
 
 

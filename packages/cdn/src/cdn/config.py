@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr_common import ranges
 from vmr_common.errors import UserError, require
-from vmr_common.features.config import FeaturesConfig
-from vmr_common.splits.config import SplitsConfig
 from vmr_common.text.vectors import plain_words
+from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.feature_files import FeaturesConfig
+from vmr_train.splits import SplitsConfig
 
 TITLE = "Cross-modal Dynamic Networks"
 MAP_READS = 1 << 25

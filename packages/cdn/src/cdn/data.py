@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdn.config import Config
-from vmr_common import metrics
 from vmr_common.errors import UserError
-from vmr_common.features import pooling
-from vmr_common.features.config import open_features
-from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.text.vectors import WordVectors, plain_words
 from vmr_common.types import Query
-from vmr_train import preprocessing
+from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
+from vmr_train.feature_files import open_features
+from vmr_train.word_lookup import WordLookup
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Preprocessor:
     """
 
     words: WordVectors
-    scale: pooling.FeatureNormalizer | None = None
+    scale: prepared.FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -46,7 +45,7 @@ class Preprocessor:
         queries: Sequence[Query],
         word_vectors: Path,
         words_of: Callable[[str], list[str]],
-        features: pooling.FeaturesByVideo | None,
+        features: prepared.FeaturesByVideo | None,
     ) -> Preprocessor:
         """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
@@ -83,7 +82,7 @@ class Preprocessor:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def normalise(self, features: pooling.FeaturesByVideo) -> pooling.FeaturesByVideo:
+    def normalise(self, features: prepared.FeaturesByVideo) -> prepared.FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""
         return preprocessing.scaled(features, self.scale)
 
@@ -180,7 +179,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: pooling.FeaturesByVideo,
+        features: prepared.FeaturesByVideo,
         words: WordLookup,
         words_of: Callable[[str], list[str]] = plain_words,
         *,
@@ -205,25 +204,25 @@ class Dataset:
             video_of=torch.tensor([rows[query.video] for query in queries]),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=torch.from_numpy(
-                np.stack([metrics.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
+                np.stack([map_proposals.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
             ),
         )
 
 
-def open_frames(config: Config, root: Path) -> pooling.PreparedFeatures:
+def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
     """Frame features by video, ``(F, D)`` float32 each: the feature rows pooled to F frames, kept in memory.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
     store = open_features(config.data.features, root)
-    return pooling.pooled_features(store, config.data.frames, unit=config.data.unit)
+    return prepared.pooled_features(store, config.data.frames, unit=config.data.unit)
 
 
 def build_dataset(
     config: Config,
     preprocessor: Preprocessor,
-    frames: pooling.FeaturesByVideo,
+    frames: prepared.FeaturesByVideo,
     glove: Path,
     queries: Sequence[Query],
 ) -> Dataset:

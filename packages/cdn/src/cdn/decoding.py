@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdn.config import DecodeConfig
-from vmr_common import metrics
 from vmr_common.types import Prediction, Query
+from vmr_train import map_proposals
 
 
 def window_seconds(windows: NDArray[np.float64], clips: int, duration: float) -> NDArray[np.float64]:
@@ -31,7 +31,7 @@ def decode(
 
     Args:
         scores: ``(B, P)`` of the valid cells; of equal ones the first cell comes first.
-        windows: ``(P, 2)``, see `metrics.cell_windows`.
+        windows: ``(P, 2)``, see `map_proposals.cell_windows`.
         clips: Clips N of the map.
         queries: B queries.
         config: Suppression threshold and number of moments.
@@ -39,7 +39,7 @@ def decode(
     found = []
     for row, query in zip(scores.astype(np.float64), queries, strict=True):
         moments = window_seconds(windows, clips, query.duration)
-        kept, best = metrics.top_proposals(row[None], moments, config.nms, limit=config.moments)
+        kept, best = map_proposals.top_proposals(row[None], moments, config.nms, limit=config.moments)
         chosen = kept[0] >= 0
         found.append(
             Prediction(

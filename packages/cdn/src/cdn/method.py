@@ -12,8 +12,8 @@ from cdn.config import Config, DecodeConfig, LossConfig
 from cdn.data import Batch, Preprocessor
 from cdn.decoding import decode
 from cdn.model import CDN
-from vmr_common import metrics
 from vmr_common.types import Prediction
+from vmr_train import map_proposals
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
@@ -43,7 +43,7 @@ class CDNMethod:
         self.preprocessor = preprocessor
         self._loss, self._decode, self._released = loss, decode, released
         self._encoded: VideoCache[Tensor] = VideoCache(model)
-        self._windows = metrics.cell_windows(model.map.cells.cpu().numpy())
+        self._windows = map_proposals.cell_windows(model.map.cells.cpu().numpy())
 
     @classmethod
     def build(cls, config: Config, preprocessor: Preprocessor) -> CDNMethod:

@@ -16,12 +16,14 @@ from torch import Tensor
 from cfmr.config import Config
 from cfmr.model import Clips, Words
 from vmr_common.features import pooling
-from vmr_common.features.config import open_features
-from vmr_common.rng import rng_for
 from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
-from vmr_common.types import Query, distinct_videos
+from vmr_common.types import Query
+from vmr_train import prepared
+from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
+from vmr_train.rng import rng_for
+from vmr_train.video_cache import distinct_videos
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: pooling.FeaturesByVideo,
+        features: prepared.FeaturesByVideo,
         preprocessor: Preprocessor,
         *,
         max_words: int,
@@ -181,14 +183,14 @@ def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
     return pooling.pool(features, clips)[kept_clips(clips)]
 
 
-def open_clips(config: Config, root: Path) -> pooling.PreparedFeatures:
+def open_clips(config: Config, root: Path) -> prepared.PreparedFeatures:
     """Kept clips by video, ``(L, F)`` float32 each: feature rows pooled to T clips and thinned out, held in memory."""
     store = open_features(config.data.features, root)
-    return pooling.PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
+    return prepared.PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
 
 
 def build_dataset(
-    config: Config, preprocessor: Preprocessor, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, clips: prepared.FeaturesByVideo, queries: Sequence[Query]
 ) -> Dataset:
     """Queries of a run as batches; those without a known word are left out with a warning."""
     return Dataset(
@@ -205,7 +207,7 @@ def collate(
     queries: Sequence[Query],
     words: Sequence[MaskableWords],
     masks: Sequence[NDArray[np.bool_]],
-    features: pooling.FeaturesByVideo,
+    features: prepared.FeaturesByVideo,
     word_vectors: NDArray[np.float32],
     max_words: int,
     *,

@@ -14,9 +14,9 @@ from cfmr.config import Config, LossConfig
 from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
 from cfmr.model import CFMR, Clips, Passes, Proposals, flat_concepts
-from vmr_common.features.last_used import LRUCache
 from vmr_common.types import Prediction
 from vmr_train.checkpoint import Checkpoint, restored
+from vmr_train.lru_cache import LRUCache
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
 

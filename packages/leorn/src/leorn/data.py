@@ -21,15 +21,14 @@ from torch import Tensor
 from leorn.config import Config
 from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
-from vmr_common import metrics
 from vmr_common.errors import UserError
-from vmr_common.features import pooling
-from vmr_common.features.config import open_features
 from vmr_common.features.store import FeatureStore
-from vmr_common.text.vectors import WordLookup, WordVectors, plain_words
+from vmr_common.text.vectors import WordVectors, plain_words
 from vmr_common.types import Query
-from vmr_train import preprocessing
+from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
+from vmr_train.feature_files import open_features
+from vmr_train.word_lookup import WordLookup
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class InputFeatures:
     """
 
     objects: PreparedObjects
-    clips: pooling.FeaturesByVideo | None
+    clips: prepared.FeaturesByVideo | None
     store: Stores
 
     @classmethod
@@ -101,7 +100,7 @@ class InputFeatures:
             memory=data.cache_dtype,
         )
         features = None if data.features is None else open_features(data.features, data_root)
-        clips = None if features is None else pooling.pooled_features(features, data.frames, unit=True)
+        clips = None if features is None else prepared.pooled_features(features, data.frames, unit=True)
         return cls(objects, clips, Stores(objects.store, features))
 
     def __getitem__(self, video: str) -> VideoArrays:
@@ -125,7 +124,7 @@ class Preprocessor:
     """
 
     words: WordVectors
-    scale: pooling.FeatureNormalizer | None = None
+    scale: prepared.FeatureNormalizer | None = None
 
     @classmethod
     def learn(
@@ -133,7 +132,7 @@ class Preprocessor:
         queries: Sequence[Query],
         word_vectors: Path,
         words_of: Callable[[str], list[str]],
-        features: pooling.FeaturesByVideo | None,
+        features: prepared.FeaturesByVideo | None,
     ) -> Preprocessor:
         """From training queries, a GloVe text file and, where columns are to be standardised, their videos' features.
 
@@ -170,7 +169,7 @@ class Preprocessor:
             raise UserError(f"{path}: holds no text encoder (textual_encoding...)")
         return cls(WordVectors((), np.zeros((0, first.shape[1]), dtype=np.float32)))
 
-    def normalise(self, features: pooling.FeaturesByVideo) -> pooling.FeaturesByVideo:
+    def normalise(self, features: prepared.FeaturesByVideo) -> prepared.FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""
         return preprocessing.scaled(features, self.scale)
 
@@ -342,7 +341,7 @@ class Dataset:
             video_of=torch.tensor([rows[query.video] for query in queries]),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=torch.from_numpy(
-                np.stack([metrics.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
+                np.stack([map_proposals.map_overlaps(q.moments, q.duration, self._clips) for q in queries])
             ),
         )
 

@@ -14,8 +14,8 @@ from leorn.config import Config, DecodeConfig, LossConfig
 from leorn.data import Batch, Preprocessor, Videos
 from leorn.decoding import decode
 from leorn.model import LEORN, Output, VideoEncoding, joined
-from vmr_common import metrics
 from vmr_common.types import Prediction
+from vmr_train import map_proposals
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.video_cache import VideoCache
@@ -45,7 +45,7 @@ class LEORNMethod:
         self.preprocessor = preprocessor
         self._loss, self._decode, self._released = loss, decode, released
         self._encoded: VideoCache[VideoEncoding] = VideoCache(model)
-        self._windows = metrics.cell_windows(model.map.cells.numpy())
+        self._windows = map_proposals.cell_windows(model.map.cells.numpy())
 
     @classmethod
     def build(cls, config: Config, preprocessor: Preprocessor) -> LEORNMethod:

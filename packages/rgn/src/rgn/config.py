@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr_common import ranges
 from vmr_common.errors import require
-from vmr_common.features.config import FeaturesConfig
-from vmr_common.splits.config import SplitsConfig
+from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.feature_files import FeaturesConfig
+from vmr_train.splits import SplitsConfig
 
 TITLE = "Re-Glance Networks"
 

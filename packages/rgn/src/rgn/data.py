@@ -14,13 +14,13 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
-from vmr_common.features import pooling
-from vmr_common.features.config import open_features
-from vmr_common.rng import rng_for
 from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
 from vmr_common.types import Query
+from vmr_train import prepared
+from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
+from vmr_train.rng import rng_for
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: pooling.FeaturesByVideo,
+        features: prepared.FeaturesByVideo,
         preprocessor: Preprocessor,
         *,
         max_words: int,
@@ -146,13 +146,13 @@ class Dataset:
         return word_mask(words, self._seed, epoch, query.id)
 
 
-def open_clips(config: Config, root: Path) -> pooling.PreparedFeatures:
+def open_clips(config: Config, root: Path) -> prepared.PreparedFeatures:
     """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory."""
-    return pooling.pooled_features(open_features(config.data.features, root), config.data.clips)
+    return prepared.pooled_features(open_features(config.data.features, root), config.data.clips)
 
 
 def build_dataset(
-    config: Config, preprocessor: Preprocessor, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
+    config: Config, preprocessor: Preprocessor, clips: prepared.FeaturesByVideo, queries: Sequence[Query]
 ) -> Dataset:
     """Queries of a run as batches; those without a known word are left out with a warning."""
     return Dataset(

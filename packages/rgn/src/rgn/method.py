@@ -15,8 +15,8 @@ from rgn.config import Config, LossConfig
 from rgn.data import Batch, build_dataset
 from rgn.gaussians import negative_progress, preferred_norm, unit_grid
 from rgn.model import RGN, Proposals
-from vmr_common.features import pooling
 from vmr_common.types import Prediction, Query
+from vmr_train import prepared
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
 from vmr_train.predict import batches_of
@@ -138,7 +138,7 @@ class RGNMethod:
 
 
 def reglance_curves(
-    config: Config, method: RGNMethod, clips: pooling.FeaturesByVideo, queries: Sequence[Query]
+    config: Config, method: RGNMethod, clips: prepared.FeaturesByVideo, queries: Sequence[Query]
 ) -> dict[str, list[Curve]]:
     """The re-glance Gaussian of every query with a glance, by query id, for the report."""
     glanced = [query for query in queries if query.glance is not None]

@@ -4,7 +4,7 @@ import sys
 
 from rgnet.cli import evaluate, import_official, predict
 from rgnet.train import train
-from vmr_common.cli.entrypoint import dispatch
+from vmr_train.cli.options import dispatch
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from rgnet.config import DEFAULT, TITLE, Config
 from vmr_common.errors import UserError
-from vmr_common.timeline import format_hours
 from vmr_common.types import Prediction, Query
 from vmr_train.cli import options, requests
+from vmr_train.clock import format_hours
 
 if TYPE_CHECKING:
     from rgnet.method import RGNetMethod
-    from vmr_common.features import pooling
+    from vmr_train import prepared
 
 
 @options.command
@@ -79,7 +79,7 @@ def import_official(argv: list[str]) -> None:
     commands.save_imported("rgnet", config, method, from_official(released), released, given)
 
 
-def requested_queries(config: Config, given: Namespace, frames: pooling.PreparedFeatures) -> list[Query]:
+def requested_queries(config: Config, given: Namespace, frames: prepared.PreparedFeatures) -> list[Query]:
     """The queries to find moments for: entries of the query feature file (``--query-id``), or sentences.
 
     Raises:

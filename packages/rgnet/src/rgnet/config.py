@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rgnet.query_features.config import QueryFeaturesConfig
-from vmr_common import ranges
 from vmr_common.errors import require
-from vmr_common.features.config import FeaturesConfig
-from vmr_common.splits.config import SplitsConfig
+from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
+from vmr_train.feature_files import FeaturesConfig
+from vmr_train.splits import SplitsConfig
 
 TITLE = "RGNet"
 DEFAULT = "shapes-long"

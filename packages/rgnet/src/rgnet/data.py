@@ -18,10 +18,11 @@ from rgnet.query_features.config import open_query_features, require_queries
 from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
-from vmr_common.features import pooling
-from vmr_common.features.config import open_features
-from vmr_common.types import Query, distinct_videos
+from vmr_common.types import Query
+from vmr_train import prepared
+from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
+from vmr_train.video_cache import distinct_videos
 
 Array = NDArray[np.float32]
 
@@ -125,11 +126,11 @@ class Dataset:
     def __init__(
         self,
         queries: Sequence[Query],
-        features: pooling.FeaturesByVideo,
+        features: prepared.FeaturesByVideo,
         vectors: QueryFeatures,
         windowing: WindowingConfig,
         *,
-        scale: pooling.FeatureNormalizer | None,
+        scale: prepared.FeatureNormalizer | None,
         by_video: bool,
         seed: int,
     ) -> None:
@@ -232,13 +233,13 @@ def collate(
     )
 
 
-def open_frames(config: Config, root: Path) -> pooling.PreparedFeatures:
+def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
     """Frame features by video, ``(L, F)`` float32 each, before they are standardised; the last used ones are kept.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
-    return pooling.PreparedFeatures(
+    return prepared.PreparedFeatures(
         open_features(config.data.features, root), limit=config.data.cache_gb * 1e9
     )
 
@@ -251,8 +252,8 @@ def query_files(config: Config, root: Path) -> list[Path]:
 
 def build_dataset(
     config: Config,
-    scale: pooling.FeatureNormalizer | None,
-    frames: pooling.FeaturesByVideo,
+    scale: prepared.FeatureNormalizer | None,
+    frames: prepared.FeaturesByVideo,
     root: Path,
     queries: Sequence[Query],
 ) -> Dataset:

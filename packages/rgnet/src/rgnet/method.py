@@ -19,10 +19,9 @@ from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from rgnet.search import ranking
 from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
-from vmr_common.features import pooling
-from vmr_common.features.last_used import LRUCache
 from vmr_common.types import Prediction, Query
-from vmr_train import checkpoint, preprocessing
+from vmr_train import checkpoint, prepared, preprocessing
+from vmr_train.lru_cache import LRUCache
 from vmr_train.method import Progress, to_device
 from vmr_train.report import Curve
 
@@ -58,7 +57,7 @@ class RGNetMethod:
         windows: The ranked windows of every query predicted since the weights changed, by query id.
     """
 
-    def __init__(self, model: RGNet, config: Config, scale: pooling.FeatureNormalizer | None) -> None:
+    def __init__(self, model: RGNet, config: Config, scale: prepared.FeatureNormalizer | None) -> None:
         self.model, self.config, self.scale = model, config, scale
         self.windows: dict[str, WindowScores] = {}
         self._searcher: LongVideoSearch | None = None
@@ -66,7 +65,7 @@ class RGNetMethod:
         model.register_load_state_dict_post_hook(lambda *_: self.forget())
 
     @classmethod
-    def build(cls, config: Config, scale: pooling.FeatureNormalizer | None) -> RGNetMethod:
+    def build(cls, config: Config, scale: prepared.FeatureNormalizer | None) -> RGNetMethod:
         """The method of a configuration, with an untrained network."""
         network = RGNet(
             config.model,
@@ -190,7 +189,11 @@ class RGNetMethod:
 
 
 def window_curves(
-    config: Config, method: RGNetMethod, frames: pooling.FeaturesByVideo, root: Path, queries: Sequence[Query]
+    config: Config,
+    method: RGNetMethod,
+    frames: prepared.FeaturesByVideo,
+    root: Path,
+    queries: Sequence[Query],
 ) -> dict[str, list[Curve]]:
     """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
     missing = [query for query in queries if query.id not in method.windows]

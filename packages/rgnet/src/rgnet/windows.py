@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common import metrics
+from rgnet import window_metrics
 from vmr_common.errors import UserError
-from vmr_common.rng import rng_for
 from vmr_common.types import Query
+from vmr_train.rng import rng_for
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ def positive_windows(start: float, end: float, window: int) -> Integers:
         >>> positive_windows(7.0, 12.0, 10).tolist()
         [1, 2, 3]
     """
-    first, last = metrics.positive_windows([(start, end)], clip_length=1.0, window_clips=window)[0]
+    first, last = window_metrics.positive_windows([(start, end)], clip_length=1.0, window_clips=window)[0]
     return np.arange(first, last + 1, dtype=np.int64)
 
 

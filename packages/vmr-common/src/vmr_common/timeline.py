@@ -64,17 +64,6 @@ def _align(values: ArrayLike, duration: ArrayLike) -> FloatArray:
     return length.reshape(length.shape + (1,) * (np.ndim(values) - length.ndim)) if length.ndim else length
 
 
-def centre_width_to_moments(centre: ArrayLike, width: ArrayLike) -> FloatArray:
-    """Centres and widths ``(...)`` to ``[start, end]`` ``(..., 2)`` within [0, 1], all normalised.
-
-    Example:
-        >>> centre_width_to_moments([0.5, 0.9], [0.2, 0.4]).round(3).tolist()
-        [[0.4, 0.6], [0.7, 1.0]]
-    """
-    middle, half = np.asarray(centre, dtype=np.float64), np.asarray(width, dtype=np.float64) / 2
-    return np.stack([np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)], axis=-1)
-
-
 def pooling_bounds(num_rows: int, length: int) -> NDArray[np.int64]:
     """The ``length + 1`` row numbers between which `num_rows` feature rows are pooled to `length` clips.
 
@@ -118,27 +107,3 @@ def highlight_clips(duration: float) -> int:
     if clips > MOST_HIGHLIGHT_CLIPS:
         raise UserError(f"a video of {duration:g} s has too many clips to score highlights of")
     return clips
-
-
-def format_hours(seconds: float) -> str:
-    """``h:mm:ss``; what lies before 0 is shown as 0.
-
-    Example:
-        >>> format_hours(3725), format_hours(-2.0)
-        ('1:02:05', '0:00:00')
-    """
-    whole = max(round(seconds), 0)
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
-
-
-def format_clock(seconds: float) -> str:
-    """Seconds for people: ``m:ss.s``, or ``h:mm:ss`` from one hour on.
-
-    Example:
-        >>> format_clock(75.25), format_clock(3725)
-        ('1:15.2', '1:02:05')
-    """
-    if seconds >= 3600:
-        return format_hours(seconds)
-    tenths = round(seconds * 10)
-    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"

@@ -116,18 +116,6 @@ class Prediction:
             )
 
 
-def distinct_videos(queries: Iterable[Query]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The videos of some queries, each once in the order of their first queries, and the place of each query's.
-
-    Example:
-        >>> distinct_videos([Query(id=n, video=v, text="", duration=1.0) for n, v in ("1b", "2a", "3b")])
-        (('b', 'a'), (0, 1, 0))
-    """
-    places: dict[str, int] = {}
-    place_of = tuple(places.setdefault(query.video, len(places)) for query in queries)
-    return tuple(places), place_of
-
-
 def rank_scores(count: int) -> NDArray[np.float64]:
     """Scores ``(count,)`` of moments of which only the order is known: equal steps from 1 down, all above 0.
 

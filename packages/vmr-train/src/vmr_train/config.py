@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from vmr_common.errors import require
-from vmr_common.ranges import (
+from vmr_train.ranges import (
     Count,
     Fraction,
     Positive,
@@ -19,7 +19,7 @@ from vmr_common.ranges import (
     Weight,
     require_ranges,
 )
-from vmr_common.splits.config import SplitsConfig
+from vmr_train.splits import SplitsConfig
 
 ScheduleName = Literal["constant", "inverse-sqrt", "cosine", "linear", "step", "multistep"]
 OptimizerName = Literal["adamw", "cpl-adam"]

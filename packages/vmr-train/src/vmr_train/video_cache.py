@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from torch import nn
 
-from vmr_common.features.last_used import LRUCache
+from vmr_common.types import Query
+from vmr_train.lru_cache import LRUCache
 
 KEPT_BYTES = 2 << 30
 """Videos are kept up to this size: those of the published test splits fit."""
@@ -58,3 +59,15 @@ class VideoCache(Generic[Encoded]):
     def __iter__(self) -> Iterator[str]:
         """The videos at hand, those used longest ago first."""
         return iter(self._kept)
+
+
+def distinct_videos(queries: Iterable[Query]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The videos of some queries, each once in the order of their first queries, and the place of each query's.
+
+    Example:
+        >>> distinct_videos([Query(id=n, video=v, text="", duration=1.0) for n, v in ("1b", "2a", "3b")])
+        (('b', 'a'), (0, 1, 0))
+    """
+    places: dict[str, int] = {}
+    place_of = tuple(places.setdefault(query.video, len(places)) for query in queries)
+    return tuple(places), place_of

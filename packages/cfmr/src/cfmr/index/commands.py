@@ -22,15 +22,15 @@ from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import compact, remove, require_own
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, quoted, visible
-from vmr_common.features.config import FeaturesConfig, open_features
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.formats import read_durations
 from vmr_common.splits.load import data_root
-from vmr_common.timeline import format_clock
 from vmr_common.types import Query
 from vmr_train import distributed
 from vmr_train.cli.requests import known_durations, named_split
 from vmr_train.cli.results import moment_table
+from vmr_train.clock import format_clock
+from vmr_train.feature_files import FeaturesConfig, open_features
 from vmr_train.predict import progress_bar
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfmr.index.shards import BLOCK, Shard
-from vmr_common.metrics import top_proposals
+from vmr_train.map_proposals import top_proposals
 
 FEW = 4
 """Up to this many queries are multiplied one by one, by float16 vectors as they are; the best are scored again."""

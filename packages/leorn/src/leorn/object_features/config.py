@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmr_common.features.config import check_manifest
-from vmr_common.ranges import Layers, Margin, PathText, Width, require_ranges
+from vmr_train.feature_files import check_manifest
+from vmr_train.ranges import Layers, Margin, PathText, Width, require_ranges
 
 if TYPE_CHECKING:
     from leorn.object_features.prepare import ObjectStore

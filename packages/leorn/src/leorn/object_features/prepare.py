@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from leorn.object_features.layouts import ASSUMED, Floats, ObjectFrames, ObjectManifest
 from leorn.object_features.store import ObjectStore, check_objects, write_objects
 from vmr_common.errors import UserError
-from vmr_common.features.last_used import LRUCache
 from vmr_common.timeline import pooling_bounds
+from vmr_train.lru_cache import LRUCache
 
 __all__ = [
     "ASSUMED",

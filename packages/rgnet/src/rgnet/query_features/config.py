@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.errors import UserError
-from vmr_common.features.config import check_manifest
-from vmr_common.ranges import PathText, Width, require_ranges
 from vmr_common.types import Query
+from vmr_train.feature_files import check_manifest
+from vmr_train.ranges import PathText, Width, require_ranges
 
 if TYPE_CHECKING:
     from rgnet.query_features.store import QueryFeatures

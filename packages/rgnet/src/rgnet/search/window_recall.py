@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rgnet import window_metrics
 from rgnet.config import DataConfig
-from vmr_common import metrics
 from vmr_common.types import Query
 from vmr_train import distributed
 
@@ -63,13 +63,13 @@ def window_recall(
     ranked = np.full((len(known), max(counts)), -1)
     for row, query in enumerate(known):
         ranked[row, : counts[row]] = orders[query.id]
-    positive = metrics.positive_windows(
+    positive = window_metrics.positive_windows(
         np.stack([query.moments[0] for query in known]),
         clip_length=data.feature_stride,
         window_clips=data.window,
     )
     ranks = [rank for rank in ranks if rank < max(counts)]
-    found = metrics.window_recall(ranked, positive, ranks)
+    found = window_metrics.window_recall(ranked, positive, ranks)
     last = np.minimum(positive[:, 1], np.array(counts) - 1)
     chance = (last - positive[:, 0] + 1) / counts
     return WindowRecall(

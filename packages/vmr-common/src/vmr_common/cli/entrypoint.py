@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quoted, visible
@@ -104,21 +104,6 @@ def command(main: Main, explained: Callable[[Exception], str | None] = lambda _:
         return EXIT_DONE
 
     return run
-
-
-def dispatch(prog: str, commands: Mapping[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
-    """Runs the command that is named first, and returns its exit status; 2 with a line on the usage if there is none.
-
-    Args:
-        prog: What was typed before the name, such as ``python -m rgn``.
-        commands: Entry points by name, as `command` makes them.
-        argv: The name and the command's arguments (None means the process's own).
-    """
-    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
-    if name not in commands:
-        sys.stderr.write(f"usage: {prog} {{{','.join(commands)}}} ...\n")
-        return EXIT_USER
-    return commands[name](rest)
 
 
 def _fault() -> int:

@@ -6,7 +6,7 @@ import argparse
 
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import FORMATS, POLICIES
-from vmr_common.splits.load import Split, SplitConfig, given_path, load
+from vmr_common.splits.load import Split, custom_split, found_path, load_split
 
 _OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
 """Options that say how to read ``--annotations``, and their defaults."""
@@ -60,13 +60,18 @@ def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
         for key, default in _OF_ANNOTATIONS.items():
             if getattr(options, key) != default:
                 raise UserError(f"--{key} is for --annotations, split {name} has its own")
+    if name is not None and options.annotations is not None:
+        raise UserError("give either split (a registered name) or annotations (a file), and not both")
+    if options.videos_key is not None and options.videos is None:
+        raise UserError("videos_key needs videos, the file with the lists of video ids")
     root = options.data_root
-    files = {key: getattr(options, key) for key in ("annotations", "videos", "durations")}
-    config = SplitConfig(
-        split=name,
-        **{key: None if path is None else given_path(path, root) for key, path in files.items()},
+    only = {"videos": options.videos and found_path(options.videos, root), "videos_key": options.videos_key}
+    if name is not None:
+        return load_split(name, root, **only)
+    return custom_split(
+        found_path(options.annotations, root),
         format=options.format,
-        videos_key=options.videos_key,
+        durations=options.durations and found_path(options.durations, root),
         policy=options.policy,
+        **only,
     )
-    return load(config, root)

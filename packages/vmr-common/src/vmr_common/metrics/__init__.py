@@ -18,8 +18,6 @@ from vmr_common.metrics.overlap import (
     recall,
 )
 from vmr_common.metrics.precision import average_precision, match, step_precision
-from vmr_common.metrics.proposals import cell_windows, map_overlaps, map_proposals, top_proposals
-from vmr_common.metrics.windows import positive_windows, window_recall
 
 __all__ = [
     "Booleans",
@@ -29,16 +27,10 @@ __all__ = [
     "Union",
     "average_precision",
     "best_at",
-    "cell_windows",
     "hits",
     "iou",
-    "map_overlaps",
-    "map_proposals",
     "match",
     "nms",
-    "positive_windows",
     "recall",
     "step_precision",
-    "top_proposals",
-    "window_recall",
 ]

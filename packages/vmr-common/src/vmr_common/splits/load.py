@@ -12,11 +12,10 @@ from typing import Any
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json
-from vmr_common.ranges import PathText, require_ranges
 from vmr_common.splits.formats import canonical_row, read_annotations, read_durations
 from vmr_common.splits.generated import generate
 from vmr_common.splits.irregular import Annotations, Report
-from vmr_common.splits.policies import Policy, policy_named
+from vmr_common.splits.policies import Policy
 from vmr_common.splits.registry import ENTRIES, Entry
 from vmr_common.types import Query
 from vmr_common.values import listed
@@ -43,34 +42,6 @@ class Split:
     hash: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig:
-    """Queries of a run: either a registered split, or an annotation file."""
-
-    split: str | None = None
-    """Registered name, e.g. charades-sta-rgn/train."""
-    annotations: PathText | None = None
-    """An annotation file instead."""
-    format: str = "auto"
-    """Its format; `auto` recognises it by its content."""
-    videos: PathText | None = None
-    """JSON file with a list of video ids; queries of other videos are left out."""
-    videos_key: str | None = None
-    """Name of the list, where `videos` holds an object of lists."""
-    durations: PathText | None = None
-    """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
-    policy: str = "checked"
-    """Policy for irregular records of `annotations`."""
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "split")
-        if (self.split is None) == (self.annotations is None):
-            raise UserError("give either split (a registered name) or annotations (a file), and not both")
-        if self.videos_key is not None and self.videos is None:
-            raise UserError("videos_key needs videos, the file with the lists of video ids")
-        policy_named(self.policy)
-
-
 def data_root(given: str | Path | None = None) -> Path:
     """The data root: the given one, else ``$VMR_DATA``, else ``data``."""
     return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or "data")
@@ -93,28 +64,6 @@ def found_path(path: str, root: str | Path) -> Path:
     return Path(root) / given_path(path, root)
 
 
-def load(config: SplitConfig, data_root: str | Path) -> Split:
-    """Loads what a configuration asks for; relative paths are relative to `data_root`.
-
-    Raises:
-        UserError: as `load_split` and `custom_split`.
-    """
-    root = Path(data_root)
-    videos = None if config.videos is None else root / config.videos
-    if config.split is not None:
-        split = load_split(config.split, root)
-        return split if videos is None else _only_videos(split, videos, config.videos_key)
-    assert config.annotations is not None
-    return custom_split(
-        root / config.annotations,
-        format=config.format,
-        videos=videos,
-        videos_key=config.videos_key,
-        durations=None if config.durations is None else root / config.durations,
-        policy=config.policy,
-    )
-
-
 def _like(name: str) -> str:
     """The names of the same data set, or of all in short, one word each: ``shapes/{train,val,test}``."""
     parts: dict[str, list[str]] = {}
@@ -127,10 +76,13 @@ def _like(name: str) -> str:
     return ", ".join(f"{data_set}/{{{','.join(names)}}}" for data_set, names in parts.items())
 
 
-def load_split(name: str, data_root: str | Path) -> Split:
+def load_split(
+    name: str, data_root: str | Path, *, videos: Path | None = None, videos_key: str | None = None
+) -> Split:
     """Loads a registered split from its files under `data_root` (see `registry`).
 
-    Record counts that differ from the published ones are noted in the report.
+    Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict
+    it as they do `custom_split`.
 
     Raises:
         UserError: if no split has that name, a file is missing (says where it was looked for and what it is)
@@ -147,7 +99,8 @@ def load_split(name: str, data_root: str | Path) -> Split:
     durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
-    return _split(name, Annotations(found.queries, report), entry.protocol)
+    split = _split(name, Annotations(found.queries, report), entry.protocol)
+    return split if videos is None else _only_videos(split, videos, videos_key)
 
 
 def training_split(name: str) -> str:

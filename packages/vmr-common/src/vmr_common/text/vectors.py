@@ -26,11 +26,9 @@ from vmr_common.text.tokens import (
 __all__ = [
     "FUNCTION_WORDS",
     "Vocabulary",
-    "WordLookup",
     "WordVectors",
     "content_scores",
-    "ego4d_text",
-    "mad_text",
+    "glove_rows",
     "plain_words",
     "split_sentences",
     "tag_score",
@@ -92,7 +90,7 @@ class WordVectors:
                 loaded), and for one without any word that is wanted.
         """
         words: dict[str, NDArray[np.float32]] = {}
-        for word, vector in _glove_rows(path, None if keep is None else frozenset(keep)):
+        for word, vector in glove_rows(path, None if keep is None else frozenset(keep)):
             words.setdefault(word, vector)
         if not words:
             wanted = "word vectors" if keep is None else f"vectors for any of the {len(keep)} wanted words"
@@ -125,7 +123,8 @@ class WordVectors:
         return np.concatenate([np.zeros((1, self.dim), dtype=np.float32), self.vectors[rows]])
 
 
-def _glove_rows(path: str | Path, keep: frozenset[str] | None) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def glove_rows(path: str | Path, keep: frozenset[str] | None) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Words and their vectors ``(D,)``, in file order; see `WordVectors.read`."""
     wanted = None if keep is None else {word.split(" ", 1)[0].encode() for word in keep}
     dim, stated = 0, None
     for number, line in _byte_lines(path):
@@ -265,81 +264,3 @@ class Vocabulary:
     def id(self, word: str) -> int:
         """The id of a word, 0 if it is unknown. Case counts: lower-case tokens first."""
         return self._ids.get(word, 0)
-
-
-def ego4d_text(text: str) -> str:
-    """A sentence as the long-video methods encode it on Ego4D: in lower case, with one question mark at its end.
-
-    Full stops, then blanks, then question marks are taken from both ends first. Source: the released converters of
-    CONE and RGNet.
-
-    Example:
-        >>> ego4d_text("Where is the mug ?")
-        'where is the mug ?'
-    """
-    return _stripped(text).lower() + "?"
-
-
-def mad_text(text: str) -> str:
-    """A sentence as the long-video methods encode it on MAD: the case kept, with one full stop at its end.
-
-    Ends are stripped as in `ego4d_text`.
-
-    Example:
-        >>> mad_text(" SOMEONE sits down.")
-        'SOMEONE sits down.'
-    """
-    return _stripped(text) + "."
-
-
-def _stripped(text: str) -> str:
-    return text.strip(".").strip(" ").strip("?")
-
-
-class WordLookup:
-    """Vectors of any words, zeros for unknown ones: those at hand, and those of a file that is read when needed.
-
-    Args:
-        known: Vectors at hand.
-        path: GloVe text file for further words, or None; where it does not exist, other words stay unknown.
-    """
-
-    def __init__(self, known: WordVectors, path: Path | None = None) -> None:
-        self.known = known
-        self.path = path
-        self._further: dict[str, NDArray[np.float32]] = {}
-        self._asked: set[str] = set()
-
-    def prepare(self, words: Iterable[str]) -> int:
-        """Reads what is missing, in one pass over the file; returns how many words could not be asked for.
-
-        Raises:
-            UserError: as `WordVectors.read` for a file that is no GloVe text; if its width is another one.
-        """
-        missing = {word for word in words if word not in self.known} - self._asked
-        if not missing:
-            return 0
-        if self.path is None or not self.path.is_file():
-            return len(missing)
-        self._asked |= missing
-        for word, vector in _glove_rows(self.path, frozenset(missing)):
-            if len(vector) != self.known.dim:
-                raise UserError(
-                    f"{self.path}: vectors of width {len(vector)}, the model was trained with {self.known.dim}"
-                )
-            self._further.setdefault(word, vector)
-        return 0
-
-    def unknown(self, words: Iterable[str]) -> list[str]:
-        """Those of some words that have no vector, as far as `prepare` knows; each once, in order."""
-        return [word for word in dict.fromkeys(words) if word not in self.known and word not in self._further]
-
-    def __getitem__(self, words: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of a sentence, ``(len(words), D)`` float32; at least one row, zeros without any word."""
-        rows = np.zeros((max(len(words), 1), self.known.dim), dtype=np.float32)
-        for row, word in zip(rows, words, strict=False):
-            if word in self.known:
-                row[:] = self.known[word]
-            elif word in self._further:
-                row[:] = self._further[word]
-        return rows

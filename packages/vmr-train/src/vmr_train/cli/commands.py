@@ -20,22 +20,20 @@ from tqdm import tqdm
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, quoted, require
 from vmr_common.evaluation import protocol
-from vmr_common.features import config as features
-from vmr_common.features.config import VideoStore
-from vmr_common.splits import config as config_splits
-from vmr_common.splits.config import Splits
 from vmr_common.splits.load import Split
-from vmr_common.timeline import format_clock
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
-from vmr_train import distributed
+from vmr_train import distributed, feature_files
+from vmr_train import splits as run_splits
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.options import with_same_data
 from vmr_train.cli.requests import PARTS
 from vmr_train.cli.results import Results, moment_table, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
+from vmr_train.clock import format_clock
 from vmr_train.config import RunConfig, TrainConfig
 from vmr_train.device import seed_everything, select_device
+from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.method import Dataset, Method
@@ -44,6 +42,7 @@ from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE
 from vmr_train.run_folder import RunFolder
+from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
 
 logger = logging.getLogger(__name__)
@@ -83,9 +82,9 @@ def load_splits(config: RunConfig, root: Path) -> Splits:
     """The splits of a run, read by one process for all; logs their sizes and irregular records.
 
     Raises:
-        UserError: as `vmr_common.splits.config.load_splits`.
+        UserError: as `vmr_train.splits.load_splits`.
     """
-    splits = distributed.from_rank_zero(lambda: config_splits.load_splits(config.data.splits, root))
+    splits = distributed.from_rank_zero(lambda: run_splits.load_splits(config.data.splits, root))
     for part in PARTS if distributed.rank() == 0 else ():
         split: Split | None = getattr(splits, part)
         if split is not None:
@@ -151,7 +150,7 @@ def read_videos(inputs: Inputs, splits: Splits) -> None:
         UserError: naming the file and the video.
     """
     parts = [split for part in PARTS if (split := getattr(splits, part)) is not None]
-    features.require_videos(inputs.store, {split.name: split.queries for split in parts})
+    feature_files.require_videos(inputs.store, {split.name: split.queries for split in parts})
     videos = list(dict.fromkeys(query.video for split in parts for query in split.queries))
     quiet = None if distributed.rank() == 0 else True
     for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
@@ -164,7 +163,7 @@ def require_videos(inputs: Inputs, split: Split) -> None:
     Raises:
         UserError: naming the file and a video that it lacks.
     """
-    features.require_videos(inputs.store, {split.name: split.queries})
+    feature_files.require_videos(inputs.store, {split.name: split.queries})
 
 
 def require_glances(method: str, queries: Sequence[Query]) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from vmr_common.errors import UserError, quoted, shortened, visible
-from vmr_common.ranges import types_of
 from vmr_common.schema import conform, in_words
 from vmr_train.cli.renamed import new_name
 from vmr_train.cli.yaml_text import DEPTH, DIGITS, NODES, parse_yaml
+from vmr_train.ranges import types_of
 
 Schema = TypeVar("Schema")
 

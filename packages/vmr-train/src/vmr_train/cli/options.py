@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,7 +46,19 @@ def command(main: entrypoint.Main) -> Callable[..., int]:
     return entrypoint.command(main, _out_of_memory)
 
 
-dispatch = entrypoint.dispatch
+def dispatch(prog: str, commands: Mapping[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
+    """Runs the command that is named first, and returns its exit status; 2 with a line on the usage if there is none.
+
+    Args:
+        prog: What was typed before the name, such as ``python -m rgn``.
+        commands: Entry points by name, as `command` makes them.
+        argv: The name and the command's arguments (None means the process's own).
+    """
+    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if name not in commands:
+        sys.stderr.write(f"usage: {prog} {{{','.join(commands)}}} ...\n")
+        return entrypoint.EXIT_USER
+    return commands[name](rest)
 
 
 def train_parser(package: str, title: str) -> ArgumentParser:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.features.config import VideoStore, require_videos
-from vmr_common.splits.config import Splits, SplitsConfig, load_splits
-from vmr_common.splits.load import Split, SplitConfig, custom_split, load, load_split
+from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.types import Query
+from vmr_train.feature_files import VideoStore, require_videos
 from vmr_train.run_files import CONFIG, current, unfinished
+from vmr_train.splits import SplitConfig, Splits, SplitsConfig, load, load_splits
 
 PARTS = ("train", "validation", "test")
 

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vmr_common.timeline import format_clock
+from vmr_train.clock import format_clock
 from vmr_train.report.analysis import THRESHOLDS, breakdowns, loss_series, metric_series, selected_epoch
 from vmr_train.report.charts import bar_chart, line_chart, percent
 from vmr_train.report.data import Report, Shown, choose_queries

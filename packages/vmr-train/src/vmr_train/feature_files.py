@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import BaseManifest
-from vmr_common.ranges import PathText, Width, require_ranges
 from vmr_common.types import Query
+from vmr_train.ranges import PathText, Width, require_ranges
 
 if TYPE_CHECKING:
     from vmr_common.features.store import FeatureStore

@@ -10,9 +10,10 @@ import pytest
 
 from folders import MODELS
 from vmr_common.errors import UserError
-from vmr_common.ranges import FolderName, PathText, Rule, require_ranges, types_of
+from vmr_common.ranges import Rule
 from vmr_train.cli.config import bundled_config, bundled_configs
 from vmr_train.cli.fields import section_of
+from vmr_train.ranges import FolderName, PathText, require_ranges, types_of
 
 
 def schema_of(package):

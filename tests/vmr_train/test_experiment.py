@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.features.config import FeaturesConfig, open_features, require_videos
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.config import SplitsConfig, hold_out, load_splits
-from vmr_common.splits.load import SplitConfig
 from vmr_common.types import Query
+from vmr_train.feature_files import FeaturesConfig, open_features, require_videos
+from vmr_train.splits import SplitConfig, SplitsConfig, hold_out, load_splits
 
 
 def make_queries(count, videos):

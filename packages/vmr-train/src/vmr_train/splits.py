@@ -8,9 +8,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr_common.errors import UserError
-from vmr_common.ranges import Probability, require_ranges
-from vmr_common.splits.load import Split, SplitConfig, load, split_hash
+from vmr_common.splits.load import Split, custom_split, load_split, split_hash
+from vmr_common.splits.policies import policy_named
 from vmr_common.types import Query
+from vmr_train.ranges import PathText, Probability, require_ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Queries of a run: either a registered split, or an annotation file."""
+
+    split: str | None = None
+    """Registered name, e.g. charades-sta-rgn/train."""
+    annotations: PathText | None = None
+    """An annotation file instead."""
+    format: str = "auto"
+    """Its format; `auto` recognises it by its content."""
+    videos: PathText | None = None
+    """JSON file with a list of video ids; queries of other videos are left out."""
+    videos_key: str | None = None
+    """Name of the list, where `videos` holds an object of lists."""
+    durations: PathText | None = None
+    """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
+    policy: str = "checked"
+    """Policy for irregular records of `annotations`."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "split")
+        if (self.split is None) == (self.annotations is None):
+            raise UserError("give either split (a registered name) or annotations (a file), and not both")
+        if self.videos_key is not None and self.videos is None:
+            raise UserError("videos_key needs videos, the file with the lists of video ids")
+        policy_named(self.policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +66,27 @@ class Splits:
     train: Split
     validation: Split | None
     test: Split
+
+
+def load(config: SplitConfig, data_root: str | Path) -> Split:
+    """Loads what a configuration asks for; relative paths are relative to `data_root`.
+
+    Raises:
+        UserError: as `load_split` and `custom_split`.
+    """
+    root = Path(data_root)
+    videos = None if config.videos is None else root / config.videos
+    if config.split is not None:
+        return load_split(config.split, root, videos=videos, videos_key=config.videos_key)
+    assert config.annotations is not None
+    return custom_split(
+        root / config.annotations,
+        format=config.format,
+        videos=videos,
+        videos_key=config.videos_key,
+        durations=None if config.durations is None else root / config.durations,
+        policy=config.policy,
+    )
 
 
 def load_splits(config: SplitsConfig, data_root: str | Path) -> Splits:
