@@ -27,7 +27,7 @@ def evaluate(argv: list[str]) -> None:
             method = CDNMethod.restore(config, checkpoint)
             glove = given.root / config.data.word_vectors
             dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
-            commands.answerable(dataset, split)
+            commands.require_answerable(dataset, split)
         results = commands.evaluate("cdn", config, method, dataset, split, train_queries)
         commands.say_results(given, results)
 

@@ -27,7 +27,7 @@ def evaluate(argv: list[str]) -> None:
             method = LEORNMethod.restore(config, checkpoint)
             glove = given.root / config.data.word_vectors
             dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
-            commands.answerable(dataset, split)
+            commands.require_answerable(dataset, split)
         results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
         commands.say_results(given, results)
 

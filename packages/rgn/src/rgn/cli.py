@@ -26,7 +26,7 @@ def evaluate(argv: list[str]) -> None:
             commands.require_videos(clips, split)
             method = RGNMethod.restore(config, checkpoint)
             dataset = build_dataset(config, method.preprocessor, clips, split.queries)
-            commands.answerable(dataset, split)
+            commands.require_answerable(dataset, split)
         results = commands.evaluate("rgn", config, method, dataset, split, train_queries)
         commands.say_results(given, results)
 

@@ -39,7 +39,7 @@ def evaluate(argv: list[str]) -> None:
             commands.require_videos(frames, split)
             method = RGNetMethod.restore(config, checkpoint)
             dataset = build_dataset(config, method.scale, frames, given.root, split.queries)
-            commands.answerable(dataset, split)
+            commands.require_answerable(dataset, split)
         results = commands.evaluate("rgnet", config, method, dataset, split, train_queries)
         commands.say_results(given, results, recall_lines(method.windows, split.queries, config.data))
 

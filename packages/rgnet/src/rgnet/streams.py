@@ -81,7 +81,7 @@ class Joined:
     counts: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """What was made and what was irregular, for people."""
+        """Lines on what was made and what was irregular, for people."""
         minutes = [stream.duration / 60 for stream in self.streams]
         return [
             f"{len(self.streams)} streams of {min(minutes):.1f} to {max(minutes):.1f} minutes, "
@@ -279,7 +279,7 @@ class PartJson(TypedDict):
 
 
 class About(TypedDict):
-    """What ``streams.json`` says."""
+    """Content of ``streams.json``."""
 
     what: str
     stride_s: float
@@ -289,7 +289,7 @@ class About(TypedDict):
 
 
 def _is_own(name: str) -> bool:
-    """Whether a file name is one that `write_concat` writes."""
+    """True for the names of files that `write_concat` writes."""
     name = partial_of(name) or name
     return name in (FEATURES, STREAMS) or re.fullmatch(r"[A-Za-z0-9_-]+\.jsonl", name) is not None
 

@@ -1,4 +1,4 @@
-"""What the training loop asks of a model package: a method, its examples, and batches that it can move."""
+"""The two interfaces between the training loop and a paper, a method and a dataset, and batches on devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NonFiniteLoss(UserError):  # noqa: N818 - the name says what is wrong
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands when a loss is computed, for terms that have a schedule of their own."""
+    """Position of the training when a loss is computed, for terms that have a schedule of their own."""
 
     update: int
     """Updates done before this one, from 0."""
@@ -52,7 +52,7 @@ class Method(Protocol):
         """One prediction per query of the batch, in its order; called in eval mode, without gradients."""
 
     def state(self) -> dict[str, Any]:
-        """What `predict` needs beyond the weights, as JSON (for example the vocabulary)."""
+        """The needs of `predict` beyond the weights, as JSON (for example the vocabulary)."""
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The same for tensors (for example word vectors)."""
@@ -62,7 +62,7 @@ class Dataset(Protocol):
     """Numbered queries that can be collated into batches."""
 
     def __len__(self) -> int:
-        """How many queries there are."""
+        """Number of queries."""
 
     def batch(self, indices: Sequence[int], epoch: int | None) -> Any:
         """The collated batch of these queries: a dataclass with tensors and `query_ids: tuple[str, ...]`.

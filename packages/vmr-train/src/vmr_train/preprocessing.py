@@ -37,7 +37,7 @@ def stored_words(checkpoint: Checkpoint, rows_before: int = 0) -> tuple[tuple[st
     """The words of a checkpoint and their vectors ``(rows_before + W, E)`` float32.
 
     Args:
-        checkpoint: Of a task with words.
+        checkpoint: Of a method with words.
         rows_before: Vectors that belong to no word, the first ones.
 
     Raises:
@@ -69,7 +69,7 @@ def stored_scale(checkpoint: Checkpoint, columns: int | None) -> FeatureNormaliz
     """The scale of the feature columns that a checkpoint holds.
 
     Args:
-        checkpoint: Of a task.
+        checkpoint: Of a method.
         columns: Of the features, where they are standardised; None where they are not, and there is no scale.
 
     Raises:
@@ -190,7 +190,7 @@ class Preprocessor:
         """As a checkpoint of ours holds them.
 
         Args:
-            checkpoint: Of a task with words.
+            checkpoint: Of a method with words.
             columns: Of the features, where they are standardised.
 
         Raises:

@@ -174,7 +174,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _open_source(arguments: argparse.Namespace) -> ObjectStore | RegionFolder:
-    """What ``--objects`` of a conversion names: a folder of detections, or an HDF5 file."""
+    """The source that ``--objects`` of a conversion names: a folder of detections, or an HDF5 file."""
     path = found_path(arguments.objects, arguments.data_root)
     if not path.is_dir():
         if arguments.missing != "error":
@@ -196,7 +196,7 @@ def _box_form(arguments: argparse.Namespace) -> BoxForm:
 
 
 def _restated_boxes(arguments: argparse.Namespace, manifest: ObjectManifest) -> BoxForm | None:
-    """How the boxes of an HDF5 file are written, or None where they are in our form already."""
+    """The form of the boxes of an HDF5 file, or None where it is ours already."""
     form = _box_form(arguments)
     order = arguments.box_order or manifest.box_order or ORDERS[0]
     units = arguments.box_units or ("pixels" if form.size else manifest.box_units) or UNITS[0]

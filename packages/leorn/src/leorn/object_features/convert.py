@@ -23,7 +23,7 @@ from vmr_common.features.conversion import PART_SIZE, Conversion
 
 
 class ObjectSource(Protocol):
-    """Where object features are read from: an `ObjectStore` or a `regions.RegionFolder`."""
+    """Source of object features: an `ObjectStore` or a `regions.RegionFolder`."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""How object features lie in HDF5 files, and the manifest that says what made them. Use `objects.ObjectStore`."""
+"""Layouts of object features in HDF5 files, and the manifest of what made them. Use `store.ObjectStore`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ObjectFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectManifest(BaseManifest):
-    """What made a file of object features. A field that is not known is None.
+    """Manifest of a file of object features. A field that is not known is None.
 
     Attributes:
         detector: Network, its training data and weights in words, e.g. ``Faster R-CNN, ResNet-101, Visual Genome``.
@@ -160,7 +160,7 @@ def video_names(file: Hdf5File) -> list[str]:
 
 
 def has_video(file: Hdf5File, video: str) -> bool:
-    """Whether an object file, in any of the layouts, has a video."""
+    """True if an object file, in any of the layouts, has a video."""
     return (
         is_name(video) and file.find(_name(_group(file), video), f"{file.path}: video {video!r}") is not None
     )

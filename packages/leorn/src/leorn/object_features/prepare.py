@@ -37,7 +37,7 @@ Arrays = tuple[NDArray[Any], NDArray[np.bool_], Floats]
 
 
 def sampled_frames(stored_frames: int, frames: int) -> NDArray[np.int64]:
-    """Which stored frame each of `frames` frames is taken from, ``(frames,)``.
+    """The stored frame from which each of `frames` frames is taken, ``(frames,)``.
 
     Frame k covers the stored frames from ``s = round(k * T / frames)`` to ``e = round((k + 1) * T / frames)``, both
     at most ``T - 1``, and takes the middle one, ``s + (e - s) // 2``. Equal numbers give every frame once; a
@@ -56,7 +56,7 @@ def sampled_frames(stored_frames: int, frames: int) -> NDArray[np.int64]:
 
 
 class ObjectInputs(NamedTuple):
-    """What a model takes of a video.
+    """Objects of a video as a model takes them.
 
     Attributes:
         features: ``(F, O, D)`` float32, each of length 1, zeros where `mask` is false.

@@ -48,7 +48,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class BoxForm:
-    """How boxes are written in some files.
+    """Form of the boxes in some files.
 
     Attributes:
         order: One of `ORDERS`; ``x y w h`` begins with the upper left corner, ``cx cy w h`` with the middle.
@@ -159,7 +159,7 @@ class RegionFolder:
 
     @property
     def manifest(self) -> ObjectManifest:
-        """What ``manifest.json`` in the folder says, as far as it still holds; boxes are ours once they are read."""
+        """Manifest from ``manifest.json`` in the folder, as far as it still holds; boxes are ours once they are read."""
         known, text = ObjectManifest(), manifest_beside(self.path)
         if text is not None:
             known = parse_facts(text, str(self.path / f"{MANIFEST}.json"), ObjectManifest)

@@ -49,7 +49,7 @@ def ensure_objects(folder: str | Path, spec: ShapesSpec = SHORT, *, verify: bool
 
 
 class Note(TypedDict):
-    """What ``objects.json`` says of the file beside it."""
+    """Content of ``objects.json``, on the file beside it."""
 
     generator: int
     version: int

@@ -63,7 +63,7 @@ def object_frames(frames: NDArray[np.uint8], frames_per_row: int) -> ObjectFrame
 
 @dataclass(frozen=True)
 class _Video:
-    """Where the patches of a video belong: frame and slot (-1: none) of each, both ``(M,)``."""
+    """Places of the patches of a video: frame and slot (-1: none) of each, both ``(M,)``."""
 
     frames: int
     size: int
@@ -121,7 +121,7 @@ def follow(frame: Ints, x: Doubles, y: Doubles, hue: Doubles, mass: Doubles) -> 
 
 
 def _looks(frames: NDArray[np.uint8], patches: Patches) -> dict[str, Doubles]:
-    """What each patch looks like in its frame, ``(M, C)`` each; places and sizes in pixels."""
+    """Appearance of each patch in its frame, ``(M, C)`` each; places and sizes in pixels."""
     frame, row, column = patches.place
     total, owner, count = patches.total, patches.owner, patches.count
     weight = patches.saturation  # a soft edge counts as far as it covers its pixel
@@ -227,7 +227,7 @@ def _assemble(video: _Video, looks: dict[str, Doubles], light: Doubles) -> Objec
 
 
 def _motions(video: _Video, table: dict[str, Doubles], here: NDArray[np.bool_]) -> Doubles:
-    """How each slot's patch changes around each row, ``(T, OBJECTS, 11)``, slow motion lifted beside fast."""
+    """Change of each slot's patch around each row, ``(T, OBJECTS, 11)``, slow motion lifted beside fast."""
     both = here[1:] & here[:-1]
 
     def change(name: str) -> Doubles:

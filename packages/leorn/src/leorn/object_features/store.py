@@ -286,7 +286,7 @@ def _problems(
 
 
 def _box_problems(found: ObjectFrames, manifest: ObjectManifest) -> Iterator[str]:
-    """What contradicts the manifest's box order and units, among the slots that hold an object."""
+    """Contradictions to the manifest's box order and units, among the slots that hold an object."""
     boxes = found.boxes[found.confidence > 0]
     if (found.confidence < 0).any():
         yield f"has a confidence of {found.confidence.min():.3g}, expected 0 or more"

@@ -1,4 +1,4 @@
-"""Where query features lie: HDF5, npz archives, LMDB. Use `query_features.QueryFeatureStore`."""
+"""File formats of query features: HDF5, npz archives, LMDB. Use `store.QueryFeatureStore`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ArraySource(Protocol):
         """Those of `NAMES` that the query has; messages begin with `where`."""
 
     def has(self, query: str) -> bool:
-        """Whether the query is there."""
+        """True if the query is there."""
 
     def names(self) -> list[str]:
         """All query ids."""
@@ -60,13 +60,13 @@ Wrapped = TypeVar("Wrapped", bound=FeatureBackend)
 
 
 class _Wrapped(Generic[Wrapped]):
-    """What query sources take over from the feature source of the same layout."""
+    """The parts of a query backend that are those of the feature backend of the same layout."""
 
     def __init__(self, source: Wrapped) -> None:
         self.source = source
 
     def has(self, query: str) -> bool:
-        """Whether the query is there."""
+        """True if the query is there."""
         return self.source.has(query)
 
     def names(self) -> list[str]:
@@ -181,7 +181,7 @@ class NpzArrays:
         return {name: archive.read(member) for name, member in members.items()}
 
     def has(self, query: str) -> bool:
-        """Whether the query is there."""
+        """True if the query is there."""
         return bool(self._members(query))
 
     def names(self) -> list[str]:

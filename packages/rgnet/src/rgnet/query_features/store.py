@@ -1,4 +1,4 @@
-"""What a sentence looks like to a model: vectors of its tokens and one of the whole, by query.
+"""Features of sentences: vectors of the tokens and one of the whole, by query.
 
 Read from feature files (the text features of CONE and RGNet) or looked up in word vectors. Nothing is ever unpickled.
 """
@@ -77,7 +77,7 @@ class QueryFeatures(Protocol):
 
     @property
     def name(self) -> str:
-        """Where the vectors come from, for messages."""
+        """Name of the source of the vectors, for messages."""
 
     @property
     def paths(self) -> list[Path]:
@@ -95,7 +95,7 @@ class QueryFeatures(Protocol):
         """The vectors of a query."""
 
     def has(self, query: Query) -> bool:
-        """Whether there are vectors for a query."""
+        """True if there are vectors for a query."""
 
 
 class QueryFeatureStore:
@@ -173,7 +173,7 @@ class QueryFeatureStore:
         return self._source.has(query)
 
     def has(self, query: Query) -> bool:
-        """Whether the query's id is there."""
+        """True if the query's id is there."""
         return query.id in self
 
     def queries(self) -> list[str]:
@@ -210,7 +210,7 @@ class QueryFeatureStore:
 
     @property
     def manifest(self) -> Manifest | None:
-        """What made the vectors, or None where that is not recorded.
+        """Manifest of the vectors, or None where none is recorded.
 
         Raises:
             UserError: if it is recorded and not readable.
@@ -297,7 +297,7 @@ class WordVectorQueries:
         return self.of_text(query.text)
 
     def has(self, query: Query) -> bool:
-        """Whether any word of the query has a vector."""
+        """True if any word of the query has a vector."""
         return bool(self.words(query.text))
 
 

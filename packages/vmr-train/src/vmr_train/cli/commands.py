@@ -197,7 +197,7 @@ def seed(config: RunConfig) -> None:
     seed_everything(config.train.seed)
 
 
-def answerable(dataset: Queries, split: Split) -> Queries:
+def require_answerable(dataset: Queries, split: Split) -> Queries:
     """The dataset itself.
 
     Raises:
@@ -227,7 +227,7 @@ def build_datasets(
     """
 
     def of(split: Split) -> Queries:
-        return answerable(build(split.queries), split)
+        return require_answerable(build(split.queries), split)
 
     return Datasets(of(splits.train), None if selection is None else of(selection), of(splits.test))
 
