@@ -159,8 +159,8 @@ class RegionFolder:
 
     @property
     def manifest(self) -> ObjectManifest:
-        """Manifest from ``manifest.json`` in the folder, as far as it still holds; boxes are ours once they are
-        read.""" known, text = ObjectManifest(), manifest_beside(self.path)
+        """Manifest in the folder, as far as it still holds; boxes are ours once they are read."""
+        known, text = ObjectManifest(), manifest_beside(self.path)
         if text is not None:
             known = parse_facts(text, str(self.path / f"{MANIFEST}.json"), ObjectManifest)
         return ObjectManifest(
