@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rgn.config import LossConfig
 from rgn.gaussians import (
     ATTENTION_FLOOR,
     attention_log_weight,
-    diversity_penalty,
     gaussian_window,
     negative_progress,
     negative_windows,
@@ -19,7 +19,8 @@ from rgn.gaussians import (
     unit_grid,
 )
 from rgn.layers import Decoder, DecoderLayer, MultiHeadAttention, causal_bias, key_bias, sinusoidal_positions
-from rgn.losses import reconstruction_nll, smoothed_nll
+from rgn.losses import diversity, reconstruction_nll, smoothed_nll
+from rgn.model import Proposals
 
 DIM, HEADS = 16, 4
 
@@ -203,9 +204,10 @@ def test_progress_grows_over_the_epochs_and_stays_at_a_half():
 def test_diversity_is_nothing_for_disjoint_windows_of_the_preferred_width():
     windows = torch.zeros(1, 2, 8)
     windows[0, 0, :4] = windows[0, 1, 4:] = 1  # scaled to 1/4 each: squared norm 1/4
-    assert diversity_penalty(windows, 0.25).item() == pytest.approx(0, abs=1e-7)
     same = windows[:, :1].expand(1, 2, 8)
-    assert diversity_penalty(same, 0.25).item() == pytest.approx(2 / 16)
+    centre = width = torch.zeros(1, 2)  # only the windows count
+    found = [diversity(Proposals(centre, width, each), LossConfig(lambda_=0.25)) for each in (windows, same)]
+    assert [one.item() for one in found] == pytest.approx([0, 2 / 16], abs=1e-7)
 
 
 @pytest.mark.parametrize("dim", [8, 7])

@@ -164,10 +164,17 @@ def test_the_bundled_configurations_are_found_by_name():
     assert all(yaml.safe_load(text)["name"] == name for name, text in found.items())
 
 
-@pytest.mark.parametrize("words", [("--inner.siz", "7"), ("--verb",), ("--cf", "charades")])
+@pytest.mark.parametrize("words", [("--verb",), ("--cf", "charades"), ("--overlaid.x", "1")])
 def test_options_are_not_abbreviated(words, cfg):
     with pytest.raises(UserError, match=f"unrecognized arguments: {words[0]}"):
         read("--cfg", cfg(name="mine"), *words)
+
+
+def test_a_misspelt_field_is_named_with_its_neighbour(cfg):
+    with pytest.raises(
+        UserError, match=r"unknown key inner.siz \(did you mean inner.size\?\); accepted: inner"
+    ):
+        read("--cfg", cfg(name="mine"), "--inner.siz", "7")
 
 
 def test_a_bundled_configuration_takes_changes_as_on_the_command_line():
@@ -239,7 +246,7 @@ def test_options_may_be_null_lists_and_whole_sections():
         (["--inner.rates", "{a: 1, a: 2}"], "--inner.rates: line 1: found the key 'a' twice"),
         (["--inner", "3"], "inner must hold keys and values, found 3"),
         (["--inner", "null"], "inner must hold keys and values, found None"),
-        (["--maybe.depth", "3"], "unrecognized arguments: --maybe.depth 3"),
+        (["--maybe.depth", "3"], "command line: unknown key maybe.depth; accepted: maybe.size"),
         (["--optim.lr", "-1"], "optim.lr: found -1.0, expected a number, at least"),
         (["--optim.lr", "1.0e400"], "found the number 1.0e400"),
         (["--name", "a\x1b[2J"], "found control characters in"),

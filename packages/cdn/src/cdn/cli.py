@@ -29,7 +29,7 @@ def evaluate(argv: list[str]) -> None:
             dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("cdn", config, method, dataset, split, train_queries)
-        commands.say_results(given, results)
+        commands.print_results(given, results)
 
 
 @options.command
@@ -47,7 +47,7 @@ def predict(argv: list[str]) -> None:
     method = CDNMethod.restore(config, checkpoint)
     glove = given.root / config.data.word_vectors
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
-    commands.say_moments(given, commands.find_moments(config, method, dataset, given.k))
+    commands.print_moments(given, commands.find_moments(config, method, dataset, given.k))
 
 
 @options.command

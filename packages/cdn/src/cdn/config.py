@@ -61,7 +61,7 @@ class ModelConfig:
     hidden: ranges.Width = 512
     """Model width H."""
     text_layers: ranges.Layers = 3
-    """ranges.Layers of the query's LSTM."""
+    """Layers of the query's LSTM."""
     clips: ranges.MapClips = 16
     """Clips N of the map, a divisor of `data.frames`."""
     scales: list[ranges.MapClips] = field(default_factory=lambda: [16])
@@ -71,9 +71,9 @@ class ModelConfig:
     attention_steps: ranges.Layers = 3
     """Steps M of the frame attention inside a clip."""
     attention_hidden: ranges.Width = 256
-    """ranges.Width of the frame attention's energy."""
+    """Width of the frame attention's energy."""
     layers: ranges.Layers = 8
-    """ranges.Layers R of the map network."""
+    """Layers R of the map network."""
     kernel: ranges.Layers = 5
     """Kernel size k of the map convolutions, odd."""
     dynamic_layers: list[ranges.CountOrNone] = field(default_factory=lambda: [0, 1, 2, 3])
@@ -108,7 +108,7 @@ class LossConfig:
     lambda_: ranges.Margin = 0.3
     """Wanted diagonal of the frame attention's products (see `losses.attention_distance`)."""
     beta: ranges.Weight = 0.0
-    """ranges.Weight of the attention distance; 0 leaves it out."""
+    """Weight of the attention distance; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")
@@ -142,7 +142,7 @@ class DataConfig:
     unit: bool = True
     """Divide every feature row by its L2 norm before it is pooled."""
     standardise: bool = False
-    """Then shift and scale every feature column to mean 0 and deviation 1 over the training
+    """Shift and scale every column of the pooled features to mean 0 and deviation 1 over the training
     videos (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""

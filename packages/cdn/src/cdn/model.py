@@ -61,12 +61,10 @@ class FrameAttention(nn.Module):
         keys = self.frame_energy(v)  # (V, N, s, h)
         p, steps, attention = torch.zeros_like(mean), [], []
         for overview in self.overviews:  # steps m = 1..M
-            guide = self.guide(
-                torch.cat([overview(mean), p], dim=-1)
-            ).relu()  # g_m of [n_m; p_{m-1}], (V, N, H)
-            energy = self.energy(
-                (self.guide_energy(guide)[:, :, None] + keys).tanh()
-            )  # e_{m,t}, (V, N, s, 1)
+            guide = torch.cat([overview(mean), p], dim=-1)  # [n_m; p_{m-1}], (V, N, 2H)
+            guide = self.guide(guide).relu()  # g_m, (V, N, H)
+            energy = (self.guide_energy(guide)[:, :, None] + keys).tanh()  # (V, N, s, h)
+            energy = self.energy(energy)  # e_{m,t}, (V, N, s, 1)
             alpha = energy.softmax(dim=2)  # over the s frames of a clip
             p = (alpha * v).sum(dim=2)  # p_m = sum_t alpha_{m,t} v_t, (V, N, H)
             steps.append(p)

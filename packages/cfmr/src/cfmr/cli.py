@@ -29,7 +29,7 @@ def evaluate(argv: list[str]) -> None:
             dataset = build_dataset(config, method.preprocessor, clips, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("cfmr", config, method, dataset, split, train_queries)
-        commands.say_results(given, results)
+        commands.print_results(given, results)
 
 
 @options.command
@@ -46,7 +46,7 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, clips.store, given.root)
     method = CFMRMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
-    commands.say_moments(given, commands.find_moments(config, method, dataset, given.k))
+    commands.print_moments(given, commands.find_moments(config, method, dataset, given.k))
 
 
 @options.command

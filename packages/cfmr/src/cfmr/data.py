@@ -80,7 +80,7 @@ def known_words(
         ([2, 1], ['0.269', '0.731'])
     """
     numbered = [(vocabulary.id(token.lower()), score) for token, score in zip(tokens, scores, strict=True)]
-    kept = [(number, score) for number, score in numbered if number][:max_words]
+    kept = [(number, score) for number, score in numbered if number][:max_words]  # 0: not in the vocabulary
     weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
     return MaskableWords(
         np.array([number for number, _ in kept], dtype=np.int64),

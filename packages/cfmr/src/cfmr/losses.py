@@ -106,7 +106,7 @@ def contrast(nll: Passes, config: LossConfig) -> dict[str, Tensor]:
 
 
 def picked(values: Tensor, best: Tensor) -> Tensor:
-    """Of each query's proposals ``(B, M, ...)`` the one that `best` ``(B,)`` names, ``(B, ...)``."""
+    """The proposal of each query that `best` ``(B,)`` names, ``(B, ...)`` out of ``(B, M, ...)``."""
     return values[torch.arange(len(best), device=best.device), best]
 
 
@@ -114,7 +114,7 @@ def picked(values: Tensor, best: Tensor) -> Tensor:
 def reconstruction_nll(
     states: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
 ) -> Tensor:
-    """Smoothed NLL of the query under each pass, averaged over the valid positions.
+    """Smoothed NLL of the query under each pass, averaged over the valid positions, masked words or not.
 
     Args:
         states: ``(B, S, L, D)`` decoder outputs.
@@ -154,5 +154,5 @@ def smoothed_nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 # Same as rgn.losses.end_token_mask
 def end_token_mask(lengths: Tensor, places: int) -> Tensor:
-    """Places ``(B, L)`` bool that count: the ``(B,)`` words, and the end token behind them where there is room."""
+    """Positions ``(B, L)`` bool that count: each query's words, and the end token (class 0) where L leaves room."""
     return torch.arange(places, device=lengths.device) <= lengths[:, None]

@@ -53,6 +53,8 @@ def train(argv: list[str]) -> None:
             method = CFMRMethod.build(config, preprocessor)
 
         provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run)
+        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
+        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

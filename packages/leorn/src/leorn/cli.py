@@ -29,7 +29,7 @@ def evaluate(argv: list[str]) -> None:
             dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
-        commands.say_results(given, results)
+        commands.print_results(given, results)
 
 
 @options.command
@@ -53,7 +53,7 @@ def predict(argv: list[str]) -> None:
     glove = given.root / config.data.word_vectors
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, given.k)
-    commands.say_moments(given, found)
+    commands.print_moments(given, found)
     explain(config, method, videos, dataset, found, given)
 
 

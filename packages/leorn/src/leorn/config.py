@@ -86,11 +86,11 @@ class ModelConfig:
     heads: ranges.Layers = 4
     """Heads of the self-attention over objects."""
     text_layers: ranges.Layers = 3
-    """ranges.Layers of the query's bidirectional GRU."""
+    """Layers of the query's bidirectional GRU."""
     blocks: ranges.Layers = 3
     """Blocks of object reasoning."""
     feed_forward: ranges.Width = 1024
-    """ranges.Width E inside a block's feed-forward part, at least 4."""
+    """Width E inside a block's feed-forward part, at least 4."""
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
     """Parts of the reasoning over objects."""
     clips: ranges.MapClips = 64
@@ -98,7 +98,7 @@ class ModelConfig:
     scales: list[ranges.MapClips] = field(default_factory=lambda: [16, 8, 8])
     """Proposal lengths per scale; scale z takes every 2 ** z-th clip (see `proposal_lengths`)."""
     layers: ranges.Layers = 4
-    """ranges.Layers of the map network."""
+    """Layers of the map network."""
     kernel: ranges.Layers = 9
     """Kernel size of the map convolutions, odd."""
     dropout: ranges.Probability = 0.05

@@ -59,7 +59,7 @@ class Stores:
 
     @property
     def manifest(self) -> ObjectManifest | None:
-        """Of the objects."""
+        """The manifest of the object file."""
         return self.objects.manifest
 
     def length(self, video: str) -> int:
@@ -108,7 +108,7 @@ class InputFeatures:
         return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])
 
     def normalised(self, preprocessor: Preprocessor) -> InputFeatures:
-        """The same with the clip features standardised, where training measured their columns."""
+        """These inputs with the clip features standardised, where training measured their columns."""
         clips = None if self.clips is None else preprocessor.normalise(self.clips)
         return dataclasses.replace(self, clips=clips)
 

@@ -57,6 +57,8 @@ def train(argv: list[str]) -> None:
             )  # the second stage begins with the objects of the first
 
         provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
+        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
+        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

@@ -31,7 +31,7 @@ class ModelConfig:
     sigma: ranges.Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
     gamma: ranges.Weight = 0.5
-    """How the negatives move in over the epochs: 0.5 * (epoch / epochs) ** gamma; 0 = fixed."""
+    """Negative mining: negatives lie 0.5 * (epoch / epochs) ** gamma of the way from border to moment; 0 = half-way."""
     dropout: ranges.Probability = 0.1
     """Dropout on the raw inputs and after every sub-block."""
 
@@ -85,7 +85,7 @@ class DataConfig:
     clips: ranges.Rows = 200
     """Clips N to which each video is pooled, a multiple of 4; the caption stage sees N / 4 of them."""
     standardise: bool = False
-    """Whether every feature column is shifted and scaled to mean 0 and deviation 1 over the training videos
+    """Shift and scale every feature column to mean 0 and deviation 1 over the training videos
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     word_vectors: ranges.PathText
     """GloVe text file, relative to the data root; may end in .gz."""

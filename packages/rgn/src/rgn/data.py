@@ -25,7 +25,7 @@ from vmr_train.rng import rng_for
 
 @dataclass(frozen=True)
 class Batch:
-    """B queries on their way to the model."""
+    """B queries with their videos: the input of the network, and the targets."""
 
     query_ids: tuple[str, ...]
     queries: tuple[Query, ...]
@@ -68,7 +68,7 @@ def known_words(
         ([2, 1], ['0.269', '0.731'])
     """
     numbered = [(vocabulary.id(token.lower()), score) for token, score in zip(tokens, scores, strict=True)]
-    kept = [(number, score) for number, score in numbered if number][:max_words]
+    kept = [(number, score) for number, score in numbered if number][:max_words]  # 0: not in the vocabulary
     weights = np.exp(np.array([score for _, score in kept], dtype=np.float32))
     return MaskableWords(
         np.array([number for number, _ in kept], dtype=np.int64),

@@ -57,19 +57,9 @@ def attention_log_weight(window: Tensor) -> Tensor:
     return torch.log(window + ATTENTION_FLOOR)
 
 
-def diversity_penalty(windows: Tensor, preferred: float) -> Tensor:
-    """``||preferred * I - G G^T||_F^2`` per query, ``(B,)``, G being the windows ``(B, K, P)`` scaled to sum 1.
-
-    `preferred` is the squared norm that a scaled window should have; larger means narrower windows.
-    """
-    scaled = windows / windows.sum(-1, keepdim=True)
-    wanted = preferred * torch.eye(scaled.shape[-2], device=scaled.device)
-    return ((wanted - scaled @ scaled.transpose(-2, -1)) ** 2).sum((-2, -1))
-
-
 def preferred_norm(width: float, sigma: float, points: int) -> float:
     """Squared norm of a window of that width (share of the video) scaled to sum 1 on a grid of `points`.
 
-    ``sigma / (2 sqrt(pi) (P - 1) width)``, the integral of a squared Gaussian.
+    ``sigma / (2 sqrt(pi) (P - 1) width)``, the integral of a squared Gaussian: the lambda of the diversity term.
     """
     return sigma / (2 * math.sqrt(math.pi) * (points - 1) * width)

@@ -1,4 +1,4 @@
-"""Attention and the causal decoder of both transformers (those of CPL).
+"""Attention and the causal decoder of both transformers (those of CPL, from whose code RGN began).
 
 Shapes: B queries, S passes over the same item that differ only in the bias (one per Gaussian), L query positions, M key
 positions, D model width, H heads, d = D / H. Either side may have S = 1, which all passes share without a copy.

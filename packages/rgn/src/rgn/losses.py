@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rgn.config import LossConfig
-from rgn.gaussians import diversity_penalty
 from rgn.model import Proposals
 from vmr_train.layers.recompute import activation_checkpoint
 
@@ -34,15 +33,16 @@ class Nll:
 def total(
     proposals: Proposals, nll: Nll, glance: Tensor, reglance_window: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
-    """All terms by name (scalars, batch means) and their weighted sum ``total``."""
+    """The three weighted terms (scalars, batch means) and their sum ``total``; for the log, the parts of
+    ``intra_video`` without weights.
+    """
     hinges, spread = triple_hinge(nll, config), diversity(proposals, config)
     terms = {
         "semantic": semantic(nll, config),
         "localization": localization(proposals, glance, reglance_window, config),
         "intra_video": config.alpha_1 * torch.stack(list(hinges.values())).sum() + config.alpha_2 * spread,
     }
-    weighted = torch.stack(list(terms.values())).sum()
-    return {**terms, **hinges, "diversity": spread, "total": weighted}
+    return {**terms, **hinges, "diversity": spread, "total": torch.stack(list(terms.values())).sum()}
 
 
 def semantic(nll: Nll, config: LossConfig) -> Tensor:
@@ -71,14 +71,19 @@ def triple_hinge(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
 
 
 def diversity(proposals: Proposals, config: LossConfig) -> Tensor:
-    """Mean squared Frobenius distance of the windows' Gram matrix from ``lambda I``, scalar."""
-    return diversity_penalty(proposals.window, config.lambda_).mean()
+    """``<||lambda I - G G^T||_F^2>``, scalar, G being the windows ``(B, K, P)`` scaled to sum 1.
+
+    Windows should not overlap, and lambda is the squared norm that one should have: the larger, the narrower.
+    """
+    scaled = proposals.window / proposals.window.sum(-1, keepdim=True)
+    wanted = config.lambda_ * torch.eye(scaled.shape[-2], device=scaled.device)
+    return ((wanted - scaled @ scaled.transpose(-2, -1)) ** 2).sum((-2, -1)).mean()
 
 
 def reconstruction_nll(
     states: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
 ) -> Tensor:
-    """Smoothed NLL of the query under each pass, averaged over the valid positions.
+    """Smoothed NLL of the query under each pass, averaged over the valid positions, masked words or not.
 
     Args:
         states: ``(B, S, L, D)`` decoder outputs.
@@ -116,5 +121,5 @@ def smoothed_nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def end_token_mask(lengths: Tensor, places: int) -> Tensor:
-    """Places ``(B, L)`` bool that count: the ``(B,)`` words, and the end token behind them where there is room."""
+    """Positions ``(B, L)`` bool that count: each query's words, and the end token (class 0) where L leaves room."""
     return torch.arange(places, device=lengths.device) <= lengths[:, None]

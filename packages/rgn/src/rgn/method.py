@@ -41,7 +41,7 @@ def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, A
 
 
 class RGNMethod:
-    """RGN with its loss and its predictions, as `vmr_train.method.Method` asks for them."""
+    """RGN with its loss and its predictions, the functions that the training loop calls (`vmr_train.method.Method`)."""
 
     def __init__(
         self, model: RGN, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
@@ -78,7 +78,7 @@ class RGNMethod:
         return restored(lambda: cls.build(config, preprocessor), checkpoint)
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """All loss terms by name, batch means; `total` is their weighted sum."""
+        """The terms of `losses.total` for a batch; the training loop back-propagates `total`."""
         # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
         output = self.model(batch.inputs, batch.glance, batch.glance.new_tensor(inwards))

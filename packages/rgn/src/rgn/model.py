@@ -82,8 +82,9 @@ class Output:
 class TwoStreamDecoder(nn.Module):
     """A video decoder and a text decoder (the paper's transformers), of which one reads the other.
 
-    In glance mode the video reads the query; in caption mode the query reads the video, whose attention a Gaussian
-    re-weights. Without `captions` the text decoder has no cross-attention.
+    In glance mode (`RGN.prediction_state`) the video reads the query; in caption mode (`RGN.reconstruct`) the query
+    reads the video, whose attention a Gaussian re-weights. Both decoders are causal. Clips get no positions: causality
+    alone tells them their order. Without `captions` the text decoder has no cross-attention.
     """
 
     def __init__(self, config: ModelConfig, *, captions: bool) -> None:
@@ -167,13 +168,12 @@ class RGN(nn.Module):
     def propose(self, embedded: Embedded) -> Proposals:
         """The K candidates that the prediction token of the Glance Transformer sees."""
         state = self.prediction_state(self.glance_transformer, embedded)
-        centre, width = (
-            self.proposal_head(state).float().sigmoid().unflatten(-1, (-1, 2)).unbind(-1)
-        )  # (B, K)
+        pairs = self.proposal_head(state).float().sigmoid().unflatten(-1, (-1, 2))  # (B, K, 2)
+        centre, width = pairs.unbind(-1)
         return Proposals(centre, width, self.window(centre, width, embedded))
 
     def reglance_width(self, embedded: Embedded) -> Tensor:
-        """Width ``(B,)`` of the re-glance, normalised; its centre is the glance."""
+        """Width ``(B,)`` of the re-glance, normalised; its centre is the glance. Glance mode, on unmasked words."""
         state = self.prediction_state(self.caption_transformer, embedded)
         return self.reglance_head(state).float().sigmoid()[:, 0]
 
@@ -186,7 +186,7 @@ class RGN(nn.Module):
 
     def window(self, centre: Tensor, width: Tensor, embedded: Embedded) -> Tensor:
         """Gaussian windows ``(..., P)`` of moments given by normalised centre and width."""
-        points = (embedded.clips.shape[1] - 1) // 4
+        points = (embedded.clips.shape[1] - 1) // 4  # P, without the prediction token
         return positive_window(unit_grid(points, centre.device), centre, width, self.config.sigma)
 
     def negatives(self, proposals: Proposals, progress: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,6 +198,8 @@ class RGN(nn.Module):
         self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False
     ) -> Tensor:
         """Caption mode: reconstructs the masked query from the video under all windows ``(B, S, P)`` at once.
+
+        A window weighs the clips twice: where they attend to each other, and where the words attend to them.
 
         `complete` appends a last pass that sees the complete video, without a window. Decoder states ``(B, S, L, D)``,
         S counting that pass; position j predicts word j + 1.
@@ -213,7 +215,7 @@ class RGN(nn.Module):
 
     def grid_clips(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The P clips ``(B, P, D)`` that caption mode sees, and their mask ``(B, P)``."""
-        keep = grid_indices(embedded.clips.shape[1] - 1).to(embedded.clips.device)
+        keep = grid_indices(embedded.clips.shape[1] - 1).to(embedded.clips.device)  # no prediction token
         return embedded.clips[:, keep], embedded.clips_mask[:, keep]
 
     def masked_words(self, embedded: Embedded, masked: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def evaluate(argv: list[str]) -> None:
             dataset = build_dataset(config, method.scale, frames, given.root, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("rgnet", config, method, dataset, split, train_queries)
-        commands.say_results(given, results, recall_lines(method.windows, split.queries, config.data))
+        commands.print_results(given, results, recall_lines(method.windows, split.queries, config.data))
 
 
 @options.command
@@ -61,7 +61,7 @@ def predict(argv: list[str]) -> None:
     method = RGNetMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.scale, frames, given.root, queries)
     found = commands.find_moments(config, method, dataset, given.k)
-    commands.say_moments(given, found, partial(moment_table, method))
+    commands.print_moments(given, found, partial(moment_table, method))
 
 
 @options.command

@@ -51,6 +51,8 @@ def train(argv: list[str]) -> None:
 
         words = query_files(config, given.root)
         provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run)
+        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
+        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

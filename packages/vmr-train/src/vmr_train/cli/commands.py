@@ -383,7 +383,7 @@ def finish(
 # --- eval, predict and import ------------------------------------------------------------------------------
 
 
-def say_results(given: Namespace, results: Results, remarks: Sequence[str] = ()) -> None:
+def print_results(given: Namespace, results: Results, remarks: Sequence[str] = ()) -> None:
     """Prints the tables of an evaluation (or JSON) and writes its predictions where ``--out`` says; on rank 0."""
     if distributed.rank() != 0:
         return
@@ -420,7 +420,7 @@ def ranked_moments(prediction: Prediction) -> str:
     return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
 
 
-def say_moments(
+def print_moments(
     given: Namespace, predictions: Sequence[Prediction], table: Callable[[Prediction], str] = ranked_moments
 ) -> None:
     """Prints the moments of every query as a table each, or as JSON lines."""

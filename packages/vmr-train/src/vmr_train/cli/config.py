@@ -90,7 +90,8 @@ def parse(
         "--cfg",
         action="append",
         metavar="FILE",
-        help=f"a YAML file, or one of the bundled: {', '.join(bundled)} (default: {default})",
+        help=f"a YAML file, or one of the bundled: {', '.join(bundled)} (default: {default}); "
+        "given again, a later one changes what it names",
     )
     parser.add_argument("--print_config", action="store_true", help="print the whole configuration and end")
     if any(word in ("-h", "--help") for word in argv):
@@ -108,7 +109,10 @@ def parse(
             values = merged(values, _read(name, bundled, schema), schema)
     sources = [f"--cfg {visible(name)}" for name in options.cfg or ()] if base is None else [base_name]
     where = ", ".join(sources + ["command line"] * bool(given))
-    config = build(schema, merged(values, given, schema), where and f"{where}: ")
+    to_begin_from = (
+        f"; a file of changes comes after a whole one: --cfg {default} --cfg ..." if options.cfg else ""
+    )
+    config = build(schema, merged(values, given, schema), where and f"{where}: ", to_begin_from)
     if options.print_config:
         sys.stdout.write(to_yaml(config))
         raise SystemExit(0)

@@ -93,7 +93,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def build(schema: type[Schema], values: Mapping[str, Any], where: str) -> Schema:
+def build(schema: type[Schema], values: Mapping[str, Any], where: str, advice: str = "") -> Schema:
     """A configuration from values that passed `check_values`; fields without one get their default.
 
     Raises:
@@ -101,7 +101,7 @@ def build(schema: type[Schema], values: Mapping[str, Any], where: str) -> Schema
     """
     missing = list(_missing(schema, values, ""))
     if missing:
-        raise UserError(f"{where}required and not given: {', '.join(missing)}")
+        raise UserError(f"{where}required and not given: {', '.join(missing)}{advice}")
     try:
         return _instance(schema, values)
     except UserError as error:
@@ -178,6 +178,10 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
         if found is None:
             if word.startswith("--") and (renamed := new_name(name)) is not None:
                 raise UserError(f"command line: --{name} is now called --{renamed}")
+            if word.startswith("--") and name.partition(".")[0] in types_of(schema):
+                check_values(
+                    _nested(name.split("."), None), schema, "command line"
+                )  # says which keys there are
             rest.append(word)
             continue
         if not equals:
@@ -185,12 +189,16 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
             if text.startswith("--"):
                 raise UserError(f"argument --{name}: expected one argument")
         path, hint = found
-        nested = _read(text, hint, f"--{name}")
-        for key in reversed(path):
-            nested = {key: nested}
+        nested = _nested(path, _read(text, hint, f"--{name}"))
         check_values(nested, schema, "command line")
         values = merged(values, nested, schema)
     return values, rest
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
 
 
 def _read(text: str, hint: Any, where: str) -> Any:
