@@ -189,7 +189,7 @@ class CFMR(nn.Module):
         text = self.text_encoder(embedded[:, None], key_bias(mask))  # (B, 1, K, D)
         concepts = torch.cat([text, video], dim=1)  # (B, 1 + 3M (+1), K, D)
 
-        # masked-word reconstruction: the query re-told from the concepts of every pass
+        # masked-word reconstruction: the query from the concepts of every pass
         states = self.reconstruct(embedded, masked, mask, concepts)  # (B, 1 + 3M (+1), W, D)
         return Output(proposals, windows, Passes.split(concepts, m), Passes.split(states, m))
 
@@ -262,7 +262,7 @@ class CFMR(nn.Module):
         return torch.where(masked[..., None], token.to(embedded.dtype), embedded)
 
     def reconstruct(self, embedded: Tensor, masked: Tensor, mask: Tensor, concepts: Tensor) -> Tensor:
-        """The query re-told from concepts, all passes in one call.
+        """The query reconstructed from concepts, all passes in one call.
 
         Args:
             embedded: ``(B, W + 2, D)`` from `embed_words`.

@@ -81,7 +81,7 @@ class OptimConfig:
     clip_norm: Weight = 0.0
     """Largest global gradient norm; 0 does not clip."""
     accumulation: Accumulation = "mean"
-    """What becomes of the gradients of an update's forward passes (see `train.micro_batch`): `mean` averages over all
+    """Joining of the gradients of an update's forward passes (see `train.micro_batch`): `mean` averages over all
     queries and clips once; `sum` adds up the passes' means and clips after each pass (released 2D-map codes)."""
     ema_decay: Probability = 0.0
     """Decay per update of an average of the weights, which is then evaluated and kept; 0 averages nothing."""
@@ -109,8 +109,8 @@ class TrainConfig:
     eval_every: Updates = 1
     """Epochs between two evaluations on the validation split; the last epoch is always evaluated."""
     select: Select = "validation"
-    """Which weights become `best`: the best epoch on a validation split, the last epoch, or the best epoch on
-    the test split (what many released codes do; for reproducing their tables only, and labelled so)."""
+    """Choice of the weights that become `best`: the best epoch on a validation split, the last epoch, or the best epoch
+    on the test split (what many released codes do; for reproducing their tables only, and labelled so)."""
     select_metric: str = "R@1,mIoU"
     """The metric that decides, higher is better; the first of equal epochs is kept."""
     seed: Seed = 0
@@ -120,11 +120,11 @@ class TrainConfig:
     precision: Precision = "fp32"
     """Autocast precision of forward passes; weights and optimiser stay float32."""
     compile: bool = False
-    """Whether the model's forward goes through torch.compile."""
+    """Compile the model's forward with torch.compile."""
     tf32: bool = False
-    """Whether float32 products and convolutions may use TF32 on CUDA (faster, about 3 decimal digits)."""
+    """Allow TF32 in float32 products and convolutions on CUDA (faster, about 3 decimal digits)."""
     deterministic: bool = False
-    """Whether torch must use deterministic algorithms where it has them, with a warning where it has none."""
+    """Use torch's deterministic algorithms, with a warning where it has none."""
     workers: Processes = 0
     """Loader processes per training process; 0 loads in the process itself."""
     checkpoint_updates: UpdatesOrNone = 0
@@ -132,7 +132,7 @@ class TrainConfig:
     log_updates: Updates = 50
     """Updates between two rows of metrics.jsonl."""
     tensorboard: bool = False
-    """Whether TensorBoard events are written too (needs the `tensorboard` extra)."""
+    """Write TensorBoard events too (needs the `tensorboard` extra)."""
     peer_timeout: Seconds = PEER_TIMEOUT_S
     """Seconds that a process waits for the others of the same run before it gives up."""
     unused_parameters: bool = False

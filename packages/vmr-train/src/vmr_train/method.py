@@ -31,7 +31,7 @@ class Progress:
     epoch: int
     """The current epoch, from 1."""
     epochs: int
-    """How many epochs the run has."""
+    """Epochs of the run."""
 
 
 class Method(Protocol):

@@ -84,8 +84,8 @@ class ObjectManifest(BaseManifest):
 ASSUMED = ObjectManifest(
     box_order="x1 y1 x2 y2", box_units="normalised", object_order="falling confidence", frames=256
 )
-"""What is assumed of a file in the released layout, of which neither paper nor code says any of this: 256 is in the
-file names, the figure says "normalized position", and the slots are taken from the front."""
+"""Assumed of a file in the released layout; neither paper nor code says any of this, but 256 is in the file
+names, the figure says "normalized position", and the slots are taken from the front."""
 
 
 @dataclass(frozen=True)
