@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from recording import measured_here, write_rows
@@ -178,7 +179,7 @@ def recall_case(name, protocol, queries, windows, dtype=np.float64):
 
 
 def qvhighlights_case(queries):
-    protocol = protocols.qvhighlights()
+    protocol = protocols.protocol("qvhighlights")
     arrays = packed(np.random.default_rng(1), queries, 10, targets=3)
     spans = {"": (), "short ": (0, 10), "middle ": (10, 30), "long ": (30, 150)}
 
@@ -252,16 +253,18 @@ def whole_mad(queries=72_044, windows=100):
     lists = records(arrays)
     del arrays
     begin = time.perf_counter()
-    protocols.mad().score(*lists)
+    protocols.protocol("mad").score(*lists)
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{seconds:.3f} {peak:.0f}")
 
 
 def cases(scale):
-    yield from recall_case("proposal-map, NMS 0.5", protocols.proposal_map(), scale(17_031), 10)
-    yield from recall_case("ego4d-nlq", protocols.ego4d_nlq((1, 5, 10, 50, 100)), scale(4_001), 100)
-    yield from recall_case("mad", protocols.mad(), scale(4_001), 100, np.float32)
+    yield from recall_case("proposal-map, NMS 0.5", protocols.protocol("proposal-map"), scale(17_031), 10)
+    yield from recall_case(
+        "ego4d-nlq", replace(protocols.protocol("ego4d-nlq"), ranks=(1, 5, 10, 50, 100)), scale(4_001), 100
+    )
+    yield from recall_case("mad", protocols.protocol("mad"), scale(4_001), 100, np.float32)
     yield from qvhighlights_case(scale(1_550))
     yield from map_case(scale(4_000))
     yield from window_case(scale(4_001))

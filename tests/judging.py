@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cdn.config import DecodeConfig
 from cdn.decoding import decode, window_seconds
-from vmr_common.evaluation import Protocol, proposal_map, protocol
+from vmr_common.evaluation import Protocol, Suppression, protocol
 from vmr_common.metrics import iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Prediction, Query
@@ -173,7 +173,12 @@ def map_scores(
     nms: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Recall ``(threshold, rank)`` and mIoU, as the 2D-map methods evaluate."""
-    rules = dataclasses.replace(proposal_map(nms), thresholds=tuple(thresholds), ranks=tuple(ranks))
+    rules = dataclasses.replace(
+        protocol("proposal-map"),
+        nms=Suppression(threshold=nms),
+        thresholds=tuple(thresholds),
+        ranks=tuple(ranks),
+    )
     values = rules.score(*best_first(moments, truth, durations)).values
     recalls = [[values[f"R@{n},IoU@{m:g}"] for n in ranks] for m in thresholds]
     return np.array(recalls), np.array(values["R@1,mIoU"])

@@ -8,7 +8,8 @@ from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool, unit_rows
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou
-from vmr_common.text.vectors import WordVectors, plain_words
+from vmr_common.text.tokens import plain_words
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.cli.commands import require_moments
 from vmr_train.map_proposals import map_overlaps

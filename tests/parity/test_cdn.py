@@ -31,8 +31,10 @@ from judging import (
     tied_as,
 )
 from vmr_common.features.pooling import pool, unit_rows
-from vmr_common.splits.formats import read_annotations, read_durations
-from vmr_common.text.vectors import WordVectors, plain_words
+from vmr_common.splits.formats import read_annotations
+from vmr_common.splits.text_files import read_durations
+from vmr_common.text.tokens import plain_words
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_conv import SparseMap

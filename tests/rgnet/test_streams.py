@@ -8,7 +8,7 @@ import pytest
 from rgnet.streams import plan_streams, shift_queries, write_concat
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.formats import read_canonical
+from vmr_common.splits.json_lines import read_canonical
 from vmr_common.types import Query, as_moments
 
 

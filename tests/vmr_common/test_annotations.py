@@ -7,24 +7,17 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.splits.formats import (
-    POLICIES,
-    detect_format,
+from vmr_common.splits.formats import detect_format, read_annotations
+from vmr_common.splits.json_files import (
     read_activitynet,
-    read_annotations,
-    read_canonical,
-    read_charades_sta,
-    read_cone,
-    read_durations,
-    read_durations_csv,
     read_ego4d_nlq,
     read_glance_list,
     read_mad,
-    read_qvhighlights,
     read_tacos,
-    read_viga,
-    write_canonical,
 )
+from vmr_common.splits.json_lines import read_canonical, read_cone, read_qvhighlights, write_canonical
+from vmr_common.splits.policies import POLICIES
+from vmr_common.splits.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
 
 GLANCE = [["AB", 30.0, [4.0, 11.0], "person opens a box.", 6.5], ["AB", 30.0, [12, 20], "person sits.", 13]]
 

@@ -7,7 +7,8 @@ from fuzzing.damage import damaged_bytes
 from fuzzing.texts import ANNOTATIONS
 
 from vmr_common.errors import UserError
-from vmr_common.splits.formats import read_annotations, read_canonical, write_canonical
+from vmr_common.splits.formats import read_annotations
+from vmr_common.splits.json_lines import read_canonical, write_canonical
 
 SEEDS = {
     name: content for name, content in ANNOTATIONS.items() if "." not in name

@@ -16,7 +16,7 @@ from vmr_common.cli.data import main
 from vmr_common.errors import UserError
 from vmr_common.features.conversion import convert_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.formats import read_canonical
+from vmr_common.splits.json_lines import read_canonical
 from vmr_shapes.cli import main as vmr_shapes
 
 ROWS = [

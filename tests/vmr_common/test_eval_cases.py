@@ -163,7 +163,8 @@ def fitted(preset, expected):
 def test_proposal_map_evaluation(path, group, variant):
     expected = json.loads(path.read_text())[group][variant]
     _, queries, predictions = load(path)
-    protocol = fitted(protocols.proposal_map(nms=float(variant.removeprefix("nms_"))), expected)
+    suppression = protocols.Suppression(threshold=float(variant.removeprefix("nms_")))
+    protocol = fitted(replace(protocols.protocol("proposal-map"), nms=suppression), expected)
     compare(protocol.score(queries, predictions).values, expected, mean_tolerance=1e-9)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from vmr_common.evaluation import protocol, submissions
-from vmr_common.splits.formats import read_annotations, read_durations
-from vmr_common.text.vectors import Vocabulary, WordVectors, content_scores, tokenize
+from vmr_common.splits.formats import read_annotations
+from vmr_common.splits.text_files import read_durations
+from vmr_common.text.tokens import content_scores, tokenize
+from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Prediction, Query
 
 SMALL, LARGE = 60, 240

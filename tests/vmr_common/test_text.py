@@ -10,15 +10,8 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.text import tokens
-from vmr_common.text.tokens import sentence_tokens
-from vmr_common.text.vectors import (
-    Vocabulary,
-    WordVectors,
-    content_scores,
-    split_sentences,
-    tag_score,
-    tokenize,
-)
+from vmr_common.text.tokens import content_scores, sentence_tokens, split_sentences, tag_score, tokenize
+from vmr_common.text.vectors import Vocabulary, WordVectors
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from vmr_common import metrics
 from vmr_common.errors import UserError
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
-from vmr_common.splits.formats import read_canonical
-from vmr_common.text.vectors import WordVectors, tokenize
+from vmr_common.splits.json_lines import read_canonical
+from vmr_common.text.tokens import tokenize
+from vmr_common.text.vectors import WordVectors
 from vmr_shapes import language, render, scene
 from vmr_shapes.features import Projection, statistics
 from vmr_shapes.spec import ACTIONS, SPLITS

@@ -11,7 +11,7 @@ import vmr_shapes as shapes
 from vmr_common import metrics
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
-from vmr_common.splits.formats import read_canonical
+from vmr_common.splits.json_lines import read_canonical
 from vmr_common.splits.load import ENTRIES, load_split
 from vmr_shapes import render, scene
 from vmr_shapes.features import BLOCK, Projection, statistics

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmr_common.errors import UserError, require
-from vmr_common.text.vectors import plain_words
+from vmr_common.text.tokens import plain_words
 from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.feature_files import FeaturesConfig

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cdn.config import Config
 from vmr_common.errors import UserError
-from vmr_common.text.vectors import WordVectors, plain_words
+from vmr_common.text.tokens import plain_words
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint

@@ -16,7 +16,8 @@ from torch import Tensor
 from cfmr.config import Config
 from cfmr.model import Clips, Words
 from vmr_common.features import pooling
-from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
+from vmr_common.text.tokens import content_scores, tokenize
+from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.feature_files import open_features

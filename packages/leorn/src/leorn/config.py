@@ -8,7 +8,7 @@ from typing import Literal
 
 from leorn.object_features.config import ObjectsConfig
 from vmr_common.errors import UserError, require
-from vmr_common.text.vectors import plain_words
+from vmr_common.text.tokens import plain_words
 from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.feature_files import FeaturesConfig

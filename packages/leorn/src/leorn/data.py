@@ -23,7 +23,8 @@ from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
-from vmr_common.text.vectors import WordVectors, plain_words
+from vmr_common.text.tokens import plain_words
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rgn.config import Config
 from rgn.model import Inputs
-from vmr_common.text.vectors import Vocabulary, content_scores, tokenize
+from vmr_common.text.tokens import content_scores, tokenize
+from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.feature_files import open_features

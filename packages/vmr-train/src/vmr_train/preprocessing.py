@@ -17,7 +17,8 @@ from torch import Tensor
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_text
 from vmr_common.schema import conform
-from vmr_common.text.vectors import Vocabulary, WordVectors, tokenize
+from vmr_common.text.tokens import tokenize
+from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Query
 from vmr_train.checkpoint import Checkpoint, require_finite
 from vmr_train.prepared import FeatureNormalizer, FeaturesByVideo, Standardised

@@ -23,8 +23,8 @@ from cfmr.index.writer import compact, remove, require_own
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.features.store import FeatureStore
-from vmr_common.splits.formats import read_durations
 from vmr_common.splits.load import data_root
+from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_train import distributed
 from vmr_train.cli.requests import known_durations, named_split

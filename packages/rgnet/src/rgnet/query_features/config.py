@@ -59,7 +59,8 @@ def open_query_features(
     """
     # here, so that a configuration is read without h5py
     from rgnet.query_features.store import QueryFeatureStore, WordVectorQueries
-    from vmr_common.text.vectors import WordVectors, tokenize
+    from vmr_common.text.tokens import tokenize
+    from vmr_common.text.vectors import WordVectors
 
     if config.word_vectors is not None:
         keep = None if texts is None else {word.lower() for text in texts for word in tokenize(text)}

@@ -20,7 +20,8 @@ from vmr_common.features import writing as h5_writing
 from vmr_common.features.checks import Features, check_layout, checked
 from vmr_common.features.manifest import Manifest, parse_manifest
 from vmr_common.features.npz import SENTENCE_KEYS
-from vmr_common.text.vectors import WordVectors, tokenize
+from vmr_common.text.tokens import tokenize
+from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 
 __all__ = [

@@ -14,9 +14,9 @@ from vmr_common.evaluation import protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
-from vmr_common.splits.formats import POLICIES
 from vmr_common.splits.irregular import ACTED, Report
 from vmr_common.splits.load import Split, load_split, training_split
+from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.registry import ENTRIES
 from vmr_common.types import Query
 

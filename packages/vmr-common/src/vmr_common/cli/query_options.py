@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from vmr_common.errors import UserError
-from vmr_common.splits.formats import FORMATS, POLICIES
+from vmr_common.splits.formats import FORMATS
 from vmr_common.splits.load import Split, custom_split, found_path, load_split
+from vmr_common.splits.policies import POLICIES
 
 _OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
 """Options that say how to read ``--annotations``, and their defaults."""

@@ -117,22 +117,6 @@ class QVHighlights(Protocol):
         return round(100 * float(np.nanmean(contributions)), 2) / 100
 
 
-def qvhighlights() -> QVHighlights:
-    """Official evaluation of QVHighlights (see `QVHighlights`).
-
-    Example:
-        >>> qvhighlights().thresholds[:3]
-        (0.5, 0.55, 0.6)
-    """
-    return QVHighlights(
-        name="qvhighlights",
-        thresholds=tuple(round(0.5 + 0.05 * step, 2) for step in range(10)),
-        ranks=(1,),
-        miou_ranks=(),
-        union="hull",
-    )
-
-
 def _highlights(queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
     """Highlight values per query; nothing if no prediction has clip scores or no query has labels."""
     given = {prediction.query: prediction.saliency for prediction in predictions}

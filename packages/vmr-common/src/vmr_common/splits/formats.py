@@ -13,67 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.splits.irregular import Annotations, Report
-from vmr_common.splits.json_files import (
-    read_activitynet,
-    read_ego4d_nlq,
-    read_ego4d_whole_seconds,
-    read_glance_list,
-    read_mad,
-    read_tacos,
-)
-from vmr_common.splits.json_lines import (
-    canonical_row,
-    read_canonical,
-    read_cone,
-    read_qvhighlights,
-    write_canonical,
-)
-from vmr_common.splits.policies import POLICIES, Policy, policy_named
-from vmr_common.splits.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
+from vmr_common.splits import json_files, json_lines, text_files
+from vmr_common.splits.irregular import Annotations
+from vmr_common.splits.policies import Policy
 from vmr_common.text_input import Readable, TextInput, opened
 from vmr_common.values import listed
 
-__all__ = [
-    "FORMATS",
-    "POLICIES",
-    "Annotations",
-    "Policy",
-    "Report",
-    "canonical_row",
-    "detect_format",
-    "policy_named",
-    "read_activitynet",
-    "read_annotations",
-    "read_canonical",
-    "read_charades_sta",
-    "read_cone",
-    "read_durations",
-    "read_durations_csv",
-    "read_ego4d_nlq",
-    "read_ego4d_whole_seconds",
-    "read_glance_list",
-    "read_mad",
-    "read_qvhighlights",
-    "read_tacos",
-    "read_viga",
-    "write_canonical",
-]
-
 FORMATS: dict[str, Callable[..., Annotations]] = {
-    "canonical": read_canonical,
-    "charades-sta": read_charades_sta,
-    "viga": read_viga,
-    "glance-list": read_glance_list,
-    "tacos": read_tacos,
-    "activitynet": read_activitynet,
-    "qvhighlights": read_qvhighlights,
-    "cone": read_cone,
-    "ego4d-nlq": read_ego4d_nlq,
-    "ego4d-nlq-whole-seconds": read_ego4d_whole_seconds,
-    "mad": read_mad,
+    "canonical": json_lines.read_canonical,
+    "charades-sta": text_files.read_charades_sta,
+    "viga": text_files.read_viga,
+    "glance-list": json_files.read_glance_list,
+    "tacos": json_files.read_tacos,
+    "activitynet": json_files.read_activitynet,
+    "qvhighlights": json_lines.read_qvhighlights,
+    "cone": json_lines.read_cone,
+    "ego4d-nlq": json_files.read_ego4d_nlq,
+    "ego4d-nlq-whole-seconds": json_files.read_ego4d_whole_seconds,
+    "mad": json_files.read_mad,
 }
-NEED_DURATIONS = frozenset({"charades-sta", "viga"})
 
 
 def read_annotations(
@@ -97,7 +55,7 @@ def read_annotations(
         if format not in FORMATS:
             raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
         options: dict[str, Any] = {} if policy is None else {"policy": policy}
-        if format in NEED_DURATIONS:
+        if format in ("charades-sta", "viga"):
             if durations is None:
                 raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
             return FORMATS[format](source, durations, **options)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from vmr_common.errors import UserError
 from vmr_common.splits.policies import POLICIES, Policy, policy_named
+from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query, as_moments
 from vmr_common.values import shown
 
@@ -73,6 +75,24 @@ class Record:
     id: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+
+
+def reader(policy: str) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Annotations]]:
+    """Makes a reader of a function that yields the records of an open file.
+
+    The reader takes a path (``.gz`` accepted) or an open file, the options of that function, and the name of a policy,
+    by default `policy`; it raises `UserError` for whatever is malformed.
+    """
+
+    def decorate(records: Callable[..., Iterator[Record]]) -> Callable[..., Annotations]:
+        @functools.wraps(records)
+        def read(path: Readable, *options: Any, policy: str | Policy = policy, **named: Any) -> Annotations:
+            with opened(path) as source:
+                return finish(str(source.path), records(source, *options, **named), policy)
+
+        return read
+
+    return decorate
 
 
 def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Annotations:

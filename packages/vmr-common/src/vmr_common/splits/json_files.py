@@ -8,9 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vmr_common.errors import UserError
-from vmr_common.splits.irregular import Annotations, Record, finish
-from vmr_common.splits.policies import Policy
-from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.splits.irregular import Record, reader
+from vmr_common.text_input import TextInput
 from vmr_common.timeline import frames_to_seconds
 from vmr_common.values import (
     duration_of,
@@ -28,17 +27,13 @@ from vmr_common.values import (
 )
 
 
-def read_glance_list(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+@reader("checked")
+def read_glance_list(source: TextInput) -> Iterator[Record]:
     """Reads the five-element lists of RGN and CFMR.
 
     The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds. CPL's
     files have the same layout without the time point; then every record must lack it.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _glance_records(source), policy)
-
-
-def _glance_records(source: TextInput) -> Iterator[Record]:
     rows = list_of(source.document(), str(source.path), "the file")
     length = len(rows[0]) if rows and isinstance(rows[0], list) and len(rows[0]) == 4 else 5
     for index, row in enumerate(rows):
@@ -58,23 +53,23 @@ def _glance_records(source: TextInput) -> Iterator[Record]:
         )
 
 
-def read_tacos(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+@reader("checked")
+def read_tacos(source: TextInput) -> Iterator[Record]:
     """Reads TACoS: ``{video: {timestamps, sentences, num_frames, fps}}`` with timestamps in frames.
 
     ViGA's files carry one more list, ``glance``, in frames. Seconds are frames divided by ``fps``. Video ids
     keep their file ending (``s30-d52.avi``).
     """
-    with opened(path) as source:
-        return finish(str(source.path), _video_records(source, in_frames=True), policy)
+    return _video_records(source, in_frames=True)
 
 
-def read_activitynet(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+@reader("checked")
+def read_activitynet(source: TextInput) -> Iterator[Record]:
     """Reads ActivityNet Captions: ``{video: {duration, timestamps, sentences}}``, seconds.
 
     ViGA's files carry one more list, ``glance``, in seconds.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _video_records(source, in_frames=False), policy)
+    return _video_records(source, in_frames=False)
 
 
 def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
@@ -115,62 +110,45 @@ def _seconds(value: float, fps: float | None, where: str, key: str) -> float:
     """A time in seconds: as it is without a frame rate, else of a frame number."""
     if fps is None:
         return seconds(value, where, key)
-    with np.errstate(
-        over="ignore"
-    ):  # of two good numbers the quotient may still be infinite, which is refused
+    # of two good numbers the quotient may still be infinite, which is refused
+    with np.errstate(over="ignore"):
         return seconds(float(frames_to_seconds(value, fps)), where, f"{key} / fps")
 
 
-def read_ego4d_nlq(
-    path: Readable,
-    *,
-    durations: Mapping[str, float] | None = None,
-    policy: str | Policy = "drop-textless",
-) -> Annotations:
+@reader("drop-textless")
+def read_ego4d_nlq(source: TextInput, durations: Mapping[str, float] | None = None) -> Iterator[Record]:
     """Reads the official Ego4D natural-language-query files: videos, clips, annotations, language queries.
 
     The video of a `Query` is the clip (``clip_uid``): features, times and predictions are all relative to it.
     Query ids are ``<annotation_uid>_<index of the query in its annotation>``. The duration is
-    ``video_end_sec - video_start_sec``. Queries of the test part have no moments.
+    ``video_end_sec - video_start_sec``. Queries of the test part have no moments. By default the few records without
+    a sentence are dropped, as the official baselines do.
 
     Args:
-        path: ``nlq_{train,val,test_unannotated}.json``.
+        source: ``nlq_{train,val,test_unannotated}.json``.
         durations: Clip -> seconds, needed only where a file does not give the clip's times.
-        policy: The default drops the few records without a sentence, as the official baselines do.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _ego4d_records(source, durations or {}), policy)
+    return _ego4d_records(source, durations or {})
 
 
+@reader("drop-brief")
 def read_ego4d_whole_seconds(
-    path: Readable,
-    *,
-    durations: Mapping[str, float] | None = None,
-    policy: str | Policy = "drop-brief",
-) -> Annotations:
+    source: TextInput, durations: Mapping[str, float] | None = None
+) -> Iterator[Record]:
     """Reads the files of `read_ego4d_nlq` (also NaQ's) as CONE and RGNet do: clip lengths in whole seconds.
 
-    The duration is ``video_end_sec`` minus ``video_start_sec``, each rounded to a whole second, halves up.
-
-    Args:
-        path: As `read_ego4d_nlq`.
-        durations: As `read_ego4d_nlq`.
-        policy: The default also drops what is too brief, as their converter does.
+    The duration is ``video_end_sec`` minus ``video_start_sec``, each rounded to a whole second, halves up. By default
+    what is too brief is dropped too, as by their converter.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _ego4d_records(source, durations or {}, _half_up), policy)
+    return _ego4d_records(source, durations or {}, _half_up)
 
 
 def _half_up(time: float) -> float:
     return float(np.floor(time + 0.5))
 
 
-def _as_it_is(time: float) -> float:
-    return time
-
-
 def _ego4d_records(
-    source: TextInput, durations: Mapping[str, float], rounded: Callable[[float], float] = _as_it_is
+    source: TextInput, durations: Mapping[str, float], rounded: Callable[[float], float] = float
 ) -> Iterator[Record]:
     document = object_of(source.document(), str(source.path), "the file")
     for clip, where in _ego4d_clips(document, str(source.path)):
@@ -226,25 +204,17 @@ def _ego4d_query(query: dict[str, Any], where: str, clip: str, duration: float, 
     )
 
 
+@reader("as-annotated")
 def read_mad(
-    path: Readable,
-    *,
-    timestamps: Literal["timestamps", "ext_timestamps"] = "timestamps",
-    policy: str | Policy = "as-annotated",
-) -> Annotations:
+    source: TextInput, timestamps: Literal["timestamps", "ext_timestamps"] = "timestamps"
+) -> Iterator[Record]:
     """Reads MAD: ``{id: {movie, sentence, timestamps, ext_timestamps, movie_duration}}``, seconds.
 
     Args:
-        path: ``MAD_{train,val,test}.json``.
-        timestamps: Which pair is the moment. The long-video methods score ``timestamps``, MAD's zero-shot
-            baseline scores ``ext_timestamps``.
-        policy: Name of a policy.
+        source: ``MAD_{train,val,test}.json``.
+        timestamps: Key of the moment. The long-video methods score ``timestamps``, MAD's zero-shot baseline scores
+            ``ext_timestamps``.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _mad_records(source, timestamps), policy)
-
-
-def _mad_records(source: TextInput, key: str) -> Iterator[Record]:
     for identity, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: record {shown(identity)}"
         row = object_of(value, where)
@@ -254,5 +224,5 @@ def _mad_records(source: TextInput, key: str) -> Iterator[Record]:
             video=identifier(field_of(row, "movie", where), where, "movie"),
             text=sentence(field_of(row, "sentence", where), where, "sentence"),
             duration=duration_of(field_of(row, "movie_duration", where), where, "movie_duration"),
-            moments=[moment(field_of(row, key, where), where, key)],
+            moments=[moment(field_of(row, timestamps, where), where, timestamps)],
         )

@@ -12,9 +12,8 @@ import numpy as np
 
 from vmr_common.errors import UserError
 from vmr_common.io import write_json_lines
-from vmr_common.splits.irregular import Annotations, Record, finish
-from vmr_common.splits.policies import Policy
-from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.splits.irregular import Record, reader
+from vmr_common.text_input import TextInput
 from vmr_common.types import Query
 from vmr_common.values import (
     duration_of,
@@ -31,17 +30,6 @@ from vmr_common.values import (
 
 _SOURCE_TIMES = re.compile(r"_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)$")
 _GOOD_CLIP = 2
-
-
-def read_qvhighlights(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
-    """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
-
-    Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
-    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``. What looks
-    like another spelling of these is an error.
-    """
-    with opened(path) as source:
-        return finish(str(source.path), _qvhighlights_records(source), policy)
 
 
 _JUDGED = 100  # keys of a line that are compared with the one looked for
@@ -69,7 +57,14 @@ def _refuse_misspelt(key: str, names: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: unknown key {shown(near[0])} (did you mean {key!r}?)")
 
 
-def _qvhighlights_records(source: TextInput) -> Iterator[Record]:
+@reader("as-annotated")
+def read_qvhighlights(source: TextInput) -> Iterator[Record]:
+    """Reads QVHighlights-style JSON lines (QVHighlights, lighthouse, UniVTG).
+
+    Keys: ``qid``, ``query``, ``duration``, ``vid``, and unless the truth is hidden ``relevant_windows``
+    (``[[start, end], ...]``, seconds); QVHighlights adds ``relevant_clip_ids`` and ``saliency_scores``. What looks
+    like another spelling of these is an error.
+    """
     for where, row in _rows(source, ("relevant_windows", "relevant_clip_ids", "saliency_scores")):
         video = identifier(field_of(row, "vid", where), where, "vid")
         duration = duration_of(field_of(row, "duration", where), where)
@@ -112,18 +107,14 @@ def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
     return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
 
 
-def read_cone(path: Readable, *, policy: str | Policy = "as-annotated") -> Annotations:
+@reader("as-annotated")
+def read_cone(source: TextInput) -> Iterator[Record]:
     """Reads the flat JSON lines of the long-video methods (CONE, RGNet).
 
     Keys: ``query_id``, ``query``, ``duration``, ``clip_id`` (the long video and feature key; else
     ``video_id``), and unless the truth is hidden ``timestamps`` (``[start, end]``, seconds in the clip). What looks
     like another spelling of that is an error.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _cone_records(source), policy)
-
-
-def _cone_records(source: TextInput) -> Iterator[Record]:
     for where, row in _rows(source, ("timestamps",)):
         video_key = "clip_id" if "clip_id" in row else "video_id"
         yield Record(
@@ -136,18 +127,14 @@ def _cone_records(source: TextInput) -> Iterator[Record]:
         )
 
 
-def read_canonical(path: Readable, *, policy: str | Policy = "checked") -> Annotations:
+@reader("checked")
+def read_canonical(source: TextInput) -> Iterator[Record]:
     """Reads the canonical annotation JSON lines of this project, the inverse of `write_canonical`.
 
     Keys: ``video_id``, ``duration``, ``query``, ``windows`` (``[[start, end], ...]``, seconds; empty for hidden
     truth), optionally ``query_id`` (else ``<video>_<n>``), ``point`` (seconds), ``relevant_clip_ids`` and
     ``saliency_scores``. What looks like a misspelt ``point`` or ``query_id`` is an error.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _canonical_records(source), policy)
-
-
-def _canonical_records(source: TextInput) -> Iterator[Record]:
     for where, row in _rows(source, ("point", "query_id")):
         point = row.get("point")
         yield Record(

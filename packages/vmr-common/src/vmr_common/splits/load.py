@@ -12,11 +12,13 @@ from typing import Any
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json
-from vmr_common.splits.formats import canonical_row, read_annotations, read_durations
+from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.generated import generate
 from vmr_common.splits.irregular import Annotations, Report
+from vmr_common.splits.json_lines import canonical_row
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.registry import ENTRIES, Entry
+from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_common.values import listed
 

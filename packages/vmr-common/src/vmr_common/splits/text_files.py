@@ -8,9 +8,8 @@ from pathlib import Path
 
 from vmr_common.errors import UserError
 from vmr_common.io import read_json
-from vmr_common.splits.irregular import Annotations, Record, finish
-from vmr_common.splits.policies import Policy
-from vmr_common.text_input import Readable, TextInput, opened
+from vmr_common.splits.irregular import Record, reader
+from vmr_common.text_input import TextInput, opened
 from vmr_common.values import duration_of, identifier, object_of, parsed_number, seconds, sentence, shown
 
 _ID_COLUMNS, _LENGTH_COLUMNS = ("id", "video", "video_id", "vid"), ("length", "duration")
@@ -76,29 +75,26 @@ def read_durations(path: str | Path) -> dict[str, float]:
     }
 
 
-def read_charades_sta(
-    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
-) -> Annotations:
+@reader("checked")
+def read_charades_sta(source: TextInput, durations: Mapping[str, float]) -> Iterator[Record]:
     """Reads Charades-STA moments: lines ``VIDEO START END##sentence``, times in seconds.
 
+    The published evaluation has the policy ``cut-then-drop``.
+
     Args:
-        path: The text file (``.gz`` accepted).
+        source: The text file.
         durations: Video id -> seconds, see `read_durations_csv`.
-        policy: Name of a policy; the published evaluation is ``cut-then-drop``.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _records(source, durations, with_point=False), policy)
+    return _records(source, durations, with_point=False)
 
 
-def read_viga(
-    path: Readable, durations: Mapping[str, float], *, policy: str | Policy = "checked"
-) -> Annotations:
+@reader("checked")
+def read_viga(source: TextInput, durations: Mapping[str, float]) -> Iterator[Record]:
     """Reads ViGA's Charades-STA glances: lines ``VIDEO START END##POINT##sentence``, times in seconds.
 
     ViGA's TACoS and ActivityNet files are read by `read_tacos` and `read_activitynet`.
     """
-    with opened(path) as source:
-        return finish(str(source.path), _records(source, durations, with_point=True), policy)
+    return _records(source, durations, with_point=True)
 
 
 def _records(source: TextInput, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:

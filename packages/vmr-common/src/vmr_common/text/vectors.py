@@ -14,26 +14,6 @@ from tqdm import tqdm
 from vmr_common.boundary import open_bytes
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.io import byte_lines
-from vmr_common.text.tokens import (
-    FUNCTION_WORDS,
-    content_scores,
-    plain_words,
-    split_sentences,
-    tag_score,
-    tokenize,
-)
-
-__all__ = [
-    "FUNCTION_WORDS",
-    "Vocabulary",
-    "WordVectors",
-    "content_scores",
-    "glove_rows",
-    "plain_words",
-    "split_sentences",
-    "tag_score",
-    "tokenize",
-]
 
 _LINE_LIMIT = 1 << 20  # bytes of a line; a word and a thousand numbers take a hundredth
 
