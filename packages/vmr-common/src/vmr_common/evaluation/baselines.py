@@ -40,15 +40,10 @@ def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Predicti
 
 @dataclass(frozen=True, eq=False)
 class ConstantWindowBaseline:
-    """The constant windows, in fractions of the duration, that would have answered a training split best.
+    """The constant windows, in fractions of the duration, that would have answered a training split best."""
 
-    Attributes:
-        windows: ``(k, 2)`` float64 fractions, best first.
-        num_queries: Training queries that chose them.
-    """
-
-    windows: NDArray[np.float64]
-    num_queries: int
+    windows: NDArray[np.float64]  # `(k, 2)` float64 fractions, best first
+    num_queries: int  # training queries that chose them
 
     @classmethod
     def fit(cls, train_queries: Sequence[Query], k: int = 5) -> ConstantWindowBaseline:

@@ -22,24 +22,15 @@ _BLOCK = 1 << 16  # windows judged at once: what is computed on the way then sta
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
-    """N queries with up to M targets and up to K ranked windows each; times in seconds, padding is 0.
+    """N queries with up to M targets and up to K ranked windows each; times in seconds, padding is 0."""
 
-    Attributes:
-        truth: ``(N, M, 2)`` float64, targets.
-        num_truth: ``(N,)`` int64, how many of the M are real.
-        duration: ``(N,)`` float64.
-        moments: ``(N, K, 2)`` float64, predicted windows, best first.
-        scores: ``(N, K)`` float64.
-        counts: ``(N,)`` int64, how many of the K are real; 0 where nothing was predicted.
-        given: ``(N,)`` bool, True where the predictions name the query, even with an empty list.
-    """
-
-    truth: FloatArray
-    num_truth: NDArray[np.int64]
-    duration: FloatArray
-    moments: FloatArray
-    scores: FloatArray
-    counts: NDArray[np.int64]
+    truth: FloatArray  # `(N, M, 2)` float64, targets
+    num_truth: NDArray[np.int64]  # `(N,)` int64, how many of the M are real
+    duration: FloatArray  # `(N,)` float64
+    moments: FloatArray  # `(N, K, 2)` float64, predicted windows, best first
+    scores: FloatArray  # `(N, K)` float64
+    counts: NDArray[np.int64]  # `(N,)` int64, how many of the K are real; 0 where nothing was predicted
+    # `(N,)` bool, True where the predictions name the query, even with an empty list
     given: NDArray[np.bool_]
 
     def __len__(self) -> int:

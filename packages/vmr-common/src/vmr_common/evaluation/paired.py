@@ -15,19 +15,12 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Differences of the second system to the first, in fractions.
+    """Differences of the second system to the first, in fractions."""
 
-    Attributes:
-        first: Value of the first system over the queries that count for both.
-        second: Value of the second system over the same queries.
-        low: Lower end of the interval of ``second - first``.
-        high: Upper end.
-    """
-
-    first: float
-    second: float
-    low: float
-    high: float
+    first: float  # value of the first system over the queries that count for both
+    second: float  # value of the second system over the same queries
+    low: float  # lower end of the interval of `second - first`
+    high: float  # upper end
 
     @property
     def difference(self) -> float:

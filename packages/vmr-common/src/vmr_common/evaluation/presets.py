@@ -37,9 +37,9 @@ _PROTOCOLS = (
         clamp_gt=True,
         nms=Suppression(threshold=0.5),
     ),
-    # Runner of CPL, RGN and CFMR: windows in float32 and limited to [0, 1], targets in float64 and NOT cut, so that they
-    # may end past the video; (intersection + 1e-10) / (hull + 1e-10); no suppression. With fewer than five windows the
-    # second rank is their number, and named so (R@4).
+    # Runner of CPL, RGN and CFMR: windows in float32 and limited to [0, 1], targets in float64 and NOT cut, so that
+    # they may end past the video; (intersection + 1e-10) / (hull + 1e-10); no suppression. With fewer than five
+    # windows the second rank is their number, and named so (R@4).
     Protocol(
         name="point",
         thresholds=(0.1, 0.3, 0.5, 0.7, 0.9),

@@ -36,12 +36,9 @@ class QVHighlights(Protocol):
 
     The original breaks on a query without windows and demands exactly the split's queries; here a missing one
     is a miss, and counted.
-
-    Attributes:
-        windows: How many windows per query count for average precision.
     """
 
-    windows: int = 10
+    windows: int = 10  # how many windows per query count for average precision
 
     def score(
         self, queries: Sequence[Query], predictions: Sequence[Prediction], *, split: str = ""

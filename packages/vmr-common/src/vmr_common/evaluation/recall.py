@@ -21,19 +21,12 @@ Floats = metrics.Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Suppression:
-    """Suppression of similar windows before scoring.
+    """Suppression of similar windows before scoring."""
 
-    Attributes:
-        threshold: Largest overlap that two kept windows may have.
-        union: Form of the overlap (see `metrics.iou`).
-        empty: Overlap of two windows without a union; not-a-number removes the later one.
-        by_score: Sort by score first; otherwise the given order is trusted.
-    """
-
-    threshold: float
-    union: metrics.Union = "true"
-    empty: float = float("nan")
-    by_score: bool = False
+    threshold: float  # largest overlap that two kept windows may have
+    union: metrics.Union = "true"  # form of the overlap (see `metrics.iou`)
+    empty: float = float("nan")  # overlap of two windows without a union; not-a-number removes the later one
+    by_score: bool = False  # sort by score first; otherwise the given order is trusted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,46 +36,30 @@ class Protocol:
     Rules that hold for all: windows are ranked as given; several targets count by the best match; an overlap
     that is not a number (0/0) is 0; a window that starts after it ends overlaps nothing; windows past the
     end of the video are used as they are unless `clamp_predictions`. The defaults are those of ``strict``.
-
-    Attributes:
-        name: What a table calls it.
-        thresholds: Overlaps m of the recalls.
-        ranks: Numbers n of the recalls, increasing.
-        miou_ranks: Numbers n whose mean overlap is given.
-        miou: ``"best"`` averages the best overlap among the first n, ``"rank"`` that of the n-th window.
-        compare: Whether a hit reaches (``>=``) or exceeds (``>``) the threshold.
-        union: Form of the overlap (see `metrics.iou`).
-        eps: Added to both parts of the overlap (see `metrics.iou`).
-        precision: ``"float64"``, ``"float32"``, or ``"mixed"`` (float32 windows, float64 targets).
-        units: ``"seconds"`` or ``"fractions"`` of the duration.
-        clamp_gt: Limit targets to the video.
-        clamp_predictions: Limit windows to the video.
-        round_to: Decimals to which targets are rounded, before `clamp_gt`; None: not at all.
-        drop_zero_length: Leave out queries none of whose targets starts before it ends.
-        nms: Suppression before scoring, or None.
-        denominator: ``"queries"``: one without prediction is a miss. ``"predictions"``: it does not count.
-        cap_ranks: If no query has n windows, the recall at n is that at the largest number, and named so.
-        decimals: Decimals to which recalls are rounded; None: not at all.
     """
 
-    name: str
-    thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
-    ranks: tuple[int, ...] = (1, 5)
-    miou_ranks: tuple[int, ...] = (1, 5)
+    name: str  # what a table calls it
+    thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)  # overlaps m of the recalls
+    ranks: tuple[int, ...] = (1, 5)  # numbers n of the recalls, increasing
+    miou_ranks: tuple[int, ...] = (1, 5)  # numbers n whose mean overlap is given
+    # `"best"` averages the best overlap among the first n, `"rank"` that of the n-th window
     miou: Literal["best", "rank"] = "best"
-    compare: metrics.Compare = ">="
-    union: metrics.Union = "true"
-    eps: float = 0.0
+    compare: metrics.Compare = ">="  # whether a hit reaches (`>=`) or exceeds (`>`) the threshold
+    union: metrics.Union = "true"  # form of the overlap (see `metrics.iou`)
+    eps: float = 0.0  # added to both parts of the overlap (see `metrics.iou`)
+    # `"float64"`, `"float32"`, or `"mixed"` (float32 windows, float64 targets)
     precision: Literal["float64", "float32", "mixed"] = "float64"
-    units: Literal["seconds", "fractions"] = "seconds"
-    clamp_gt: bool = False
-    clamp_predictions: bool = False
-    round_to: int | None = None
-    drop_zero_length: bool = False
-    nms: Suppression | None = None
+    units: Literal["seconds", "fractions"] = "seconds"  # `"seconds"` or `"fractions"` of the duration
+    clamp_gt: bool = False  # limit targets to the video
+    clamp_predictions: bool = False  # limit windows to the video
+    round_to: int | None = None  # decimals to which targets are rounded, before `clamp_gt`; None: not at all
+    drop_zero_length: bool = False  # leave out queries none of whose targets starts before it ends
+    nms: Suppression | None = None  # suppression before scoring, or None
+    # `"queries"`: one without prediction is a miss. `"predictions"`: it does not count.
     denominator: Literal["queries", "predictions"] = "queries"
+    # if no query has n windows, the recall at n is that at the largest number, and named so
     cap_ranks: bool = False
-    decimals: int | None = None
+    decimals: int | None = None  # decimals to which recalls are rounded; None: not at all
 
     def score(
         self, queries: Sequence[Query], predictions: Sequence[Prediction], *, split: str = ""

@@ -23,25 +23,15 @@ class ScoresRow(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The values of one protocol for one set of predictions.
+    """The values of one protocol for one set of predictions."""
 
-    Attributes:
-        protocol: Name of the rule set.
-        compare: How an overlap becomes a hit, in words for the header of a table.
-        split: Name of the evaluated split; may be empty.
-        num_queries: Queries of the split.
-        num_missing: Queries without any predicted window.
-        values: Fractions by key (``R@1,IoU@0.5``, ``R@1,mIoU``, ...), in a fixed order.
-        shown: Keys that a table shows; empty means all.
-    """
-
-    protocol: str
-    compare: str
-    split: str
-    num_queries: int
-    num_missing: int
-    values: dict[str, float]
-    shown: tuple[str, ...] = field(default=())
+    protocol: str  # name of the rule set
+    compare: str  # how an overlap becomes a hit, in words for the header of a table
+    split: str  # name of the evaluated split; may be empty
+    num_queries: int  # queries of the split
+    num_missing: int  # queries without any predicted window
+    values: dict[str, float]  # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), in a fixed order
+    shown: tuple[str, ...] = field(default=())  # keys that a table shows; empty means all
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON can hold them, without `shown` (`ScoresRow` has a name too)."""

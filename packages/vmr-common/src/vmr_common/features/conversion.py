@@ -77,25 +77,15 @@ def convert_features(
 
 @dataclasses.dataclass(frozen=True)
 class Conversion(Generic[Value]):
-    """Writes values part by part, then joins the parts.
+    """Writes values part by part, then joins the parts."""
 
-    Attributes:
-        noun: What a value is of, for messages.
-        out: The file.
-        dtype: ``float32`` or ``float16``.
-        write: Writes a file of such values, with the manifest and as the dtype.
-        reopen: Opens a file that `write` wrote.
-        part_size: Values per part.
-        step: Called with the number of values that were just finished.
-    """
-
-    noun: str
-    out: Path
-    dtype: str
-    write: _Write[Value]
-    reopen: Callable[[Path], _Store[Value]]
-    part_size: int
-    step: Callable[[int], object] | None
+    noun: str  # what a value is of, for messages
+    out: Path  # the file
+    dtype: str  # `float32` or `float16`
+    write: _Write[Value]  # writes a file of such values, with the manifest and as the dtype
+    reopen: Callable[[Path], _Store[Value]]  # opens a file that `write` wrote
+    part_size: int  # values per part
+    step: Callable[[int], object] | None  # called with the number of values that were just finished
 
     def run(self, store: _Store[Value], sources: Sequence[Path], ids: Iterable[str]) -> int:
         """Converts the values of these ids; parts that hold what the sources hold now are not made again.

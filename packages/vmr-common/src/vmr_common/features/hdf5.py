@@ -38,21 +38,13 @@ _NO_NUMBERS = {h5t.ENUM: "enumeration", h5t.BITFIELD: "bit field"}  # which nump
 
 
 class Numbers(NamedTuple):
-    """A data set of numbers that lies in its file.
+    """A data set of numbers that lies in its file."""
 
-    Attributes:
-        node: The `h5d.DatasetID`.
-        shape: ``()`` also where it has none.
-        dtype: Of its values.
-        stored: Bytes in the file, where they are one plain piece of it; None where that is to be found out.
-        where: What it is called in messages.
-    """
-
-    node: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    stored: int | None
-    where: str
+    node: Any  # the `h5d.DatasetID`
+    shape: tuple[int, ...]  # `()` also where it has none
+    dtype: np.dtype[Any]  # of its values
+    stored: int | None  # bytes in the file, if one plain piece; None where that is to be found out
+    where: str  # what it is called in messages
 
 
 @dataclass

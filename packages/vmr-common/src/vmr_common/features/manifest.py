@@ -63,31 +63,18 @@ class BaseManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(BaseManifest):
-    """Description of how a feature file was made. A field that is not known is None.
+    """Description of how a feature file was made. A field that is not known is None."""
 
-    Attributes:
-        extractor: Network and weights in words, e.g. ``CLIP ViT-B/32``.
-        weights_hash: SHA-256 of the extractor's weights.
-        fps: Frames per second that the extractor saw.
-        stride_s: Seconds from one row to the next.
-        window_s: Seconds of video that one row saw.
-        dim: Width D of a row.
-        normalised: Whether rows have length 1.
-        dtype: Type in the file, e.g. ``float16``.
-        source: Where the videos or original features come from.
-        creator: Program and version that wrote the file.
-    """
-
-    extractor: str | None = None
-    weights_hash: str | None = None
-    fps: float | None = None
-    stride_s: float | None = None
-    window_s: float | None = None
-    dim: int | None = None
-    normalised: bool | None = None
-    dtype: str | None = None
-    source: str | None = None
-    creator: str | None = None
+    extractor: str | None = None  # network and weights in words, e.g. `CLIP ViT-B/32`.
+    weights_hash: str | None = None  # SHA-256 of the extractor's weights
+    fps: float | None = None  # frames per second that the extractor saw
+    stride_s: float | None = None  # seconds from one row to the next
+    window_s: float | None = None  # seconds of video that one row saw
+    dim: int | None = None  # width D of a row
+    normalised: bool | None = None  # whether rows have length 1
+    dtype: str | None = None  # type in the file, e.g. `float16`.
+    source: str | None = None  # where the videos or original features come from
+    creator: str | None = None  # program and version that wrote the file
 
 
 Kind = TypeVar("Kind", bound=BaseManifest)

@@ -22,23 +22,16 @@ ACTED = ("dropped:", "cut:", "raised:", "swapped:")
 
 @dataclass(frozen=True)
 class Report:
-    """Account of reading one file.
+    """Account of reading one file."""
 
-    Attributes:
-        source: The file.
-        read: Records in the file.
-        kept: Queries that the policy kept.
-        counts: Irregularity in words -> number of records, before the policy acted; what the policy did has
-            keys that begin with one of `ACTED`.
-        policy: Name of the policy.
-        notes: Further lines for the reader, e.g. a record count that differs from the published one.
-    """
-
-    source: str
-    read: int
-    kept: int
+    source: str  # the file
+    read: int  # records in the file
+    kept: int  # queries that the policy kept
+    # irregularity in words -> number of records, before the policy acted; what the policy did has keys that begin
+    # with one of `ACTED`
     counts: dict[str, int] = field(default_factory=dict)
-    policy: str = ""
+    policy: str = ""  # name of the policy
+    # further lines for the reader, e.g. a record count that differs from the published one.
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:

@@ -27,21 +27,13 @@ DATA_ROOT_VARIABLE = "VMR_DATA"
 
 @dataclass(frozen=True)
 class Split:
-    """Queries to train or evaluate on.
+    """Queries to train or evaluate on."""
 
-    Attributes:
-        name: Registered name, or the file's name for a custom split.
-        queries: In file order.
-        report: What was irregular.
-        protocol: Name of the protocol of the published evaluation; ``strict`` for custom splits.
-        hash: SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is.
-    """
-
-    name: str
-    queries: list[Query]
-    report: Report
-    protocol: str
-    hash: str
+    name: str  # registered name, or the file's name for a custom split
+    queries: list[Query]  # in file order
+    report: Report  # what was irregular
+    protocol: str  # name of the protocol of the published evaluation; `strict` for custom splits
+    hash: str  # SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is
 
 
 def data_root(given: str | Path | None = None) -> Path:

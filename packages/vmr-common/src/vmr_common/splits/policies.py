@@ -15,29 +15,21 @@ Rule = Callable[[Moment, float], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Treatment of irregular records by a reader; nothing else is ever changed.
+    """Treatment of irregular records by a reader; nothing else is ever changed."""
 
-    Attributes:
-        name: How configurations and reports call it.
-        summary: The rule in words, with the evaluation it comes from.
-        reversed_moment: Start after end: kept, an error, swapped, or the moment is dropped.
-        empty_moment: Start equal to end: kept or dropped.
-        late_end: End after the duration: kept, cut to the duration, or dropped.
-        negative_start: Start before 0: kept, an error, or raised to 0.
-        no_text: A record without a sentence: an error, or dropped.
-        cut_first: Whether ends are cut before (True) or after (False) moments are judged for dropping.
-        rule: What else is dropped, judged on the times as they are annotated.
-    """
-
-    name: str
-    summary: str
+    name: str  # how configurations and reports call it
+    summary: str  # the rule in words, with the evaluation it comes from
+    # start after end: kept, an error, swapped, or the moment is dropped
     reversed_moment: Literal["keep", "error", "swap", "drop"] = "keep"
-    empty_moment: Literal["keep", "drop"] = "keep"
+    empty_moment: Literal["keep", "drop"] = "keep"  # start equal to end: kept or dropped
+    # end after the duration: kept, cut to the duration, or dropped
     late_end: Literal["keep", "cut", "drop"] = "keep"
+    # start before 0: kept, an error, or raised to 0
     negative_start: Literal["keep", "error", "raise"] = "keep"
-    no_text: Literal["error", "drop"] = "error"
+    no_text: Literal["error", "drop"] = "error"  # a record without a sentence: an error, or dropped
+    # whether ends are cut before (True) or after (False) moments are judged for dropping
     cut_first: bool = False
-    rule: Rule | None = None
+    rule: Rule | None = None  # what else is dropped, judged on the times as they are annotated
 
 
 def too_brief(moment: Moment, duration: float) -> str | None:

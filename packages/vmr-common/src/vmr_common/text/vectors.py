@@ -29,17 +29,11 @@ _OTHER_KINDS = (
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
-    """Word vectors in memory.
+    """Word vectors in memory."""
 
-    Attributes:
-        words: The W words, in file order.
-        vectors: ``(W, D)`` float32.
-        source: Where they come from, for messages.
-    """
-
-    words: tuple[str, ...]
-    vectors: NDArray[np.float32]
-    source: str = ""
+    words: tuple[str, ...]  # the W words, in file order
+    vectors: NDArray[np.float32]  # `(W, D)` float32
+    source: str = ""  # where they come from, for messages
     _rows: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -190,13 +184,9 @@ def _refuse_other_kinds(path: Path, start: bytes) -> None:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words that a model knows, most frequent first; ids count from 1, 0 is padding and the unknown.
+    """Words that a model knows, most frequent first; ids count from 1, 0 is padding and the unknown."""
 
-    Attributes:
-        words: The word with id i is ``words[i - 1]``.
-    """
-
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # the word with id i is `words[i - 1]`
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
