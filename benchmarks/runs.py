@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common.errors import UserError
-from vmr_common.evaluation.scores import ScoresRow
 from vmr_common.io import read_json, read_json_lines, write_json_lines
 from vmr_common.schema import conform
 from vmr_train.cli.config import completed_config, to_dict
 from vmr_train.cli.write_report import RunFigures
 from vmr_train.cli.yaml_text import read_yaml
+from vmr_train.report.data import ScoresRow
 from vmr_train.run_files import CONFIG, FIGURES, RESULTS
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by

@@ -10,11 +10,12 @@ from leorn.data import InputFeatures, Preprocessor, build_dataset
 from leorn.object_features.config import ObjectsConfig
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError
-from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.pooling import pool
 from vmr_common.features.store import Manifest, write_features
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.feature_files import FeaturesConfig, require_videos
+from vmr_train.prepared import unit_rows
 from vmr_train.splits import SplitConfig, SplitsConfig
 
 LENGTHS = {"a": 13, "b": 5}

@@ -30,7 +30,7 @@ from judging import (
     stated,
     tied_as,
 )
-from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.pooling import pool
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.text_files import read_durations
 from vmr_common.text.tokens import plain_words
@@ -41,6 +41,7 @@ from vmr_train.layers.sparse_map_conv import SparseMap
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatter_rows
 from vmr_train.map_proposals import map_overlaps
 from vmr_train.optim import build_optimizer
+from vmr_train.prepared import unit_rows
 from vmr_train.word_lookup import WordLookup
 
 PACKAGE = "cdn"

@@ -29,7 +29,7 @@ from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectStore, PreparedObjects
 from leorn.official import from_official
-from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou, nms
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.text_files import read_durations
@@ -40,6 +40,7 @@ from vmr_train.config import OptimConfig
 from vmr_train.layers.sparse_map_plan import scatter_rows
 from vmr_train.map_proposals import map_overlaps
 from vmr_train.optim import build_optimizer
+from vmr_train.prepared import unit_rows
 from vmr_train.word_lookup import WordLookup
 
 PACKAGE = "leorn"

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_train.prepared import PreparedFeatures, pooled_features
+from vmr_train.prepared import PreparedFeatures, pooled_features, unit_rows
 
 RNG = np.random.default_rng(7)
 

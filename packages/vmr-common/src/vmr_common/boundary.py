@@ -76,9 +76,7 @@ def starts_as_pickle(path: Path) -> bool:
 def open_regular(path: Path) -> IO[bytes]:
     """Opens a regular file for reading; never waits for a pipe or a device.
 
-    Raises:
-        OSError: if it cannot be opened.
-        UserError: if it is something else than a regular file.
+    Raises `OSError` if it cannot be opened. Raises `UserError` if it is something else than a regular file.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -112,8 +110,7 @@ def require_size(shape: Sequence[int], dtype: np.dtype[Any], stored: int, where:
 def read_bytes(path: Path) -> bytes:
     """All bytes of a file or pipe, unpacked where the name ends in ``.gz``.
 
-    Raises:
-        UserError: if it cannot be read, is a broken gzip stream, or unpacks to more than `unpacked_limit` allows.
+    Raises `UserError` if it cannot be read, is a broken gzip stream, or unpacks to more than `unpacked_limit` allows.
     """
     with open_bytes(path) as file, boundary(f"cannot read {path}"):
         return file.read()
@@ -123,9 +120,8 @@ def read_bytes(path: Path) -> bytes:
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """A file or pipe for reading from its start, unpacked where the name ends in ``.gz``, with a bound on its bytes.
 
-    Raises:
-        UserError: if it cannot be opened; what fails in reading is for the caller's `boundary`, but that too many
-            bytes come is told here.
+    Raises `UserError` if it cannot be opened; what fails in reading is for the caller's `boundary`, but that too many
+    bytes come is told here.
     """
     with contextlib.ExitStack() as stack:
         try:

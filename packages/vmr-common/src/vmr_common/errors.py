@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 QUOTED = 200
 """Characters of one foreign value that a message shows at the most."""
@@ -36,8 +36,7 @@ class PeerGone(Exception):  # noqa: N818 - not an error of anybody
 def said_once() -> Iterator[None]:
     """Lets the first process of each host say what is wrong on all of them, before they know each other (torchrun).
 
-    Raises:
-        SaidElsewhere: on the others.
+    Raises `SaidElsewhere` on the others.
     """
     try:
         yield
@@ -66,6 +65,30 @@ def listed(names: Sequence[str], limit: int) -> str:
     """
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def is_text(value: str) -> bool:
+    """True if UTF-8 can hold it: JSON can spell half a surrogate pair, which no file can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that occurs again, or None.
+
+    Example:
+        >>> first_repeated(["a", "b", "b", "a"]), first_repeated(["a"])
+        ('b', None)
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def visible(text: str) -> str:

@@ -17,11 +17,10 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from vmr_common.boundary import boundary, open_bytes, open_regular, read_bytes, reason
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, first_repeated, is_text, quoted
 
 try:
     import fcntl
@@ -45,14 +44,11 @@ BLANK_LIMIT = 1 << 20
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path` that replaces `path` when the block succeeds.
 
-    The data is flushed to the disk before the rename, so a killed process or a lost machine leaves either
-    the old file or the new one. If the block fails, the temporary file is removed and `path` is untouched. What
-    killed processes left of the same file is swept. A symbolic link at `path` is replaced, never followed; a
-    device or a pipe is written to, and stays what it is.
-
-    Raises:
-        UserError: if the folder cannot be written, the disk is full, `path` is a folder, or nobody reads the pipe;
-            names the path and the reason.
+    The data is flushed to the disk before the rename, so a killed process or a lost machine leaves either the old file
+    or the new one. If the block fails, the temporary file is removed and `path` is untouched. What killed processes
+    left of the same file is swept. A symbolic link at `path` is replaced, never followed; a device or a pipe is written
+    to, and stays what it is. Raises `UserError` if the folder cannot be written, the disk is full, `path` is a folder,
+    or nobody reads the pipe; names the path and the reason.
     """
     path = Path(path)
     with writing(path), contextlib.ExitStack() as stack:
@@ -81,8 +77,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def writing(path: Path) -> Iterator[None]:
     """Turns what the system raises while a file is written into one error of the user.
 
-    Raises:
-        UserError: for every `OSError`, and for names that no file can have.
+    Raises `UserError` for every `OSError`, and for names that no file can have.
     """
     try:
         yield
@@ -176,8 +171,7 @@ def sweep_partials(folder: Path, of: Callable[[str], bool]) -> None:
 def no_links(folder: Path, names: Iterable[str]) -> None:
     """Makes sure that writing these names inside a folder stays inside it.
 
-    Raises:
-        UserError: for the first of them that is a symbolic link.
+    Raises `UserError` for the first of them that is a symbolic link.
     """
     for name in names:
         if (folder / name).is_symlink():
@@ -249,9 +243,7 @@ class FolderLock:
     def __enter__(self) -> FolderLock:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -295,8 +287,7 @@ def write_json_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 def read_text(path: str | Path) -> str:
     """Reads UTF-8 text, through gzip when the name ends in ``.gz``.
 
-    Raises:
-        UserError: if the file is missing, unreadable, a broken or bloated gzip stream, or not UTF-8.
+    Raises `UserError` if the file is missing, unreadable, a broken or bloated gzip stream, or not UTF-8.
     """
     data = read_bytes(Path(path))
     try:
@@ -325,8 +316,7 @@ def _parse_json(text: str | bytes, where: str, place: Callable[[json.JSONDecodeE
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            twice = first_repeated(key for key, _ in pairs)
             raise UserError(f"{where}: the key {quoted(twice, 60)} occurs twice in one object")
         return values
 
@@ -355,23 +345,14 @@ def _refuse_surrogates(value: Any, where: str) -> None:
             left += item.values()
         elif isinstance(item, list):
             left += item
-        elif isinstance(item, str) and not _is_text(item):
+        elif isinstance(item, str) and not is_text(item):
             raise UserError(f"{where}: {quoted(item, 60)} holds half a surrogate pair, which is no text")
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file (UTF-8, optionally gzipped), strictly.
 
-    Raises:
-        UserError: if it cannot be read, or as `parse_json`.
+    Raises `UserError` if it cannot be read, or as `parse_json`.
     """
     return parse_document(read_text(path), path)
 
@@ -379,8 +360,7 @@ def read_json(path: str | Path) -> Any:
 def parse_document(text: str, path: str | Path, first_line: int = 1) -> Any:
     """The value of the JSON text of a whole file, which begins at line `first_line`; errors name the line.
 
-    Raises:
-        UserError: as `parse_json`.
+    Raises `UserError` as `parse_json`.
     """
     return _parse_json(text, str(path), lambda error: f"{path}:{first_line - 1 + error.lineno}")
 
@@ -469,8 +449,7 @@ def byte_lines(
 def decoded(raw: bytes, where: str, *, first: bool) -> str:
     """UTF-8 text, without the mark of byte order that may begin the first line.
 
-    Raises:
-        UserError: naming the first byte that is no text.
+    Raises `UserError` naming the first byte that is no text.
     """
     try:
         return raw.decode("utf-8-sig" if first else "utf-8")
@@ -481,8 +460,7 @@ def decoded(raw: bytes, where: str, *, first: bool) -> str:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, hexadecimal.
 
-    Raises:
-        UserError: if the file cannot be read.
+    Raises `UserError` if the file cannot be read.
     """
     digest = hashlib.sha256()
     add_bytes(digest, path)
@@ -494,8 +472,7 @@ def add_bytes(
 ) -> None:
     """Adds a file's bytes to a hash, and calls `progress` with how many bytes came since its last call.
 
-    Raises:
-        UserError: if the file cannot be read, or is a pipe, whose bytes nobody could read again.
+    Raises `UserError` if the file cannot be read, or is a pipe, whose bytes nobody could read again.
     """
     with boundary(f"cannot read {path}"), open_regular(Path(path)) as file:
         while block := file.read(1 << 20):

@@ -15,10 +15,6 @@ from vmr_common.io import BLANK_LIMIT, LINE_LIMIT, decoded, json_rows, parse_doc
 class TextInput:
     """An open text file or pipe, to be read either as lines or as one JSON document.
 
-    Args:
-        path: Its name, for messages.
-        file: The same, open at its start.
-
     Attributes:
         number: Of the first line that is not blank, counted from 1; 0 if there is none.
     """

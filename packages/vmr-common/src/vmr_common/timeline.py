@@ -23,8 +23,7 @@ LEAST_DURATION = 1e-6
 def frames_to_seconds(frames: ArrayLike, fps: float) -> FloatArray:
     """Frame numbers to seconds: ``frames / fps`` (TACoS annotations count frames).
 
-    Raises:
-        ValueError: if `fps` is not positive.
+    Raises `ValueError` if `fps` is not positive.
 
     Example:
         >>> frames_to_seconds([147, 294], 29.4).tolist()
@@ -67,10 +66,8 @@ def _align(values: ArrayLike, duration: ArrayLike) -> FloatArray:
 def pooling_bounds(num_rows: int, length: int) -> NDArray[np.int64]:
     """The ``length + 1`` row numbers between which `num_rows` feature rows are pooled to `length` clips.
 
-    ``b_j = round_half_even(j / length * num_rows)``, at most ``num_rows - 1`` (the rule of CPL, RGN and CFMR).
-
-    Raises:
-        ValueError: if either number is not positive.
+    ``b_j = round_half_even(j / length * num_rows)``, at most ``num_rows - 1`` (the rule of CPL, RGN and CFMR). Raises
+    `ValueError` if either number is not positive.
 
     Example:
         >>> pooling_bounds(3, 4).tolist()
@@ -96,8 +93,7 @@ def clip_centres(length: int, duration: float) -> FloatArray:
 def highlight_clips(duration: float) -> int:
     """Number of clips that QVHighlights scores highlights of in a video: whole ones of two seconds.
 
-    Raises:
-        UserError: if they are more than `MOST_HIGHLIGHT_CLIPS`.
+    Raises `UserError` if they are more than `MOST_HIGHLIGHT_CLIPS`.
 
     Example:
         >>> highlight_clips(150.0), highlight_clips(149.9)

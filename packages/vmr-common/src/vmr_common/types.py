@@ -23,10 +23,8 @@ _WHOLE = re.compile("0|[1-9][0-9]{0,639}")
 def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
     """Returns moments as a read-only ``(M, 2)`` float64 array of seconds; an empty list gives ``(0, 2)``.
 
-    An array that is so already, and can no longer be changed, is handed through; of all others a copy is made.
-
-    Raises:
-        ValueError: if the shape is not ``(M, 2)``.
+    An array that is so already, and can no longer be changed, is handed through; of all others a copy is made. Raises
+    `ValueError` if the shape is not ``(M, 2)``.
 
     Example:
         >>> as_moments([[1, 2.5]]).tolist()
@@ -114,10 +112,7 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
 
     One object per line: ``qid`` (an integer where the id is a decimal number), ``query``, ``vid``,
     ``pred_relevant_windows`` (``[[start, end, score], ...]``, seconds, best first) and, where present,
-    ``pred_saliency_scores``.
-
-    Raises:
-        UserError: if the file cannot be written.
+    ``pred_saliency_scores``. Raises `UserError` if the file cannot be written.
     """
     write_json_lines(path, map(prediction_row, predictions))
 

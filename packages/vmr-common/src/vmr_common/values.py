@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, is_text, quoted
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 
 _SHOWN = 60
@@ -93,11 +93,8 @@ def sentence(value: Any, where: str, key: str) -> str:
     """Text that UTF-8 can hold; it may be blank (the policy judges that)."""
     if not isinstance(value, str):
         raise UserError(f"{where}: {key} must be text, found {shown(value)}")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which no file can hold
-            raise UserError(f"{where}: {key} holds half a surrogate pair, expected Unicode text") from None
+    if not is_text(value):
+        raise UserError(f"{where}: {key} holds half a surrogate pair, expected Unicode text")
     return value
 
 
@@ -169,8 +166,7 @@ def _is_pair(value: Any) -> bool:
 def numbers(value: Any, where: str, key: str) -> NDArray[np.float64]:
     """A flat JSON list of finite numbers, ``(N,)`` float64.
 
-    Raises:
-        UserError: naming the first item that is something else, counted from 0.
+    Raises `UserError` naming the first item that is something else, counted from 0.
     """
     items = list_of(value, where, key)
     found = _numbers(items)

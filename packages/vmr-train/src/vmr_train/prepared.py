@@ -7,14 +7,27 @@ import math
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr_common.features.checks import Features
-from vmr_common.features.pooling import pool, unit_rows
+from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore
 from vmr_train.lru_cache import LRUCache
+
+
+def unit_rows(features: NDArray[Any]) -> Features:
+    """Rows ``(T, D)`` divided by their L2 norm (at least 1e-12), float32 (the loaders of 2D-TAN, CDN, LEORN).
+
+    Example:
+        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    rows = np.asarray(features, dtype=np.float32)
+    norms = np.sqrt(np.einsum("td,td->t", rows, rows))
+    return np.asarray(rows / np.maximum(norms, 1e-12)[:, None], dtype=np.float32)
 
 
 class FeaturesByVideo(Protocol):

@@ -21,12 +21,7 @@ PATHS = "Paths of what is read are looked for under --data-root, then in the cur
 
 
 class Commands:
-    """A command that consists of sub-commands, each a function of its options.
-
-    Args:
-        prog: The command's name.
-        description: For its help.
-    """
+    """A command that consists of sub-commands, each a function of its options."""
 
     def __init__(self, prog: str, description: str) -> None:
         self.parser = Parser(prog=prog, description=description)

@@ -49,11 +49,9 @@ class ConstantWindowBaseline:
     def fit(cls, train_queries: Sequence[Query], k: int = 5) -> ConstantWindowBaseline:
         """Chooses k windows from the grid of 5 % steps, on targets cut to the video.
 
-        The first maximises recall at rank 1 with an overlap of at least 0.5, ties going to the higher mean
-        overlap; each following one adds most to the recall of all chosen so far, ties to their mean overlap.
-
-        Raises:
-            UserError: if no training query has a target.
+        The first maximises recall at rank 1 with an overlap of at least 0.5, ties going to the higher mean overlap;
+        each following one adds most to the recall of all chosen so far, ties to their mean overlap. Raises `UserError`
+        if no training query has a target.
 
         Example:
             >>> def query(n):
@@ -116,10 +114,8 @@ def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -
     """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
     seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
     scores = rank_scores(fractions.shape[1]).copy()
-    for array in (
-        seconds,
-        scores,
-    ):  # of arrays that cannot change every prediction shows a part, without copies
+    # of arrays that cannot change every prediction shows a part, without copies
+    for array in (seconds, scores):
         array.setflags(write=False)
     return [
         Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)

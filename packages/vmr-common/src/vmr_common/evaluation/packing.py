@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, first_repeated, quoted
 from vmr_common.types import Prediction, Query, require_video
 
 FloatArray = NDArray[np.float64]
@@ -78,7 +78,7 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     ids = [query.id for query in queries]
     index = {name: row for row, name in enumerate(ids)}
     if len(index) < len(ids):
-        raise UserError(f"query id {quoted(_first_repeated(ids))} occurs twice in the split")
+        raise UserError(f"query id {quoted(first_repeated(ids))} occurs twice in the split")
     num_truth = np.fromiter((len(query.moments) for query in queries), dtype=np.int64, count=len(queries))
     if not num_truth.all():
         raise UserError(f"query {quoted(ids[int(num_truth.argmin())])} has no target moment to score against")
@@ -151,11 +151,6 @@ def _fill(table: FloatArray, counts: NDArray[np.int64], rows: Iterator[FloatArra
 
 _NO_WINDOWS = np.zeros((0, 2))
 _NO_SCORES = np.zeros(0)
-
-
-def _first_repeated(ids: Sequence[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def _unknown(predictions: Sequence[Prediction], index: dict[str, int]) -> str:

@@ -101,8 +101,7 @@ def names() -> tuple[str, ...]:
 def protocol(name: str) -> Protocol:
     """The rule set of that name.
 
-    Raises:
-        UserError: if there is none; names the known ones.
+    Raises `UserError` if there is none; names the known ones.
 
     Example:
         >>> protocol("proposal-map").describe()

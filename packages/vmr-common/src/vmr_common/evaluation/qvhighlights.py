@@ -66,9 +66,8 @@ class QVHighlights(Protocol):
         ]
         return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
 
-    @np.errstate(
-        over="ignore", invalid="ignore"
-    )  # times beyond float32 are infinite there, and overlap nothing
+    # times beyond float32 are infinite there, and overlap nothing
+    @np.errstate(over="ignore", invalid="ignore")
     def _per_query_block(self, packed: Packed) -> PerQuery:
         valid = packed.valid[:, : self.windows]
         windows = packed.moments[:, : self.windows]

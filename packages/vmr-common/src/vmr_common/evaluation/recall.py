@@ -89,11 +89,9 @@ class Protocol:
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
         """The share of each query in each value of `score`: ``(N,)`` float64 per key, in the order of `queries`.
 
-        The mean over a key (leaving out not-a-number, which marks queries that do not count) is its value
-        before rounding. ``R@1,mIoU`` is the overlap of the first window, ``R@5,mIoU`` the best of five.
-
-        Raises:
-            UserError: as `score`.
+        The mean over a key (leaving out not-a-number, which marks queries that do not count) is its value before
+        rounding. ``R@1,mIoU`` is the overlap of the first window, ``R@5,mIoU`` the best of five. Raises `UserError` as
+        `score`.
         """
         return self.per_query_packed(self._pack(queries, predictions))
 
@@ -125,9 +123,8 @@ class Protocol:
             )
         return contributions
 
-    @np.errstate(
-        over="ignore", invalid="ignore"
-    )  # times beyond float32 are infinite there, and overlap nothing
+    # times beyond float32 are infinite there, and overlap nothing
+    @np.errstate(over="ignore", invalid="ignore")
     def _per_query_block(self, packed: Packed) -> PerQuery:
         targets, counts = self._targets(packed), packed.counts
         windows = self._windows(packed)

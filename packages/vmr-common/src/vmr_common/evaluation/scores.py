@@ -5,20 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NotRequired, TypedDict
-
-
-class ScoresRow(TypedDict):
-    """The scores of one system as JSON (``results.json``, ``report.json``); null where a figure is not a number."""
-
-    name: str
-    protocol: str
-    compare: str
-    split: str
-    num_queries: int
-    num_missing: int
-    values: dict[str, float | None]
-    shown: NotRequired[list[str]]
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +21,7 @@ class Scores:
     shown: tuple[str, ...] = field(default=())  # keys that a table shows; empty means all
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as JSON can hold them, without `shown` (`ScoresRow` has a name too)."""
+        """The scores as JSON can hold them, without `shown`."""
         row = asdict(self)
         del row["shown"]
         row["values"] = {key: value if math.isfinite(value) else None for key, value in self.values.items()}

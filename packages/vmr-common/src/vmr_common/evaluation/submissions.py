@@ -17,7 +17,15 @@ from vmr_common.features.npz import shown as shown_names
 from vmr_common.io import read_json, read_json_lines, write_json_lines, write_text
 from vmr_common.text_input import opened
 from vmr_common.timeline import highlight_clips
-from vmr_common.types import Prediction, Query, encode_id, predictions_of, rank_scores, require_video
+from vmr_common.types import (
+    Prediction,
+    Query,
+    encode_id,
+    prediction_row,
+    predictions_of,
+    rank_scores,
+    require_video,
+)
 from vmr_common.values import identifier, list_of, number_rows, numbers, shown
 
 logger = logging.getLogger(__name__)
@@ -49,14 +57,12 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
 def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
     """Reads windows from arrays.
 
-    The archive holds ``moments`` (or ``pred``) ``(N, K, 2)`` in seconds, or ``pred_cs`` / ``pred_e4`` in
-    hundredths / ten-thousandths of a second, best first; optionally ``scores`` (or ``score_e4``)
-    ``(N, K)``; optionally ``ids`` ``(N,)``, text or whole numbers. Without ids, row n belongs to query n of the split.
-
-    Raises:
-        UserError: if the archive cannot be read (pickled arrays are refused, and arrays far larger than the file), an
-            array is missing, there in two units, of another shape or of another type than whole or floating-point
-            numbers, a number is not finite, an id occurs twice, or there are neither ids nor as many queries as rows.
+    The archive holds ``moments`` (or ``pred``) ``(N, K, 2)`` in seconds, or ``pred_cs`` / ``pred_e4`` in hundredths /
+    ten-thousandths of a second, best first; optionally ``scores`` (or ``score_e4``) ``(N, K)``; optionally ``ids``
+    ``(N,)``, text or whole numbers. Without ids, row n belongs to query n of the split. Raises `UserError` if the
+    archive cannot be read (pickled arrays are refused, and arrays far larger than the file), an array is missing, there
+    in two units, of another shape or of another type than whole or floating-point numbers, a number is not finite, an
+    id occurs twice, or there are neither ids nor as many queries as rows.
     """
     path = Path(path)
     if not path.exists():
@@ -279,18 +285,13 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
     rows: list[dict[str, Any]] = []
     refitted = 0
     for prediction in predictions:
-        order = np.argsort(-prediction.scores, kind="stable")
-        query = known.get(prediction.query)
-        row: dict[str, Any] = {
-            "qid": encode_id(prediction.query),
-            "query": query.text if query else prediction.text,
-            "vid": query.video if query else prediction.video,
-            "pred_relevant_windows": np.column_stack([prediction.moments, prediction.scores])[order].tolist(),
-        }
-        if prediction.saliency is not None:
-            saliency = prediction.saliency if query is None else _fitted(prediction.saliency, query)
-            refitted += len(saliency) != len(prediction.saliency)
-            row["pred_saliency_scores"] = saliency.tolist()
+        query, row = known.get(prediction.query), prediction_row(prediction)
+        row["pred_relevant_windows"].sort(key=lambda window: -window[2])
+        if query is not None:
+            row |= {"query": query.text, "vid": query.video}
+            if prediction.saliency is not None:
+                row["pred_saliency_scores"] = _fitted(prediction.saliency, query).tolist()
+                refitted += len(row["pred_saliency_scores"]) != len(prediction.saliency)
         rows.append(row)
     raise_first(_qvhighlights_problems(enumerate(rows, 1), queries), path)
     if refitted:

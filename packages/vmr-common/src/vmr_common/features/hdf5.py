@@ -22,7 +22,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from vmr_common.boundary import FREE, RATIO, boundary, open_regular, reason, require_size
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, is_text, quoted
 from vmr_common.features.manifest import MANIFEST, MANIFEST_LIMIT
 from vmr_common.features.per_process import PerProcess
 
@@ -59,11 +59,7 @@ class _Opened:
 
 
 class Hdf5File:
-    """An HDF5 file, opened in each process on first use; only its path is pickled.
-
-    Args:
-        path: The file.
-    """
+    """An HDF5 file, opened in each process on first use; only its path is pickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,9 +79,8 @@ class Hdf5File:
 
         def add(name: bytes) -> bool | None:
             found.append(name)
-            return (
-                True if len(found) * _LEAST_ENTRY > opened.size else None
-            )  # a damaged tree may go in circles
+            # a damaged tree may go in circles
+            return True if len(found) * _LEAST_ENTRY > opened.size else None
 
         with boundary(f"{where} cannot be read"):
             node.links.iterate(add)
@@ -151,12 +146,7 @@ class Hdf5File:
         return None
 
     def numbers(self, node: Any, where: str) -> Numbers:
-        """Declared shape and type of a data set, after making sure that it is of numbers and lies in this file.
-
-        Args:
-            node: The data set.
-            where: What it is called in messages.
-        """
+        """Declared shape and type of a data set, after making sure that it is of numbers and lies in this file."""
         with boundary(f"{where} cannot be read"):
             # the storage first: to ask a virtual data set for its shape opens its sources
             stored = None if node.get_offset() is None else node.get_storage_size()
@@ -228,13 +218,7 @@ class Hdf5File:
 
 def is_name(name: str) -> bool:
     """True if HDF5 can hold something of this name."""
-    if "\0" in name or {"", "."} & set(name.split("/")):
-        return False
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not ("\0" in name or {"", "."} & set(name.split("/"))) and is_text(name)
 
 
 def _open(path: Path) -> _Opened:
@@ -332,9 +316,6 @@ class _WithSoundHeaps(io.RawIOBase):
 
     HDF5 goes from one thing in a "global heap collection" to the next by their sizes, and stays where it is when
     one is 0 or wraps around.
-
-    Args:
-        file: The file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -374,9 +355,8 @@ class _WithSoundHeaps(io.RawIOBase):
         while here + _HEAP_HEADER <= size:
             number = int.from_bytes(heap[here : here + 2], "little")
             length = int.from_bytes(heap[here + 8 : here + _HEAP_HEADER], "little")
-            step = (
-                _HEAP_HEADER + -(-length // _HEAP_ALIGNED) * _HEAP_ALIGNED if number else length
-            )  # 0 is what is free
+            # number 0 is what is free
+            step = _HEAP_HEADER + -(-length // _HEAP_ALIGNED) * _HEAP_ALIGNED if number else length
             if not 0 < step <= size - here:
                 return False
             here += step

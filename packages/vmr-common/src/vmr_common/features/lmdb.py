@@ -23,8 +23,7 @@ DATA_FILE = "data.mdb"
 def is_lmdb(path: Path) -> bool:
     """True if an LMDB environment lies at `path`: a folder with ``data.mdb``, or one file.
 
-    Raises:
-        OSError: if there is a file that cannot be read.
+    Raises `OSError` if there is a file that cannot be read.
     """
     if path.is_dir():
         return (path / DATA_FILE).is_file()

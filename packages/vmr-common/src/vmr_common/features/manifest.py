@@ -27,9 +27,8 @@ class BaseManifest:
     def from_mapping(cls, values: Mapping[str, Any], where: str = "manifest") -> Self:
         """A manifest from JSON values.
 
-        Raises:
-            UserError: for a field that manifests do not have (names the known ones), a value of another type than the
-                field's, or a number that measures nothing; names the field.
+        Raises `UserError` for a field that manifests do not have (names the known ones), a value of another type than
+        the field's, or a number that measures nothing; names the field.
         """
         hints = get_type_hints(cls)
         for name, value in values.items():
@@ -45,8 +44,7 @@ class BaseManifest:
     def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
         """Compares with the fields that a configuration expects; a field that is None on either side is skipped.
 
-        Raises:
-            UserError: naming the field, what the file says and what the configuration expects.
+        Raises `UserError` naming the field, what the file says and what the configuration expects.
         """
         facts = (
             expected
@@ -83,8 +81,7 @@ Kind = TypeVar("Kind", bound=BaseManifest)
 def parse_manifest(text: str, where: str) -> Manifest:
     """The manifest of a feature file from its JSON text.
 
-    Raises:
-        UserError: if it is not a JSON object with a manifest's fields.
+    Raises `UserError` if it is not a JSON object with a manifest's fields.
     """
     return parse_facts(text, where, Manifest)
 
@@ -92,8 +89,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
 def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
     """A manifest of any kind from its JSON text.
 
-    Raises:
-        UserError: if it is not a JSON object with the fields of `kind`.
+    Raises `UserError` if it is not a JSON object with the fields of `kind`.
     """
     values = parse_json(text, f"{where}: manifest")
     if not isinstance(values, dict):

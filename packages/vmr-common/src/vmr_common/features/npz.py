@@ -8,14 +8,13 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary, open_regular, require_size
-from vmr_common.errors import UserError, listed, quoted, shortened, visible
+from vmr_common.errors import UserError, first_repeated, listed, quoted, shortened, visible
 
 DEFAULT_KEYS = ("features", "image_embeddings", "token_features", "last_hidden_state")
 """Arrays that hold features, in the order in which they are looked for when no key is given."""
@@ -86,10 +85,8 @@ class Archive:
                 self._file.close()
                 raise
             self._size = self._file.seek(0, io.SEEK_END)
-        if (
-            len(self._zip.NameToInfo) < len(self._zip.filelist)
-            and (twice := _repeated(self.names)) is not None
-        ):
+        twice = first_repeated(self.names)
+        if len(self._zip.NameToInfo) < len(self._zip.filelist) and twice is not None:
             self.close()
             raise UserError(f"{where}: holds the array {quoted(twice, 60)} twice")
 
@@ -161,9 +158,7 @@ class Archive:
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -180,16 +175,6 @@ def chosen(names: Sequence[str], key: str | None) -> str | None:
 def shown(names: Sequence[str]) -> str:
     """The first names of arrays, for a message."""
     return listed([shortened(visible(name), 60) for name in names], 8) or "nothing"
-
-
-def _repeated(names: Sequence[str]) -> str | None:
-    """The first name that occurs again."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
 
 
 def _header(file: IO[bytes], size: int, where: str, what: str, path: Path | None) -> Layout:

@@ -17,12 +17,10 @@ _MANY_ROWS, _MANY_VALUES = 16, 1 << 20
 def pool(features: NDArray[Any], length: int) -> Features:
     """Pools ``(T, D)`` rows to a fixed number of clips, ``(length, D)`` float32.
 
-    With ``b = pooling_bounds(T, length)``, clip j is the mean of the rows ``b[j]`` up to but without
-    ``b[j + 1]``, or row ``b[j]`` itself where that range is empty. Short videos are stretched by repetition;
-    when T > length the last row is never used. Source: the released loaders of CPL, RGN and CFMR.
-
-    Raises:
-        ValueError: if `features` is not two-dimensional, has no row, or `length` is not positive.
+    With ``b = pooling_bounds(T, length)``, clip j is the mean of the rows ``b[j]`` up to but without ``b[j + 1]``, or
+    row ``b[j]`` itself where that range is empty. Short videos are stretched by repetition; when T > length the last
+    row is never used. Source: the released loaders of CPL, RGN and CFMR. Raises `ValueError` if `features` is not
+    two-dimensional, has no row, or `length` is not positive.
 
     Example:
         >>> pool(np.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
@@ -47,15 +45,3 @@ def pool(features: NDArray[Any], length: int) -> Features:
             pooled[longer] += features[starts[longer] + offset]
     pooled /= counts.astype(np.float32)[:, None]
     return pooled
-
-
-def unit_rows(features: NDArray[Any]) -> Features:
-    """Rows ``(T, D)`` divided by their L2 norm (at least 1e-12), float32 (the loaders of 2D-TAN, CDN, LEORN).
-
-    Example:
-        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    rows = np.asarray(features, dtype=np.float32)
-    norms = np.sqrt(np.einsum("td,td->t", rows, rows))
-    return np.asarray(rows / np.maximum(norms, 1e-12)[:, None], dtype=np.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -92,9 +91,8 @@ class FeatureStore:
     def __getitem__(self, video: str) -> Features:
         """The features of a video, ``(T, D)`` float32 (float16 and float64 files are converted).
 
-        Raises:
-            UserError: if the video is missing, unreadable, empty, not two-dimensional, of another width than
-                expected, of lengths that do not fit together, or holds NaN or infinity; names file and video.
+        Raises `UserError` if the video is missing, unreadable, empty, not two-dimensional, of another width than
+        expected, of lengths that do not fit together, or holds NaN or infinity; names file and video.
         """
         parts = [source.read(video) for source in self._sources]
         features = parts[0] if len(parts) == 1 else self._join(video, parts)
@@ -120,8 +118,7 @@ class FeatureStore:
     def length(self, video: str) -> int:
         """Number of rows T of a video, without reading the features where the file format allows it.
 
-        Raises:
-            UserError: as ``store[video]`` for a missing or unreadable video.
+        Raises `UserError` as ``store[video]`` for a missing or unreadable video.
         """
         return min(source.shape(video)[0] for source in self._sources)
 
@@ -136,8 +133,7 @@ class FeatureStore:
     def dim(self) -> int:
         """Width D: the expected one if given, else that of the first video.
 
-        Raises:
-            UserError: if the store is empty.
+        Raises `UserError` if the store is empty.
         """
         if self._dim is None:
             first = next(iter(self.videos()), None)
@@ -150,11 +146,8 @@ class FeatureStore:
     def manifest(self) -> Manifest | None:
         """The manifest, or None where a source has none.
 
-        Joined sources give one whose `dim` is the sum, whose extractor names all, and whose other fields
-        stand where all agree.
-
-        Raises:
-            UserError: if a manifest is not readable.
+        Joined sources give one whose `dim` is the sum, whose extractor names all, and whose other fields stand where
+        all agree. Raises `UserError` if a manifest is not readable.
         """
         manifests = [
             None if (text := source.manifest_text()) is None else parse_manifest(text, str(path))
@@ -170,9 +163,7 @@ class FeatureStore:
     def __enter__(self) -> FeatureStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -95,9 +95,8 @@ class _Sink(io.RawIOBase):
 def check_name(file: NewFile, name: str, where: str) -> None:
     """Makes sure that a new entry of this name can be written.
 
-    Raises:
-        UserError: beginning with `where`, if HDF5 has no such name, or the file has it already.
-        OSError: if something before could not be written.
+    Raises `UserError` beginning with `where`, if HDF5 has no such name, or the file has it already. Raises `OSError` if
+    something before could not be written.
     """
     file.check()
     if "/" in name or not is_name(name):

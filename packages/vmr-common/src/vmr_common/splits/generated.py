@@ -23,13 +23,7 @@ VideoFrames = Callable[[str], tuple[NDArray[np.uint8], NDArray[np.float64]]]
 def generate(name: str, folder: Path, package: str) -> None:
     """Generates a data set in a folder, unless an intact one is there.
 
-    Args:
-        name: Of the data set.
-        folder: Where.
-        package: Name of the package that offers it, for the message.
-
-    Raises:
-        UserError: if that package is not installed, or as its function.
+    Raises `UserError` if that package is not installed, or as its function.
     """
     function = _offered(DATASETS, name)
     if function is None:

@@ -75,12 +75,9 @@ def load_split(
 ) -> Split:
     """Loads a registered split from its files under `data_root` (see `registry`).
 
-    Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict
-    it as they do `custom_split`.
-
-    Raises:
-        UserError: if no split has that name, a file is missing (says where it was looked for and what it is)
-            or malformed.
+    Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict it as
+    they do `custom_split`. Raises `UserError` if no split has that name, a file is missing (says where it was looked
+    for and what it is) or malformed.
     """
     entry = ENTRIES.get(name)
     if entry is None:
@@ -109,8 +106,7 @@ def training_split(name: str) -> str:
 def locate(root: Path, file: str, entry: Entry) -> Path:
     """The path of a file of a registered split, with or without ``.gz``.
 
-    Raises:
-        UserError: if neither is there.
+    Raises `UserError` if neither is there.
     """
     for candidate in (root / file, root / f"{file}.gz"):
         if candidate.is_file():
@@ -188,8 +184,7 @@ def _only_videos(split: Split, videos: Path, key: str | None) -> Split:
 def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
     """Video ids from a JSON list, or from the list `key` of a JSON object.
 
-    Raises:
-        UserError: naming file and key if there is no such list of texts, or it is empty.
+    Raises `UserError` naming file and key if there is no such list of texts, or it is empty.
     """
     values: Any = read_json(path)
     if isinstance(values, dict):

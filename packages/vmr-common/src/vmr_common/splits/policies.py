@@ -132,8 +132,7 @@ POLICIES: dict[str, Policy] = {
 def policy_named(policy: str | Policy) -> Policy:
     """The policy of that name (or the policy itself).
 
-    Raises:
-        UserError: if no policy has that name; lists the names.
+    Raises `UserError` if no policy has that name; lists the names.
     """
     if isinstance(policy, Policy):
         return policy

@@ -196,7 +196,7 @@ def _mad() -> list[Entry]:
 
 def _shapes() -> list[Entry]:
     parts = {"train": None, "val": None, "test": None}
-    rules = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
+    rules: dict[str, Any] = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
     what = "the embedded data set, generated on first use"
     long = "the embedded data set of long videos, generated on first use"
     return [

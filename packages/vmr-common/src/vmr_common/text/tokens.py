@@ -84,9 +84,6 @@ def tokenize(text: str) -> list[str]:
     straight double quotes become two grave accents or two apostrophes. A full stop stands alone only at the
     end of a sentence, so ``door.the`` stays one token.
 
-    Args:
-        text: Any number of sentences.
-
     Example:
         >>> tokenize("The person can't open it (again).")
         ['The', 'person', 'ca', "n't", 'open', 'it', '(', 'again', ')', '.']

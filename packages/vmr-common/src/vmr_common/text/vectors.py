@@ -90,8 +90,7 @@ class WordVectors:
     def table(self, words: Sequence[str]) -> NDArray[np.float32]:
         """Vectors by vocabulary id, ``(len(words) + 1, D)``: row 0 is zeros, row i the vector of word i - 1.
 
-        Raises:
-            KeyError: if a word has no vector.
+        Raises `KeyError` if a word has no vector.
         """
         rows = [self._rows[word] for word in words]
         return np.concatenate([np.zeros((1, self.dim), dtype=np.float32), self.vectors[rows]])
@@ -201,10 +200,7 @@ class Vocabulary:
     ) -> Vocabulary:
         """The `max_words` most frequent lower-cased tokens that have a vector; ties by first occurrence.
 
-        Source: the released loaders of CPL, RGN and CFMR.
-
-        Raises:
-            UserError: if no token has a vector.
+        Source: the released loaders of CPL, RGN and CFMR. Raises `UserError` if no token has a vector.
         """
         counts = Counter(
             word for tokens in token_lists for word in (token.lower() for token in tokens) if word in vectors

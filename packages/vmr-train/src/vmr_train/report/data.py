@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.evaluation import Scores
-from vmr_common.evaluation.scores import ScoresRow
 from vmr_common.schema import conform
 from vmr_common.timeline import MOST_SECONDS
 from vmr_common.types import Prediction, Query
@@ -33,6 +32,19 @@ Group: TypeAlias = Literal["best", "worst", "random"]
 Number: TypeAlias = float | None
 """A number in JSON, null where it is not finite."""
 Made = TypeVar("Made")
+
+
+class ScoresRow(TypedDict):
+    """The scores of one system as JSON (``results.json``, ``report.json``); null where a figure is not a number."""
+
+    name: str
+    protocol: str
+    compare: str
+    split: str
+    num_queries: int
+    num_missing: int
+    values: dict[str, float | None]
+    shown: NotRequired[list[str]]
 
 
 class _TableJson(TypedDict):
