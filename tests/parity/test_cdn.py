@@ -33,7 +33,6 @@ from judging import (
 from vmr_common.features.pooling import pool
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.text_files import read_durations
-from vmr_common.text.tokens import plain_words
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig
@@ -42,7 +41,7 @@ from vmr_train.layers.sparse_map_plan import SparseMapIndex, map_weights, scatte
 from vmr_train.map_proposals import map_overlaps
 from vmr_train.optim import build_optimizer
 from vmr_train.prepared import unit_rows
-from vmr_train.word_lookup import WordLookup
+from vmr_train.word_lookup import WordLookup, plain_words
 
 PACKAGE = "cdn"
 INPUTS = (

@@ -18,9 +18,9 @@ from cfmr.official import NAMES, from_official
 from judging import NEAR, gradient_limits, point_scores_agree, share_of_right_guesses
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import best_at, hits, iou
-from vmr_common.text.tokens import tag_score
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
+from vmr_train.content_words import tag_score
 
 PACKAGE = "cfmr"
 INPUTS = (

@@ -20,10 +20,10 @@ from rgn.model import RGN, Inputs, grid_indices
 from rgn.official import NAMES, from_official
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
-from vmr_common.text.tokens import tag_score
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig, ScheduleConfig
+from vmr_train.content_words import tag_score
 from vmr_train.optim import build_optimizer
 from vmr_train.schedules import learning_rate
 

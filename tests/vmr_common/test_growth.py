@@ -9,9 +9,10 @@ import pytest
 from vmr_common.evaluation import protocol, submissions
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.text_files import read_durations
-from vmr_common.text.tokens import content_scores, tokenize
+from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Prediction, Query
+from vmr_train.content_words import content_scores
 
 SMALL, LARGE = 60, 240
 

@@ -252,7 +252,7 @@ def test_a_data_set_is_generated_by_the_package_that_offers_it(tmp_path, monkeyp
     offers = {("vmr_common.datasets", "shapes"): [Offered(write)]}
     monkeypatch.setattr(generated, "entry_points", lambda group, name: offers.get((group, name), []))
     assert [query.text for query in load_split("shapes/train", tmp_path).queries] == ["it spins"]
-    assert generated.video_frames("shapes", tmp_path) is None
+    assert generated.offered("vmr_common.video_frames", "shapes") is None
 
 
 def test_without_its_package_a_generated_data_set_says_what_to_install(tmp_path, monkeypatch):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmr_common.errors import UserError, require
-from vmr_common.text.tokens import plain_words
 from vmr_train import ranges
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.feature_files import FeaturesConfig
 from vmr_train.splits import SplitsConfig
+from vmr_train.word_lookup import plain_words
 
 TITLE = "Cross-modal Dynamic Networks"
 MAP_READS = 1 << 25

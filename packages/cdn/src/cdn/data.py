@@ -17,13 +17,12 @@ from torch import Tensor
 
 from cdn.config import Config
 from vmr_common.errors import UserError
-from vmr_common.text.tokens import plain_words
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import open_features
-from vmr_train.word_lookup import WordLookup
+from vmr_train.word_lookup import WordLookup, plain_words
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from cfmr.config import Config
 from cfmr.model import Clips, Words
 from vmr_common.features import pooling
-from vmr_common.text.tokens import content_scores, tokenize
+from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import prepared
+from vmr_train.content_words import content_scores
 from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor

@@ -23,13 +23,12 @@ from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
-from vmr_common.text.tokens import plain_words
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import open_features
-from vmr_train.word_lookup import WordLookup
+from vmr_train.word_lookup import WordLookup, plain_words
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,6 @@ TEXT_LIMIT = 8 << 30
 
 PICKLE_START = b"\x80"
 PICKLED = "holds pickled objects, which are never loaded"
-_GZIP_START = b"\x1f\x8b"
 _BLOCK = 1 << 20
 
 

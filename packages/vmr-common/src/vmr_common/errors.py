@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 QUOTED = 200
 """Characters of one foreign value that a message shows at the most."""
@@ -30,20 +28,6 @@ class SaidElsewhere(UserError):  # noqa: N818 - the same error
 
 class PeerGone(Exception):  # noqa: N818 - not an error of anybody
     """Another process of the same run is gone: neither the user's input nor a fault of ours; one line and status 1."""
-
-
-@contextlib.contextmanager
-def said_once() -> Iterator[None]:
-    """Lets the first process of each host say what is wrong on all of them, before they know each other (torchrun).
-
-    Raises `SaidElsewhere` on the others.
-    """
-    try:
-        yield
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            raise SaidElsewhere(str(error)) from error
-        raise
 
 
 def require(condition: bool, key: str, found: object, expected: str) -> None:

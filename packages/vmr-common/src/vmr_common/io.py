@@ -58,7 +58,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 elsewhere = Path(folder) / "content"
                 elsewhere.touch()
                 yield elsewhere
-                _copy(elsewhere, sink)
+                with elsewhere.open("rb") as content, os.fdopen(os.dup(sink), "wb") as target:
+                    shutil.copyfileobj(content, target, 1 << 20)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_partials(path.parent, lambda name: name == path.name)
@@ -105,11 +106,6 @@ def _special(path: Path) -> int | None:
         raise
     os.set_blocking(handle, True)
     return handle
-
-
-def _copy(path: Path, sink: int) -> None:
-    with path.open("rb") as content, os.fdopen(os.dup(sink), "wb") as target:
-        shutil.copyfileobj(content, target, 1 << 20)
 
 
 def _new_partial(path: Path) -> tuple[int, Path]:

@@ -15,9 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vmr_common.boundary import reason
-from vmr_common.errors import PeerGone, SaidElsewhere, UserError, said_once
+from vmr_common.errors import PeerGone, SaidElsewhere, UserError
 from vmr_train.config import PEER_TIMEOUT_S
 from vmr_train.device import select_device
+from vmr_train.first_process import said_once
 from vmr_train.interrupt import StopRequest, heard, waiting
 
 Result = TypeVar("Result")

@@ -1,7 +1,8 @@
-"""Word vectors that a run may need beyond those that a model was trained with."""
+"""Words between blanks, and their vectors beyond those that a model was trained with."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,28 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.text.vectors import WordVectors, glove_rows
+
+
+def plain_words(text: str, *, strip_punctuation: bool = False, drop_full_stop: bool = False) -> list[str]:
+    """Lower-cased words between blanks, punctuation left on them (the loaders of 2D-TAN, CDN and LEORN).
+
+    Args:
+        text: A sentence.
+        strip_punctuation: Take punctuation off both ends of a word, and leave out what was nothing else.
+        drop_full_stop: Cut the full stop that ends the sentence, as those loaders do on Charades-STA alone.
+
+    Example:
+        >>> plain_words("She cuts it, twice.")
+        ['she', 'cuts', 'it,', 'twice.']
+        >>> plain_words("She cuts it, twice.", drop_full_stop=True)
+        ['she', 'cuts', 'it,', 'twice']
+        >>> plain_words("She cuts it, twice .", strip_punctuation=True)
+        ['she', 'cuts', 'it', 'twice']
+    """
+    words = (text.removesuffix(".") if drop_full_stop else text).lower().split()
+    if strip_punctuation:
+        words = [word for word in (word.strip(string.punctuation) for word in words) if word]
+    return words
 
 
 class WordLookup:

@@ -9,8 +9,9 @@ from cfmr.index.manifest import MOST_VIDEOS, SHARD_VIDEOS
 from vmr_common.cli.entrypoint import Parser
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.errors import UserError, said_once
+from vmr_common.errors import UserError
 from vmr_train.cli import options
+from vmr_train.first_process import said_once
 
 
 @options.command

@@ -86,7 +86,8 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     _fill(truth, num_truth, (query.moments for query in queries))
     _require_finite(truth, "the target of query", ids)
     found = _by_row(queries, predictions, index)
-    counts = np.fromiter(map(_length, found), dtype=np.int64, count=len(queries))
+    lengths = (0 if one is None else len(one.scores) for one in found)
+    counts = np.fromiter(lengths, dtype=np.int64, count=len(queries))
     if limit is not None:
         counts = np.minimum(counts, limit)
     moments = _table(counts, (2,), "windows predicted for query", ids)
@@ -120,10 +121,6 @@ def _by_row(
         require_video(prediction.query, prediction.video, queries[row].video, "predictions")
         found[row] = prediction
     return found
-
-
-def _length(prediction: Prediction | None) -> int:
-    return 0 if prediction is None else len(prediction.scores)
 
 
 def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Sequence[str]) -> FloatArray:

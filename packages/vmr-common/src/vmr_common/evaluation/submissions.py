@@ -50,7 +50,7 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
     with opened(path) as source:
         row = source.first_value() if source.first[:1] == "{" else {}
         if row is None or "results" in row:  # a document of several lines, or of one
-            return entries_of(str(path), source.document(), queries or ())
+            return _ego4d_entries(str(path), source.document(), queries or ())
         return predictions_of(str(path), source.rows(), queries or ())
 
 
@@ -147,21 +147,13 @@ def _ids(archive: Archive, rows: int) -> list[str]:
 EGO4D_VERSION, EGO4D_CHALLENGE = "1.0", "ego4d_nlq_challenge"
 
 
-def read_ego4d(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
-    """Reads a submission of the Ego4D natural-language-query challenge.
+def _ego4d_entries(path: str, content: Any, queries: Iterable[Query]) -> list[Prediction]:
+    """The predictions of a submission to the Ego4D natural-language-query challenge.
 
-    Query ids are ``<annotation_uid>_<query_idx>``; the video is the clip; times are seconds in the clip;
-    columns after start and end are ignored; scores only say the order.
-
-    Args:
-        path: The file (``.gz`` accepted).
-        queries: Those that the predictions are for; an entry that names another clip than its query does is refused.
+    Query ids are ``<annotation_uid>_<query_idx>``; the video is the clip, and an entry that names another clip than its
+    query does is refused; times are seconds in the clip; columns after start and end are ignored; scores only say the
+    order.
     """
-    return entries_of(str(path), read_json(path), queries)
-
-
-def entries_of(path: str, content: Any, queries: Iterable[Query] = ()) -> list[Prediction]:
-    """The predictions of a submission's content, see `read_ego4d`."""
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, list):
         raise UserError(
@@ -227,7 +219,7 @@ def write_ego4d(path: str | Path, predictions: Iterable[Prediction], queries: Se
             }
         )
     content = {"version": EGO4D_VERSION, "challenge": EGO4D_CHALLENGE, "results": results}
-    raise_first(_ego4d_problems(content, queries), path)
+    _raise_first(_ego4d_problems(content, queries), path)
     write_text(path, json.dumps(content, allow_nan=False))
 
 
@@ -257,13 +249,13 @@ def _ego4d_problems(content: Any, queries: Sequence[Query]) -> list[str]:
             problems.append(str(error))
             continue
         where += f" (query {prediction.query})"
-        problems += id_problems(prediction.query, seen, clips, where)
+        problems += _id_problems(prediction.query, seen, clips, where)
         if prediction.query in clips and prediction.video != clips[prediction.query]:
             problems.append(
                 f"{where}: clip_uid is {quoted(prediction.video)}, expected {quoted(clips[prediction.query])}"
             )
-        problems += window_problems(prediction.moments, where)
-    return problems + missing_queries(seen, clips)
+        problems += _window_problems(prediction.moments, where)
+    return problems + _missing_queries(seen, clips)
 
 
 # --- QVHighlights ---
@@ -293,7 +285,7 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
                 row["pred_saliency_scores"] = _fitted(prediction.saliency, query).tolist()
                 refitted += len(row["pred_saliency_scores"]) != len(prediction.saliency)
         rows.append(row)
-    raise_first(_qvhighlights_problems(enumerate(rows, 1), queries), path)
+    _raise_first(_qvhighlights_problems(enumerate(rows, 1), queries), path)
     if refitted:
         logger.info(
             "%s: %d of %d lists of highlight scores were cut or padded with 0 to the number of clips, as the "
@@ -327,7 +319,7 @@ def _qvhighlights_problems(rows: Iterable[tuple[int, dict[str, Any]]], queries: 
     for number, row in rows:
         identifier = str(row.get("qid"))
         where = f"line {number} (qid {shortened(identifier)})"
-        problems += id_problems(identifier, seen, videos, where)
+        problems += _id_problems(identifier, seen, videos, where)
         if type(row.get("qid")) is not int:
             problems.append(f"{where}: qid must be an integer, found {shown(row.get('qid'))}")
         if identifier in videos and row.get("vid") != videos[identifier]:
@@ -338,7 +330,7 @@ def _qvhighlights_problems(rows: Iterable[tuple[int, dict[str, Any]]], queries: 
             problems += _saliency_problems(row["pred_saliency_scores"], known.get(identifier), where)
     if 0 < with_saliency < len(seen):
         problems.append(f"{len(seen) - with_saliency} of {len(seen)} lines have no pred_saliency_scores")
-    return problems + missing_queries(seen, videos)
+    return problems + _missing_queries(seen, videos)
 
 
 def _scored_window_problems(windows: Any, where: str) -> list[str]:
@@ -346,7 +338,7 @@ def _scored_window_problems(windows: Any, where: str) -> list[str]:
         array = number_rows(windows, ("start", "end", "score"), where, "pred_relevant_windows")
     except UserError as error:
         return [str(error)]
-    problems = window_problems(array[:, :2], where)
+    problems = _window_problems(array[:, :2], where)
     if (np.diff(array[:, 2]) > 0).any():
         problems.append(f"{where}: scores are not descending (recall trusts the order, precision the score)")
     return problems
@@ -366,7 +358,7 @@ def _saliency_problems(saliency: Any, query: Query | None, where: str) -> list[s
 # --- problems that any server refuses ---
 
 
-def id_problems(identifier: str, seen: set[str], known: dict[str, str], where: str) -> list[str]:
+def _id_problems(identifier: str, seen: set[str], known: dict[str, str], where: str) -> list[str]:
     """Problems with the id of an entry, which is then among those `seen`; `known`: videos by query id."""
     problems = []
     if identifier in seen:
@@ -377,7 +369,7 @@ def id_problems(identifier: str, seen: set[str], known: dict[str, str], where: s
     return problems
 
 
-def window_problems(moments: NDArray[np.float64], where: str) -> list[str]:
+def _window_problems(moments: NDArray[np.float64], where: str) -> list[str]:
     """Problems of windows ``(K, 2)``: none, or one that does not start before it ends."""
     if not len(moments):
         return [f"{where}: no window"]
@@ -388,13 +380,13 @@ def window_problems(moments: NDArray[np.float64], where: str) -> list[str]:
     return [f"{where}: window {wrong[0]} does not start before it ends ({start:g} to {end:g})"]
 
 
-def missing_queries(seen: set[str], known: dict[str, str]) -> list[str]:
+def _missing_queries(seen: set[str], known: dict[str, str]) -> list[str]:
     """One line about the queries that no entry is for, if there are any."""
     missing = [identifier for identifier in known if identifier not in seen]
     return [f"{len(missing)} of {len(known)} queries are missing (first: {missing[0]})"] if missing else []
 
 
-def raise_first(problems: Sequence[str], path: str | Path) -> None:
+def _raise_first(problems: Sequence[str], path: str | Path) -> None:
     """Raises `UserError` with the first problem, if there is one."""
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""

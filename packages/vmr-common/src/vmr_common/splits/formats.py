@@ -6,6 +6,7 @@ Readers never drop, swap or limit anything silently: what they do to irregular r
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 from collections.abc import Callable, Mapping
@@ -80,15 +81,11 @@ def _text_format(first: str, path: Path) -> str:
     fields = first.split("##")
     if len(fields) < 2:
         raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
-    return "viga" if len(fields) > 2 and _is_number(fields[1]) else "charades-sta"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    if len(fields) > 2:
+        with contextlib.suppress(ValueError):
+            float(fields[1])
+            return "viga"
+    return "charades-sta"
 
 
 def _line_format(row: dict[str, Any]) -> str | None:

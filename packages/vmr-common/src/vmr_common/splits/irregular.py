@@ -125,12 +125,10 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
                 **record.extra,
             )
         )
-    ordered = {words: counts[words] for words in sorted(counts, key=_report_order)}
+    ordered = {
+        words: counts[words] for words in sorted(counts, key=lambda words: (words.startswith(ACTED), words))
+    }
     return Annotations(queries, Report(source, read, len(queries), ordered, policy.name))
-
-
-def _report_order(words: str) -> tuple[bool, str]:
-    return words.startswith(ACTED), words
 
 
 def _irregularities(record: Record) -> list[str]:

@@ -174,24 +174,21 @@ def _ego4d() -> list[Entry]:
     ]
 
 
-def _rgnet() -> list[Entry]:
-    """Ego4D and MAD as the long-video methods CONE and RGNet train and score on them."""
+def _long_video() -> list[Entry]:
+    """MAD; Ego4D and MAD as the long-video methods CONE and RGNet train and score on them."""
     ego4d: dict[str, Any] = {"format": "ego4d-nlq-whole-seconds", "protocol": "ego4d-nlq"}
     naq = "NaQ, Ego4D's narrations as queries, in the layout of nlq_train.json (for pretraining)"
     training: dict[str, Any] = {"policy": "rgnet-ego4d-train", **ego4d}
     scored: dict[str, Any] = {"policy": "drop-brief", **ego4d}
     name, file = "ego4d-nlq-v1-rgnet/{}", "ego4d_nlq/v1/nlq_{}.json"
     return [
+        *_entries("mad/{}", _MAD_FILE, {"train": 280_183, "val": 32_064, "test": 72_044}, **_MAD),
         *_entries(name, file, {"train": (11_296, None)}, what=_NLQ_V1, **training),
         *_entries(name, file, {"val": (3_875, 3_529)}, what=_NLQ_V1, official=3_874, **scored),
         *_entries(name, file, {"test": None}, _NLQ, what=_NLQ_V1, **scored),
         *_entries("ego4d-naq/{}", "ego4d_nlq/naq/nlq_{}.json", {"train": None}, what=naq, **training),
         *_entries("mad-rgnet/{}", _MAD_FILE, {"train": (280_183, None)}, policy="rgnet-mad-train", **_MAD),
     ]
-
-
-def _mad() -> list[Entry]:
-    return _entries("mad/{}", _MAD_FILE, {"train": 280_183, "val": 32_064, "test": 72_044}, **_MAD)
 
 
 def _shapes() -> list[Entry]:
@@ -207,6 +204,6 @@ def _shapes() -> list[Entry]:
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _mad, _rgnet, _shapes)
+    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _long_video, _shapes)
     for entry in group()
 }

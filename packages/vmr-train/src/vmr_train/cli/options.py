@@ -12,12 +12,13 @@ from vmr_common.boundary import reason
 from vmr_common.cli import entrypoint
 from vmr_common.cli.numbers import seconds, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.errors import UserError, said_once
+from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import data_root
 from vmr_train.cli.config import DEFAULT, STORED, make_parser, parse, stored_values
 from vmr_train.cli.requests import option, resumed_config
 from vmr_train.config import RunConfig
+from vmr_train.first_process import said_once
 from vmr_train.run_files import PREDICTIONS
 
 if TYPE_CHECKING:

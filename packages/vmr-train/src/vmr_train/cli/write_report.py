@@ -14,7 +14,7 @@ import torch
 
 import vmr_common
 from vmr_common.io import write_text
-from vmr_common.splits.generated import video_frames
+from vmr_common.splits.generated import offered
 from vmr_common.types import Query, write_predictions
 from vmr_train import distributed, run_files
 from vmr_train.checkpoint import Meta, Versions
@@ -182,6 +182,12 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
     }
 
 
+FRAMES = "vmr_common.video_frames"
+"""Entry points ``name = function(folder, video)``: frames ``(F, H, W, 3)`` uint8 and their times ``(F,)``, seconds."""
+
+
 def _frames(split: str, data_root: Path) -> Frames | None:
+    """Renders the videos of a data set; None where no installed package does."""
     name = split.partition("/")[0]
-    return video_frames(name, data_root / name)
+    function = offered(FRAMES, name)
+    return None if function is None else lambda video: function(data_root / name, video)
