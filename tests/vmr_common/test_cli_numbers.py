@@ -66,3 +66,16 @@ def test_an_option_outside_its_range_is_one_line(answer):
     assert len(err) < 300
     with pytest.raises(UserError):
         data._commands().parser.parse_args(["check", "--features", "f", "--dim", "0"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (whole(1), "0", "expected a whole number, at least 1 and at most 1,000,000,000, found '0'"),
+        (real(0, 1, above=True), "nan", "expected a number, above 0 and at most 1, found 'nan'"),
+    ],
+)
+def test_what_is_out_of_range_is_told_the_range(kind, text, message):
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        kind(text)
+    assert str(caught.value) == message

@@ -18,7 +18,7 @@ from rgnet.query_features.backends import TOKENS, ArraySource, open_arrays
 from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
 from vmr_common.features.checks import Features, check_layout, checked
-from vmr_common.features.manifest import Manifest, parse_manifest
+from vmr_common.features.manifest import Manifest, parse_facts
 from vmr_common.features.npz import SENTENCE_KEYS
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import WordVectors
@@ -217,7 +217,7 @@ class QueryFeatureStore:
             UserError: if it is recorded and not readable.
         """
         text = self._source.manifest_text()
-        return None if text is None else parse_manifest(text, str(self.path))
+        return None if text is None else parse_facts(text, str(self.path), Manifest)
 
     def close(self) -> None:
         """Closes the file of this process; a later access opens it again."""

@@ -78,12 +78,9 @@ def command(main: Main, explained: Callable[[Exception], str | None] = lambda _:
             sys.stdout.flush()
         except SaidElsewhere:
             return EXIT_USER
-        except UserError as error:
+        except (UserError, PeerGone) as error:
             sys.stderr.write(f"error: {one_line(str(error))}\n")
-            return EXIT_USER
-        except PeerGone as error:
-            sys.stderr.write(f"error: {one_line(str(error))}\n")
-            return EXIT_OURS
+            return EXIT_USER if isinstance(error, UserError) else EXIT_OURS
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             return EXIT_INTERRUPTED

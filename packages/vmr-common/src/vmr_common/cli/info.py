@@ -15,7 +15,7 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.irregular import ACTED, Report
-from vmr_common.splits.load import Split, load_split, training_split
+from vmr_common.splits.load import Split, found_file, load_split, training_split
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.registry import ENTRIES
 from vmr_common.types import Query
@@ -84,7 +84,7 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
         )
     found, missing = [], []
     for entry in parts:
-        if _is_missing(entry.file, root) and entry.generated_by is None:
+        if entry.generated_by is None and found_file(root, entry.file) is None:
             missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
         else:
             found.append(load_split(entry.name, root))
@@ -94,10 +94,6 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
             f"{data_set}: none of its files is under {root}: {files} (or with .gz); they are {parts[0].what}"
         )
     return found, missing
-
-
-def _is_missing(file: str, root: Path) -> bool:
-    return not any((root / name).is_file() for name in (file, f"{file}.gz"))
 
 
 def split_lines(splits: Sequence[Split], root: Path) -> list[str]:
@@ -168,7 +164,7 @@ def _training_part(split: Split, splits: Sequence[Split], root: Path) -> tuple[s
         for known in splits:
             if known.name == name:
                 return name, known.queries
-        if name in ENTRIES and not _is_missing(ENTRIES[name].file, root):
+        if name in ENTRIES and found_file(root, ENTRIES[name].file):
             return name, load_split(name, root).queries
     return split.name, split.queries
 

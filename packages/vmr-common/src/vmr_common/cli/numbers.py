@@ -20,28 +20,12 @@ _WHOLE = re.compile("[+-]?[0-9]{1,18}")
 
 
 def whole(low: int, high: int = MOST) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `low` to `high`.
-
-    Example:
-        >>> whole(1)("12")
-        12
-        >>> whole(1)("0")
-        Traceback (most recent call last):
-        argparse.ArgumentTypeError: expected a whole number, at least 1 and at most 1,000,000,000, found '0'
-    """
+    """The type of an option that is a whole number from `low` to `high`."""
     return _within(ranges.whole(low, high), lambda text: int(text) if _WHOLE.fullmatch(text) else None)
 
 
 def real(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
-    """The type of an option that is a number from `low` to `high`, without `low` itself if it must lie `above`.
-
-    Example:
-        >>> real(0, 1)("0.45")
-        0.45
-        >>> real(0, 1, above=True)("nan")
-        Traceback (most recent call last):
-        argparse.ArgumentTypeError: expected a number, above 0 and at most 1, found 'nan'
-    """
+    """The type of an option that is a number from `low` to `high`, without `low` itself if it must lie `above`."""
     return _within(ranges.real(low, high, above=above), _real)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from vmr_common.errors import UserError
 from vmr_common.evaluation import submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
 from vmr_common.evaluation.paired import format_differences, paired_differences
-from vmr_common.splits.load import custom_split, data_root, found_path, load_split, training_split
+from vmr_common.splits.load import Split, custom_split, data_root, found_path, load_split, training_split
 from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
@@ -29,15 +30,8 @@ Annotation files are looked for under --data-root, then in the current folder.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Truth:
-    """The split that is scored, and training queries for the bias row where there are any."""
-
-    name: str
-    queries: list[Query]
-    protocol: str
-    train: list[Query]
-    train_name: str
+_Row = tuple[str, list[Prediction]]
+"""A system's name and predictions."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,15 +64,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vmr-score``; returns the exit status (see `vmr_common.cli.entrypoint`)."""
     options = _parser().parse_args(argv)
     options.data_root = data_root(options.data_root)
-    truth = _load_truth(options)
-    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [truth.protocol])]
+    if (options.split is None) == (options.annotations is None):
+        raise UserError("give either --split NAME or --annotations FILE")
+    split = query_options.chosen_split(options, options.split)
+    assert split is not None
+    training = None if options.no_baselines else _training_queries(options)
+    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [split.protocol])]
     if options.nms is not None and all(rules.nms is None for rules in rule_sets):
         raise UserError(
             f"--nms: no suppression in {', '.join(rules.name for rules in rule_sets)} (in proposal-map)"
         )
-    systems = [_read(options.predictions, truth, options)]
+    systems = [_read(options.predictions, split.queries, options)]
     if options.compare:
-        systems.append(_read(options.compare, truth, options))
+        systems.append(_read(options.compare, split.queries, options))
         if systems[0][0] == systems[1][0]:
             systems = [
                 (path, predictions)
@@ -86,16 +84,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                     (options.predictions, options.compare), systems, strict=True
                 )
             ]
-    exported = _export(options, systems[0][1], truth.queries)
-    if exported and not any(len(query.moments) for query in truth.queries):
+    exported = _export(options, systems[0][1], split.queries)
+    if exported and not any(len(query.moments) for query in split.queries):
         return  # a split with hidden targets can be submitted but not scored
     rows = list(systems)
     notes: list[str] = []
-    if not options.no_baselines:
-        rows += _baselines(truth, notes)
-    results = [_evaluate(rules, truth, rows, compare=bool(options.compare)) for rules in rule_sets]
+    if training is not None:
+        baselines, note = _baselines(split.queries, *training)
+        rows += baselines
+        notes.append(note)
+    results = [_evaluate(rules, split, rows, compare=bool(options.compare)) for rules in rule_sets]
     if options.json:
-        report = {"split": truth.name, "notes": notes, "results": [result.to_dict() for result in results]}
+        report = {"split": split.name, "notes": notes, "results": [result.to_dict() for result in results]}
         echo(json.dumps(report, indent=2))
     else:
         echo("\n\n".join(result.to_text() for result in results), *notes)
@@ -135,16 +135,14 @@ class _Result:
         return text
 
 
-def _evaluate(
-    protocol: protocols.Protocol, truth: _Truth, rows: list[tuple[str, list[Prediction]]], *, compare: bool
-) -> _Result:
+def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, compare: bool) -> _Result:
     scored = [
-        (label, protocol.score(truth.queries, predictions, split=truth.name)) for label, predictions in rows
+        (label, protocol.score(split.queries, predictions, split=split.name)) for label, predictions in rows
     ]
     differences = {}
     if compare:
-        first, second = (protocol.per_query(truth.queries, predictions) for _, predictions in rows[:2])
-        differences = paired_differences(first, second, [query.video for query in truth.queries])
+        first, second = (protocol.per_query(split.queries, predictions) for _, predictions in rows[:2])
+        differences = paired_differences(first, second, [query.video for query in split.queries])
     return _Result(scored, differences)
 
 
@@ -162,24 +160,9 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     return replace(chosen, **changes)
 
 
-def _load_truth(options: argparse.Namespace) -> _Truth:
-    if (options.split is None) == (options.annotations is None):
-        raise UserError("give either --split NAME or --annotations FILE")
-    split = query_options.chosen_split(options, options.split)
-    assert split is not None
-    train, train_name = ([], "") if options.no_baselines else _load_train(options)
-    return _Truth(
-        name=split.name,
-        queries=split.queries,
-        protocol=split.protocol,
-        train=train,
-        train_name=train_name,
-    )
-
-
-def _load_train(options: argparse.Namespace) -> tuple[list[Query], str]:
-    """Training queries and where they come from; none for an annotation file without a companion."""
-    root = options.data_root
+def _training_queries(options: argparse.Namespace) -> tuple[list[Query], str]:
+    """Training queries with a target, and where they come from; none for annotations without a companion."""
+    root, queries, name = options.data_root, [], ""
     if options.train_annotations:
         split = custom_split(
             found_path(options.train_annotations, root),
@@ -187,38 +170,28 @@ def _load_train(options: argparse.Namespace) -> tuple[list[Query], str]:
             durations=options.durations and found_path(options.durations, root),
             policy=options.policy,
         )
-        return split.queries, split.name
-    if options.split:
+        queries, name = split.queries, split.name
+    elif options.split:
         name = training_split(options.split)
-        return _registered(name, root), name
-    return [], ""
+        with contextlib.suppress(UserError):  # it, or its files, may not be there
+            queries = load_split(name, root).queries
+    return [query for query in queries if len(query.moments)], name
 
 
-def _registered(name: str, root: Path) -> list[Query]:
-    """Training queries of a registered data set, or none where it or its files are not there."""
-    try:
-        return load_split(name, root).queries
-    except UserError:
-        return []
+def _baselines(queries: list[Query], train: list[Query], name: str) -> tuple[list[_Row], str]:
+    """Rows of the baselines, and a note on the second, which needs training queries (of the split `name`)."""
+    rows = [("chance", chance(queries))]
+    if not train:
+        return rows, "bias: left out, for want of training targets (--train-annotations FILE gives some)"
+    bias = ConstantWindowBaseline.fit(train)
+    rows.append(("bias", bias.predict(queries)))
+    return rows, f"bias: first window {bias.describe()}, chosen on {name} ({len(train):,} queries)"
 
 
-def _baselines(truth: _Truth, notes: list[str]) -> list[tuple[str, list[Prediction]]]:
-    rows = [("chance", chance(truth.queries))]
-    train = [query for query in truth.train if len(query.moments)]
-    if train:
-        bias = ConstantWindowBaseline.fit(train)
-        rows.append(("bias", bias.predict(truth.queries)))
-        origin = f"chosen on {truth.train_name} ({len(train):,} queries)"
-        notes.append(f"bias: first window {bias.describe()}, {origin}")
-    else:
-        notes.append("bias: left out, for want of training targets (--train-annotations FILE gives some)")
-    return rows
-
-
-def _read(path: str, truth: _Truth, options: argparse.Namespace) -> tuple[str, list[Prediction]]:
-    predictions = submissions.read_any(path, truth.queries)
+def _read(path: str, queries: list[Query], options: argparse.Namespace) -> _Row:
+    predictions = submissions.read_any(path, queries)
     if options.ignore_unknown:
-        known = {query.id for query in truth.queries}
+        known = {query.id for query in queries}
         predictions = [prediction for prediction in predictions if prediction.query in known]
     if not predictions:
         raise UserError(f"{path}: holds no prediction" + " for the split" * options.ignore_unknown)

@@ -106,13 +106,13 @@ class Conversion(Generic[Value]):
         unchanged = _Unchanged(sources, self.out)
         # what is written through, a device say, has no place for a folder beside it
         special = self.out.exists() and not self.out.is_file()
-        if special or (len(wanted) <= self.part_size and not _has_parts(self.out)):
+        if special or (len(wanted) <= self.part_size and not (_folder_of(self.out) / _NOTE).is_file()):
             return self.write(self.out, unchanged.at_the_end(self._counted(store, wanted)))
         with _parts_folder(self.out) as folder:
             parts = []
             for start in range(0, len(wanted), self.part_size):
                 chosen = wanted[start : start + self.part_size]
-                path = _part(folder, start // self.part_size)
+                path = folder / f"{start // self.part_size:06d}.h5"
                 parts.append((path, chosen))
                 if path.exists() and self._holds(path, store, chosen):
                     self._finished(len(chosen))
@@ -237,11 +237,6 @@ def _folder_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.parts")
 
 
-def _has_parts(out: Path) -> bool:
-    """True if an earlier conversion to `out` has left parts."""
-    return (_folder_of(out) / _NOTE).is_file()
-
-
 @contextlib.contextmanager
 def _parts_folder(out: Path) -> Iterator[Path]:
     """Holds the folder of the parts of `out`, made if it is not there, for one conversion.
@@ -257,11 +252,6 @@ def _parts_folder(out: Path) -> Iterator[Path]:
         # the note last, and then the lock: what is left after a kill is still known to be ours
         for own in (_is_part, _is_own):
             delete_own(folder, own)
-
-
-def _part(folder: Path, number: int) -> Path:
-    """The file of a part."""
-    return folder / f"{number:06d}.h5"
 
 
 def _is_part(name: str) -> bool:

@@ -43,13 +43,6 @@ def _package(path: Path) -> Any:
     return lmdb
 
 
-class _Environment:
-    """One open environment; the library allows only one per path and process, so sources share it."""
-
-    def __init__(self, path: Path) -> None:
-        self.handle: PerProcess[Any] = PerProcess(functools.partial(_open, path))
-
-
 def _open(path: Path) -> Any:
     lmdb = _package(path)
     folder = path.is_dir()
@@ -59,7 +52,8 @@ def _open(path: Path) -> Any:
         return lmdb.open(str(path), subdir=folder, readonly=True, lock=False, create=False, readahead=False)
 
 
-_ENVIRONMENTS: weakref.WeakValueDictionary[Path, _Environment] = weakref.WeakValueDictionary()
+_ENVIRONMENTS: weakref.WeakValueDictionary[Path, PerProcess[Any]] = weakref.WeakValueDictionary()
+"""The environments in use; the library allows only one per path and process, so sources share it."""
 
 
 class LmdbBackend:
@@ -69,7 +63,7 @@ class LmdbBackend:
         _package(path)
         self.path = path
         self.key = key
-        self._shared: _Environment | None = None
+        self._shared: PerProcess[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "key": self.key, "_shared": None}
@@ -77,8 +71,8 @@ class LmdbBackend:
     def _environment(self) -> Any:
         if self._shared is None:
             place = self.path.resolve()
-            self._shared = _ENVIRONMENTS.setdefault(place, _Environment(place))
-        return self._shared.handle.get()
+            self._shared = _ENVIRONMENTS.setdefault(place, PerProcess(functools.partial(_open, place)))
+        return self._shared.get()
 
     def _archive(self, video: str) -> npz.Archive:
         where = f"{self.path}: video {video!r}"

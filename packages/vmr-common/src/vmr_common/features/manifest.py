@@ -78,14 +78,6 @@ class Manifest(BaseManifest):
 Kind = TypeVar("Kind", bound=BaseManifest)
 
 
-def parse_manifest(text: str, where: str) -> Manifest:
-    """The manifest of a feature file from its JSON text.
-
-    Raises `UserError` if it is not a JSON object with a manifest's fields.
-    """
-    return parse_facts(text, where, Manifest)
-
-
 def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
     """A manifest of any kind from its JSON text.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
 from vmr_common.features.backends import FeatureBackend, open_backend
-from vmr_common.features.manifest import Manifest, creator, merge_manifests, parse_manifest
+from vmr_common.features.manifest import Manifest, creator, merge_manifests, parse_facts
 from vmr_common.types import Query
 
 __all__ = [
@@ -150,7 +150,7 @@ class FeatureStore:
         all agree. Raises `UserError` if a manifest is not readable.
         """
         manifests = [
-            None if (text := source.manifest_text()) is None else parse_manifest(text, str(path))
+            None if (text := source.manifest_text()) is None else parse_facts(text, str(path), Manifest)
             for source, path in zip(self._sources, self.paths, strict=True)
         ]
         return merge_manifests(manifests)
@@ -221,21 +221,18 @@ def check_store(
         dim: Expected width, or None.
         min_rows: Fewest rows that are acceptable.
     """
-    return list(_problems(store, dict.fromkeys(videos), dim, min_rows))
-
-
-def _problems(store: FeatureStore, videos: Iterable[str], dim: int | None, min_rows: int) -> Iterator[str]:
-    for video in videos:
+    problems = []
+    for video in dict.fromkeys(videos):
         try:
-            features = store[video]
+            rows, width = store[video].shape
         except UserError as error:
-            yield str(error)
+            problems.append(str(error))
             continue
-        rows, width = features.shape
         if dim is not None and width != dim:
-            yield f"{store.name}: video {video!r} has width {width}, expected {dim}"
+            problems.append(f"{store.name}: video {video!r} has width {width}, expected {dim}")
         if rows < min_rows:
-            yield f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}"
+            problems.append(f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}")
+    return problems
 
 
 def length_mismatches(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:

@@ -86,8 +86,8 @@ def load_split(
     if entry.generated_by is not None:
         data_set = name.partition("/")[0]
         generate(data_set, root / data_set, entry.generated_by)
-    path = locate(root, entry.file, entry)
-    durations = None if entry.durations is None else read_durations(locate(root, entry.durations, entry))
+    path = _required(root, entry.file, entry)
+    durations = None if entry.durations is None else read_durations(_required(root, entry.durations, entry))
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     split = _split(name, Annotations(found.queries, report), entry.protocol)
@@ -103,17 +103,17 @@ def training_split(name: str) -> str:
     return name.rpartition("/")[0] + "/train"
 
 
-def locate(root: Path, file: str, entry: Entry) -> Path:
-    """The path of a file of a registered split, with or without ``.gz``.
+def found_file(root: Path, file: str) -> Path | None:
+    """The path of a file of a registered split, with or without ``.gz``, or None."""
+    return next((path for path in (root / file, root / f"{file}.gz") if path.is_file()), None)
 
-    Raises `UserError` if neither is there.
-    """
-    for candidate in (root / file, root / f"{file}.gz"):
-        if candidate.is_file():
-            return candidate
-    raise UserError(
-        f"{root / file}: no such file (nor with .gz), needed for split {entry.name}: {entry.what}"
-    )
+
+def _required(root: Path, file: str, entry: Entry) -> Path:
+    if (path := found_file(root, file)) is None:
+        raise UserError(
+            f"{root / file}: no such file (nor with .gz), needed for split {entry.name}: {entry.what}"
+        )
+    return path
 
 
 def _count_notes(entry: Entry, report: Report) -> tuple[str, ...]:
