@@ -27,8 +27,8 @@ from vmr_common.boundary import boundary, open_regular, require_size
 from vmr_common.errors import UserError
 from vmr_common.features import npz
 from vmr_common.io import atomic_path
+from vmr_common.timeline import clip_centres
 from vmr_common.types import Prediction, Query
-from vmr_train.clock import clip_centres
 from vmr_train.predict import batches_of
 from vmr_train.report import FrameOverlay
 from vmr_train.report.strips import HEIGHT, shrink

@@ -109,7 +109,7 @@ def require_size(shape: Sequence[int], dtype: np.dtype[Any], stored: int, where:
 def read_bytes(path: Path) -> bytes:
     """All bytes of a file or pipe, unpacked where the name ends in ``.gz``.
 
-    Raises `UserError` if it cannot be read, is a broken gzip stream, or unpacks to more than `unpacked_limit` allows.
+    Raises `UserError` if it cannot be read, is a broken gzip stream, or holds more than `open_bytes` allows.
     """
     with open_bytes(path) as file, boundary(f"cannot read {path}"):
         return file.read()

@@ -36,7 +36,7 @@ def conform(value: object, hint: type[T], where: str) -> T:
     """The value, which is of the type that `hint` says, at every depth.
 
     Args:
-        value: From `files.parse_json` and its like.
+        value: From `io.parse_json` and its like.
         hint: A TypedDict, ``dict[str, T]``, ``list[T]``, ``tuple[T, ...]`` or ``tuple[A, B]`` (lists in JSON), a
             union, a Literal, str, int (not true or false), float (whole numbers too; finite), bool, None or Any.
         where: File, and key where it is a part, for the message.

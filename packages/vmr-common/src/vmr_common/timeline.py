@@ -80,6 +80,16 @@ def pooling_bounds(num_rows: int, length: int) -> NDArray[np.int64]:
     return np.minimum(bounds, num_rows - 1)
 
 
+def clip_centres(length: int, duration: float) -> FloatArray:
+    """Middle of each of `length` equal clips of a video, seconds, ``(length,)``.
+
+    Example:
+        >>> clip_centres(4, 8.0).tolist()
+        [1.0, 3.0, 5.0, 7.0]
+    """
+    return (np.arange(length, dtype=np.float64) + 0.5) * (duration / length)
+
+
 def highlight_clips(duration: float) -> int:
     """Number of clips that QVHighlights scores highlights of in a video: whole ones of two seconds.
 

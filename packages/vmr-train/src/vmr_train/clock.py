@@ -1,9 +1,6 @@
-"""Times for people, and of the clips that a picture shows."""
+"""Times for people."""
 
 from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 def format_hours(seconds: float) -> str:
@@ -28,13 +25,3 @@ def format_clock(seconds: float) -> str:
         return format_hours(seconds)
     tenths = round(seconds * 10)
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
-
-
-def clip_centres(length: int, duration: float) -> NDArray[np.float64]:
-    """Middle of each of `length` equal clips of a video, seconds, ``(length,)``.
-
-    Example:
-        >>> clip_centres(4, 8.0).tolist()
-        [1.0, 3.0, 5.0, 7.0]
-    """
-    return (np.arange(length, dtype=np.float64) + 0.5) * (duration / length)

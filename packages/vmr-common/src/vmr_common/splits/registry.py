@@ -34,17 +34,22 @@ _Counts = int | None | tuple[int | None, int | None]
 
 
 def _entries(
-    name: str, file: str, parts: Mapping[str, _Counts], files: Mapping[str, str] | None = None, **rules: Any
+    name: str,
+    file: str,
+    parts: Mapping[str, _Counts],
+    files: Mapping[str, str] | None = None,
+    durations: str | None = None,
+    **rules: Any,
 ) -> list[Entry]:
     """One entry per part, its name in place of ``{}``; in the names of files that of `files`, where there is one."""
     entries = []
     for part, counts in parts.items():
         read, kept = counts if isinstance(counts, tuple) else (counts, counts)
-        own = {
-            key: value.format(part) if key == "durations" else value
-            for key, value in {"read": read, "kept": kept, **rules}.items()
-        }
-        entries.append(Entry(name=name.format(part), file=file.format((files or {}).get(part, part)), **own))
+        path = file.format((files or {}).get(part, part))
+        table = durations and durations.format(part)
+        entries.append(
+            Entry(name=name.format(part), file=path, durations=table, read=read, kept=kept, **rules)
+        )
     return entries
 
 

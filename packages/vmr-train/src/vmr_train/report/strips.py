@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vmr_train.clock import clip_centres
+from vmr_common.timeline import clip_centres
 from vmr_train.report.data import Report, Shown
 from vmr_train.report.timelines import time_end
 
