@@ -401,3 +401,13 @@ def test_an_old_name_and_its_new_one_together_are_refused_and_nothing_stored_is_
     for odd in ({"data": None}, {"data": []}, {"data": {"features": "made_for"}}):
         with pytest.raises(UserError):
             completed_config({**stored, **odd}, Config, "rgn")
+
+
+@pytest.mark.parametrize("given", [["--data.kept_gb", "1"], ["--cfg", "mine.yaml"]])
+def test_an_old_name_of_a_key_that_the_model_never_had_is_unknown(given, tmp_path, monkeypatch):
+    from rgn.config import Config
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("data: {kept_gb: 1}\n")
+    with pytest.raises(UserError, match=r"(unknown key|unrecognized arguments:).* (--)?data\.kept_gb"):
+        parse(make_parser("t", ""), Config, given, package="rgn", base=None)

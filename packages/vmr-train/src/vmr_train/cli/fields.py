@@ -46,7 +46,8 @@ def check_values(values: object, schema: type[Any], where: str, prefix: str = ""
     hints = types_of(schema)
     for key, value in values.items():
         if key not in hints:
-            if (renamed := new_name(prefix + str(key))) is not None:
+            renamed = new_name(f"{prefix}{key}", lambda name: name.removeprefix(prefix) in hints)
+            if renamed is not None:
                 raise UserError(f"{where}: {prefix}{key} is now called {renamed}")
             name = shortened(visible(str(key)), 60)
             near = difflib.get_close_matches(name, hints, n=1)
@@ -176,7 +177,8 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
         name, equals, text = word.removeprefix("--").partition("=")
         found = field_of(name, schema) if word.startswith("--") else None
         if found is None:
-            if word.startswith("--") and (renamed := new_name(name)) is not None:
+            renamed = new_name(name, lambda key: field_of(key, schema) is not None)
+            if word.startswith("--") and renamed is not None:
                 raise UserError(f"command line: --{name} is now called --{renamed}")
             if word.startswith("--") and name.partition(".")[0] in types_of(schema):
                 check_values(

@@ -18,10 +18,11 @@ RENAMED = {
 """Old key, with the sections that lead to it -> new name of the same key."""
 
 
-def new_name(key: str) -> str | None:
-    """The present name of a dotted key that has changed its name, else None."""
+def new_name(key: str, is_key: Callable[[str], bool]) -> str | None:
+    """The present name of a dotted key that has changed its name, if the configuration has it, else None."""
     section, _, _ = key.rpartition(".")
-    return f"{section}.{RENAMED[key]}".removeprefix(".") if key in RENAMED else None
+    name = f"{section}.{RENAMED[key]}" if key in RENAMED else ""
+    return name if name and is_key(name) else None
 
 
 def with_new_names(values: Mapping[str, Any], is_key: Callable[[str], bool]) -> dict[str, Any]:
