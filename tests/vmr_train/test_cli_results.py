@@ -1,6 +1,16 @@
 """How results look on the terminal."""
 
-from vmr_train.cli.results import moment_table
+import os
+import sys
+from argparse import Namespace
+
+import numpy as np
+import pytest
+
+from vmr_common.splits.load import custom_split
+from vmr_common.types import Prediction, read_predictions
+from vmr_train.cli.commands import print_results
+from vmr_train.cli.results import moment_table, score_all
 
 
 def test_moments_stand_in_columns_below_their_sentence():
@@ -15,3 +25,22 @@ def test_moments_stand_in_columns_below_their_sentence():
         "   1  a        0:01.0",
         "   2  b{}     12:00.0",
     ]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_predictions_are_written_where_the_reader_of_the_tables_has_gone(as_json, tmp_path, monkeypatch):
+    annotations = tmp_path / "a.jsonl"
+    annotations.write_text(
+        '{"query_id": "q", "video_id": "v", "duration": 9.0, "query": "red", "windows": [[1, 2]]}\n'
+    )
+    answer = Prediction(query="q", video="v", moments=np.array([[1.0, 2.0]]), scores=np.ones(1))
+    results = score_all("model", custom_split(str(annotations)), [answer], ["strict"], None)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as closed:  # as with PYTHONUNBUFFERED
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(BrokenPipeError):
+            print_results(Namespace(json=as_json, out=str(tmp_path / "out.jsonl")), results)
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+    assert [found.query for found in read_predictions(tmp_path / "out.jsonl")] == ["q"]

@@ -387,12 +387,14 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
     """Prints the tables of an evaluation (or JSON) and writes its predictions where ``--out`` says; on rank 0."""
     if distributed.rank() != 0:
         return
-    if given.json:
-        echo(json.dumps(results.to_dict(), indent=1))
-    else:
-        echo("\n\n".join([results.text(), *remarks]))
-    if given.out:
-        write_predictions(given.out, results.predictions)
+    try:
+        if given.json:
+            echo(json.dumps(results.to_dict(), indent=1))
+        else:
+            echo("\n\n".join([results.text(), *remarks]))
+    finally:  # also where the reader of the tables has closed the pipe
+        if given.out:
+            write_predictions(given.out, results.predictions)
 
 
 def find_moments(config: RunConfig, method: Method, dataset: Dataset, k: int) -> list[Prediction]:
