@@ -85,16 +85,10 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 def require_size(shape: Sequence[int], dtype: np.dtype[Any], stored: int, where: str) -> int:
-    """The bytes that an array takes, checked before any of them is allocated.
+    """The bytes that an array takes, checked before any of them is allocated; the file holds `stored` bytes of it.
 
-    Args:
-        shape: As a file declares it.
-        dtype: Of its values.
-        stored: Bytes that the file holds of it.
-        where: Begins the message.
-
-    Raises:
-        UserError: if the shape is none, or more than `FREE` and more than `RATIO` times the stored bytes are declared.
+    Raises `UserError`, beginning with `where`, if the declared shape is none, or more than `FREE` and more than `RATIO`
+    times the stored bytes are declared.
     """
     if not all(type(count) is int and 0 <= count < 1 << 48 for count in shape) or len(shape) > 32:
         raise UserError(f"{where} declares the shape {tuple(shape)}, expected counts of rows and columns")

@@ -142,11 +142,9 @@ def partial_of(name: str) -> str | None:
 
 
 def sweep_partials(folder: Path, of: Callable[[str], bool]) -> None:
-    """Deletes what killed processes left of `atomic_path` in a folder, and nothing else.
+    """Deletes what killed processes left of `atomic_path` in a folder, of files with a name that `of` says yes to.
 
-    Args:
-        folder: Where to look; a link is not followed.
-        of: Whether a file name is one that the caller writes there.
+    Nothing else is deleted; a folder that is a link is not followed.
     """
     if folder.is_symlink():
         return
@@ -295,15 +293,10 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text from a file of any origin; errors begin with `where`: file, and line or key.
 
-    Args:
-        text: From a file of any origin.
-        where: File (and line, or key) for the message.
-
-    Raises:
-        UserError: if it is not JSON, nested too deeply, or holds a number of thousands of digits, half a surrogate
-            pair, or an object with a key twice (of which the standard library would silently keep the last).
+    Raises `UserError` if it is not JSON, nested too deeply, or holds a number of thousands of digits, half a surrogate
+    pair, or an object with a key twice (of which the standard library would silently keep the last).
     """
     return _parse_json(text, where, lambda error: where)
 
@@ -366,12 +359,8 @@ def read_json_lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number from 1, object) for every non-blank line of a JSON-lines file; one line is held at a time.
 
-    Args:
-        path: The file or pipe.
-        unfinished_last: Leave out a last line that is still being written: one without a newline that is not JSON.
-
-    Raises:
-        UserError: if the file cannot be read or a line is not a JSON object; names the line.
+    With `unfinished_last` a last line that is still being written is left out: one without a newline that is not JSON.
+    Raises `UserError` naming the line, if the file cannot be read or a line is not a JSON object.
     """
     with open_bytes(Path(path)) as file:
         yield from json_rows(text_lines(file, path), path, unfinished_last=unfinished_last)
@@ -398,14 +387,8 @@ def text_lines(
 ) -> Iterator[tuple[int, str, bool]]:
     """Number, text and whether a newline ended it, of every non-blank line of UTF-8 text; one is held at a time.
 
-    Args:
-        file: Open for reading.
-        path: Its name, for messages.
-        first: Number and bytes of a line that was read from it before; without any (0, b"").
-        blank: Yield blank lines too.
-
-    Raises:
-        UserError: naming the line, if it cannot be read, is not UTF-8 or longer than `LINE_LIMIT`.
+    `first` is number and bytes of a line that was read from the file before; with `blank`, blank lines come too. Raises
+    `UserError` naming the line, if it cannot be read, is not UTF-8 or longer than `LINE_LIMIT`.
     """
     if len(first[1]) > LINE_LIMIT:
         raise UserError(f"{path}:{first[0]}: a line of more than {LINE_LIMIT:,} bytes")
@@ -417,16 +400,10 @@ def text_lines(
 def byte_lines(
     file: IO[bytes], path: str | Path, before: int = 0, limit: int = LINE_LIMIT
 ) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line; one is held at a time.
+    """Number and bytes of every line, at most `limit` each; one is held at a time.
 
-    Args:
-        file: Open for reading.
-        path: Its name, for messages.
-        before: Lines that were read from it before.
-        limit: Bytes of a line at the most.
-
-    Raises:
-        UserError: naming the line, if it cannot be read, is too long, or blank as `BLANK_LIMIT` others were.
+    `before` lines were read from the file already. Raises `UserError` naming the line, if it cannot be read, is too
+    long, or blank as `BLANK_LIMIT` others were.
     """
     blank = 0
     # what fails where the lines are used does not come back here

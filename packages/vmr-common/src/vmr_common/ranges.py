@@ -25,14 +25,7 @@ def whole(low: int, high: int) -> Rule:
 
 
 def real(low: float, high: float, *, above: bool = False, below: bool = False) -> Rule:
-    """Numbers from `low` to `high`; neither not-a-number nor infinity.
-
-    Args:
-        low: The smallest.
-        high: The largest.
-        above: Leave out `low` itself.
-        below: Leave out `high` itself.
-    """
+    """Numbers from `low` to `high`, without `low` (`above`) or `high` (`below`); neither not-a-number nor infinity."""
 
     def holds(value: Any) -> bool:
         within = type(value) in (int, float) and low <= value <= high

@@ -15,8 +15,7 @@ from vmr_common.io import BLANK_LIMIT, LINE_LIMIT, decoded, json_rows, parse_doc
 class TextInput:
     """An open text file or pipe, to be read either as lines or as one JSON document.
 
-    Attributes:
-        number: Of the first line that is not blank, counted from 1; 0 if there is none.
+    `number` is that of the first line that is not blank, counted from 1; 0 if there is none.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:

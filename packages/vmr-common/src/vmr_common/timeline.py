@@ -35,11 +35,7 @@ def frames_to_seconds(frames: ArrayLike, fps: float) -> FloatArray:
 
 
 def to_normalised(seconds: ArrayLike, duration: ArrayLike) -> FloatArray:
-    """Seconds to fractions of the duration; values past the end stay above 1.
-
-    Args:
-        seconds: Any shape ``(N, ...)`` or scalar.
-        duration: Scalar, or ``(N,)`` matching the first axis; seconds.
+    """Seconds ``(N, ...)`` to fractions of the duration, a scalar or ``(N,)``; values past the end stay above 1.
 
     Example:
         >>> to_normalised([[5.0, 12.0]], [10.0]).tolist()

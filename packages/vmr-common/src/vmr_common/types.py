@@ -144,17 +144,12 @@ def encode_id(name: str) -> str | int:
 
 
 def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
-    """Reads predictions from JSON lines (ours, or any QVHighlights-style submission), in file order.
+    """Reads predictions from JSON lines (ours, or any QVHighlights-style submission, ``.gz`` accepted), in file order.
 
-    Args:
-        path: The file (``.gz`` accepted).
-        queries: Those that the predictions are for; a prediction that names another video than its query does is
-            refused.
-
-    Raises:
-        UserError: naming file, line and key for an unreadable file, a missing key, a window that is not
-            ``[start, end, score]`` of finite numbers (nothing is regrouped or converted), clip scores that are not a
-            flat list of such, an id or a sentence of another type, or a query id that occurs twice.
+    Raises `UserError` naming file, line and key for an unreadable file, a missing key, a window that is not ``[start,
+    end, score]`` of finite numbers (nothing is regrouped or converted), clip scores that are not a flat list of such,
+    an id or a sentence of another type, a query id that occurs twice, or another video than that of the query in
+    `queries`.
     """
     return predictions_of(str(path), read_json_lines(path), queries)
 
@@ -179,17 +174,7 @@ def predictions_of(
 
 
 def require_video(query: str, found: str, expected: str, where: str) -> None:
-    """Refuses a prediction for another video than that of its query.
-
-    Args:
-        query: Id of the query.
-        found: Video of the prediction; empty where it names none.
-        expected: Video of the query.
-        where: Begins the message.
-
-    Raises:
-        UserError: naming both.
-    """
+    """Raises `UserError`, beginning with `where`, for a prediction that names another video than that of its query."""
     if found and found != expected:
         raise UserError(
             f"{where}: the prediction for query {quoted(query)} is about video {quoted(found)}, "

@@ -131,15 +131,8 @@ def moments(value: Any, where: str, key: str) -> list[tuple[float, float]]:
 def number_rows(value: Any, columns: Sequence[str], where: str, key: str) -> NDArray[np.float64]:
     """A JSON list of lists of finite numbers, ``(N, len(columns))`` float64; nothing is regrouped or converted.
 
-    Args:
-        value: What the file holds.
-        columns: Names of the numbers of a row, for the message.
-        where: File and line.
-        key: What the value is the value of.
-
-    Raises:
-        UserError: naming the first row that is something else, counted from 0: of another length, deeper, not a list,
-            or with a text, true or false, null, NaN or infinity in it.
+    Raises `UserError` naming the first row that is something else, counted from 0: of another length, deeper, not a
+    list, or with a text, true or false, null, NaN or infinity in it.
     """
     rows = list_of(value, where, key)
     # by types first, because numpy takes true for 1 and reads numbers from text

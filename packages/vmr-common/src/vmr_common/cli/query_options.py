@@ -45,12 +45,10 @@ def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
 
 
 def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
-    """The split that a command's user means, or None where the options name none.
+    """The registered split `name`, else that of ``--annotations``, or None where the options name none.
 
-    Args:
-        options: Those of `add_options`, and the folder `data_root`. Files are looked for there, then in the current
-            folder.
-        name: A registered split, or None for the file of ``--annotations``.
+    The options are those of `add_options`, and the folder `data_root`; files are looked for there, then in the current
+    folder.
     """
     if name is None and options.annotations is None:
         if options.videos is not None:

@@ -19,15 +19,9 @@ _BLOCK = 1 << 12  # targets judged at once
 
 
 def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Prediction]:
-    """Random windows: both ends uniform over the video, the earlier one first.
+    """Random windows: both ends uniform over the video, the earlier one first; one prediction per query, seconds.
 
-    Args:
-        queries: Only their durations matter.
-        k: Windows per query.
-        seed: The same seed and the same durations give the same windows.
-
-    Returns:
-        One prediction per query, seconds.
+    The same seed and the same durations give the same windows.
 
     Example:
         >>> query = Query(id="0", video="v", text="a dog runs", duration=10.0)

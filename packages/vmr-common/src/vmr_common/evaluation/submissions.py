@@ -37,13 +37,9 @@ _LENGTHS = "NK"
 def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
     """Reads a prediction file of any known layout, recognised by its name and content.
 
-    Args:
-        path: ``.npz`` (see `read_npz`), an Ego4D submission, or JSON lines; text may be gzipped (``.gz``).
-        queries: Those that the predictions are for. Needed for ``.npz`` without ids; a prediction that names another
-            video than its query does is refused.
-
-    Raises:
-        UserError: if the file cannot be read or is none of these; names file, line and key.
+    It is ``.npz`` (see `read_npz`), an Ego4D submission, or JSON lines; text may be gzipped (``.gz``). ``.npz`` without
+    ids needs the `queries`; a prediction that names another video than its query does is refused. Raises `UserError` if
+    the file cannot be read or is none of these; names file, line and key.
     """
     if Path(path).suffix == ".npz":
         return read_npz(path, queries)
@@ -196,10 +192,8 @@ def _ego4d_entry(entry: Any, where: str) -> Prediction:
 def write_ego4d(path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query]) -> None:
     """Writes and checks a submission for the Ego4D natural-language-query server, atomically.
 
-    Args:
-        path: JSON file to write.
-        predictions: With ids ``<annotation_uid>_<query_idx>`` and seconds in the clip, best first.
-        queries: All queries of the split; their video is the clip.
+    Predictions have ids ``<annotation_uid>_<query_idx>`` and seconds in the clip, best first; `queries` are all of the
+    split, and their video is the clip.
     """
     clips = {query.id: query.video for query in queries}
     results = []
@@ -264,14 +258,10 @@ def _ego4d_problems(content: Any, queries: Sequence[Query]) -> list[str]:
 def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query]) -> None:
     """Writes and checks a submission for the QVHighlights server (JSON lines), atomically.
 
-    Windows are sorted by score, because the server's recall trusts the order and its precision the score; of
-    equal scores the given order stays. Sentence and video are those of the query. Lists of highlight scores are
-    cut, or padded with 0, to the number of clips, which is what the server does to them; a log line counts them.
-
-    Args:
-        path: JSON-lines file to write.
-        predictions: With or without `saliency`, one value per two-second clip.
-        queries: All queries of the split, with decimal numbers as ids.
+    Windows are sorted by score, because the server's recall trusts the order and its precision the score; of equal
+    scores the given order stays. Sentence and video are those of the query. Lists of highlight scores (`saliency`,
+    one value per two-second clip) are cut, or padded with 0, to the number of clips, which is what the server does to
+    them; a log line counts them. `queries` are all of the split, with decimal numbers as ids.
     """
     known = {query.id: query for query in queries}
     rows: list[dict[str, Any]] = []

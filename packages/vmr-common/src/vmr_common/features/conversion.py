@@ -53,22 +53,12 @@ def convert_features(
     videos: Sequence[str] | None = None,
     step: Callable[[int], object] | None = None,
 ) -> int:
-    """Writes the features of a store into one HDF5 file (see `write_features`), streaming.
+    """Writes the features of a store into one HDF5 file (see `write_features`); returns the number of videos written.
 
     Finished parts of 64 videos are kept in a hidden folder beside `out` until the file is whole: a conversion that was
     killed goes on from there when it is called again. Parts are compared with the sources, value by value, before they
-    are used, so that what was changed meanwhile is converted as it is now.
-
-    Args:
-        store: Where features come from, of any layout or joined.
-        out: The file.
-        manifest: What made the features.
-        dtype: ``float32`` or ``float16``.
-        videos: Which videos, by default all.
-        step: Called with the number of videos that were just finished.
-
-    Returns:
-        The number of videos written.
+    are used, so that what was changed meanwhile is converted as it is now. All `videos` are converted by default;
+    `step` is called with the number of videos that were just finished.
     """
     write = functools.partial(write_features, manifest=manifest, dtype=dtype)
     conversion = Conversion("video", Path(out), dtype, write, FeatureStore, PART_SIZE, step)
@@ -88,15 +78,9 @@ class Conversion(Generic[Value]):
     step: Callable[[int], object] | None  # called with the number of values that were just finished
 
     def run(self, store: _Store[Value], sources: Sequence[Path], ids: Iterable[str]) -> int:
-        """Converts the values of these ids; parts that hold what the sources hold now are not made again.
+        """Converts the values of these ids, each once, and returns their number.
 
-        Args:
-            store: Gives the values.
-            sources: The files and folders that they come from.
-            ids: Of the values; one that comes again is left out.
-
-        Returns:
-            The number of values written.
+        Parts that hold what the sources hold now are not made again. `sources` are the files and folders of the store.
         """
         wanted = list(dict.fromkeys(ids))
         if not wanted:
@@ -176,11 +160,9 @@ def _arrays(value: object) -> list[Features | None]:
 
 
 class _Unchanged:
-    """State of the sources when a conversion began: their sizes and the times of their last changes.
+    """State of the sources when a conversion to `out` began: their sizes and the times of their last changes.
 
-    Args:
-        sources: The files and folders.
-        out: What is written; a folder around it changes by that.
+    A folder around `out` changes by the conversion itself.
     """
 
     def __init__(self, sources: Sequence[Path], out: Path) -> None:

@@ -101,11 +101,7 @@ class Hdf5File:
     def find(self, name: str, where: str) -> Any:
         """The data set (`h5d.DatasetID`), group (`h5g.GroupID`) or type of this name, or None.
 
-        Soft links are followed inside the file.
-
-        Args:
-            name: Of an entry, or ``group/entry`` and so on.
-            where: Begins the message of an error.
+        The name may be ``group/entry`` and so on. Soft links are followed inside the file. Errors begin with `where`.
         """
         if not is_name(name):
             return None

@@ -21,10 +21,7 @@ class PerProcess(Generic[Handle]):
     """A handle that every process opens for itself on first use. A pickled copy starts closed.
 
     A handle inherited through fork is closed (which leaves the parent's alone) and opened anew, so that no two
-    processes share one file position or one library state for a file.
-
-    Args:
-        opened: Opens it; pickled with the rest.
+    processes share one file position or one library state for a file. What opens it is pickled with the rest.
     """
 
     def __init__(self, opened: Callable[[], Handle]) -> None:

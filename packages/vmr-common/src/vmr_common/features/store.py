@@ -173,22 +173,13 @@ def write_features(
     manifest: Manifest,
     dtype: str = "float32",
 ) -> int:
-    """Writes one HDF5 file with a ``(T, D)`` data set per video and the manifest, atomically.
+    """Writes one HDF5 file with a ``(T, D)`` data set per video and the manifest, atomically; returns their number.
 
-    Data sets are contiguous and not compressed: reading is one system call per video.
+    Data sets are contiguous and not compressed: reading is one system call per video. Of `items`, pairs of a video and
+    its features, one is held at a time. The manifest's `dim` and `dtype` (float32 or float16) are filled in.
 
-    Args:
-        path: The file; an existing one is replaced when all items are written.
-        items: (video, features) pairs; only one is held at a time.
-        manifest: What made the features; `dim` and `dtype` are filled in.
-        dtype: ``float32`` or ``float16``.
-
-    Returns:
-        The number of videos written.
-
-    Raises:
-        UserError: if the file cannot be written, a video occurs twice, widths differ, an array is not
-            two-dimensional and finite, or a value does not fit into float16.
+    Raises `UserError` if the file cannot be written, a video occurs twice, widths differ, an array is not
+    two-dimensional and finite, or a value does not fit into float16.
     """
     count, width = 0, None
     with h5_writing.new_file(path, dtype) as file:
@@ -213,13 +204,9 @@ def _checked_width(shape: tuple[int, ...], width: int | None, where: str) -> int
 def check_store(
     store: FeatureStore, videos: Iterable[str], dim: int | None = None, min_rows: int = 1
 ) -> list[str]:
-    """Reads every one of `videos` and returns all problems, one line each; empty when all is well.
+    """Reads every one of `videos`, each once, and returns all problems, one line each; empty when all is well.
 
-    Args:
-        store: The features.
-        videos: Ids to check; repeated ids are checked once.
-        dim: Expected width, or None.
-        min_rows: Fewest rows that are acceptable.
+    A width other than `dim` is one, and fewer than `min_rows` rows.
     """
     problems = []
     for video in dict.fromkeys(videos):

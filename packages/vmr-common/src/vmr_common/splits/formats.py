@@ -44,11 +44,8 @@ def read_annotations(
 ) -> Annotations:
     """Reads an annotation file of any known format.
 
-    Args:
-        path: The file (``.gz`` accepted).
-        format: A name of `FORMATS`, or ``auto`` to recognise it by its content.
-        durations: Video id -> seconds; the Charades-STA text files need it.
-        policy: What to do with irregular records, a name of `POLICIES`; by default the reader's own.
+    `format` is a name of `FORMATS`, or ``auto`` to recognise it by the content; `durations` are seconds by video id,
+    which the Charades-STA text files need; `policy` is a name of `POLICIES`, by default the reader's own.
     """
     with opened(path) as source:
         if format == "auto":

@@ -16,7 +16,7 @@ DATASETS = "vmr_common.datasets"
 def generate(name: str, folder: Path, package: str) -> None:
     """Generates a data set in a folder, unless an intact one is there.
 
-    Raises `UserError` if that package is not installed, or as its function.
+    Raises `UserError` if `package`, which offers it, is not installed, or as its function.
     """
     function = offered(DATASETS, name)
     if function is None:

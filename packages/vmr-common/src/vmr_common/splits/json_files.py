@@ -119,14 +119,10 @@ def _seconds(value: float, fps: float | None, where: str, key: str) -> float:
 def read_ego4d_nlq(source: TextInput, durations: Mapping[str, float] | None = None) -> Iterator[Record]:
     """Reads the official Ego4D natural-language-query files: videos, clips, annotations, language queries.
 
-    The video of a `Query` is the clip (``clip_uid``): features, times and predictions are all relative to it.
-    Query ids are ``<annotation_uid>_<index of the query in its annotation>``. The duration is
-    ``video_end_sec - video_start_sec``. Queries of the test part have no moments. By default the few records without
-    a sentence are dropped, as the official baselines do.
-
-    Args:
-        source: ``nlq_{train,val,test_unannotated}.json``.
-        durations: Clip -> seconds, needed only where a file does not give the clip's times.
+    The video of a `Query` is the clip (``clip_uid``): features, times and predictions are all relative to it. Query
+    ids are ``<annotation_uid>_<index of the query in its annotation>``. The duration is ``video_end_sec -
+    video_start_sec``, or where a file does not give these that of the clip in `durations`. Queries of the test part
+    have no moments. By default the few records without a sentence are dropped, as the official baselines do.
     """
     return _ego4d_records(source, durations or {})
 
@@ -210,10 +206,7 @@ def read_mad(
 ) -> Iterator[Record]:
     """Reads MAD: ``{id: {movie, sentence, timestamps, ext_timestamps, movie_duration}}``, seconds.
 
-    Args:
-        source: ``MAD_{train,val,test}.json``.
-        timestamps: Key of the moment. The long-video methods score ``timestamps``, MAD's zero-shot baseline scores
-            ``ext_timestamps``.
+    The long-video methods score ``timestamps``, MAD's zero-shot baseline scores ``ext_timestamps``.
     """
     for identity, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: record {shown(identity)}"

@@ -42,11 +42,9 @@ def data_root(given: str | Path | None = None) -> Path:
 
 
 def given_path(path: str, root: str | Path) -> str:
-    """A path from the command line for use with `load`: under the data root, else in the current folder.
+    """A path from the command line for use under the data root: itself, or absolute if only the current folder has it.
 
-    Returns:
-        `path` itself where it is under `root` or nowhere (so that the message names the data root), the absolute
-        path where it is in the current folder only.
+    A path that is nowhere stays as it is, so that the message names the data root.
     """
     if not (Path(root) / path).exists() and Path(path).exists():
         return str(Path(path).absolute())
@@ -142,18 +140,11 @@ def custom_split(
 ) -> Split:
     """A split of one's own: any annotation file, optionally restricted to a list of videos.
 
-    Query ids are given before the restriction, so they agree between subsets of one file.
+    Query ids are given before the restriction, so they agree between subsets of one file. `format` is a name of
+    `formats.FORMATS`, or ``auto``; `videos` a JSON file with a list of video ids, or with an object of lists, of which
+    `videos_key` names one; `durations` a table for formats that have none.
 
-    Args:
-        annotations: A file of any known format.
-        format: A name of `formats.FORMATS`, or ``auto``.
-        videos: JSON file with a list of video ids, or an object of such lists.
-        videos_key: Which list of the object.
-        durations: Table of durations, for formats that have none.
-        policy: What to do with irregular records.
-
-    Raises:
-        UserError: naming file, key and expectation for anything malformed, or if no query is left.
+    Raises `UserError` naming file, key and expectation for anything malformed, or if no query is left.
     """
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)

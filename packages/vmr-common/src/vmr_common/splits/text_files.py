@@ -79,11 +79,8 @@ def read_durations(path: str | Path) -> dict[str, float]:
 def read_charades_sta(source: TextInput, durations: Mapping[str, float]) -> Iterator[Record]:
     """Reads Charades-STA moments: lines ``VIDEO START END##sentence``, times in seconds.
 
-    The published evaluation has the policy ``cut-then-drop``.
-
-    Args:
-        source: The text file.
-        durations: Video id -> seconds, see `read_durations_csv`.
+    `durations` are seconds by video id, see `read_durations_csv`. The policy of the published evaluation is
+    ``cut-then-drop``.
     """
     return _records(source, durations, with_point=False)
 
