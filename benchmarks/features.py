@@ -20,8 +20,9 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import best_in_turns
 
+from vmr_common.features.manifest import Manifest
 from vmr_common.features.pooling import pool
-from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.features.store import FeatureStore, write_features
 from vmr_common.timeline import pooling_bounds
 
 ROUNDS = 15

@@ -37,7 +37,8 @@ from fuzzing.case import PACKAGES, entry_point
 from safetensors import safe_open
 
 from leorn.object_features.shapes_file import ensure_objects
-from vmr_common.features.store import Manifest, write_features
+from vmr_common.features.manifest import Manifest
+from vmr_common.features.store import write_features
 from vmr_shapes import ensure
 
 EPOCHS = 3

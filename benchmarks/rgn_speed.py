@@ -20,7 +20,8 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import Dataset
 from rgn.method import RGNMethod
 from rgn.model import RGN
-from vmr_common.features.store import FeatureStore, Manifest, write_features
+from vmr_common.features.manifest import Manifest
+from vmr_common.features.store import FeatureStore, write_features
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train.config import OptimConfig

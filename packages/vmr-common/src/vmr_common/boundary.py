@@ -53,7 +53,10 @@ def boundary(what: str, path: Path | None = None) -> Iterator[None]:
     except RecursionError:
         raise UserError(f"{what} (nested too deeply)") from None
     except Exception as error:
-        pickled = "allow_pickle" in str(error) or (path is not None and starts_as_pickle(path))
+        pickled = "allow_pickle" in str(error)
+        if path is not None and not pickled:
+            with contextlib.suppress(OSError, UserError), open_regular(path) as file:
+                pickled = file.read(len(PICKLE_START)) == PICKLE_START
         raise UserError(what + (f": it {PICKLED}" if pickled else f" ({reason(error)})")) from None
 
 
@@ -61,15 +64,6 @@ def reason(error: BaseException) -> str:
     """The text of an error on one line, not too long: zipfile quotes the bytes that it cannot read."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return shortened(one_line(str(text)), 300)
-
-
-def starts_as_pickle(path: Path) -> bool:
-    """True if a regular file begins as pickles do; False where it cannot be read."""
-    try:
-        with open_regular(path) as file:
-            return file.read(len(PICKLE_START)) == PICKLE_START
-    except (OSError, UserError):
-        return False
 
 
 def open_regular(path: Path) -> IO[bytes]:

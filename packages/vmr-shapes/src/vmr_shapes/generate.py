@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from vmr_common.boundary import reason
 from vmr_common.errors import UserError, quoted
-from vmr_common.features.store import Manifest, creator, write_features
+from vmr_common.features.manifest import Manifest, creator
+from vmr_common.features.store import write_features
 from vmr_common.io import partial_of, read_json, sha256, write_json_lines, write_text, writing
 from vmr_common.schema import conform
 from vmr_common.splits.json_lines import canonical_row

@@ -61,8 +61,6 @@ def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
                 raise UserError(f"--{key} is for --annotations, split {name} has its own")
     if name is not None and options.annotations is not None:
         raise UserError("give either split (a registered name) or annotations (a file), and not both")
-    if options.videos_key is not None and options.videos is None:
-        raise UserError("videos_key needs videos, the file with the lists of video ids")
     root = options.data_root
     only = {"videos": options.videos and found_path(options.videos, root), "videos_key": options.videos_key}
     if name is not None:

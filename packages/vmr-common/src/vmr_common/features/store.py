@@ -16,22 +16,13 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
 from vmr_common.features.backends import FeatureBackend, open_backend
-from vmr_common.features.manifest import Manifest, creator, merge_manifests, parse_facts
+from vmr_common.features.checks import Features
+from vmr_common.features.manifest import Manifest, merge_manifests, parse_facts
 from vmr_common.types import Query
-
-__all__ = [
-    "FeatureStore",
-    "Manifest",
-    "check_store",
-    "creator",
-    "length_mismatches",
-    "write_features",
-]
 
 SLACK_S = 2.0
 """Seconds by which rows times stride may differ from an annotated duration, beside two rows."""
 
-Features = NDArray[np.float32]
 Paths = str | Path | Sequence[str | Path]
 
 

@@ -89,7 +89,7 @@ def load_split(
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     split = _split(name, Annotations(found.queries, report), entry.protocol)
-    return split if videos is None else _only_videos(split, videos, videos_key)
+    return _only_videos(split, videos, videos_key)
 
 
 def training_split(name: str) -> str:
@@ -149,14 +149,17 @@ def custom_split(
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)
     split = _split(path.name, read_annotations(path, format, durations=table, policy=policy), "strict")
-    if videos is not None:
-        split = _only_videos(split, Path(videos), videos_key)
+    split = _only_videos(split, None if videos is None else Path(videos), videos_key)
     if not split.queries:
         raise UserError(f"{path}: no query is left of {split.report.read} records")
     return split
 
 
-def _only_videos(split: Split, videos: Path, key: str | None) -> Split:
+def _only_videos(split: Split, videos: Path | None, key: str | None) -> Split:
+    if videos is None:
+        if key is not None:
+            raise UserError("videos_key needs videos, the file with the lists of video ids")
+        return split
     wanted = dict.fromkeys(read_video_list(videos, key))
     queries = [query for query in split.queries if query.video in wanted]
     label = key if key is not None else videos.stem
