@@ -51,19 +51,27 @@ def _fixed(values: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Query:
-    """A sentence to localise in one video, with what is known about the answer."""
+    """A sentence to localise in one video, with what is known about the answer.
 
-    id: str  # unique within its split
-    video: str  # video id, the key in the feature store
-    text: str  # the sentence as annotated
-    duration: float  # length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`
-    # ground truth, `(M, 2)` float64, `[start, end]` in seconds; may be empty (hidden truth)
+    Attributes:
+        id: Unique within its split.
+        video: Video id, the key in the feature store.
+        text: The sentence as annotated.
+        duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
+        moments: Ground truth ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
+        glance: Annotated time point inside the moment, seconds, or None.
+        saliency: Highlight scores ``(C, A)`` float64, a row per clip of `saliency_clips`, a column per annotator, or
+        None.
+        saliency_clips: Clip numbers ``(C,)`` int64, or None.
+    """
+
+    id: str
+    video: str
+    text: str
+    duration: float
     moments: NDArray[np.float64] = field(default_factory=lambda: as_moments([]))
-    glance: float | None = None  # annotated time point inside the moment, seconds, or None
-    # highlight scores, `(C, A)` float64, one row per clip of `saliency_clips`, one column per annotator
-    # (QVHighlights), or None
+    glance: float | None = None
     saliency: NDArray[np.float64] | None = None
-    # clip numbers of the rows of `saliency`, `(C,)` int64, or None
     saliency_clips: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -78,14 +86,23 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Prediction:
-    """Ranked moments for one query, best first."""
+    """Ranked moments for one query, best first.
 
-    query: str  # id of the query
-    video: str  # video id
-    moments: NDArray[np.float64]  # `(K, 2)` float64, `[start, end]` in seconds, best first
-    scores: NDArray[np.float64]  # `(K,)` float64, higher is better; their scale is the model's own
-    text: str = ""  # the sentence, when known (written to files for the reader's sake)
-    saliency: NDArray[np.float64] | None = None  # per-clip highlight scores `(C,)` float64, or None
+    Attributes:
+        query: Id of the query.
+        video: Video id.
+        moments: ``(K, 2)`` float64, ``[start, end]`` in seconds, best first.
+        scores: ``(K,)`` float64, higher is better; their scale is the model's own.
+        text: The sentence, when known (written to files for the reader's sake).
+        saliency: Per-clip highlight scores ``(C,)`` float64, or None.
+    """
+
+    query: str
+    video: str
+    moments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    text: str = ""
+    saliency: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", as_moments(self.moments))
