@@ -210,7 +210,7 @@ class Dataset:
 
 
 def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
-    """Frame features by video, ``(F, D)`` float32 each: the feature rows pooled to F frames, kept in memory.
+    """Frame features by video, ``(F, D)`` float32, kept in memory: a frame is the mean of its part of the feature rows.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.

@@ -52,9 +52,8 @@ def train(argv: list[str]) -> None:
             # the network, whose initial weights are part of the run
             commands.seed(config)
             method = LEORNMethod.build(config, preprocessor)
-            load_pretrained(
-                method.model, config.init
-            )  # the second stage begins with the objects of the first
+            # two-stage recipe: the second stage begins with the object reasoning of the first
+            load_pretrained(method.model, config.init)
 
         provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
         # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every

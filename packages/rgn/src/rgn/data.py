@@ -149,7 +149,7 @@ class Dataset:
 
 
 def open_clips(config: Config, root: Path) -> prepared.PreparedFeatures:
-    """Clip features by video, ``(N, F)`` float32 each: the feature rows pooled to N clips, kept in memory."""
+    """Clip features by video, ``(N, F)`` float32, kept in memory: a clip is the mean of its feature rows."""
     return prepared.pooled_features(open_features(config.data.features, root), config.data.clips)
 
 
@@ -159,7 +159,7 @@ def build_dataset(
     """Queries of a run as batches; those without a known word are left out with a warning."""
     return Dataset(
         queries,
-        preprocessor.normalise(clips),
+        preprocessor.normalise(clips),  # as they are unless `data.standardise`
         preprocessor,
         max_words=config.data.max_words,
         end_token=config.quirks == "fixed",

@@ -72,9 +72,8 @@ class QueryAttention(nn.Module):
         """``(N, Q, D)`` from content and position ``(N, Q, D)`` each."""
         query = self.query_content(content) + self.query_position(position)
         key = self.key_content(content) + self.key_position(position)
-        query, key, value = (
-            split_heads(x, self.heads) for x in (query, key, self.value(content))
-        )  # (N, H, Q, d)
+        # (N, H, Q, d) each
+        query, key, value = (split_heads(x, self.heads) for x in (query, key, self.value(content)))
         weights = self.dropout((query * self.scale @ key.transpose(-2, -1)).softmax(-1))
         return self.out_proj((weights @ value).transpose(1, 2).flatten(2))
 

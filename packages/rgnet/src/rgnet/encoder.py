@@ -261,9 +261,8 @@ class RGEncoder(nn.Module):
             hard = (logits >= 0).to(states.dtype)
             return Gate(hard, hard)
         drawn = torch.rand_like(logits) if uniform is None else uniform
-        noise = (drawn + 1e-8).log() - (
-            1 - drawn + 1e-8
-        ).log()  # logistic: the difference of two Gumbel draws
+        # logistic noise: the difference of two Gumbel draws
+        noise = (drawn + 1e-8).log() - (1 - drawn + 1e-8).log()
         soft = ((logits + noise) / self.temperature).sigmoid()
         hard = (soft >= 0.5).to(soft.dtype)
         return Gate(hard, (hard - soft).detach() + soft)

@@ -416,9 +416,8 @@ class VideoIndex:
             for one in scan.best_videos(numbered, queries, k, select_device(device)):
                 yield scan.merge([one], k)
             return
-        if (
-            len(set(distributed.gather(fingerprint(self.manifest)))) > 1
-        ):  # places would not mean the same videos
+        # else places would not mean the same videos
+        if len(set(distributed.gather(fingerprint(self.manifest)))) > 1:
             raise UserError(f"{self.folder}: changed while the processes opened it, try again")
         numbered = numbered[distributed.rank() :: distributed.world()]
         mine = list(scan.best_videos(numbered, queries, k, select_device(device)))

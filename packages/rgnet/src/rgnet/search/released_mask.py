@@ -42,9 +42,8 @@ class ReleasedPaddingMask:
         """
         device = self._frames.device
         pair = first + torch.from_numpy(numbers).to(device)
-        other = (pair[:, None] * self._heads + torch.arange(self._heads, device=device)) % len(
-            self._frames
-        )  # (M, H)
+        heads = torch.arange(self._heads, device=device)
+        other = (pair[:, None] * self._heads + heads) % len(self._frames)  # (M, H)
         frame = torch.arange(int(windows[numbers[0], 1]), device=device)
         word = torch.arange(int(self._words[first]), device=device)
         padded_frame = frame[:, None] >= self._frames[other][:, None]  # (M, V, H)

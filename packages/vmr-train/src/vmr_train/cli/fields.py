@@ -181,9 +181,8 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
             if word.startswith("--") and renamed is not None:
                 raise UserError(f"command line: --{name} is now called --{renamed}")
             if word.startswith("--") and name.partition(".")[0] in types_of(schema):
-                check_values(
-                    _nested(name.split("."), None), schema, "command line"
-                )  # says which keys there are
+                # its message names the keys that there are
+                check_values(_nested(name.split("."), None), schema, "command line")
             rest.append(word)
             continue
         if not equals:
