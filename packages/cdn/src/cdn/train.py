@@ -7,8 +7,7 @@ from functools import partial
 from cdn.config import TITLE, Config
 from vmr_train.cli import options
 
-MAY_CHANGE = ("model.recompute",)
-"""Options of memory alone, which a resumed training may change."""
+MAY_CHANGE = ("model.recompute",)  # options of memory alone, which a resumed training may change
 
 
 @options.command
@@ -52,8 +51,7 @@ def train(argv: list[str]) -> None:
             method = CDNMethod.build(config, preprocessor)
 
         provenance = commands.describe_run("cdn", config, splits, frames.store, [glove], run)
-        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
-        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
+        # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

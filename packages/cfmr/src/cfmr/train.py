@@ -7,8 +7,7 @@ from functools import partial
 from cfmr.config import TITLE, Config
 from vmr_train.cli import options
 
-MAY_CHANGE = ("passes_per_chunk",)
-"""Options of memory alone, which a resumed training may change."""
+MAY_CHANGE = ("passes_per_chunk",)  # options of memory alone, which a resumed training may change
 
 
 @options.command
@@ -53,8 +52,7 @@ def train(argv: list[str]) -> None:
             method = CFMRMethod.build(config, preprocessor)
 
         provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run)
-        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
-        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
+        # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

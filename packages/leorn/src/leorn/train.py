@@ -7,8 +7,8 @@ from functools import partial
 from leorn.config import TITLE, Config
 from vmr_train.cli import options
 
+# options of memory alone, which a resumed training may change
 MAY_CHANGE = ("model.recompute", "data.cache_gb")
-"""Options of memory alone, which a resumed training may change."""
 
 
 @options.command
@@ -56,8 +56,7 @@ def train(argv: list[str]) -> None:
             load_pretrained(method.model, config.init)
 
         provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
-        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
-        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
+        # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,

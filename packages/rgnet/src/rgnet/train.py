@@ -51,8 +51,7 @@ def train(argv: list[str]) -> None:
 
         words = query_files(config, given.root)
         provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run)
-        # every update: one step of `config.optim` on method.loss(batch, progress)["total"], gradients clipped; every
-        # epoch: method.predict on the selection split, and the weights of the best epoch are kept
+        # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,
