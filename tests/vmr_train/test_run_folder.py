@@ -99,10 +99,11 @@ def test_a_run_that_ends_before_its_first_checkpoint_leaves_the_earlier_one_alon
     assert digests(folder) == before
 
 
-def test_files_that_no_run_wrote_are_not_overwritten(tmp_path):
+@pytest.mark.parametrize("flags", [{"overwrite": True}, {"resume": True}], ids=str)
+def test_files_that_no_run_wrote_are_not_overwritten(tmp_path, flags):
     (tmp_path / "results.json").write_text("mine")
     with pytest.raises(UserError, match=r"holds results\.json, but nothing shows that a run wrote it"):
-        RunFolder(tmp_path, overwrite=True)
+        RunFolder(tmp_path, **flags)
     assert (tmp_path / "results.json").read_text() == "mine"
 
 
@@ -211,6 +212,7 @@ def test_a_pipe_or_folder_where_a_file_of_a_run_belongs_is_refused(tmp_path, nam
     ],
 )
 def test_a_row_of_wrong_types_is_named_by_those_who_read_it(tmp_path, row, message):
+    RunFolder(tmp_path).close()  # a training has been there
     good = '{"kind": "epoch", "update": 1, "epoch": 1, "lr": null, "later": [1]}'
     (tmp_path / METRICS).write_text(f"{good}\n{row}\n{good}\n")
     before = digests(tmp_path)

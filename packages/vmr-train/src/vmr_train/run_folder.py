@@ -110,7 +110,9 @@ class RunFolder:
                 f"{path} already holds a run ({', '.join(earlier)}): pass --resume to continue it, "
                 "--overwrite to replace it, or choose another --name"
             )
-        if earlier and overwrite and not _is_run(path):
+        # --resume begins anew where there is no checkpoint
+        begins = overwrite or not (path / run_files.LAST).exists()
+        if earlier and begins and not _is_run(path):
             raise UserError(
                 f"{path}: holds {', '.join(earlier)}, but nothing shows that a run wrote it (no checkpoint of ours): "
                 "not overwritten, choose another --name"
