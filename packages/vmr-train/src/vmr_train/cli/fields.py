@@ -182,7 +182,7 @@ def given_values(argv: Sequence[str], schema: type[Any]) -> tuple[dict[str, Any]
                 raise UserError(f"command line: --{name} is now called --{renamed}")
             if word.startswith("--") and name.partition(".")[0] in types_of(schema):
                 # its message names the keys that there are
-                check_values(_nested(name.split("."), None), schema, "command line")
+                check_values(_nested(name.split("."), None), schema, f"command line: --{name}")
             rest.append(word)
             continue
         if not equals:
