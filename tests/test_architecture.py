@@ -97,6 +97,7 @@ def test_the_parts_of_vmr_common_import_each_other_in_one_order():
     order.prepare()  # raises for a cycle, and names it
 
 
+@pytest.mark.e2e
 def test_importing_vmr_common_costs_no_more_than_numpy():
     assert modules_after("import vmr_common") - sys.stdlib_module_names <= modules_after("import numpy") | {
         "vmr_common"
@@ -105,17 +106,20 @@ def test_importing_vmr_common_costs_no_more_than_numpy():
     assert not modules_after("from vmr_common import Prediction, Query") & heavy
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", ["vmr_common.cli.score", "vmr_common.cli.data"])
 def test_commands_on_data_start_without_heavy_libraries(command):
     assert not modules_after(f"import {command}") & {"torch", "h5py", "yaml", "tqdm", "PIL", "lmdb"}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("paper", MODELS)
 def test_a_configuration_is_described_without_torch(paper):
     statement = f"import vmr_train.cli.config, {paper}.config"
     assert not modules_after(statement) & {"torch", "h5py", "safetensors", "PIL"}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", [*(f"{paper}.__main__" for paper in MODELS), "cfmr.index.cli"])
 def test_commands_of_a_paper_understand_their_options_without_torch(command):
     assert not modules_after(f"import {command}") & {"torch", "safetensors", "PIL"}

@@ -246,7 +246,10 @@ def test_options_may_be_null_lists_and_whole_sections():
         (["--inner.rates", "{a: 1, a: 2}"], "--inner.rates: line 1: found the key 'a' twice"),
         (["--inner", "3"], "inner must hold keys and values, found 3"),
         (["--inner", "null"], "inner must hold keys and values, found None"),
-        (["--maybe.depth", "3"], "command line: --maybe.depth: unknown key maybe.depth; accepted: maybe.size"),
+        (
+            ["--maybe.depth", "3"],
+            "command line: --maybe.depth: unknown key maybe.depth; accepted: maybe.size",
+        ),
         (["--optim.lr", "-1"], "optim.lr: found -1.0, expected a number, at least"),
         (["--optim.lr", "1.0e400"], "found the number 1.0e400"),
         (["--name", "a\x1b[2J"], "found control characters in"),

@@ -1,6 +1,8 @@
 """Which queries go where: every query once per epoch, whatever the processes, batches and interruptions."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +70,7 @@ class Numbers:
         return {"indices": indices, "epoch": epoch, "x": torch.tensor(indices)}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_processes_change_neither_the_batches_nor_the_users_error(workers):
     loader = Loader(Numbers(), [((1, 2), 4), ((3,), 4), ((7,), 5)], workers=workers)
@@ -82,3 +85,32 @@ def test_tensors_are_found_in_nested_batches():
     nested = {"a": (torch.zeros(1), "text"), "b": [torch.ones(1)], "c": 3}
     moved = map_tensors(nested, lambda t: t + 1)
     assert moved == {"a": (torch.ones(1), "text"), "b": [torch.full((1,), 2.0)], "c": 3}
+
+
+STILL_LOADING = """
+import os, signal, subprocess, sys
+import torch
+from vmr_train.loading import Loader
+
+class Numbers:
+    def __len__(self):
+        return 10
+
+    def batch(self, indices, epoch):
+        return torch.tensor(indices)
+
+loader = Loader(Numbers(), [((number,), 1) for number in range(9)], workers=2)
+batches = iter(loader)
+next(batches)
+for number in (signal.SIGTERM, signal.SIGINT):  # as a cluster and a terminal send them: to all processes
+    for process in torch.multiprocessing.active_children():
+        subprocess.run(["kill", f"-{int(number)}", str(process.pid)], check=True)
+print([int(next(batches)) for _ in range(8)])
+sys.modules["kept"] = [batches, loader]  # until the interpreter has ended
+"""
+
+
+@pytest.mark.e2e
+def test_loaders_outlive_the_signals_of_others_and_end_with_their_process():
+    ended = subprocess.run([sys.executable, "-c", STILL_LOADING], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "[1, 2, 3, 4, 5, 6, 7, 8]\n"), ended.stderr

@@ -127,6 +127,7 @@ def test_summed_accumulation_adds_the_passes_means_and_clips_after_each(tmp_path
     assert rows(tmp_path / "sum", "epoch")[0]["train/total"] > 0
 
 
+@pytest.mark.e2e
 def test_loader_processes_change_no_bit(tmp_path):
     fit(tmp_path / "alone", replace(CONFIG, epochs=2))
     fit(tmp_path / "workers", replace(CONFIG, epochs=2, workers=2))

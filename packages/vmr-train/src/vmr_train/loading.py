@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,6 +48,18 @@ def _start_worker(_: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        # it says so by SIGTERM, and waits: a loader that ignored this one, too, would keep it from ending
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, daemon=True, name="end").start()
+
+
+def _end_when_told() -> None:
+    """Ends this process when its parent sends SIGTERM; from others it is not heard."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class Loader:
