@@ -101,11 +101,11 @@ class Numbers:
 
 loader = Loader(Numbers(), [((number,), 1) for number in range(9)], workers=2)
 batches = iter(loader)
-next(batches)
+next(batches), next(batches)  # one of each process: both have begun
 for number in (signal.SIGTERM, signal.SIGINT):  # as a cluster and a terminal send them: to all processes
     for process in torch.multiprocessing.active_children():
         subprocess.run(["kill", f"-{int(number)}", str(process.pid)], check=True)
-print([int(next(batches)) for _ in range(8)])
+print([int(next(batches)) for _ in range(7)])
 sys.modules["kept"] = [batches, loader]  # until the interpreter has ended
 """
 
@@ -113,4 +113,4 @@ sys.modules["kept"] = [batches, loader]  # until the interpreter has ended
 @pytest.mark.e2e
 def test_loaders_outlive_the_signals_of_others_and_end_with_their_process():
     ended = subprocess.run([sys.executable, "-c", STILL_LOADING], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (0, "[1, 2, 3, 4, 5, 6, 7, 8]\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "[2, 3, 4, 5, 6, 7, 8]\n"), ended.stderr
