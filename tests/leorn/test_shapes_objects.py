@@ -19,6 +19,8 @@ from vmr_common.features.store import FeatureStore
 from vmr_shapes import render, scene
 from vmr_shapes.spec import SPLITS
 
+pytestmark = pytest.mark.e2e  # the data set is generated
+
 TINY = shapes.ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0))
 MAKE = """
 import sys

@@ -27,6 +27,8 @@ from vmr_shapes import language, render, scene
 from vmr_shapes.features import Projection, statistics
 from vmr_shapes.spec import ACTIONS, SPLITS
 
+pytestmark = pytest.mark.e2e  # the data set is generated
+
 TINY = shapes.ShapesSpec(train=3, val=1, test=2, duration=(16.0, 18.0))
 FILES = {"train.jsonl", "val.jsonl", "test.jsonl", "features.h5", "words.txt", "meta.json", "checksums.json"}
 ENSURE = """

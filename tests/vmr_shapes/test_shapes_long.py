@@ -17,6 +17,8 @@ from vmr_shapes import render, scene
 from vmr_shapes.features import BLOCK, Projection, statistics
 from vmr_shapes.spec import SPLITS
 
+pytestmark = pytest.mark.e2e  # the data set is generated
+
 TINY = dataclasses.replace(shapes.LONG, train=2, val=1, test=1)
 
 
