@@ -39,14 +39,14 @@ def nll(method: RGNMethod, dataset: Dataset, indices: list[int]) -> np.ndarray:
         return np.stack([prediction.scores for prediction in method.predict(dataset.batch(indices, None))])
 
 
-def test_fixed_scores_do_not_depend_on_batch_mates(method):
+def test_fixed_scores_do_not_depend_on_the_rest_of_the_batch(method):
     dataset = make_dataset(glanced_queries())
     together = nll(method, dataset, list(range(9)))
     alone = np.concatenate([nll(method, dataset, [n]) for n in range(9)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_released_scores_do_depend_on_batch_mates(method):
+def test_released_scores_do_depend_on_the_rest_of_the_batch(method):
     dataset = make_dataset(glanced_queries(), end_token=False)
     together = nll(method, dataset, list(range(9)))
     alone = np.concatenate([nll(method, dataset, [n]) for n in range(9)])

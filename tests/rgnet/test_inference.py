@@ -80,7 +80,7 @@ def test_results_do_not_depend_on_how_many_windows_go_together(pairs):
     assert_same(found(model, config, [(features, query)])[0], found(model, CONFIG, [(features, query)])[0])
 
 
-def test_fixed_results_do_not_depend_on_batch_mates():
+def test_fixed_results_do_not_depend_on_the_rest_of_the_batch():
     model, videos = network(), [video(31), video(64), video(7)]
     requests = [(videos[n % 3], text(1 + n, n)) for n in range(8)]
     config = SearchConfig(windows=4, window_batch_size=64)
@@ -91,7 +91,7 @@ def test_fixed_results_do_not_depend_on_batch_mates():
         assert_same(one, turned)
 
 
-def test_released_results_do_depend_on_batch_mates():
+def test_released_results_do_depend_on_the_rest_of_the_batch():
     model, features = network(released=True), video(47)
     alone = found(model, CONFIG, [(features, text(5))])[0]
     together = found(model, CONFIG, [(features, text(5)), (features, text(1))])[0]

@@ -140,7 +140,7 @@ def test_training_windows_hold_their_moment_and_negatives_come_from_the_same_vid
                 assert any(np.array_equal(rows[n : n + length], one) for n in range(len(rows)))
 
 
-def test_draws_do_not_depend_on_batch_mates_and_change_with_epoch_and_seed(features):
+def test_draws_do_not_depend_on_the_rest_of_the_batch_and_change_with_epoch_and_seed(features):
     dataset = make(features)
     together = dataset.batch([0, 1, 2, 3, 4], 3).train
     for row in range(5):
@@ -161,7 +161,7 @@ def test_a_batch_brings_each_video_once(features):
 
 
 @pytest.mark.parametrize("sentences", [False, True])
-def test_fixed_predictions_do_not_depend_on_batch_size_or_batch_mates(features, stored, sentences):
+def test_fixed_predictions_do_not_depend_on_batch_size_or_the_rest_of_the_batch(features, stored, sentences):
     one = method_of(make_config(sentences=sentences))
     dataset = make(features, vectors=stored if sentences else None)
     together = predictions(one, dataset)

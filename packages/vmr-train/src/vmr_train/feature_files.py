@@ -93,5 +93,5 @@ def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> 
         if missing:
             raise UserError(
                 f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
-                "(a check of them lists all)"
+                "(vmr-data check, of objects leorn-objects check, lists all)"
             )

@@ -289,7 +289,7 @@ class Events:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         except ImportError:
             raise UserError(
-                "train.tensorboard needs the extra: pip install 'vmr-common[tensorboard]'"
+                "train.tensorboard needs the extra: pip install 'vmr-train[tensorboard]'"
             ) from None
         self._run.guard()
         now = time.time()

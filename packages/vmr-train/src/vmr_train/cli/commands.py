@@ -248,20 +248,23 @@ def describe_run(
         run: The folder; its last checkpoint knows the files of a run that is resumed.
     """
 
-    def known(part: str) -> Any:
-        earlier = load_meta(run.last)["describe"].get(part) if run.resume and run.last.exists() else None
-        return earlier if isinstance(earlier, dict) and "times" in earlier else None
+    def proofs() -> dict[str, Mapping[str, Any]]:
+        earlier = load_meta(run.last)["describe"] if run.resume and run.last.exists() else {}
 
-    def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
-        return distributed.from_rank_zero(lambda: fingerprint(list(paths), known(part)))
+        def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
+            known = earlier.get(part)
+            return fingerprint(list(paths), known if isinstance(known, dict) and "times" in known else None)
 
+        return {"features": proof("features", store.paths), "words": proof("words", words)}
+
+    found = distributed.from_rank_zero(proofs)
     manifest = None if store.manifest is None else dataclasses.asdict(store.manifest)
     return {
         "package": package,
         "config": to_dict(config),
         "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
-        "features": {**proof("features", store.paths), "manifest": manifest},
-        "words": proof("words", words),
+        "features": {**found["features"], "manifest": manifest},
+        "words": found["words"],
     }
 
 
