@@ -45,11 +45,10 @@ GENERIC = (
         f"vmr_train.{name}"
         for name in ("run_swap", "same_run", "sampler", "schedules", "state", "step", "trainer")
     ),
-    "vmr_train.video_cache",
     # how a run reads its splits, features and words
     *(
         f"vmr_train.{name}"
-        for name in ("content_words", "feature_files", "lru_cache", "prepared", "ranges", "rng", "splits")
+        for name in ("content_words", "feature_files", "caches", "prepared", "ranges", "rng", "splits")
     ),
     "vmr_train.word_lookup",
     # layers without a paper's identity

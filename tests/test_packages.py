@@ -85,6 +85,19 @@ def test_the_workspace_knows_every_package():
         assert re.match(warnings.split(":")[-1], module(path))
 
 
+def test_extras_that_messages_and_pages_name_are_there():
+    named = set()
+    for path in [
+        *ROOT.glob("packages/*/src/**/*.py"),
+        *ROOT.glob("packages/*/README.md"),
+        *ROOT.glob("docs/*.md"),
+    ]:
+        named |= set(re.findall(r"\b(vmr-\w+)\[(\w+)\]", path.read_text()))
+    assert {("vmr-train", "tensorboard"), ("vmr-common", "lmdb")} <= named
+    for package, extra in named:
+        assert extra in project(ROOT / "packages" / package)["project"]["optional-dependencies"]
+
+
 def test_users_cite_the_version_of_the_packages():
     cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert cited == [vmr_common.__version__]

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.types import Query
+from vmr_train.caches import VideoCache
 from vmr_train.cli.config import bundled_config
 from vmr_train.method import Progress
 from vmr_train.prepared import PreparedFeatures
@@ -74,7 +76,7 @@ def test_each_video_is_encoded_once(monkeypatch):
 def test_a_batch_of_more_videos_than_are_kept_is_complete(monkeypatch):
     dataset = make_dataset(glanced_queries())
     together = scores(make_method(), dataset, list(range(9)))
-    monkeypatch.setattr("cfmr.method.KEPT_BYTES", 1)
+    monkeypatch.setattr("cfmr.method.VideoCache", partial(VideoCache, limit=1))
     method = make_method()
     for _ in range(2):
         np.testing.assert_allclose(scores(method, dataset, list(range(9))), together, atol=1e-5)

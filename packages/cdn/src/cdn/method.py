@@ -14,9 +14,9 @@ from cdn.decoding import decode
 from cdn.model import CDN
 from vmr_common.types import Prediction
 from vmr_train import map_proposals
+from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
-from vmr_train.video_cache import VideoCache
 
 
 class CDNMethod:

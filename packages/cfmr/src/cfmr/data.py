@@ -20,12 +20,12 @@ from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import prepared
+from vmr_train.caches import distinct_videos
 from vmr_train.content_words import content_scores
 from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.rng import rng_for
-from vmr_train.video_cache import distinct_videos
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,13 +13,10 @@ from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
 from cfmr.model import CFMR, Clips, Passes, Proposals, flat_concepts
 from vmr_common.types import Prediction
+from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
-from vmr_train.lru_cache import LRUCache
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
-
-KEPT_BYTES = 2 << 30
-"""Encoded videos are kept up to this size: those of the published test splits fit."""
 
 
 def moments_of(proposals: Proposals) -> NDArray[np.float64]:
@@ -40,11 +35,7 @@ class CFMRMethod:
         self.preprocessor = preprocessor
         self._loss = loss
         self._passes_per_chunk = passes_per_chunk
-        self._encoded: LRUCache[str, Tensor] | None = None  # vectors by video, while the weights stay
-        model.register_load_state_dict_post_hook(self._forget)
-
-    def _forget(self, *_: object) -> None:
-        self._encoded = None
+        self._encoded: VideoCache[Tensor] = VideoCache(model)
 
     @classmethod
     def build(cls, config: Config, preprocessor: Preprocessor) -> CFMRMethod:
@@ -71,7 +62,7 @@ class CFMRMethod:
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """All weighted loss terms by name, batch means; `total` is their sum."""
-        self._encoded = None  # the weights are about to change
+        self._encoded.clear()  # the weights are about to change
         # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
         output = self.model(
@@ -115,16 +106,14 @@ class CFMRMethod:
 
     def encode_videos(self, videos: tuple[str, ...], clips: Clips) -> Tensor:
         """Vectors ``(V, P, K * D)`` float32 of videos by id; only those not met before are encoded."""
-        if self._encoded is None:
-            self._encoded = LRUCache(KEPT_BYTES, operator.attrgetter("nbytes"))
-        found = {video: kept for video in videos if (kept := self._encoded.get(video)) is not None}
-        new = [row for row, video in enumerate(videos) if video not in found]
-        if new:
+
+        def encode(new: list[int]) -> Tensor:
             rows = torch.tensor(new, device=clips.mask.device)
-            vectors = flat_concepts(self.model.encode_video(Clips(clips.features[rows], clips.mask[rows])))
-            for row, kept in zip(new, vectors.detach(), strict=True):
-                found[videos[row]] = self._encoded[videos[row]] = kept
-        return torch.stack([found[video] for video in videos])
+            return flat_concepts(
+                self.model.encode_video(Clips(clips.features[rows], clips.mask[rows]))
+            ).detach()
+
+        return torch.stack(self._encoded.of(videos, encode))
 
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""

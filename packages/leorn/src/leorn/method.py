@@ -16,9 +16,9 @@ from leorn.decoding import decode
 from leorn.model import LEORN, Output, VideoEncoding, joined
 from vmr_common.types import Prediction
 from vmr_train import map_proposals
+from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
-from vmr_train.video_cache import VideoCache
 
 
 class LEORNMethod:

@@ -20,9 +20,9 @@ from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 from vmr_train import prepared
+from vmr_train.caches import distinct_videos
 from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
-from vmr_train.video_cache import distinct_videos
 
 Array = NDArray[np.float32]
 

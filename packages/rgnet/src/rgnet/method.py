@@ -21,7 +21,7 @@ from rgnet.search import ranking
 from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
 from vmr_common.types import Prediction, Query
 from vmr_train import checkpoint, prepared, preprocessing
-from vmr_train.lru_cache import LRUCache
+from vmr_train.caches import LRUCache
 from vmr_train.method import Progress, to_device
 from vmr_train.report import Curve
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vmr_common.features.checks import Features
 from vmr_common.features.pooling import pool
 from vmr_common.features.store import FeatureStore
-from vmr_train.lru_cache import LRUCache
+from vmr_train.caches import LRUCache
 
 
 def unit_rows(features: NDArray[Any]) -> Features:

@@ -16,7 +16,7 @@ from leorn.object_features.layouts import ASSUMED, Floats, ObjectFrames, ObjectM
 from leorn.object_features.store import ObjectStore, check_objects, write_objects
 from vmr_common.errors import UserError
 from vmr_common.timeline import pooling_bounds
-from vmr_train.lru_cache import LRUCache
+from vmr_train.caches import LRUCache
 
 __all__ = [
     "ASSUMED",

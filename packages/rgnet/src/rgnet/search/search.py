@@ -22,7 +22,7 @@ from rgnet.model import RGNet, Tokens
 from rgnet.search import ranking
 from rgnet.search.released_mask import ReleasedPaddingMask
 from rgnet.windows import video_windows
-from vmr_train.lru_cache import LRUCache
+from vmr_train.caches import LRUCache
 
 _ROWS_AT_ONCE = 8192
 _TABLES = 16

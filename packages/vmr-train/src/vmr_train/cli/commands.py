@@ -252,8 +252,9 @@ def describe_run(
         earlier = load_meta(run.last)["describe"] if run.resume and run.last.exists() else {}
 
         def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
-            known = earlier.get(part)
-            return fingerprint(list(paths), known if isinstance(known, dict) and "times" in known else None)
+            known: Any = earlier.get(part)
+            whole = isinstance(known, dict) and "times" in known
+            return fingerprint(list(paths), known if whole else None)
 
         return {"features": proof("features", store.paths), "words": proof("words", words)}
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vmr_train.lru_cache import LRUCache
-from vmr_train.video_cache import VideoCache
+from vmr_train.caches import LRUCache, VideoCache
 
 
 def test_what_was_used_longest_ago_makes_room():
