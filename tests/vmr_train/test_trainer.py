@@ -341,7 +341,7 @@ def test_partial_files_of_a_killed_process_are_cleared_away(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
 def test_tensorboard_without_its_extra_says_how_to_get_it(tmp_path):
-    with pytest.raises(UserError, match=r"pip install 'vmr-common\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install 'vmr-train\[tensorboard\]'"):
         fit(tmp_path / "run", replace(CONFIG, tensorboard=True))
 
 
