@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,12 +33,12 @@ from vmr_train.cli.results import Results, moment_table, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.clock import format_clock
 from vmr_train.config import RunConfig, TrainConfig
-from vmr_train.device import seed_everything, select_device
+from vmr_train.device import autocast, seed_everything, select_device
 from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
-from vmr_train.method import Dataset, Method
-from vmr_train.predict import predict_all
+from vmr_train.method import Dataset, Method, to_device
+from vmr_train.predict import batches_of, predict_all
 from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE
@@ -301,15 +302,24 @@ def evaluate(
         dataset: The queries of the split that can be answered.
         split: All of its queries.
         train_queries: Choose the constant windows of the bias row; None leaves the row out.
-        with_flops: Count FLOPs, which takes time; they cannot be counted where the model is compiled.
+        with_flops: Count FLOPs on the first batch; they cannot be counted where the model is compiled.
     """
-    counting = with_flops and not config.train.compile
-    with count_flops() if counting else contextlib.nullcontext() as counted:
-        predictions = predict(config, method, dataset)
+    counted = flops_per_query(config, method, dataset) if with_flops and not config.train.compile else None
+    predictions = predict(config, method, dataset)
     results = distributed.from_rank_zero(
         lambda: score_all(package, split, require_finite(predictions), config.protocols, train_queries)
     )
-    return dataclasses.replace(results, flops=None if counted is None else counted())
+    return dataclasses.replace(results, flops_per_query=counted)
+
+
+def flops_per_query(config: RunConfig, method: Method, dataset: Dataset) -> float:
+    """FLOPs of a prediction, the mean over the first evaluation batch: counting slows every operation down."""
+    device, train = select_device(config.train.device), config.train
+    method.model.to(device).eval()
+    batch = to_device(next(batches_of(dataset, train.eval_batch)), device)
+    with torch.no_grad(), autocast(device, train.precision), count_flops() as counted:
+        method.predict(batch)
+        return counted() / distributed.world() / len(batch.query_ids)  # all ranks count the same batch
 
 
 def predict(config: RunConfig, method: Method, dataset: Dataset) -> list[Prediction]:

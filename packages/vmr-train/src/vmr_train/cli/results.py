@@ -25,7 +25,7 @@ class Results:
         bias: The constant windows chosen on the training queries, or None without such.
         bias_predictions: Theirs, for the same queries.
         tables: Per protocol: its name and the rows model, chance, bias.
-        flops: FLOPs of all predictions (see `vmr_train.flops`), or None where they were not counted.
+        flops_per_query: FLOPs of a prediction (see `vmr_train.flops`), or None where they were not counted.
     """
 
     split: Split
@@ -33,7 +33,7 @@ class Results:
     bias: ConstantWindowBaseline | None
     bias_predictions: list[Prediction] | None
     tables: list[tuple[str, TableRows]]
-    flops: int | None = None
+    flops_per_query: float | None = None
 
     def text(self) -> str:
         """All tables for the terminal."""

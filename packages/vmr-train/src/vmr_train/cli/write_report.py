@@ -154,7 +154,7 @@ def figures(facts: RunFacts, results: Results) -> RunFigures:
         "threads": torch.get_num_threads(),
         "precision": config["train"]["precision"],
         "parameters": facts.parameters,
-        "flops_per_query": None if results.flops is None else results.flops / len(results.predictions),
+        "flops_per_query": results.flops_per_query,
         "versions": meta["versions"],
     }
 
