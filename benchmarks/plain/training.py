@@ -22,7 +22,7 @@ def training_pair(model, optim, ours, plain) -> Pair:
     """Training steps by two losses of a model, `ours` and `plain` (functions of the model that give a scalar).
 
     A step clears the gradients, goes forward and backward, clips and updates, with the model's dropout. `difference`
-    is that of the loss and of every gradient at the first weights without dropout.
+    is that of the loss and of the gradient of all weights, at the first weights without dropout.
     """
     start = copy.deepcopy(model)
 
@@ -48,6 +48,7 @@ def training_pair(model, optim, ours, plain) -> Pair:
                 module.p = 0.0
         value = loss(start)
         value.backward()
-        return [value.detach(), *(p.grad for p in start.parameters() if p.grad is not None)]
+        gradients = [p.grad.flatten() for p in start.parameters() if p.grad is not None]
+        return [value.detach(), torch.cat(gradients)]
 
     return Pair(step_of(ours), step_of(plain), lambda: largest_difference(numbers(ours), numbers(plain)))
