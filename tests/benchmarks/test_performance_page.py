@@ -42,6 +42,16 @@ def test_a_longer_name_wins_and_each_machine_has_a_table(folders):
     assert "| b | - |" in speed
 
 
+def test_the_page_says_what_is_slower_than_the_plain_form_or_short_of_its_goal(folders):
+    results, images = folders
+    (results / "against-plain-cpu.csv").write_text(
+        "case,ratio,goal\nrgn train,0.40,0.42\ncdn infer,0.90,0.65\ncdn train,1.20,0.75\n"
+    )
+    text = render(results, images)
+    assert "\nSlower than the plain form: cdn train (1.20)." in text
+    assert "\nShort of the goal: cdn infer (0.90, goal 0.65), cdn train (1.20, goal 0.75)." in text
+
+
 def test_what_no_section_knows_is_shown_at_the_end(folders):
     results, images = folders
     (results / "brand-new-cpu.csv").write_text("case,ms\na,1\nb,2\n")
