@@ -301,18 +301,22 @@ def parse_json(text: str | bytes, where: str) -> Any:
     return _parse_json(text, where, lambda error: where)
 
 
-def _parse_json(text: str | bytes, where: str, place: Callable[[json.JSONDecodeError], str]) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            twice = first_repeated(key for key, _ in pairs)
-            raise UserError(f"{where}: the key {quoted(twice, 60)} occurs twice in one object")
-        return values
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = first_repeated(key for key, _ in pairs)
+        raise UserError(f"the key {quoted(twice, 60)} occurs twice in one object")
+    return values
 
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique).decode  # one for all texts: files have a text per line
+
+
+def _parse_json(text: str | bytes, where: str, place: Callable[[json.JSONDecodeError], str]) -> Any:
     try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except UserError:
-        raise
+        value = _decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text)))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{place(error)}: not JSON ({error.msg})") from None
     except RecursionError:
@@ -394,7 +398,9 @@ def text_lines(
         raise UserError(f"{path}:{first[0]}: a line of more than {LINE_LIMIT:,} bytes")
     for number, raw in itertools.chain([first] if first[0] else [], byte_lines(file, path, first[0])):
         if blank or not raw.isspace():
-            yield number, decoded(raw, f"{path}:{number}", first=number == 1), raw.endswith(b"\n")
+            # ASCII has no mark of byte order
+            text = raw.decode("ascii") if raw.isascii() else decoded(raw, f"{path}:{number}", first=number == 1)
+            yield number, text, raw.endswith(b"\n")
 
 
 def byte_lines(

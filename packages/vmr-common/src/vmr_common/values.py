@@ -41,7 +41,7 @@ def field_of(row: Mapping[str, Any], key: str, where: str) -> Any:
 
 def number(value: Any, where: str, key: str) -> float:
     """A finite JSON number as float; anything else (text, true, NaN) is a `UserError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not float and type(value) is not int:
         raise UserError(f"{where}: {key} must be a number, found {shown(value)}")
     try:
         result = float(value)
@@ -65,6 +65,8 @@ def parsed_number(text: str, where: str, key: str) -> float:
 
 def seconds(value: Any, where: str, key: str) -> float:
     """A number of seconds that any computation can bear: at most `MOST_SECONDS`, before or after 0."""
+    if type(value) is float and -MOST_SECONDS <= value <= MOST_SECONDS:
+        return value
     result = number(value, where, key)
     if abs(result) > MOST_SECONDS:
         raise UserError(f"{where}: {key} must be at most {MOST_SECONDS:g} seconds, found {shown(value)}")
@@ -93,7 +95,7 @@ def sentence(value: Any, where: str, key: str) -> str:
     """Text that UTF-8 can hold; it may be blank (the policy judges that)."""
     if not isinstance(value, str):
         raise UserError(f"{where}: {key} must be text, found {shown(value)}")
-    if not is_text(value):
+    if not value.isascii() and not is_text(value):
         raise UserError(f"{where}: {key} holds half a surrogate pair, expected Unicode text")
     return value
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr_common.errors import UserError
-from vmr_common.splits.load import Split, custom_split, load_split, split_hash
+from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.policies import policy_named
 from vmr_common.types import Query
 from vmr_train.ranges import PathText, Probability, require_ranges
@@ -129,4 +129,4 @@ def hold_out(queries: Sequence[Query], share: float) -> tuple[list[Query], list[
 
 
 def _part(split: Split, name: str, queries: list[Query]) -> Split:
-    return Split(name, queries, split.report, split.protocol, split_hash(queries))
+    return Split(name, queries, split.report, split.protocol)

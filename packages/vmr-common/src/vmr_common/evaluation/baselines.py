@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,23 +58,23 @@ class ConstantWindowBaseline:
         if not located:
             raise UserError("the bias baseline needs training queries with target moments; found none")
         grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
-        blocks = _blocks(located)
-        best = [np.zeros(len(block)) for block in blocks]
+        targets = [_Targets.of(block) for block in _blocks(located)]
+        # overlaps are found again where they are needed: all of them at once are kilobytes per query
+        hits = np.concatenate([np.packbits(block.overlaps(grid) >= _HIT, axis=0) for block in targets], axis=1)
+        best = [np.zeros(len(block.firsts)) for block in targets]
         chosen: list[int] = []
         for _ in range(min(k, len(grid))):
-            hits, sums = np.zeros(len(grid)), np.zeros(len(grid))
-            for number, block in enumerate(blocks):
-                # overlaps are found again for every window: all of them at once are kilobytes per query
-                overlaps = _grid_overlaps(grid, block)
-                if chosen:
-                    np.maximum(best[number], overlaps[chosen[-1]], out=best[number])
-                    np.maximum(overlaps, best[number], out=overlaps)
-                hits += (overlaps >= _HIT).sum(axis=1)
-                sums += overlaps.sum(axis=1)
-            recall, mean = hits / len(located), sums / len(located)
-            recall[chosen] = -1.0  # never the same window twice, even if nothing is left to gain
+            missed = np.concatenate(best) < _HIT
+            gains = np.unpackbits(hits[:, missed], axis=0, count=len(grid)).sum(axis=1, dtype=np.int64)
+            gains[chosen] = -1  # never the same window twice, even if nothing is left to gain
+            tied = np.flatnonzero(gains == gains.max())
+            sums = np.zeros(len(tied))
+            for block, reached in zip(targets, best, strict=True):
+                sums += np.maximum(block.overlaps(grid[tied]), reached).sum(axis=1)
             # rounded, so that the order of summation does not break ties
-            chosen.append(int(np.lexsort((-mean.round(9), -recall.round(9)))[0]))
+            chosen.append(int(tied[(sums / len(located)).round(9).argmax()]))
+            for block, reached in zip(targets, best, strict=True):
+                np.maximum(reached, block.overlaps(grid[chosen[-1:]])[0], out=reached)
         return cls(windows=grid[chosen], num_queries=len(located))
 
     def predict(self, queries: Sequence[Query]) -> list[Prediction]:
@@ -93,15 +94,27 @@ def _blocks(queries: Sequence[Query]) -> list[Sequence[Query]]:
     return [queries[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
-def _grid_overlaps(grid: NDArray[np.float64], queries: Sequence[Query]) -> NDArray[np.float64]:
-    """Overlap ``(grid, N)`` of every window with the best target of every query, fractions; each has a target."""
-    counts = np.array([len(query.moments) for query in queries])
-    durations = np.repeat([query.duration for query in queries], counts)
-    truth = np.concatenate([query.moments for query in queries])
-    with np.errstate(over="ignore"):  # what is beyond every number is cut to the video
-        truth = np.clip(timeline.to_normalised(truth, durations), 0.0, 1.0)
-    overlaps = metrics.iou(grid[:, None], truth, "hull", empty=0.0)
-    return np.maximum.reduceat(overlaps, np.cumsum(counts) - counts, axis=1)
+class _Targets(NamedTuple):
+    """The targets of N queries in fractions of the video; each query has one at least."""
+
+    moments: NDArray[np.float64]  # `(M, 2)`
+    firsts: NDArray[np.int64]  # `(N,)`, place of each query's first target
+
+    @classmethod
+    def of(cls, queries: Sequence[Query]) -> _Targets:
+        counts = np.array([len(query.moments) for query in queries])
+        durations = np.repeat([query.duration for query in queries], counts)
+        moments = np.concatenate([query.moments for query in queries])
+        with np.errstate(over="ignore"):  # what is beyond every number is cut to the video
+            moments = np.clip(timeline.to_normalised(moments, durations), 0.0, 1.0)
+        return cls(moments, np.cumsum(counts) - counts)
+
+    def overlaps(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Overlap ``(W, N)`` of every window with the best target of every query."""
+        overlaps = metrics.iou(windows[:, None], self.moments, "hull", empty=0.0)
+        if len(self.firsts) == len(self.moments):
+            return overlaps
+        return np.asarray(np.maximum.reduceat(overlaps, self.firsts, axis=1))
 
 
 def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:

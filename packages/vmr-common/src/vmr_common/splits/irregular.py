@@ -12,7 +12,7 @@ from typing import Any
 from vmr_common.errors import UserError
 from vmr_common.splits.policies import POLICIES, Policy, policy_named
 from vmr_common.text_input import Readable, opened
-from vmr_common.types import Query, as_moments
+from vmr_common.types import Query
 from vmr_common.values import shown
 
 WHOLE_VIDEO = 0.99
@@ -109,8 +109,8 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
                 f"{record.where}: id {shown(identifier)} occurs twice (first at {source}{used[identifier]})"
             )
         used[identifier] = record.where.removeprefix(source)
-        counts.update(_irregularities(record))
-        counts.update(repeats.of(record))
+        for words in (*_irregularities(record), *repeats.of(record)):
+            counts[words] += 1
         moments = _apply(record, policy, counts)
         if moments is None:
             continue
@@ -120,7 +120,7 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
                 video=videos.setdefault(record.video, record.video),
                 text=record.text,
                 duration=record.duration,
-                moments=as_moments(moments),
+                moments=moments,  # type: ignore[arg-type]  # as an array there
                 glance=record.point,
                 **record.extra,
             )
@@ -233,7 +233,8 @@ def _apply(record: Record, policy: Policy, counts: Counter[str]) -> list[tuple[f
         left, done = _limit(moment, record.duration, policy)
         if left is not None:
             kept.append(left)
-            counts.update(done)
+            for words in done:
+                counts[words] += 1
     if not kept:
         counts["dropped: " + (reasons[0] if reasons else _drop_words(policy))] += 1
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from vmr_common.values import (
     list_of,
     moment,
     moments,
-    number,
+    numbers,
     seconds,
     sentence,
     shown,
@@ -95,16 +96,16 @@ def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
     scores = list_of(row["saliency_scores"], where, "saliency_scores", len(clips))
     if any(isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < 2**31 for clip in clips):
         raise UserError(f"{where}: relevant_clip_ids must be numbers from 0 on, found {shown(clips)}")
-    rows = [
-        [number(score, where, "saliency_scores") for score in list_of(entry, where, "saliency_scores[...]")]
-        for entry in scores
-    ]
     if len(set(clips)) < len(clips):
         raise UserError(f"{where}: relevant_clip_ids holds a clip twice")
-    if len({len(entry) for entry in rows}) > 1 or [] in rows:
+    widths = {len(list_of(entry, where, "saliency_scores[...]")) for entry in scores}
+    if len(widths) > 1 or 0 in widths:
         raise UserError(f"{where}: saliency_scores must hold as many scores for every clip, one at least")
-    saliency = np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)
-    return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
+    saliency = numbers(list(itertools.chain.from_iterable(scores)), where, "saliency_scores")
+    return {
+        "saliency": saliency.reshape(len(scores), -1 if scores else 0),
+        "saliency_clips": np.array(clips, dtype=np.int64),
+    }
 
 
 @reader("as-annotated")

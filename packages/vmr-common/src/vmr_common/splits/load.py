@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.generated import generate
-from vmr_common.splits.irregular import Annotations, Report
+from vmr_common.splits.irregular import Report
 from vmr_common.splits.json_lines import canonical_row
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.registry import ENTRIES, Entry
@@ -33,7 +34,11 @@ class Split:
     queries: list[Query]  # in file order
     report: Report  # what was irregular
     protocol: str  # name of the protocol of the published evaluation; `strict` for custom splits
-    hash: str  # SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is."""
+        return split_hash(self.queries)
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -88,8 +93,7 @@ def load_split(
     durations = None if entry.durations is None else read_durations(_required(root, entry.durations, entry))
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
-    split = _split(name, Annotations(found.queries, report), entry.protocol)
-    return _only_videos(split, videos, videos_key)
+    return _only_videos(Split(name, found.queries, report, entry.protocol), videos, videos_key)
 
 
 def training_split(name: str) -> str:
@@ -148,7 +152,8 @@ def custom_split(
     """
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)
-    split = _split(path.name, read_annotations(path, format, durations=table, policy=policy), "strict")
+    found = read_annotations(path, format, durations=table, policy=policy)
+    split = Split(path.name, found.queries, found.report, "strict")
     split = _only_videos(split, None if videos is None else Path(videos), videos_key)
     if not split.queries:
         raise UserError(f"{path}: no query is left of {split.report.read} records")
@@ -172,7 +177,7 @@ def _only_videos(split: Split, videos: Path | None, key: str | None) -> Split:
     if without:
         notes.append(f"{without} of these videos have no query in {Path(split.report.source).name}")
     report = dataclasses.replace(split.report, kept=len(queries), notes=(*split.report.notes, *notes))
-    return _split(f"{split.name}[{label}]", Annotations(queries, report), split.protocol)
+    return Split(f"{split.name}[{label}]", queries, report, split.protocol)
 
 
 def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
@@ -202,7 +207,3 @@ def split_hash(queries: list[Query]) -> str:
         row = json.dumps(canonical_row(query), sort_keys=True, ensure_ascii=True)
         digest.update(row.encode() + b"\n")
     return digest.hexdigest()
-
-
-def _split(name: str, found: Annotations, protocol: str) -> Split:
-    return Split(name, found.queries, found.report, protocol, split_hash(found.queries))
