@@ -16,16 +16,23 @@ def query(number, moments, duration=10.0, video="v"):
 
 
 def test_chance_is_seeded_and_stays_in_the_video():
-    queries = [query(n, [[0, 1]], duration=5.0 + n) for n in range(50)]
-    first, again, other = (baselines.chance(queries, k=3, seed=seed) for seed in (0, 0, 1))
-    windows = np.stack([p.moments for p in first])
-    assert windows.shape == (50, 3, 2)
-    np.testing.assert_array_equal(windows, [p.moments for p in again])
-    assert (windows != np.stack([p.moments for p in other])).any()
-    assert (windows[..., 0] <= windows[..., 1]).all()
-    assert (windows >= 0).all()
-    assert (windows.max(axis=(1, 2)) <= [q.duration for q in queries]).all()
-    assert (np.diff([p.scores for p in first]) < 0).all()
+    durations = 5.0 + np.arange(50)
+    first, again, other = (baselines.chance(durations, k=3, seed=seed) for seed in (0, 0, 1))
+    assert first.shape == (50, 3, 2)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert (first[..., 0] <= first[..., 1]).all()
+    assert (first >= 0).all()
+    assert (first.max(axis=(1, 2)) <= durations).all()
+
+
+@pytest.mark.parametrize("name", protocols.names())
+def test_rows_of_the_baselines_are_those_of_their_predictions(name):
+    queries = [query(n, [[n % 7, 7], [n % 3, 9]][: 1 + n % 2]) for n in range(30)]
+    bias, rules = baselines.ConstantWindowBaseline.fit(queries), protocols.protocol(name)
+    rows = dict(baselines.baseline_scores(rules, queries, bias, split="here"))
+    assert list(rows) == ["chance", "bias"]
+    assert rows["bias"] == rules.score(queries, bias.predict(queries), split="here")
 
 
 def test_the_first_constant_window_answers_most_training_queries():

@@ -9,7 +9,7 @@ from query_memory import READ, write
 from vmr_common.cli.info import split_lines
 from vmr_common.errors import UserError
 from vmr_common.evaluation import pack, protocol
-from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
+from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.splits.load import custom_split
 from vmr_common.types import Prediction, Query
 
@@ -64,7 +64,7 @@ def test_videos_are_one_text_for_all_their_queries(folders):
 
 def test_predictions_show_parts_of_fixed_arrays_and_copies_of_others():
     queries = [Query(id=str(n), video="v", text="", duration=9.0, moments=[[1, 2]]) for n in range(3)]
-    made = chance(queries)
+    made = ConstantWindowBaseline.fit(queries).predict(queries)
     assert len({id(one.moments.base) for one in made}) == 1
     assert len({id(one.scores) for one in made}) == 1
     moments, scores = np.array([[1.0, 2.0]]), np.array([1.0])
@@ -84,7 +84,7 @@ def test_blocks_of_queries_give_what_all_at_once_give(monkeypatch):
         Query(id=str(n), video="v", text="", duration=30.0, moments=np.sort(rng.random((1 + n % 3, 2)) * 30))
         for n in range(40)
     ]
-    predictions = chance(queries, k=7)[:33]
+    predictions = ConstantWindowBaseline.fit(queries, k=7).predict(queries[:33])
     whole = [protocol(name).score(queries, predictions).values for name in ("strict", "proposal-map", "viga")]
     bias = ConstantWindowBaseline.fit(queries).windows
     monkeypatch.setattr("vmr_common.evaluation.packing._BLOCK", 16)

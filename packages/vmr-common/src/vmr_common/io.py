@@ -9,12 +9,10 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import re
-import secrets
 import shutil
-import socket
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +51,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path), contextlib.ExitStack() as stack:
         if (sink := _special(path)) is not None:
+            import tempfile  # slow to import, and hardly ever needed
+
             stack.callback(os.close, sink)
             with tempfile.TemporaryDirectory() as folder:
                 elsewhere = Path(folder) / "content"
@@ -111,7 +111,7 @@ def _special(path: Path) -> int | None:
 def _new_partial(path: Path) -> tuple[int, Path]:
     """A new file beside `path`, locked for as long as its handle is open, so that nobody takes it for a dead one's."""
     for _ in range(_TRIES):
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
         try:
             handle = os.open(
                 temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600
@@ -232,7 +232,7 @@ class FolderLock:
             raise UserError(f"{folder}: another process was at work there and has just ended; try again")
         with writing(self.path):
             os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, f"{doing}, process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            os.pwrite(self._handle, f"{doing}, process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
     def __enter__(self) -> FolderLock:
         return self
@@ -399,7 +399,9 @@ def text_lines(
     for number, raw in itertools.chain([first] if first[0] else [], byte_lines(file, path, first[0])):
         if blank or not raw.isspace():
             # ASCII has no mark of byte order
-            text = raw.decode("ascii") if raw.isascii() else decoded(raw, f"{path}:{number}", first=number == 1)
+            text = (
+                raw.decode("ascii") if raw.isascii() else decoded(raw, f"{path}:{number}", first=number == 1)
+            )
             yield number, text, raw.endswith(b"\n")
 
 

@@ -31,10 +31,10 @@ def as_moments(moments: ArrayLike) -> NDArray[np.float64]:
         [[1.0, 2.5]]
     """
     array = _fixed(moments)
-    if array.size == 0:
+    if array.shape[1:] != (2,):
+        if array.size:
+            raise ValueError(f"moments must have shape (M, 2), found {array.shape}")
         array = array.reshape(0, 2)
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"moments must have shape (M, 2), found {array.shape}")
     return array
 
 
@@ -105,12 +105,12 @@ class Prediction:
     saliency: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "moments", as_moments(self.moments))
-        scores = _fixed(self.scores)
+        moments, scores = as_moments(self.moments), _fixed(self.scores)
+        object.__setattr__(self, "moments", moments)
         object.__setattr__(self, "scores", scores)
-        if scores.shape != (len(self.moments),):
+        if scores.shape != moments.shape[:1]:
             raise ValueError(
-                f"prediction for query {self.query}: {len(self.moments)} moments but scores of shape {scores.shape}"
+                f"prediction for query {self.query}: {len(moments)} moments but scores of shape {scores.shape}"
             )
 
 
@@ -217,6 +217,7 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
         require_video(name, video, query.video, where)
         # the query's own texts serve for both, so that they are held once
         name, video, text = query.id, video and query.video, query.text if text == query.text else text
+    windows.setflags(write=False)  # so that the prediction shows parts of it
     return Prediction(
         query=name,
         video=video,

@@ -178,7 +178,8 @@ def _numbers(items: list[Any]) -> NDArray[np.float64] | None:
         found = np.array(items, dtype=np.float64)
     except OverflowError:  # an integer beyond float64
         return None
-    return found if np.isfinite(found).all() else None
+    # a finite sum of squares has finite parts, and is found sooner
+    return found if math.isfinite(found.dot(found)) or np.isfinite(found).all() else None
 
 
 def list_of(value: Any, where: str, key: str, length: int | None = None) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import FORMATS
@@ -44,11 +45,11 @@ def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
     add("--videos-key", help="which list of --videos")
 
 
-def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
+def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool = True) -> Split | None:
     """The registered split `name`, else that of ``--annotations``, or None where the options name none.
 
     The options are those of `add_options`, and the folder `data_root`; files are looked for there, then in the current
-    folder.
+    folder. Without `count` the report has no irregularities.
     """
     if name is None and options.annotations is None:
         if options.videos is not None:
@@ -62,13 +63,14 @@ def chosen_split(options: argparse.Namespace, name: str | None) -> Split | None:
     if name is not None and options.annotations is not None:
         raise UserError("give either split (a registered name) or annotations (a file), and not both")
     root = options.data_root
-    only = {"videos": options.videos and found_path(options.videos, root), "videos_key": options.videos_key}
+    videos = options.videos and found_path(options.videos, root)
+    more: dict[str, Any] = {"videos": videos, "videos_key": options.videos_key, "count": count}
     if name is not None:
-        return load_split(name, root, **only)
+        return load_split(name, root, **more)
     return custom_split(
         found_path(options.annotations, root),
         format=options.format,
         durations=options.durations and found_path(options.durations, root),
         policy=options.policy,
-        **only,
+        **more,
     )

@@ -17,7 +17,7 @@ from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.errors import UserError
 from vmr_common.evaluation import submissions
-from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
+from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, custom_split, data_root, found_path, load_split, training_split
 from vmr_common.types import Prediction, Query
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.data_root = data_root(options.data_root)
     if (options.split is None) == (options.annotations is None):
         raise UserError("give either --split NAME or --annotations FILE")
-    split = query_options.chosen_split(options, options.split)
+    split = query_options.chosen_split(options, options.split, count=False)
     assert split is not None
     training = None if options.no_baselines else _training_queries(options)
     rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [split.protocol])]
@@ -87,13 +87,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     exported = _export(options, systems[0][1], split.queries)
     if exported and not any(len(query.moments) for query in split.queries):
         return  # a split with hidden targets can be submitted but not scored
-    rows = list(systems)
+    results = [_evaluate(rules, split, systems, compare=bool(options.compare)) for rules in rule_sets]
     notes: list[str] = []
     if training is not None:
-        baselines, note = _baselines(split.queries, *training)
-        rows += baselines
+        bias, note = _bias(*training)
         notes.append(note)
-    results = [_evaluate(rules, split, rows, compare=bool(options.compare)) for rules in rule_sets]
+        for rules, result in zip(rule_sets, results, strict=True):
+            result.rows.extend(baseline_scores(rules, split.queries, bias, split=split.name))
     if options.json:
         report = {"split": split.name, "notes": notes, "results": [result.to_dict() for result in results]}
         echo(json.dumps(report, indent=2))
@@ -141,7 +141,7 @@ def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, c
     ]
     differences = {}
     if compare:
-        first, second = (protocol.per_query(split.queries, predictions) for _, predictions in rows[:2])
+        first, second = (protocol.per_query(split.queries, predictions) for _, predictions in rows)
         differences = paired_differences(first, second, [query.video for query in split.queries])
     return _Result(scored, differences)
 
@@ -169,23 +169,22 @@ def _training_queries(options: argparse.Namespace) -> tuple[list[Query], str]:
             format=options.format,
             durations=options.durations and found_path(options.durations, root),
             policy=options.policy,
+            count=False,
         )
         queries, name = split.queries, split.name
     elif options.split:
         name = training_split(options.split)
         with contextlib.suppress(UserError):  # it, or its files, may not be there
-            queries = load_split(name, root).queries
+            queries = load_split(name, root, count=False).queries
     return [query for query in queries if len(query.moments)], name
 
 
-def _baselines(queries: list[Query], train: list[Query], name: str) -> tuple[list[_Row], str]:
-    """Rows of the baselines, and a note on the second, which needs training queries (of the split `name`)."""
-    rows = [("chance", chance(queries))]
+def _bias(train: list[Query], name: str) -> tuple[ConstantWindowBaseline | None, str]:
+    """The constant windows of training queries (of the split `name`) where there are any, and a note on them."""
     if not train:
-        return rows, "bias: left out, for want of training targets (--train-annotations FILE gives some)"
+        return None, "bias: left out, for want of training targets (--train-annotations FILE gives some)"
     bias = ConstantWindowBaseline.fit(train)
-    rows.append(("bias", bias.predict(queries)))
-    return rows, f"bias: first window {bias.describe()}, chosen on {name} ({len(train):,} queries)"
+    return bias, f"bias: first window {bias.describe()}, chosen on {name} ({len(train):,} queries)"
 
 
 def _read(path: str, queries: list[Query], options: argparse.Namespace) -> _Row:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vmr_common import metrics, timeline
 from vmr_common.errors import UserError
+from vmr_common.evaluation.recall import Protocol
+from vmr_common.evaluation.scores import Scores
 from vmr_common.types import Prediction, Query, rank_scores
 
 _STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
@@ -19,18 +21,31 @@ _HIT = 0.5
 _BLOCK = 1 << 12  # targets judged at once
 
 
-def chance(queries: Sequence[Query], k: int = 5, seed: int = 0) -> list[Prediction]:
-    """Random windows: both ends uniform over the video, the earlier one first; one prediction per query, seconds.
+def baseline_scores(
+    protocol: Protocol, queries: Sequence[Query], bias: ConstantWindowBaseline | None, *, split: str = ""
+) -> list[tuple[str, Scores]]:
+    """Names and scores of the baselines: ``chance``, and ``bias`` where there is one."""
+    packed = protocol.pack(queries, [])
+    windows = {"chance": chance(packed.duration)}
+    if bias is not None:
+        windows["bias"] = bias.windows_of(packed.duration)
+    return [
+        (label, protocol.score_packed(packed.answered(found), split=split))
+        for label, found in windows.items()
+    ]
 
-    The same seed and the same durations give the same windows.
+
+def chance(durations: ArrayLike, k: int = 5, seed: int = 0) -> NDArray[np.float64]:
+    """Random windows ``(N, k, 2)``, seconds: both ends uniform over the video, the earlier one first.
+
+    The same seed and the same durations ``(N,)`` give the same windows.
 
     Example:
-        >>> query = Query(id="0", video="v", text="a dog runs", duration=10.0)
-        >>> chance([query], k=2)[0].moments.shape
-        (2, 2)
+        >>> chance([10.0], k=2).shape
+        (1, 2, 2)
     """
-    ends = np.random.default_rng(seed).random((len(queries), k, 2))
-    return _constant_scores(queries, np.sort(ends, axis=-1))
+    ends = np.random.default_rng(seed).random((np.size(durations), k, 2))
+    return timeline.to_seconds(np.sort(ends, axis=-1), durations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +75,9 @@ class ConstantWindowBaseline:
         grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
         targets = [_Targets.of(block) for block in _blocks(located)]
         # overlaps are found again where they are needed: all of them at once are kilobytes per query
-        hits = np.concatenate([np.packbits(block.overlaps(grid) >= _HIT, axis=0) for block in targets], axis=1)
+        hits = np.concatenate(
+            [np.packbits(block.overlaps(grid) >= _HIT, axis=0) for block in targets], axis=1
+        )
         best = [np.zeros(len(block.firsts)) for block in targets]
         chosen: list[int] = []
         for _ in range(min(k, len(grid))):
@@ -77,9 +94,22 @@ class ConstantWindowBaseline:
                 np.maximum(reached, block.overlaps(grid[chosen[-1:]])[0], out=reached)
         return cls(windows=grid[chosen], num_queries=len(located))
 
+    def windows_of(self, durations: ArrayLike) -> NDArray[np.float64]:
+        """The constant windows ``(N, k, 2)`` of videos of these durations ``(N,)``, seconds."""
+        windows = np.broadcast_to(self.windows, (np.size(durations), *self.windows.shape))
+        return timeline.to_seconds(windows, durations)
+
     def predict(self, queries: Sequence[Query]) -> list[Prediction]:
-        """The constant windows for every query, seconds."""
-        return _constant_scores(queries, np.broadcast_to(self.windows, (len(queries), *self.windows.shape)))
+        """The constant windows for every query, with scores that only say the order."""
+        windows = self.windows_of([query.duration for query in queries])
+        scores = rank_scores(windows.shape[1]).copy()
+        # of arrays that cannot change every prediction shows a part, without copies
+        for array in (windows, scores):
+            array.setflags(write=False)
+        return [
+            Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
+            for query, moments in zip(queries, windows, strict=True)
+        ]
 
     def describe(self) -> str:
         """The first window in words."""
@@ -112,19 +142,5 @@ class _Targets(NamedTuple):
     def overlaps(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Overlap ``(W, N)`` of every window with the best target of every query."""
         overlaps = metrics.iou(windows[:, None], self.moments, "hull", empty=0.0)
-        if len(self.firsts) == len(self.moments):
-            return overlaps
-        return np.asarray(np.maximum.reduceat(overlaps, self.firsts, axis=1))
-
-
-def _constant_scores(queries: Sequence[Query], fractions: NDArray[np.float64]) -> list[Prediction]:
-    """Predictions with windows ``(N, k, 2)`` in fractions and scores that only say the order."""
-    seconds = timeline.to_seconds(fractions, np.array([query.duration for query in queries]))
-    scores = rank_scores(fractions.shape[1]).copy()
-    # of arrays that cannot change every prediction shows a part, without copies
-    for array in (seconds, scores):
-        array.setflags(write=False)
-    return [
-        Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
-        for query, moments in zip(queries, seconds, strict=True)
-    ]
+        several = len(self.moments) > len(self.firsts)
+        return np.asarray(np.maximum.reduceat(overlaps, self.firsts, axis=1) if several else overlaps)

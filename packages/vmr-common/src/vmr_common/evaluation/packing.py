@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, first_repeated, quoted
-from vmr_common.types import Prediction, Query, require_video
+from vmr_common.types import Prediction, Query, rank_scores, require_video
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,17 @@ class Packed:
     def valid(self) -> NDArray[np.bool_]:
         """``(N, K)`` bool, True where a window is real."""
         return mask(self.counts, self.moments.shape[1])
+
+    def answered(self, windows: FloatArray) -> Packed:
+        """The same queries, all answered by windows ``(N, k, 2)``, best first."""
+        rows, width = windows.shape[:2]
+        return replace(
+            self,
+            moments=windows,
+            scores=np.broadcast_to(rank_scores(width), (rows, width)),
+            counts=np.full(rows, width),
+            given=np.ones(rows, dtype=bool),
+        )
 
     def blocks(self, width: int) -> Iterator[Packed]:
         """The same rows in turn, some at a time, as views; fewer the more numbers (`width`) are computed for each."""

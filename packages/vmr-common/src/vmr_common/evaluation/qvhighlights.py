@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,17 +46,22 @@ class QVHighlights(Protocol):
         """See `Protocol.score`; keys ``R@1,IoU@m``, ``mAP,IoU@m``, ``mAP,mean``, the same with ``short ``,
         ``middle `` or ``long `` before, and ``HL-Fair,mAP``, ``HL-Fair,Hit@1``, ...
         """
-        packed = self._pack(queries, predictions)
+        packed = self.pack(queries, predictions)
         parts = {**self.per_query_packed(packed), **_highlights(queries, predictions)}
-        values = {key: self._value(key, array) for key, array in parts.items() if not np.isnan(array).all()}
+        return self._scores(packed, parts, split)
+
+    def _scores(self, packed: Packed, parts: PerQuery, split: str) -> Scores:
+        parts = {key: array for key, array in parts.items() if not np.isnan(array).all()}
         shown = [f"R@1,IoU@{m:g}" for m in (0.5, 0.7)] + [f"mAP,IoU@{m:g}" for m in (0.5, 0.75)]
         shown += [f"{name}mAP,mean" for name in LENGTHS]
         shown += [f"HL-{level},{figure}" for level in LEVELS for figure in ("mAP", "Hit@1")]
-        return self._scores(packed, values, split, tuple(key for key in shown if key in values))
+        return replace(
+            super()._scores(packed, parts, split), shown=tuple(key for key in shown if key in parts)
+        )
 
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
         """See `Protocol.per_query`; not-a-number where a query has no target of the length."""
-        packed = self._pack(queries, predictions)
+        packed = self.pack(queries, predictions)
         return {**self.per_query_packed(packed), **_highlights(queries, predictions)}
 
     def per_query_packed(self, packed: Packed) -> PerQuery:

@@ -83,8 +83,7 @@ class Protocol:
             >>> Protocol(name="mine").score([query], [prediction]).values["R@1,IoU@0.5"]
             1.0
         """
-        packed = self._pack(queries, predictions)
-        return self.score_packed(packed, split=split)
+        return self.score_packed(self.pack(queries, predictions), split=split)
 
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
         """The share of each query in each value of `score`: ``(N,)`` float64 per key, in the order of `queries`.
@@ -93,24 +92,20 @@ class Protocol:
         rounding. ``R@1,mIoU`` is the overlap of the first window, ``R@5,mIoU`` the best of five. Raises `UserError` as
         `score`.
         """
-        return self.per_query_packed(self._pack(queries, predictions))
+        return self.per_query_packed(self.pack(queries, predictions))
 
     def score_packed(self, packed: Packed, *, split: str = "") -> Scores:
         """`score` for arrays that are packed already (see `Packed`)."""
-        values = {key: self._value(key, array) for key, array in self.per_query_packed(packed).items()}
-        return self._scores(packed, values, split)
+        return self._scores(packed, self.per_query_packed(packed), split)
 
-    def _scores(
-        self, packed: Packed, values: dict[str, float], split: str, shown: tuple[str, ...] = ()
-    ) -> Scores:
+    def _scores(self, packed: Packed, parts: PerQuery, split: str) -> Scores:
         return Scores(
             protocol=self.name,
             compare=self.describe(),
             split=split,
             num_queries=len(packed),
             num_missing=int((packed.counts == 0).sum()),
-            values=values,
-            shown=shown,
+            values={key: self._value(key, array) for key, array in parts.items()},
         )
 
     def per_query_packed(self, packed: Packed) -> PerQuery:
@@ -158,7 +153,8 @@ class Protocol:
             parts.append("without zero-length targets")
         return ", ".join(parts)
 
-    def _pack(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> Packed:
+    def pack(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> Packed:
+        """What `score` needs to know of queries and predictions, as arrays."""
         return pack(queries, predictions, self._limit())
 
     def _limit(self) -> int | None:

@@ -41,18 +41,20 @@ def read_annotations(
     *,
     durations: Mapping[str, float] | None = None,
     policy: str | Policy | None = None,
+    count: bool = True,
 ) -> Annotations:
     """Reads an annotation file of any known format.
 
     `format` is a name of `FORMATS`, or ``auto`` to recognise it by the content; `durations` are seconds by video id,
-    which the Charades-STA text files need; `policy` is a name of `POLICIES`, by default the reader's own.
+    which the Charades-STA text files need; `policy` is a name of `POLICIES`, by default the reader's own; without
+    `count` the report has no irregularities.
     """
     with opened(path) as source:
         if format == "auto":
             format = detect_format(source)
         if format not in FORMATS:
             raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
-        options: dict[str, Any] = {} if policy is None else {"policy": policy}
+        options: dict[str, Any] = {"count": count} if policy is None else {"count": count, "policy": policy}
         if format in ("charades-sta", "viga"):
             if durations is None:
                 raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")

@@ -73,23 +73,27 @@ class Record:
 def reader(policy: str) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Annotations]]:
     """Makes a reader of a function that yields the records of an open file.
 
-    The reader takes a path (``.gz`` accepted) or an open file, the options of that function, and the name of a policy,
-    by default `policy`; it raises `UserError` for whatever is malformed.
+    The reader takes a path (``.gz`` accepted) or an open file, the options of that function, the name of a policy, by
+    default `policy`, and whether irregularities are counted; it raises `UserError` for whatever is malformed.
     """
 
     def decorate(records: Callable[..., Iterator[Record]]) -> Callable[..., Annotations]:
         @functools.wraps(records)
-        def read(path: Readable, *options: Any, policy: str | Policy = policy, **named: Any) -> Annotations:
+        def read(
+            path: Readable, *options: Any, policy: str | Policy = policy, count: bool = True, **named: Any
+        ) -> Annotations:
             with opened(path) as source:
-                return finish(str(source.path), records(source, *options, **named), policy)
+                return finish(str(source.path), records(source, *options, **named), policy, count=count)
 
         return read
 
     return decorate
 
 
-def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Annotations:
-    """Counts irregularities, applies the policy and gives ids to queries that have none."""
+def finish(
+    source: str, records: Iterable[Record], policy: str | Policy, *, count: bool = True
+) -> Annotations:
+    """Counts irregularities (a third of the time), applies the policy and gives ids to queries that have none."""
     policy = policy_named(policy)
     counts: Counter[str] = Counter()
     queries: list[Query] = []
@@ -109,8 +113,9 @@ def finish(source: str, records: Iterable[Record], policy: str | Policy) -> Anno
                 f"{record.where}: id {shown(identifier)} occurs twice (first at {source}{used[identifier]})"
             )
         used[identifier] = record.where.removeprefix(source)
-        for words in (*_irregularities(record), *repeats.of(record)):
-            counts[words] += 1
+        if count:
+            for words in (*_irregularities(record), *repeats.of(record)):
+                counts[words] += 1
         moments = _apply(record, policy, counts)
         if moments is None:
             continue
@@ -135,7 +140,8 @@ def _irregularities(record: Record) -> list[str]:
     """The names of all that is unusual about one record; each name at most once."""
     found = list(record.remarks)
     _judge_text(record.text, found)
-    found += sorted({name for moment in record.moments for name in _judge_moment(moment, record.duration)})
+    if named := [name for moment in record.moments for name in _judge_moment(moment, record.duration)]:
+        found += sorted(set(named))
     point = record.point
     if point is not None:
         if point > record.duration:

@@ -74,13 +74,18 @@ def _like(name: str) -> str:
 
 
 def load_split(
-    name: str, data_root: str | Path, *, videos: Path | None = None, videos_key: str | None = None
+    name: str,
+    data_root: str | Path,
+    *,
+    videos: Path | None = None,
+    videos_key: str | None = None,
+    count: bool = True,
 ) -> Split:
     """Loads a registered split from its files under `data_root` (see `registry`).
 
     Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict it as
-    they do `custom_split`. Raises `UserError` if no split has that name, a file is missing (says where it was looked
-    for and what it is) or malformed.
+    they do `custom_split`; without `count` the report has no irregularities. Raises `UserError` if no split has that
+    name, a file is missing (says where it was looked for and what it is) or malformed.
     """
     entry = ENTRIES.get(name)
     if entry is None:
@@ -91,7 +96,7 @@ def load_split(
         generate(data_set, root / data_set, entry.generated_by)
     path = _required(root, entry.file, entry)
     durations = None if entry.durations is None else read_durations(_required(root, entry.durations, entry))
-    found = read_annotations(path, entry.format, durations=durations, policy=entry.policy)
+    found = read_annotations(path, entry.format, durations=durations, policy=entry.policy, count=count)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     return _only_videos(Split(name, found.queries, report, entry.protocol), videos, videos_key)
 
@@ -141,18 +146,19 @@ def custom_split(
     videos_key: str | None = None,
     durations: str | Path | None = None,
     policy: str | Policy = "checked",
+    count: bool = True,
 ) -> Split:
     """A split of one's own: any annotation file, optionally restricted to a list of videos.
 
     Query ids are given before the restriction, so they agree between subsets of one file. `format` is a name of
     `formats.FORMATS`, or ``auto``; `videos` a JSON file with a list of video ids, or with an object of lists, of which
-    `videos_key` names one; `durations` a table for formats that have none.
+    `videos_key` names one; `durations` a table for formats that have none; `count` as in `load_split`.
 
     Raises `UserError` naming file, key and expectation for anything malformed, or if no query is left.
     """
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)
-    found = read_annotations(path, format, durations=table, policy=policy)
+    found = read_annotations(path, format, durations=table, policy=policy, count=count)
     split = Split(path.name, found.queries, found.report, "strict")
     split = _only_videos(split, None if videos is None else Path(videos), videos_key)
     if not split.queries:

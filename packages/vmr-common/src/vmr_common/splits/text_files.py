@@ -96,13 +96,14 @@ def read_viga(source: TextInput, durations: Mapping[str, float]) -> Iterator[Rec
 
 def _records(source: TextInput, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:
     layout = "VIDEO START END##POINT##sentence" if with_point else "VIDEO START END##sentence"
+    separators = layout.count("##")
     for number, line in source.lines():
         line = line.removesuffix("\n").removesuffix("\r")
         where = f"{source.path}:{number}"
         # sentences hold stray number signs, so only the first separators count
-        parts = line.split("##", 2 if with_point else 1)
+        parts = line.split("##", separators)
         head = parts[0].split()
-        if len(parts) != (3 if with_point else 2) or len(head) != 3:
+        if len(parts) != separators + 1 or len(head) != 3:
             raise UserError(f"{where}: expected {layout}, found {shown(line)}")
         video = head[0]
         if video not in durations:

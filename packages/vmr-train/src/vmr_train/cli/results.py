@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vmr_common.evaluation import Protocol, Scores, format_table, protocol
-from vmr_common.evaluation.baselines import ConstantWindowBaseline, chance
+from vmr_common.evaluation import Scores, format_table, protocol
+from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query
 
@@ -64,19 +63,13 @@ def score_all(
         UserError: for an unknown protocol, or predictions that do not fit the split.
     """
     bias = ConstantWindowBaseline.fit(train_queries) if train_queries else None
-    rows: list[tuple[str, Sequence[Prediction]]] = [(name, predictions), ("chance", chance(split.queries))]
     constant = None if bias is None else bias.predict(split.queries)
-    if constant is not None:
-        rows.append(("bias", constant))
-    tables = [
-        (rules, [(label, _score(protocol(rules), split, found)) for label, found in rows])
-        for rules in protocols
-    ]
+    tables = []
+    for rules in map(protocol, protocols):
+        own = rules.score(split.queries, predictions, split=split.name)
+        rows = [(name, own), *baseline_scores(rules, split.queries, bias, split=split.name)]
+        tables.append((rules.name, rows))
     return Results(split, list(predictions), bias, constant, tables)
-
-
-def _score(rules: Protocol, split: Split, predictions: Sequence[Prediction]) -> Scores:
-    return dataclasses.replace(rules.score(split.queries, predictions), split=split.name)
 
 
 def moment_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> str:
