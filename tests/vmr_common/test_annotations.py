@@ -604,7 +604,7 @@ def test_a_malformed_list_is_one_error_that_names_the_record(tmp_path, content, 
                     "saliency_scores": [[1, 2], [1]],
                 }
             ),
-            r"f:1: saliency_scores must hold as many scores for every clip",
+            r"f:1: saliency_scores\[1\] must be \[label, label\], found a list of 1",
         ),
         (
             read_qvhighlights,

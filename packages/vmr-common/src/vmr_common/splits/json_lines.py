@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from vmr_common.values import (
     list_of,
     moment,
     moments,
-    numbers,
+    number_rows,
     seconds,
     sentence,
     shown,
@@ -94,18 +93,13 @@ def _saliency(row: dict[str, Any], where: str) -> dict[str, Any]:
         return {}
     clips = list_of(field_of(row, "relevant_clip_ids", where), where, "relevant_clip_ids")
     scores = list_of(row["saliency_scores"], where, "saliency_scores", len(clips))
-    if any(isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < 2**31 for clip in clips):
+    if not set(map(type, clips)) <= {int} or (clips and not 0 <= min(clips) <= max(clips) < 2**31):
         raise UserError(f"{where}: relevant_clip_ids must be numbers from 0 on, found {shown(clips)}")
     if len(set(clips)) < len(clips):
         raise UserError(f"{where}: relevant_clip_ids holds a clip twice")
-    widths = {len(list_of(entry, where, "saliency_scores[...]")) for entry in scores}
-    if len(widths) > 1 or 0 in widths:
-        raise UserError(f"{where}: saliency_scores must hold as many scores for every clip, one at least")
-    saliency = numbers(list(itertools.chain.from_iterable(scores)), where, "saliency_scores")
-    return {
-        "saliency": saliency.reshape(len(scores), -1 if scores else 0),
-        "saliency_clips": np.array(clips, dtype=np.int64),
-    }
+    annotators = len(scores[0]) if scores and isinstance(scores[0], list) else 1
+    saliency = number_rows(scores, ["label"] * max(annotators, 1), where, "saliency_scores")
+    return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
 
 
 @reader("as-annotated")
