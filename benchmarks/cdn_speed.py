@@ -50,7 +50,7 @@ def layer_cases(device, precision, repeats, quick):
     weight = torch.randn(dim, dim, 5, 5, device=device)
     full = torch.randn(1, dim, clips, clips, device=device)
     for mode, sets in (("training", live), ("evaluation", needed)):
-        for way in ("plain", "full", "bands", "gather"):
+        for way in ("plain", "gather", "tiles"):
             plans = (
                 []
                 if way == "plain"

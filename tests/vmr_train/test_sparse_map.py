@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from factories import flops
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.sparse_map_conv import SparseMap, convolve_rows, dense_map_conv, kernel_rows
 from vmr_train.layers.sparse_map_plan import SparseMapIndex
+from vmr_train.layers.tiled_conv import TILE, convolve_tiles
 
-WAYS = ["gather", "bands", "full"]
+WAYS = ["gather", "tiles"]
 
 
 def random_cells(way, seed=0):
@@ -58,29 +61,62 @@ def test_every_map_gets_its_own_mixture_of_kernels_and_cells_without_a_row_share
     torch.testing.assert_close(cells.full_outputs(u.residual()), full * cells.outputs)
 
 
-def test_all_ways_to_convolve_agree_in_half_precision():
+@pytest.mark.parametrize("mixed", [False, True])
+def test_in_half_precision_rows_are_gathered_and_agree_with_float32(mixed):
     torch.manual_seed(2)
-    rows, weight = torch.randn(random_cells("gather").rows_in, 3, 4), torch.randn(6, 4, 3, 3)
-    results = []
-    for way in WAYS:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            results.append(convolve_rows(rows, kernel_rows(weight), random_cells(way)))
-    assert {result.dtype for result in results} == {torch.bfloat16}
-    for result in results[1:]:
-        torch.testing.assert_close(result, results[0], rtol=0.05, atol=0.2)
+    cells, kernels = random_cells("tiles"), torch.randn(3 if mixed else 1, 9, 4, 6)
+    rows, mixture = torch.randn(cells.rows_in, 5, 4), torch.rand(5, 3) if mixed else None
+    wanted = convolve_rows(rows, kernels, cells, mixture=mixture)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = convolve_rows(rows, kernels, cells, mixture=mixture)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.2)
 
 
-def test_nothing_but_the_rows_is_kept_for_the_backward_pass():
-    cells, rows = (
-        random_cells("gather"),
-        torch.randn(random_cells("gather").rows_in, 2, 4, requires_grad=True),
-    )
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_but_the_rows_is_kept_for_the_backward_pass(way):
+    cells = random_cells(way)
+    rows = torch.randn(cells.rows_in, 2, 4, requires_grad=True)
     kernels, mixture = torch.randn(3, 9, 4, 6, requires_grad=True), torch.rand(2, 3, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         convolve_rows(rows, kernels, cells, mixture=mixture, scale=torch.ones(4), shift=torch.zeros(4))
     given = {rows.data_ptr(), kernels.data_ptr(), mixture.data_ptr()}
     assert {t.data_ptr() for t in kept if t.numel() > 4} == given
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 9])
+def test_convolving_tiles_by_transforms_loses_no_digits(kernel):
+    torch.manual_seed(3)
+    size, channels = TILE + kernel - 1, 64
+    x = torch.randn(5, channels, size, size, dtype=torch.float64)
+    weight = torch.randn(8, channels, kernel, kernel, dtype=torch.float64)
+    exact = F.conv2d(x, weight)
+    tiles = x.permute(2, 3, 0, 1).flatten(0, 1).float()
+    found = convolve_tiles(tiles, kernel_rows(weight)[0].float())
+    found = found.unflatten(0, (TILE, TILE)).permute(2, 3, 0, 1)
+    assert (found - exact).abs().max() < 2e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize(("clips", "kernel", "share"), [(128, 5, 0.35), (64, 9, 0.3)])
+def test_large_maps_are_convolved_in_tiles_with_a_fraction_of_the_products(clips, kernel, share):
+    lower = torch.ones(clips, clips, dtype=torch.bool).tril(kernel)
+    cells, gathering = (SparseMapIndex(lower, lower, kernel, way=way) for way in (None, "gather"))
+    rows, kernels = torch.zeros(cells.rows_in, 1, 128), torch.zeros(1, kernel**2, 128, 128)
+    assert cells.tiled(rows, kernels, mixed=False)
+    assert not cells.tiled(rows.bfloat16(), kernels, mixed=False)
+    assert not cells.tiled(rows.to("meta"), kernels, mixed=False)
+    work = [flops(lambda p=plan: convolve_rows(rows, kernels, p)) for plan in (cells, gathering)]
+    assert work[0] < share * work[1]
+
+
+def test_small_maps_are_gathered_unless_many_share_a_kernel():
+    everywhere = torch.ones(16, 16, dtype=torch.bool)
+    cells, kernels = SparseMapIndex(everywhere, everywhere, 5), torch.empty(1, 25, 512, 512, device="meta")
+    few, many = (torch.zeros(257, 1, 1).expand(257, maps, 512) for maps in (1, 32))
+    assert not cells.tiled(few, kernels, mixed=False)
+    assert cells.tiled(many, kernels, mixed=False)
+    assert not cells.tiled(many, kernels, mixed=True)
 
 
 @pytest.mark.parametrize("zeros", [0, 7])

@@ -2,8 +2,9 @@
 
 A network sees a `SparseMap`: a batch of maps that can be convolved, averaged, and added to what was convolved.
 `dense_map_conv` is the same convolution over the full map, to read and to test against. A layer costs one product per
-place of the kernel over the rows that a `SparseMapIndex` lists. Shapes: N clips, k kernel size, L input rows, P output
-rows, B maps, I and O channels, W mixed kernels.
+place of the kernel over the rows that a `SparseMapIndex` lists; where its rows fill enough tiles, these are convolved
+by transforms instead (`tiled_conv`). Shapes: N clips, k kernel size, L input rows, P output rows, B maps, I and O
+channels, W mixed kernels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from vmr_train.layers.batch_norm import BatchNorm
 from vmr_train.layers.sparse_map_plan import SparseMapIndex, SparseMapLayers, with_row
+from vmr_train.layers.tiled_conv import convolve_tiles, convolve_tiles_backward
 
 __all__ = [
     "SparseMap",
@@ -28,7 +30,9 @@ __all__ = [
     "kernel_rows",
 ]
 
-_CHUNK = 8  # maps whose mixed kernels exist at the same time where the library convolves
+_TILES = (
+    512  # that are convolved at once: so many make up for the transforms of the kernel, and bound the memory
+)
 
 
 def kernel_rows(weight: Tensor) -> Tensor:
@@ -157,18 +161,17 @@ class _Convolution(torch.autograd.Function):
         ctx.index, ctx.dtype = index, dtype
         ctx.save_for_backward(rows, kernels, scale, shift, mixture)
         given = _given(rows, scale, shift, dtype)
-        kernels = kernels.to(dtype)
         mixture = None if mixture is None else mixture.to(dtype)
-        convolve = _gathered if index.gathers(rows.device.type) else _banded
-        found = convolve(given, kernels, mixture, index)
-        return found.to(dtype)
+        convolve = _tiled if index.tiled(given, kernels, mixed=mixture is not None) else _gathered
+        return convolve(given, kernels.to(dtype), mixture, index).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, kernels, scale, shift, mixture = ctx.saved_tensors
         index, dtype = ctx.index, ctx.dtype
         given = _given(rows, scale, shift, dtype)
-        backward = _gathered_backward if index.gathers(rows.device.type) else _banded_backward
+        tiled = index.tiled(given, kernels, mixed=mixture is not None)
+        backward = _tiled_backward if tiled else _gathered_backward
         grad_given, grad_kernels, grad_mixture = backward(
             grads[0].to(dtype),
             given,
@@ -206,128 +209,120 @@ def _kernel(kernels: Tensor, mixture: Tensor | None, place: int) -> Tensor:
     return (mixture @ kernels[:, place].flatten(1)).unflatten(1, kernels.shape[2:])
 
 
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Adds ``a @ b`` to float32 `total` in place, of matrices or of batches of them."""
+    if a.dtype != total.dtype:
+        total += a @ b
+    elif a.ndim == 2:
+        torch.addmm(total, a, b, out=total)
+    else:
+        torch.baddbmm(total, a, b, out=total)
+
+
+def _by_kernel(rows: Tensor, *, mixed: bool) -> Tensor:
+    """Rows ``(P, B, C)`` as a matrix of all maps' rows, or as a batch of matrices, one for each map; a view."""
+    return rows.transpose(0, 1) if mixed else rows.flatten(0, 1)
+
+
 def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex) -> Tensor:
-    batch, channels = given.shape[1], kernels.shape[-1]
-    given = with_row(given, None)  # row L + 1: outside the map
-    found = given.new_zeros((index.rows_out, batch, channels), dtype=torch.float32)
+    given, mixed = with_row(given, None), mixture is not None  # row L + 1: outside the map
+    found = given.new_zeros((index.rows_out, given.shape[1], kernels.shape[-1]), dtype=torch.float32)
     for place, reads in enumerate(index.reads):
-        kernel = _kernel(kernels, mixture, place)
         window = given.index_select(0, reads)  # (P, B, I)
-        if mixture is not None:
-            found += torch.bmm(window.transpose(0, 1), kernel).transpose(0, 1)
-        elif given.dtype == torch.float32:
-            flat = found.flatten(0, 1)  # (P * B, O), no copy
-            torch.addmm(flat, window.flatten(0, 1), kernel, out=flat)
-        else:
-            found += window @ kernel
+        kernel = _kernel(kernels, mixture, place)
+        _add_product(_by_kernel(found, mixed=mixed), _by_kernel(window, mixed=mixed), kernel)
     return found
 
 
 def _gathered_backward(
     grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    batch = given.shape[1]
+    batch, mixed = given.shape[1], mixture is not None
     given, readers = with_row(given, None), with_row(grad, None)
     grad_given = given.new_zeros((index.rows_in + 1, batch, given.shape[2]), dtype=torch.float32)
     grad_kernels = torch.empty_like(kernels, dtype=torch.float32)
     grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
-    tables = enumerate(zip(index.reads, index.read_by, strict=True))
-    for place, (reads, read_by) in tables:
-        kernel = _kernel(kernels, mixture, place).transpose(-2, -1)  # (O, I) or (B, O, I)
-        window = given.index_select(0, reads)  # (P, B, I)
-        reading = readers.index_select(0, read_by)  # (L, B, O)
-        # all outputs that read the shared value send their gradient to it: one sum per map
-        shared = ((reads == index.rows_in).to(grad.dtype)[None] @ grad.flatten(1)).view(batch, -1)  # (B, O)
+    # all outputs that read the shared value send their gradient to it: one sum per place and map
+    shared = (index.reads == index.rows_in).to(grad.dtype) @ grad.flatten(1)
+    shared = shared.unflatten(1, (batch, -1))  # (k * k, B, O)
+    by_kernel = _by_kernel(grad, mixed=mixed)
+    for place, (reads, read_by) in enumerate(zip(index.reads, index.read_by, strict=True)):
+        kernel = _kernel(kernels, mixture, place).mT  # (O, I) or (B, O, I)
+        reading = _by_kernel(readers.index_select(0, read_by), mixed=mixed)  # of (L, B, O)
+        _add_product(_by_kernel(grad_given[:-1], mixed=mixed), reading, kernel)
+        _add_product(
+            _by_kernel(grad_given[-1:], mixed=mixed), _by_kernel(shared[place, None], mixed=mixed), kernel
+        )
+        window = _by_kernel(given.index_select(0, reads), mixed=mixed)  # of (P, B, I)
+        own = window.mT @ by_kernel  # (I, O) or (B, I, O)
         if mixture is None or grad_mixture is None:
-            grad_given[:-1].flatten(0, 1).add_(reading.flatten(0, 1) @ kernel)
-            grad_given[-1] += shared @ kernel
-            grad_kernels[0, place] = window.flatten(0, 1).T @ grad.flatten(0, 1)
+            grad_kernels[0, place] = own
         else:
-            grad_given[:-1] += torch.bmm(reading.transpose(0, 1), kernel).transpose(0, 1)
-            grad_given[-1] += torch.bmm(shared[:, None], kernel)[:, 0]
-            mixed = torch.bmm(window.permute(1, 2, 0), grad.transpose(0, 1)).flatten(1)  # (B, I * O)
-            grad_kernels[:, place] = (mixture.T @ mixed).unflatten(1, kernels.shape[2:])
-            grad_mixture += mixed @ kernels[:, place].flatten(1).T
+            _spread(own, mixture, kernels[:, place], grad_kernels[:, place], grad_mixture)
     return grad_given, grad_kernels, grad_mixture
 
 
-def _library_weights(kernels: Tensor, mixture: Tensor | None, part: slice) -> Tensor:
-    """Weights ``(maps, O, I, k, k)`` of a part of the batch, or ``(1, O, I, k, k)`` shared by all."""
-    size = round(kernels.shape[1] ** 0.5)
-    flat = (
-        kernels if mixture is None else (mixture[part] @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
-    )
-    return flat.unflatten(1, (size, size)).permute(0, 4, 3, 1, 2).contiguous()
+def _spread(
+    own: Tensor, mixture: Tensor, kernels: Tensor, grad_kernels: Tensor, grad_mixture: Tensor
+) -> None:
+    """Sets the gradient of kernels ``(W, ...)`` and adds to that of their mixture, given those of the mixed ones.
 
-
-def _parts(batch: int, mixture: Tensor | None) -> list[slice]:
-    """Maps that share a convolution's weights or have them mixed together."""
-    step = batch if mixture is None else _CHUNK
-    return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
-
-
-def _pieces(kernels: Tensor, mixture: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:
-    """Maps of the batch that have one weight ``(O, I, k, k)``, and that weight: all of them, or one by one.
-
-    One call per map is faster than one call with a group per map.
+    Args:
+        own: ``(B, ...)``.
+        mixture: ``(B, W)``.
+        kernels: ``(W, ...)``.
+        grad_kernels: Likewise, float32.
+        grad_mixture: ``(B, W)`` float32.
     """
-    for part in _parts(batch, mixture):
-        weights = _library_weights(kernels, mixture, part)
-        if mixture is None:
-            yield part, weights[0]
-        else:
-            for row, weight in zip(range(part.start, part.stop), weights, strict=True):
-                yield slice(row, row + 1), weight
+    flat = own.flatten(1)
+    if flat.dtype == torch.float32:
+        torch.mm(mixture.T, flat, out=grad_kernels.flatten(1))
+    else:
+        grad_kernels.flatten(1).copy_(mixture.T @ flat)
+    _add_product(grad_mixture, flat, kernels.flatten(1).T)
 
 
-def _padded(given: Tensor, index: SparseMapIndex) -> Tensor:
-    """The input as full maps with the convolution's padding, ``(B, I, N + k - 1, N + k - 1)``."""
-    return F.pad(index.full(given[:-1], given[-1, 0]), [index.kernel // 2] * 4)
+def _pieces(
+    kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex, batch: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Maps of the batch to convolve at once, and their kernel ``(k * k, I, O)``: a map by itself, or some of them."""
+    if mixture is None:
+        step = max(1, _TILES // index.num_tiles)
+        for first in range(0, batch, step):
+            yield slice(first, min(first + step, batch)), kernels[0]
+    else:
+        for row in range(batch):
+            mixed = mixture[row : row + 1] @ kernels.flatten(1)
+            yield slice(row, row + 1), mixed.view(kernels.shape[1:])
 
 
-def _banded(given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex) -> Tensor:
-    padded, more = _padded(given, index), index.kernel - 1
-    found = padded.new_zeros((padded.shape[0], kernels.shape[-1], index.clips, index.clips))
-    for maps, weight in _pieces(kernels, mixture, padded.shape[0]):
-        for top, rows, left, columns in index.bands:
-            window = padded[maps, :, top : top + rows + more, left : left + columns + more]
-            found[maps, :, top : top + rows, left : left + columns] = F.conv2d(window, weight)
-    return found.flatten(2).permute(2, 0, 1).index_select(0, index.output_index)  # (P, B, O)
+def _tiled(given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex) -> Tensor:
+    given = with_row(given, None)
+    found = given.new_empty((index.rows_out, given.shape[1], kernels.shape[-1]))
+    for maps, kernel in _pieces(kernels, mixture, index, given.shape[1]):
+        tiles = given[:, maps].index_select(0, index.tile_reads)  # (T * T * tiles, maps, I)
+        outputs = convolve_tiles(tiles.view(-1, tiles.shape[1] * index.num_tiles, tiles.shape[2]), kernel)
+        outputs = outputs.view(-1, tiles.shape[1], kernels.shape[-1])
+        found[:, maps] = outputs.index_select(0, index.tile_of_output)
+    return found
 
 
-def _banded_backward(
+def _tiled_backward(
     grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    padded, more, half = _padded(given, index), index.kernel - 1, index.kernel // 2
-    grad_found = index.full_outputs(grad)  # (B, O, N, N)
-    grad_padded = torch.zeros_like(padded, dtype=torch.float32)
-    grad_kernels = torch.zeros_like(kernels, dtype=torch.float32)
-    grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
-    for maps, weight in _pieces(kernels, mixture, padded.shape[0]):
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for top, rows, left, columns in index.bands:
-            window = (maps, slice(None), slice(top, top + rows + more), slice(left, left + columns + more))
-            band = grad_found[maps, :, top : top + rows, left : left + columns]
-            for_input, for_weight = _conv2d_backward(band, padded[window], weight)
-            grad_padded[window] += for_input
-            grad_weight += for_weight
-        by_place = grad_weight.permute(2, 3, 1, 0).flatten(0, 1)  # (k * k, I, O)
-        if mixture is None or grad_mixture is None:
-            grad_kernels[0] = by_place
-        else:
-            row = maps.start
-            for number, share in enumerate(mixture[row].tolist()):
-                grad_kernels[number].add_(by_place, alpha=share)
-            grad_mixture[row] = kernels.flatten(1).float() @ by_place.flatten()
-    inner = grad_padded[:, :, half : half + index.clips, half : half + index.clips]
-    cells = inner.flatten(2).permute(2, 0, 1)  # (N * N, B, I)
-    grad_given = cells.new_zeros((index.rows_in + 1, *cells.shape[1:]))
-    return grad_given.index_add_(0, index.row_of_cell, cells), grad_kernels, grad_mixture
-
-
-def _conv2d_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of ``conv2d(x, weight)`` by its input and its weight."""
-    found = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False]
-    )
-    return found[0], found[1]
+    given, readers = with_row(given, None), with_row(grad, None)
+    grad_given = torch.zeros_like(given)
+    own = kernels.new_zeros((1 if mixture is None else len(mixture), *kernels.shape[1:]))
+    for maps, kernel in _pieces(kernels, mixture, index, given.shape[1]):
+        count = (maps.stop - maps.start) * index.num_tiles
+        tiles = given[:, maps].index_select(0, index.tile_reads).view(-1, count, given.shape[2])
+        outputs = readers[:, maps].index_select(0, index.output_of_tile).view(-1, count, grad.shape[2])
+        grad_own = own[0 if mixture is None else maps.start]
+        found = convolve_tiles_backward(outputs, tiles, kernel, grad_own)
+        found = found.view(len(index.tile_reads), -1, given.shape[2])
+        grad_given[:, maps].index_add_(0, index.tile_reads, found)
+    if mixture is None:
+        return grad_given[:-1], own, None
+    grad_kernels, grad_mixture = torch.empty_like(kernels), torch.zeros_like(mixture)
+    _spread(own, mixture, kernels, grad_kernels, grad_mixture)
+    return grad_given[:-1], grad_kernels, grad_mixture

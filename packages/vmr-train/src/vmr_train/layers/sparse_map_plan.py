@@ -16,17 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vmr_train.layers.tiled_conv import TILE, num_factors
+
 Bools = NDArray[np.bool_]
 
-Way = Literal["gather", "bands", "full"]
-"""Ways to compute a layer's cells: one product per place of the kernel over gathered rows (no cell too many), library
-convolutions of bands of map rows, or one of the full map."""
-FULL_SHARE = 0.8
-"""From this share of needed cells on, the full map is convolved: one library call is then faster."""
-BAND_ROWS = 4
-BAND_WASTE = 0.05
-"""On the CPU, bands of so many rows are convolved as long as they hold at most this share of cells too many: the
-library's convolution runs there about twice as fast as its products (benchmarks/cdn_speed.py)."""
+Way = Literal["gather", "tiles"]
+"""Ways to compute a layer's cells: one product per place of the kernel over gathered rows (no cell too many), or tiles
+by transforms, for a fraction of the products and more memory traffic."""
 
 
 def window_counts(cells: Tensor, kernel: int) -> Tensor:
@@ -87,7 +83,7 @@ class SparseMapIndex(nn.Module):
         kernel: Kernel size k, odd; stride 1, zero padding k // 2.
         weights: ``(N, N)`` what the layer's output is multiplied with (see `map_weights`), by default 1; outputs of
             weight 0 are computed for the statistics alone.
-        way: How to compute; None decides by the share of outputs, and between bands and gathering also by device.
+        way: How to compute; None leaves the choice to `tiled`.
 
     Attributes:
         weights: ``(P', 1, 1)`` of the `weighted` rows.
@@ -96,9 +92,12 @@ class SparseMapIndex(nn.Module):
         output_index: ``(P,)`` int32 flat index of each output row's cell.
         row_of_cell: ``(N * N,)`` int32 input row of each cell, L where it has none.
         reads: ``(k * k, P)`` int32, by place of the window the row that an output reads: an input row, L for a cell
-            without one, L + 1 outside the map. Not there where the full map is convolved.
+            without one, L + 1 outside the map.
         read_by: ``(k * k, L)`` int32, by place the output row that reads an input row, P where there is none.
-        bands: ``(first row, rows, first column, columns)`` of each band that the library convolves.
+        num_tiles: Tiles R that hold all outputs; their S * S outputs, and T * T inputs, stand place by place.
+        tile_reads: ``(T * T * R,)`` int32, the row that a place of a tile reads, as in `reads`.
+        tile_of_output: ``(P,)`` int32 place among the ``S * S * R`` of the tiles that holds an output row.
+        output_of_tile: ``(S * S * R,)`` int32 the output row there, P where there is none.
     """
 
     inputs: Tensor
@@ -108,6 +107,9 @@ class SparseMapIndex(nn.Module):
     weights: Tensor
     reads: Tensor
     read_by: Tensor
+    tile_reads: Tensor
+    tile_of_output: Tensor
+    output_of_tile: Tensor
     _input_of_output: Tensor
     _weighted: Tensor | None
 
@@ -126,21 +128,25 @@ class SparseMapIndex(nn.Module):
         here, there = inputs.cpu().numpy(), outputs.cpu().numpy()
         self.clips, self.kernel = len(here), kernel
         self.rows_in, self.rows_out = int(here.sum()), int(there.sum())
-        self.way: Way | None = "full" if way is None and there.mean() >= FULL_SHARE else way
-        self.bands = [(0, self.clips, 0, self.clips)] if self.way == "full" else bands(there, BAND_ROWS)
+        self.way = way
         row_of_cell = _numbered(here, other=self.rows_in)  # row L: every cell that has no row
+        readers = _numbered(there, other=self.rows_out)
+        # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
+        corners = tile_corners(there)
+        self.num_tiles = len(corners)
+        output_of_tile = _tiles(readers, corners, TILE, 0, self.rows_out)
         tables = {
             "inputs": here.copy(),
             "outputs": there.copy(),
             "output_index": np.flatnonzero(there),
             "row_of_cell": row_of_cell.ravel(),
+            "reads": _windows(row_of_cell, there, kernel, self.rows_in + 1),
+            "read_by": _windows(readers, here, kernel, self.rows_out)[::-1].copy(),
+            "tile_reads": _tiles(row_of_cell, corners, TILE + kernel - 1, kernel // 2, self.rows_in + 1),
+            "output_of_tile": output_of_tile,
+            "tile_of_output": _places(output_of_tile, self.rows_out),
             "_input_of_output": row_of_cell[there],
         }
-        if self.way != "full":
-            # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
-            tables["reads"] = _windows(row_of_cell, there, kernel, self.rows_in + 1)
-            readers = _numbered(there, other=self.rows_out)
-            tables["read_by"] = _windows(readers, here, kernel, self.rows_out)[::-1].copy()
         for name, table in tables.items():
             values = table if table.dtype == np.bool_ else table.astype(np.int32)
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
@@ -149,12 +155,30 @@ class SparseMapIndex(nn.Module):
         self.register_buffer("weights", of_outputs[live][:, None, None], persistent=False)
         self.register_buffer("_weighted", None if live.all() else live.nonzero()[:, 0], persistent=False)
 
-    def gathers(self, device: str) -> bool:
-        """True where rows are gathered on this kind of device; elsewhere the library convolves bands."""
+    def tiled(self, given: Tensor, kernels: Tensor, *, mixed: bool) -> bool:
+        """True where tiles are convolved by transforms, which float32 alone has the digits for.
+
+        The way with the smaller estimate is taken, in multiplications of a matrix product: of one per place over the
+        rows that it gathers, or of the tiles', which are of less use to a processor, and of what it takes to bring
+        tiles and kernels to the factors and back, where it waits for memory. It depends on sizes alone, so that a run
+        can be repeated bit by bit. The constants are measured on one thread of a processor with AVX2.
+
+        Args:
+            given: ``(L + 1, B, I)`` input rows.
+            kernels: ``(W, k * k, I, O)``.
+            mixed: Every map has a kernel of its own.
+        """
+        if given.dtype != torch.float32 or given.device.type != "cpu":
+            return False
         if self.way is not None:
-            return self.way == "gather"
-        computed = sum(rows * columns for _, rows, _, columns in self.bands)
-        return device != "cpu" or computed > (1 + BAND_WASTE) * self.rows_out
+            return self.way == "tiles"
+        batch, (inputs, outputs), n = given.shape[1], kernels.shape[2:], num_factors(self.kernel)
+        tiles, size = batch * self.num_tiles, TILE + self.kernel - 1
+        products = 1.5 * n**2 * tiles * inputs * outputs
+        of_kernels = (40 * n**2 + 12 * n * self.kernel**2) * inputs * outputs * (batch if mixed else 1)
+        of_tiles = tiles * ((size**2 + size * n + n**2) * inputs + (TILE**2 + TILE * n + n**2) * outputs)
+        gathering = self.kernel**2 * batch * self.rows_out * inputs * (outputs + 20)
+        return products + of_kernels + 80 * of_tiles < gathering
 
     def gather_residual(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
         """The input at the output cells: rows ``(L, B, C)`` and the other cells' value ``(C,)`` to ``(P, B, C)``."""
@@ -240,15 +264,30 @@ def scatter_rows(rows: Tensor, index: Tensor, size: int) -> Tensor:
     return full.unflatten(0, (size, size)).movedim((0, 1), (-2, -1))
 
 
-def bands(cells: Bools, height: int) -> list[tuple[int, int, int, int]]:
-    """Bands of `height` rows, each as wide as its cells ``(N, N)`` need: first row, rows, first column, columns."""
+def tile_corners(cells: Bools) -> NDArray[np.int64]:
+    """Top left cells ``(R, 2)`` of tiles that hold all `cells` ``(N, N)``, in bands of rows, from left to right."""
     found = []
-    for row in range(0, len(cells), height):
-        part = cells[row : row + height]
-        columns = np.flatnonzero(part.any(axis=0))
-        if len(columns):
-            found.append((row, len(part), int(columns[0]), int(columns[-1] - columns[0] + 1)))
-    return found
+    for row in range(0, len(cells), TILE):
+        columns, first = np.flatnonzero(cells[row : row + TILE].any(axis=0)), 0
+        while len(columns := columns[columns >= first]):
+            found.append((row, columns[0]))
+            first = columns[0] + TILE
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _tiles(
+    numbers: NDArray[np.int64], corners: NDArray[np.int64], size: int, before: int, outside: int
+) -> NDArray[np.int64]:
+    """The numbers in `size` x `size` tiles that begin `before` rows and columns before `corners`, place by place."""
+    padded = np.pad(numbers, (before, before + TILE), constant_values=outside)
+    rows, columns = (corners[:, axis] + np.arange(size)[:, None] for axis in (0, 1))  # (size, R)
+    return padded[rows[:, None], columns[None]].ravel()
+
+
+def _places(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Where the numbers below `count` stand, ``(count,)``; each stands somewhere once."""
+    found = np.flatnonzero(numbers < count)
+    return found[np.argsort(numbers[found])]
 
 
 def _numbered(cells: Bools, other: int) -> NDArray[np.int64]:
