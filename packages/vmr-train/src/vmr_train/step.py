@@ -154,7 +154,7 @@ class Updater:
         return contextlib.nullcontext()
 
     def _step(self, gradients: list[Tensor], norm: Tensor, grad_norm: float, update: int) -> float:
-        if self.optim.clip_norm and math.isfinite(grad_norm):
+        if 0 < self.optim.clip_norm <= grad_norm < math.inf:  # below, it would multiply all gradients by 1
             parameters = [p for p in self.model.parameters() if p.grad is not None]
             clip_grads_with_norm_(parameters, self.optim.clip_norm, norm)
         lr = self.learning_rate(update)
