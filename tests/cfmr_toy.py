@@ -21,6 +21,8 @@ def make_method(
 ) -> CFMRMethod:
     """A method with weights far from zero, in evaluation mode."""
     torch.manual_seed(seed)
-    model = CFMR(sizes, clip_dim=5, word_dim=6, classes=31, learned_summary=learned_summary)
+    model = CFMR(
+        sizes, clip_dim=5, word_dim=6, classes=31, learned_summary=learned_summary, passes_per_chunk=chunk
+    )
     shake(model, 0.3)
-    return CFMRMethod(model.eval(), loss or LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), chunk)
+    return CFMRMethod(model.eval(), loss or LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS))

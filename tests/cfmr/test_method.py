@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from cfmr import losses
 from cfmr.config import Config, LossConfig, ModelConfig
 from cfmr.data import Dataset, build_dataset, keep, kept_clips
-from cfmr.losses import end_token_mask
+from cfmr.gaussians import negative_progress
+from cfmr.layers import Draws, key_bias
 from cfmr.method import CFMRMethod
+from cfmr.model import Clips, Passes
+from cfmr_passes import compared, every_pass
 from cfmr_toy import make_method
 from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries
 from vmr_common.errors import UserError
@@ -21,6 +25,7 @@ from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.types import Query
 from vmr_train.caches import VideoCache
 from vmr_train.cli.config import bundled_config
+from vmr_train.device import autocast
 from vmr_train.method import Progress
 from vmr_train.prepared import PreparedFeatures
 from vmr_train.preprocessing import Preprocessor
@@ -142,9 +147,74 @@ def test_classifying_in_chunks_gives_the_same_loss_and_gradients():
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
 
 
+def loss_and_gradients(terms, model) -> list[torch.Tensor]:
+    model.zero_grad()
+    terms["total"].backward()
+    return [terms["total"].detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+EVERY_TERM = LossConfig(reference_contrast=True, reference_alignment=True)
+
+
+def test_the_best_proposal_alone_teaches_what_all_passes_together_do():
+    batch, method = make_dataset(glanced_queries()).batch(list(range(9)), 1), make_method(loss=EVERY_TERM)
+    model = method.model
+    found = loss_and_gradients(method.loss(batch, PROGRESS), model)
+    run = every_pass(
+        model,
+        Clips(batch.clips.features[batch.video_of], batch.clips.mask[batch.video_of]),
+        batch.words,
+        batch.targets,
+        masked=batch.masked,
+        glance=batch.glance,
+        progress=torch.tensor(negative_progress(PROGRESS.epoch, PROGRESS.epochs, model.config.gamma)),
+    )
+    numbers = run.nll["positive"].argmin(dim=1)
+    concepts, nll = compared(run.concepts, numbers), compared(run.nll, numbers)
+    terms = losses.total(concepts, run.concepts["positive"], nll, EVERY_TERM)
+    torch.testing.assert_close(found, loss_and_gradients(terms, model), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_best_proposal_is_reconstructed_from_again_with_the_dropout_of_the_first_time(precision):
+    batch, method = make_dataset(glanced_queries()).batch(list(range(9)), 1), make_method(loss=EVERY_TERM)
+    model = method.model.train()
+    with autocast(torch.device("cpu"), precision):
+        torch.manual_seed(1)
+        found = loss_and_gradients(method.loss(batch, PROGRESS), model)
+        # the same draws in the same order, but with a graph for all proposals, of which the losses read the best
+        torch.manual_seed(1)
+        clips = Clips(batch.clips.features[batch.video_of], batch.clips.mask[batch.video_of])
+        video, points = model.embed_clips(clips)[:, None], clips.features.shape[1]
+        embedded, mask = model.embed_words(batch.words), batch.words.mask()
+        text = model.text_encoder(embedded[:, None], key_bias(mask))
+        proposals = model.train_proposals(batch.glance)
+        bias = model.video_bias(clips, model.windows(proposals, points))
+        concepts, draws = model.video_encoder(video, bias), Draws(model.config.dropout)
+        reconstruct = functools.partial(model.nll, embedded, batch.masked, mask, batch.targets)
+        best, numbers = reconstruct(concepts, draws).min(dim=1)
+        progress = torch.tensor(negative_progress(PROGRESS.epoch, PROGRESS.epochs, model.config.gamma))
+        windows = model.negatives(proposals.chosen(numbers), points, progress)
+        windows = torch.cat([windows, torch.ones_like(windows[:, :1])], dim=1)
+        others = model.video_encoder(video, model.video_bias(clips, windows))
+        chosen = concepts[torch.arange(9), numbers][:, None]
+        passes = torch.cat([chosen, text, others], dim=1)
+        again, query, *rest = reconstruct(passes, draws.again(numbers)).unbind(dim=1)
+        terms = losses.total(
+            Passes(text[:, 0], chosen[:, 0], *others.unbind(dim=1)),
+            concepts,
+            Passes(query, best, *rest),
+            EVERY_TERM,
+        )
+        wanted = loss_and_gradients(terms, model)
+    near = 1e-5 if precision == "fp32" else 0.1
+    assert (again - best).norm() <= near * best.norm()
+    assert all((ours - full).norm() <= near * full.norm() for ours, full in zip(found, wanted, strict=True))
+
+
 def test_a_glance_past_the_end_trains():
     queries = [dataclasses.replace(query, glance=21.4) for query in glanced_queries()]
-    method = make_method(loss=LossConfig(reference_contrast=True, reference_alignment=True))
+    method = make_method(loss=EVERY_TERM)
     terms = method.loss(make_dataset(queries).batch(list(range(9)), 1), PROGRESS)
     assert all(term.isfinite() for term in terms.values())
     terms["total"].backward()
@@ -168,13 +238,12 @@ def test_the_longest_query_of_a_batch_of_the_torch_branch_has_no_end_token():
         dataset = make_dataset(queries, end_token=end_token)
         batches = {"together": dataset.batch([0, 1], 1), "alone": dataset.batch([1], 1)}
         for name, batch in batches.items():
-            places[end_token, name] = end_token_mask(batch.words.lengths, batch.targets.shape[1])
+            places[end_token, name] = batch.words.mask()[:, :-2]
             given = {name: getattr(batch, name) for name in ("video_of", "masked", "glance")}
+            inputs = (batch.clips, batch.words, batch.targets)
             with torch.no_grad():
-                states = method.model(
-                    batch.clips, batch.words, **given, progress=torch.tensor(0.3), reference=False
-                ).states
-                told[end_token, name] = method.nll(states, batch).text[-1, 0]
+                output = method.model(*inputs, **given, progress=torch.tensor(0.3), reference=False)
+                told[end_token, name] = output.nll.text[-1]
                 vectors = method.model.encode_text(batch.words)[-1]
             # what a query is searched with depends on no batch in either form
             torch.testing.assert_close(vectors, told.setdefault("vectors", vectors), rtol=1e-5, atol=1e-5)

@@ -10,11 +10,12 @@ from torch import Tensor
 from cfmr import losses
 from cfmr.config import LossConfig, ModelConfig
 from cfmr.data import collate, keep, kept_clips, known_words
-from cfmr.gaussians import attention_log_weight, negative_progress
+from cfmr.gaussians import negative_progress
 from cfmr.layers import key_bias
 from cfmr.method import moments_of
 from cfmr.model import CFMR, Clips, Words, flat_concepts
 from cfmr.official import NAMES, from_official
+from cfmr_passes import every_pass
 from judging import NEAR, gradient_limits, point_scores_agree, share_of_right_guesses
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import best_at, hits, iou
@@ -83,28 +84,32 @@ def inputs_of(golden) -> tuple[Clips, Words]:
     return Clips(given["frames_feat"][:, rows], mask), Words(given["words_feat"], given["words_len"])
 
 
-def train_pass(golden, model: CFMR, *, reference: bool = True) -> SimpleNamespace:
-    """One training pass as the method runs it."""
-    clips, words = inputs_of(golden)
+def given_in_training(golden, model: CFMR) -> tuple[tuple[Clips, Words, Tensor], dict[str, Tensor]]:
+    """What a training step reads, by place and by name."""
     arrays = golden.tensors("in/")
     epochs = golden.config["cfg"]["max_epoch"]
     progress = negative_progress(golden.config["epoch"], epochs, model.config.gamma)
-    config = loss_config(golden, reference=reference)
-    output = model(
-        clips,
-        words,
-        video_of=torch.arange(len(clips.features)),
-        glance=arrays["glance"],
-        masked=arrays["masked_words"].bool(),
-        progress=torch.tensor(progress),
-        reference=True,  # which the released program encodes even where no term needs it
-    )
-    targets = arrays["words_id"]
-    mask = torch.arange(targets.shape[1]) <= arrays["words_len"][:, None]
+    by_name = {
+        "masked": arrays["masked_words"].bool(),
+        "glance": arrays["glance"],
+        "progress": torch.tensor(progress),
+    }
+    return (*inputs_of(golden), arrays["words_id"]), by_name
 
-    nll = output.states.map(lambda states: losses.reconstruction_nll(states, model.classifier, targets, mask))
-    terms = losses.total(output.concepts, nll, config)
-    return SimpleNamespace(output=output, nll=nll, terms=terms, mask=mask, targets=targets, config=config)
+
+def train_pass(golden, model: CFMR) -> SimpleNamespace:
+    """All passes of a training step as the released program runs it."""
+    given, by_name = given_in_training(golden, model)
+    return every_pass(model, *given, **by_name)
+
+
+def terms_of(golden, model: CFMR, *, reference: bool = True) -> dict[str, Tensor]:
+    """The losses of a training step as the method runs it."""
+    given, by_name = given_in_training(golden, model)
+    config = loss_config(golden, reference=reference)
+    wanted = config.reference_contrast or config.reference_alignment
+    output = model(*given, video_of=torch.arange(len(given[2])), reference=wanted, **by_name)
+    return losses.total(output.concepts, output.proposals, output.nll, config)
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -121,7 +126,7 @@ def test_every_stage_of_inference_agrees(golden):
     proposals = model.search_proposals()
     windows = model.windows(proposals, clips.features.shape[1])
     seen: dict[str, Tensor] = {"gauss_weight": windows.expand(len(clips.features), -1, -1)}
-    bias = model.video_bias(clips, attention_log_weight(windows)[None])
+    bias = model.video_bias(clips, windows[None])
     video = model.video_encoder.encoder
     states: list[Tensor] = []
     hooks = [video.layers[0].register_forward_hook(lambda module, args, out: states.append(out))]
@@ -203,12 +208,11 @@ def test_training_windows_and_masked_words_agree(golden):
     run = train_pass(golden, model)
     _, words = inputs_of(golden)
     masked = torch.from_numpy(golden.given("in/masked_words")).bool()
-    positive, left, right = run.output.windows.split(model.config.train_widths, dim=1)
     ours = {
         "masked_words_plain": model.masked_words(model.embed_words(words), masked),
-        "gauss_weight": positive,
-        "neg_weight_left": left,
-        "neg_weight_right": right,
+        "gauss_weight": run.windows["positive"],
+        "neg_weight_left": run.windows["left"],
+        "neg_weight_right": run.windows["right"],
     }
     golden.compare("mid/train/", ours)
 
@@ -216,28 +220,27 @@ def test_training_windows_and_masked_words_agree(golden):
 def test_training_outputs_agree(golden):
     model = build(golden).train()
     run = train_pass(golden, model)
-    concepts, states = run.output.concepts, run.output.states
+    concepts, states = run.concepts, run.states
     ours = {
         "words_mask": run.mask,
-        "width": run.output.proposals.width,
-        "center": run.output.proposals.centre,
-        "pos_vid_concepts": concepts.positive,
-        "neg_vid_concepts_1": concepts.left,
-        "neg_vid_concepts_2": concepts.right,
-        "ref_concept": concepts.reference,
-        "txt_concepts": concepts.text,
-        "words_logit": model.classifier(states.text),
-        "pos_words_logit": model.classifier(states.positive),
-        "neg_words_logit_1": model.classifier(states.left),
-        "neg_words_logit_2": model.classifier(states.right),
-        "ref_words_logit": model.classifier(states.reference),
+        "width": run.proposals.width,
+        "center": run.proposals.centre,
+        "pos_vid_concepts": concepts["positive"],
+        "neg_vid_concepts_1": concepts["left"],
+        "neg_vid_concepts_2": concepts["right"],
+        "ref_concept": concepts["reference"],
+        "txt_concepts": concepts["text"],
+        "words_logit": model.classifier(states["text"]),
+        "pos_words_logit": model.classifier(states["positive"]),
+        "neg_words_logit_1": model.classifier(states["left"]),
+        "neg_words_logit_2": model.classifier(states["right"]),
+        "ref_words_logit": model.classifier(states["reference"]),
     }
     golden.compare("out/train/", ours)
 
 
 def test_losses_agree(golden):
-    run = train_pass(golden, build(golden).train())
-    terms, config = run.terms, run.config
+    terms, config = terms_of(golden, build(golden).train()), loss_config(golden)
     contrast = {
         name: terms[f"contrast_{name}"] / config.alpha_1
         for name in ("left", "right", "reference")
@@ -276,20 +279,20 @@ def test_shares_of_words_that_are_guessed_right_agree(golden, side):
     model = build(golden).train()
     run = train_pass(golden, model)
     # of the video's side all proposals count, not the best one alone
-    states = run.output.states.text if side == "txt" else run.output.states.positive
-    logits = model.classifier(states)
-    targets, counts = (part[:, None].expand(logits.shape[:-1]) for part in (run.targets, run.mask))
+    logits = model.classifier(run.states["text" if side == "txt" else "positive"])
+    targets = torch.from_numpy(golden.given("in/words_id"))
+    targets, counts = (part[:, None].expand(logits.shape[:-1]) for part in (targets, run.mask))
     share_of_right_guesses(logits, targets, counts, float(golden.wanted(f"loss/{side}_word_acc")))
 
 
 def test_the_loss_without_reference_passes_agrees(golden):
-    run = train_pass(golden, build(golden).train(), reference=False)
-    golden.compare("loss_noref/", {"total": run.terms["total"]})
+    terms = terms_of(golden, build(golden).train(), reference=False)
+    golden.compare("loss_noref/", {"total": terms["total"]})
 
 
 def test_gradients_agree(golden):
     model = build(golden).train()
-    train_pass(golden, model).terms["total"].backward()
+    terms_of(golden, model)["total"].backward()
     ours = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert all(gradient is not None for gradient in ours.values()), "a parameter takes part in nothing"
     norm = torch.nn.utils.get_total_norm(list(ours.values()))

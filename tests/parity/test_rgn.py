@@ -1,7 +1,6 @@
 """RGN against numbers measured on the released code: every recorded stage, loss, gradient and metric."""
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from rgn.config import LossConfig, ModelConfig
 from rgn.data import collate, known_words
 from rgn.gaussians import attention_log_weight, negative_progress
 from rgn.layers import key_bias, sinusoidal_positions
-from rgn.losses import Nll, reconstruction_nll
 from rgn.method import rank
 from rgn.model import RGN, Inputs, grid_indices
 from rgn.official import NAMES, from_official
+from rgn_passes import compared, every_pass
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import Vocabulary
@@ -83,39 +82,19 @@ def inputs_of(golden) -> Inputs:
     )
 
 
-def train_pass(golden, model: RGN) -> SimpleNamespace:
-    """One training pass as the method runs it, with everything that the case may have recorded."""
-    inputs, given = inputs_of(golden), golden.tensors("in/")
-    glance, targets = given["glance"], given["words_id"]
+def given_in_training(golden, model: RGN) -> tuple[Inputs, Tensor, Tensor, Tensor]:
+    """What a training step reads: inputs, targets, glances and how far the negatives have come in."""
+    given = golden.tensors("in/")
     epochs = golden.config["config"]["max_epoch"]
     progress = torch.tensor(negative_progress(int(given["epoch"]), epochs, model.config.gamma))
-    output = model(inputs, glance, progress)
-    proposals, told = output.proposals, output.references
-    mask = model.embed(inputs).words_mask[:, :-1]
+    return inputs_of(golden), given["words_id"], given["glance"], progress
 
-    def nll(states: Tensor) -> Tensor:
-        return reconstruction_nll(states, model.classifier, targets, mask)
 
-    scores = Nll(
-        candidates=nll(output.states),
-        left=nll(told.left),
-        right=nll(told.right),
-        complete=nll(told.complete)[:, 0],
-        reglance=nll(told.reglance)[:, 0],
-    )
-    config = loss_config(golden)
-    terms = losses.total(proposals, scores, glance, told.reglance_window, config)
-    return SimpleNamespace(
-        states=output.states,
-        proposals=proposals,
-        told=told,
-        nll=scores,
-        terms=terms,
-        mask=mask,
-        glance=glance,
-        progress=progress,
-        config=config,
-    )
+def terms_of(golden, model: RGN) -> dict[str, Tensor]:
+    """The losses of a training step as the method runs it."""
+    given = given_in_training(golden, model)
+    output = model(*given)
+    return losses.total(output.proposals, output.compared, given[2], output.reglance, loss_config(golden))
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -150,15 +129,14 @@ def test_every_intermediate_stage_agrees(golden):
     seen["ctr_h_last"] = model.prediction_state(caption, embedded)
 
     frames, frames_mask = model.grid_clips(embedded)
-    run = train_pass(golden, model)
-    left, right = model.negatives(run.proposals, run.progress)
-    seen["neg_weight_1"], seen["neg_weight_2"] = left, right
+    run = every_pass(model, *given_in_training(golden, model))
+    seen["neg_weight_1"], seen["neg_weight_2"] = run.left, run.right
     hidden = key_bias(frames_mask)
     bias = attention_log_weight(run.proposals.window)[:, :, None, None] + hidden
     candidate_memory = caption.video(frames[:, None], bias)
     seen["cand_video"] = candidate_memory
     seen["full_video"] = caption.video(frames[:, None], hidden)
-    reglance_bias = attention_log_weight(run.told.reglance_window)[:, None, None, None] + hidden
+    reglance_bias = attention_log_weight(run.reglance)[:, None, None, None] + hidden
     seen["reglance_video"] = caption.video(frames[:, None], reglance_bias)
 
     weights = []
@@ -184,38 +162,40 @@ def outputs(model: RGN, proposals, states: Tensor, mask: Tensor) -> dict[str, Te
 
 def test_training_outputs_agree(golden):
     model = build(golden).train()
-    run = train_pass(golden, model)
-    ours = outputs(model, run.proposals, run.states, run.mask)
+    run = every_pass(model, *given_in_training(golden, model))
+    ours = outputs(model, run.proposals, run.states["candidates"], run.embedded.words_mask[:, :-1])
     ours |= {
-        "ref_words_logit": model.classifier(run.told.complete),
-        "pseudo_ref_words_logit": model.classifier(run.told.reglance),
-        "neg_words_logit_1": model.classifier(run.told.left),
-        "neg_words_logit_2": model.classifier(run.told.right),
-        "pseudo_width": run.told.reglance_width,
-        "pseudo_gauss_weight": run.told.reglance_window,
+        "ref_words_logit": model.classifier(run.states["complete"]),
+        "pseudo_ref_words_logit": model.classifier(run.states["reglance"]),
+        "neg_words_logit_1": model.classifier(run.states["left"]),
+        "neg_words_logit_2": model.classifier(run.states["right"]),
+        "pseudo_width": run.reglance_width,
+        "pseudo_gauss_weight": run.reglance,
     }
     golden.compare("out/train/", ours)
 
 
 def test_losses_agree(golden):
-    run = train_pass(golden, build(golden).train())
-    config, nll, terms = run.config, run.nll, run.terms
+    model = build(golden).train()
+    given = given_in_training(golden, model)
+    run, terms, config = every_pass(model, *given), terms_of(golden, model), loss_config(golden)
+    nll = compared(run.nll)
     reference = (1 - config.theta) * nll.reglance.mean() + config.theta * nll.complete.mean()
     no_shape = LossConfig(**{**vars(config), "delta_2": 0.0})
     no_distance = LossConfig(**{**vars(config), "delta_1": 0.0})
-    place = (run.proposals, run.glance, run.told.reglance_window)
+    place = (run.proposals, given[2], run.reglance)
     ours = {
-        "nll_cand": nll.candidates,
+        "nll_cand": run.nll["candidates"],
         "nll_full": nll.complete,
         "nll_reglance": nll.reglance,
-        "nll_neg1": nll.left,
-        "nll_neg2": nll.right,
+        "nll_neg1": run.nll["left"],
+        "nll_neg2": run.nll["right"],
         "semantic": terms["semantic"],
         "localization": terms["localization"],
         "intra_video": terms["intra_video"],
         "total": terms["total"],
         "semantic_ref": config.beta_1 * reference,
-        "semantic_pred": config.beta_2 * nll.candidates.min(dim=1).values.mean(),
+        "semantic_pred": config.beta_2 * nll.best.mean(),
         "loc_glance_l1": losses.localization(*place, no_shape),
         "loc_reglance_mse": losses.localization(*place, no_distance),
         "hinge_neg1": terms["hinge_left"],
@@ -229,7 +209,7 @@ def test_losses_agree(golden):
 
 def test_gradients_agree(golden):
     model = build(golden).train()
-    train_pass(golden, model).terms["total"].backward()
+    terms_of(golden, model)["total"].backward()
     ours = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert all(gradient is not None for gradient in ours.values()), "a parameter takes part in nothing"
     norm = torch.nn.utils.get_total_norm(list(ours.values()))
@@ -238,18 +218,16 @@ def test_gradients_agree(golden):
         golden.same(f"grad/{name}", ours[NAMES.ours(name)], **gradient_limits(wanted, norm.item()))
 
 
-@pytest.mark.parametrize("in_chunks", [False, True])
-def test_inference_outputs_and_candidate_order_agree(golden, in_chunks):
+@pytest.mark.parametrize("passes_per_chunk", [0, 3])
+def test_inference_outputs_and_candidate_order_agree(golden, passes_per_chunk):
     model = build(golden).eval()
+    model.passes_per_chunk = passes_per_chunk
     inputs = inputs_of(golden)
     with torch.no_grad():
-        output = model(inputs)
-        proposals, states = output.proposals, output.states
-        mask = model.embed(inputs).words_mask[:, :-1]
-        targets = torch.from_numpy(golden.given("in/words_id"))
-        nll = reconstruction_nll(
-            states, model.classifier, targets, mask, passes_per_chunk=3 if in_chunks else 0
-        )
+        output = model(inputs, torch.from_numpy(golden.given("in/words_id")))
+        proposals, nll, embedded = output.proposals, output.nll, model.embed(inputs)
+        mask = embedded.words_mask[:, :-1]
+        states = model.reconstruct(embedded, inputs.masked, proposals.window)
     ours = outputs(model, proposals, states, mask) | {"nll": nll}
     for name in set(golden.recorded("out/eval/")) - {"order", "spans"}:
         golden.same(f"out/eval/{name}", ours[name])
@@ -290,7 +268,7 @@ def test_six_updates_follow_the_recorded_optimiser_and_schedule(golden):
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = train_pass(golden, model).terms["total"]
+        loss = terms_of(golden, model)["total"]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)

@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from factories import CLASS_VECTORS, VOCABULARY, features_of, glanced_queries, shake
+from rgn import losses
 from rgn.config import LossConfig, ModelConfig
 from rgn.data import Dataset
-from rgn.gaussians import gaussian_window, unit_grid
+from rgn.gaussians import gaussian_window, negative_progress, unit_grid
+from rgn.layers import Draws
 from rgn.method import RGNMethod
-from rgn.model import RGN
+from rgn.model import RGN, Nll
+from rgn_passes import compared, every_pass
 from vmr_common.types import Query
+from vmr_train.device import autocast
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
 
@@ -69,19 +73,56 @@ def test_every_parameter_takes_part_in_the_loss(method):
     assert [name for name, p in method.model.named_parameters() if p.grad is None] == []
 
 
+def loss_and_gradients(terms, model) -> list[torch.Tensor]:
+    model.zero_grad()
+    terms["total"].backward()
+    return [terms["total"].detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
 def test_classifying_in_chunks_gives_the_same_loss_and_gradients(method):
     batch = make_dataset(glanced_queries()).batch(list(range(9)), 1)
-    chunked = RGNMethod(
-        method.model, LossConfig(), Preprocessor(VOCABULARY, CLASS_VECTORS), passes_per_chunk=2
-    )
     found = []
-    for one in (method, chunked):
-        one.model.zero_grad()
-        loss = one.loss(batch, Progress(update=0, epoch=2, epochs=3))["total"]
-        loss.backward()
-        found.append((loss.item(), one.model.classifier.weight.grad.clone()))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+    for method.model.passes_per_chunk in (0, 2):
+        terms = method.loss(batch, Progress(update=0, epoch=2, epochs=3))
+        found.append(loss_and_gradients(terms, method.model))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-7)
+
+
+def test_the_best_candidate_alone_teaches_what_all_passes_together_do(method):
+    batch = make_dataset(glanced_queries()).batch(list(range(9)), 1)
+    model = method.model
+    found = loss_and_gradients(method.loss(batch, Progress(update=0, epoch=1, epochs=4)), model)
+    progress = torch.tensor(negative_progress(1, 4, model.config.gamma))
+    run = every_pass(model, batch.inputs, batch.targets, batch.glance, progress)
+    terms = losses.total(run.proposals, compared(run.nll), batch.glance, run.reglance, LossConfig())
+    torch.testing.assert_close(found, loss_and_gradients(terms, model), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_best_candidate_is_computed_again_with_the_dropout_of_its_first_pass(method, precision):
+    batch = make_dataset(glanced_queries()).batch(list(range(9)), 1)
+    model = method.model.train()
+    with autocast(torch.device("cpu"), precision):
+        torch.manual_seed(1)
+        found = loss_and_gradients(method.loss(batch, Progress(update=0, epoch=1, epochs=4)), model)
+        # the same draws in the same order, but with a graph for all candidates, of which the losses read the best
+        torch.manual_seed(1)
+        embedded = model.embed(batch.inputs)
+        proposals = model.propose(embedded)
+        caption = (embedded, batch.inputs.masked, batch.targets)
+        draws = Draws(model.config.dropout)
+        best, numbers = model.nll(*caption, proposals.window, draws).min(dim=1)
+        chosen = proposals.chosen(numbers)
+        left, right = model.negatives(chosen, torch.tensor(negative_progress(1, 4, model.config.gamma)))
+        reglance = model.window(batch.glance, model.reglance_width(embedded), embedded)
+        last = torch.stack([reglance, torch.ones_like(reglance)], dim=1)
+        windows = torch.cat([chosen.window, left, right, last], dim=1)
+        again, *others = model.nll(*caption, windows, draws.again(numbers)).unbind(dim=1)
+        terms = losses.total(proposals, Nll(best, *others), batch.glance, reglance, LossConfig())
+        wanted = loss_and_gradients(terms, model)
+    near = 1e-5 if precision == "fp32" else 0.1
+    assert (again - best).norm() <= near * best.norm()
+    assert all((ours - full).norm() <= near * full.norm() for ours, full in zip(found, wanted, strict=True))
 
 
 def test_a_narrow_window_past_the_end_of_the_video_is_finite():

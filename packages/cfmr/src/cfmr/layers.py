@@ -8,6 +8,7 @@ passes without being copied.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +39,11 @@ class MultiHeadAttention(nn.Module):
     def forward(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """``(B, S, L, D)``: every query position attends to the memory.
 
-        When the memory is much shorter than the query, the query and output projections are folded into the
-        memory's side, which takes fewer products; the result is the same up to rounding.
-
         Args:
             query: ``(B, S or 1, L, D)``.
             memory: ``(B, S or 1, M, D)``, source of keys and values.
             bias: Added to the logits, broadcastable to ``(B, S, H, L, M)``; minus infinity hides a key.
         """
-        length, keys, dim = query.shape[-2], memory.shape[-2], query.shape[-1]
-        if 2 * keys * dim + length * keys * self.heads < (length + keys) * dim + length * keys:
-            return self._fold_into_memory(query, memory, bias)
         mixed = self.weights(query, memory, bias) @ self.split(self.project(memory, 2))  # (B, S, H, L, d)
         return self.out_proj(mixed.transpose(-3, -2).flatten(-2))  # (B, S, L, D)
 
@@ -56,18 +51,6 @@ class MultiHeadAttention(nn.Module):
         """Attention weights ``(B, S, H, L, M)``, each row summing to one; arguments as in `forward`."""
         queries, keys = self.split(self.project(query, 0)), self.split(self.project(memory, 1))
         return _softmax(queries * self.scale @ keys.transpose(-2, -1), bias)
-
-    def _fold_into_memory(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        # (W_q x + b_q) k = x (W_q^T k) + b_q k, and W_o (a v) = a (W_o v): L rows are never projected
-        dim = query.shape[-1]
-        query_weight = self.in_proj_weight[:dim].unflatten(0, (self.heads, -1))  # (H, d, D)
-        query_bias = self.in_proj_bias[:dim].unflatten(0, (self.heads, -1))  # (H, d)
-        output_weight = self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (H, d, D)
-        key = self.split(self.project(memory, 1)) * self.scale  # (B, S, H, M, d)
-        logits = query[..., None, :, :] @ (key @ query_weight).transpose(-2, -1)  # (B, S, H, L, M)
-        weights = _softmax(logits + query_bias[:, None] @ key.transpose(-2, -1), bias)
-        values = self.split(self.project(memory, 2)) @ output_weight  # (B, S, H, M, D)
-        return (weights @ values).sum(-3) + self.out_proj.bias
 
     def project(self, x: Tensor, part: int) -> Tensor:
         """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
@@ -102,6 +85,38 @@ def causal_bias(length: int, device: torch.device | None = None) -> Tensor:
     return torch.full((length, length), float("-inf"), device=device).triu(1)
 
 
+# Same as rgn.layers.Draws
+class Draws:
+    """Dropout that keeps its draws, so that a pass can be computed again as it was.
+
+    One object serves one call of decoders, whose sub-blocks ask in a fixed order.
+
+    Args:
+        probability: Share of values that become 0.
+        first: What `again` has kept for the first pass of every sub-block.
+    """
+
+    def __init__(self, probability: float, first: Sequence[Tensor] = ()) -> None:
+        self.probability, self.first = probability, first
+        self.drawn: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``(B, S, L, D)`` with values dropped and the others scaled."""
+        if not self.probability:
+            return x
+        first = self.first[len(self.drawn)] if self.first else x[:, :0]
+        fresh = torch.empty_like(x[:, first.shape[1] :]).bernoulli_(1 - self.probability)
+        self.drawn.append(torch.cat([first, fresh.div_(1 - self.probability)], dim=1))
+        return x * self.drawn[-1]
+
+    def again(self, passes: Tensor) -> Draws:
+        """Dropout for a call whose first pass is pass `passes` ``(B,)`` of this one's and whose others are new."""
+        rows = torch.arange(len(passes), device=passes.device)
+        # what all passes share has one draw
+        chosen = (one if one.shape[1] == 1 else one[rows, passes][:, None] for one in self.drawn)
+        return Draws(self.probability, list(chosen))
+
+
 # Same as rgn.layers.DecoderLayer
 class DecoderLayer(nn.Module):
     """Self-attention, optional cross-attention and a ReLU feed-forward net, each followed by LayerNorm.
@@ -129,22 +144,24 @@ class DecoderLayer(nn.Module):
         memory_bias: Tensor | None = None,
         *,
         last_row_only: bool = False,
+        dropout: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """``(B, S, L, D)`` of x ``(B, S or 1, L, D)`` and a memory ``(B, S or 1, M, D)``; of the last row only if
         asked.
 
         `self_bias` (causal part included) is broadcastable to ``(B, S, H, L, L)``, `memory_bias` to ``(B, S, H, L,
-        M)``; without a memory the cross-attention block is skipped.
+        M)``; without a memory the cross-attention block is skipped. `dropout`, if given, takes the place of the layer's
+        own.
         """
-        query = x
+        query, drop = x, dropout or self.dropout
         if last_row_only:
             query, self_bias = x[..., -1:, :], self_bias[..., -1:, :]
-        x = self.self_norm(query + self.dropout(self.self_attention(query, x, self_bias)))
+        x = self.self_norm(query + drop(self.self_attention(query, x, self_bias)))
         if memory is not None:
             if self.cross_attention is None or self.cross_norm is None:
                 raise ValueError("this decoder layer was built without cross-attention")
-            x = self.cross_norm(x + self.dropout(self.cross_attention(x, memory, memory_bias)))
-        return self.final_norm(x + self.dropout(self.fc2(F.relu(self.fc1(x)))))
+            x = self.cross_norm(x + drop(self.cross_attention(x, memory, memory_bias)))
+        return self.final_norm(x + drop(self.fc2(F.relu(self.fc1(x)))))
 
 
 # Same as rgn.layers.Decoder
@@ -167,6 +184,7 @@ class Decoder(nn.Module):
         memory_bias: Tensor | None = None,
         *,
         last_row_only: bool = False,
+        dropout: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """``(B, S, L, D)`` after all layers; of the last position only if asked, which all but the last layer ignore.
 
@@ -176,7 +194,8 @@ class Decoder(nn.Module):
         self_bias = key_bias + causal_bias(x.shape[-2], x.device)  # (B, S, 1, L, L)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            x = layer(x, self_bias, memory, memory_bias, last_row_only=last_row_only and number == last)
+            one_row = last_row_only and number == last
+            x = layer(x, self_bias, memory, memory_bias, last_row_only=one_row, dropout=dropout)
         return x
 
 

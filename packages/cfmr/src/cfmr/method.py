@@ -11,7 +11,7 @@ from cfmr import losses
 from cfmr.config import Config, LossConfig
 from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
-from cfmr.model import CFMR, Clips, Passes, Proposals, flat_concepts
+from cfmr.model import CFMR, Clips, Proposals, flat_concepts
 from vmr_common.types import Prediction
 from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
@@ -28,13 +28,10 @@ def moments_of(proposals: Proposals) -> NDArray[np.float64]:
 class CFMRMethod:
     """CFMR with its loss and its predictions, as `vmr_train.method.Method` asks for them."""
 
-    def __init__(
-        self, model: CFMR, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
-    ) -> None:
+    def __init__(self, model: CFMR, loss: LossConfig, preprocessor: Preprocessor) -> None:
         self.model = model
         self.preprocessor = preprocessor
         self._loss = loss
-        self._passes_per_chunk = passes_per_chunk
         self._encoded: VideoCache[Tensor] = VideoCache(model)
 
     @classmethod
@@ -46,8 +43,9 @@ class CFMRMethod:
             word_dim=preprocessor.word_vectors.shape[1],
             classes=len(preprocessor.vocabulary) + 1,
             learned_summary=config.quirks == "fixed",
+            passes_per_chunk=config.passes_per_chunk,
         )
-        return cls(network, config.loss, preprocessor, config.passes_per_chunk)
+        return cls(network, config.loss, preprocessor)
 
     @classmethod
     def restore(cls, config: Config, checkpoint: Checkpoint) -> CFMRMethod:
@@ -68,22 +66,14 @@ class CFMRMethod:
         output = self.model(
             batch.clips,
             batch.words,
+            batch.targets,
             video_of=batch.video_of,
             masked=batch.masked,
             glance=batch.glance,
             progress=batch.glance.new_tensor(inwards),
             reference=self._loss.reference_contrast or self._loss.reference_alignment,
         )
-        return losses.total(output.concepts, self.nll(output.states, batch), self._loss)
-
-    def nll(self, states: Passes, batch: Batch) -> Passes:
-        """Reconstruction NLL ``(B, N)`` of the states ``(B, N, W, D)`` of every kind."""
-        mask = losses.end_token_mask(batch.words.lengths, batch.targets.shape[1])
-        return states.map(
-            lambda one: losses.reconstruction_nll(
-                one, self.model.classifier, batch.targets, mask, self._passes_per_chunk
-            )
-        )
+        return losses.total(output.concepts, output.proposals, output.nll, self._loss)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """P ranked moments per query, seconds; the score is the sum of K cosines. Each video is encoded once."""

@@ -7,8 +7,8 @@ or passes, K concepts, D model width, C word classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from cfmr.config import ModelConfig
 from cfmr.gaussians import attention_log_weight, negative_windows, positive_window, unit_grid
-from cfmr.layers import Decoder, MultiHeadAttention, key_bias, sinusoidal_positions
+from cfmr.layers import Decoder, Draws, MultiHeadAttention, key_bias, sinusoidal_positions
+from cfmr.reconstruction import reconstruction_nll
 
 MIN_NORM = 1e-6
 """Concepts shorter than this are divided by this instead of their length."""
@@ -53,45 +54,34 @@ class Proposals:
     centre: Tensor
     width: Tensor
 
+    def chosen(self, numbers: Tensor) -> Proposals:
+        """One proposal of each query, by number ``(B,)``, so that M is 1."""
+        return Proposals(_chosen(self.centre, numbers), _chosen(self.width, numbers))
+
 
 @dataclass(frozen=True)
 class Passes:
-    """One tensor per kind of pass that training compares.
+    """One tensor for each pass that training compares: concepts ``(B, K, D)``, or NLLs ``(B,)``.
 
-    `text` ``(B, 1, ...)``, `positive`, `left` and `right` ``(B, M, ...)``, `reference` ``(B, 1, ...)`` or None; ... is
-    ``(K, D)`` for concepts, ``(W, D)`` for reconstructor states, and nothing for NLLs.
+    `text` is the query itself, `best` the proposal that reconstructs it best, `left` and `right` its negatives and
+    `reference` the complete video or None.
     """
 
     text: Tensor
-    positive: Tensor
+    best: Tensor
     left: Tensor
     right: Tensor
-    reference: Tensor | None
-
-    @classmethod
-    def split(cls, values: Tensor, proposals: int) -> Passes:
-        """All passes ``(B, 1 + 3M (+ 1), ...)`` in the order of the attributes, by kind."""
-        counts = [1, proposals, proposals, proposals, values.shape[1] - 1 - 3 * proposals]
-        text, positive, left, right, reference = values.split(counts, dim=1)
-        return cls(text, positive, left, right, reference if reference.shape[1] else None)
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Passes:
-        """The function of every kind."""
-        reference = None if self.reference is None else function(self.reference)
-        text, positive, left, right = map(function, (self.text, self.positive, self.left, self.right))
-        return Passes(text, positive, left, right, reference)
+    reference: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Output:
     """A training step."""
 
-    proposals: Proposals
-    windows: Tensor
-    """``(B, 3M, S)``: of the proposals, of their left and of their right negatives."""
     concepts: Passes
-    states: Passes
-    """Of the reconstructor."""
+    nll: Passes
+    proposals: Tensor
+    """Concepts ``(B, M, K, D)`` of all proposals."""
 
 
 class ConceptEncoder(nn.Module):
@@ -127,13 +117,21 @@ class CFMR(nn.Module):
         classes: Word classes C, the padding (and end) class 0 included.
         learned_summary: Whether a video's summary position starts as a learnable vector; else as a copy of
             its last clip (the released code, where the vector is never used).
+        passes_per_chunk: See `reconstruction_nll`.
     """
 
     def __init__(
-        self, config: ModelConfig, *, clip_dim: int, word_dim: int, classes: int, learned_summary: bool
+        self,
+        config: ModelConfig,
+        *,
+        clip_dim: int,
+        word_dim: int,
+        classes: int,
+        learned_summary: bool,
+        passes_per_chunk: int = 0,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.passes_per_chunk = config, passes_per_chunk
         dim = config.hidden
         self.mask_token = nn.Parameter(torch.zeros(word_dim))
         self.start_token = nn.Parameter(torch.zeros(word_dim))
@@ -154,6 +152,7 @@ class CFMR(nn.Module):
         self,
         clips: Clips,
         words: Words,
+        targets: Tensor,
         *,
         video_of: Tensor,
         masked: Tensor,
@@ -161,37 +160,48 @@ class CFMR(nn.Module):
         progress: Tensor,
         reference: bool,
     ) -> Output:
-        """A training step: all passes of all kinds are one call of each stack.
+        """A training step.
 
         Args:
             clips: Of V videos.
             words: Of B queries.
+            targets: ``(B, W)`` int64 word classes to reconstruct.
             video_of: ``(B,)`` int64 row of each query's video.
             masked: ``(B, W + 2)`` bool, True where the reconstructor sees the mask token.
             glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
             progress: Scalar, how far the negatives have come in, see `negative_windows`.
             reference: Whether the complete video is encoded, too.
         """
-        m = self.config.train_widths
         clips = Clips(clips.features[video_of], clips.mask[video_of])  # one row per query
-
-        # Gaussian proposals around the glance, and two negatives of each: what lies left and right of it
-        proposals = self.train_proposals(glance)  # (B, M)
-        windows = self.train_windows(proposals, clips.features.shape[1], progress)  # (B, 3M, S)
-        log_weight = attention_log_weight(windows)
-        if reference:  # the complete video
-            log_weight = torch.cat([log_weight, torch.zeros_like(log_weight[:, :1])], dim=1)
-
-        # concept encoders: the video under every window, and the query, each as K vectors
-        bias = self.video_bias(clips, log_weight)
-        video = self.video_encoder(self.embed_clips(clips)[:, None], bias)  # (B, 3M (+1), K, D)
+        video, points = self.embed_clips(clips)[:, None], clips.features.shape[1]
         embedded, mask = self.embed_words(words), words.mask()
-        text = self.text_encoder(embedded[:, None], key_bias(mask))  # (B, 1, K, D)
-        concepts = torch.cat([text, video], dim=1)  # (B, 1 + 3M (+1), K, D)
+        reconstruct = partial(self.nll, embedded, masked, mask, targets)
 
-        # masked-word reconstruction: the query from the concepts of every pass
-        states = self.reconstruct(embedded, masked, mask, concepts)  # (B, 1 + 3M (+1), W, D)
-        return Output(proposals, windows, Passes.split(concepts, m), Passes.split(states, m))
+        # concept encoders: the query, and the video under Gaussian proposals around the glance, each as K vectors
+        text = self.text_encoder(embedded[:, None], key_bias(mask))  # (B, 1, K, D)
+        proposals = self.train_proposals(glance)  # (B, M)
+        bias = self.video_bias(clips, self.windows(proposals, points))
+        concepts = self.video_encoder(video, bias)  # (B, M, K, D)
+
+        # the proposal whose concepts reconstruct the query best: no loss reads the reconstruction from the others, so
+        # the choice needs no graph
+        draws = Draws(self.dropout.p if self.training else 0.0)
+        with torch.no_grad():
+            numbers = reconstruct(concepts, draws).argmin(dim=1)  # (B,)
+        torch.clear_autocast_cache()  # which before torch 2.11 holds weights without a graph now
+
+        # two negatives of it, which lie left and right, and the complete video
+        windows = self.negatives(proposals.chosen(numbers), points, progress)  # (B, 2, S)
+        if reference:
+            windows = torch.cat([windows, torch.ones_like(windows[:, :1])], dim=1)
+        others = self.video_encoder(video, self.video_bias(clips, windows))  # (B, 2 (+ 1), K, D)
+
+        # masked-word reconstruction from all of them, from the best proposal with the dropout that it had
+        compared = torch.cat([_chosen(concepts, numbers), text, others], dim=1)  # (B, 4 (+ 1), K, D)
+        nll = reconstruct(compared, draws.again(numbers))
+        best, query, *rest = compared.unbind(dim=1)
+        of_best, of_query, *of_rest = nll.unbind(dim=1)
+        return Output(Passes(query, best, *rest), Passes(of_query, of_best, *of_rest), concepts)
 
     # ---- Gaussian proposals ----------------------------------------------------------------------------------
 
@@ -213,11 +223,11 @@ class CFMR(nn.Module):
         window = positive_window(grid, proposals.centre, proposals.width, self.config.sigma)
         return F.pad(window, (0, 1))
 
-    def train_windows(self, proposals: Proposals, points: int, progress: Tensor) -> Tensor:
-        """Windows ``(B, 3M, S)`` of proposals, left and right negatives, which also cover the summary position."""
+    def negatives(self, proposals: Proposals, points: int, progress: Tensor) -> Tensor:
+        """Windows ``(B, 2M, S)`` left of the proposals, then right; they also cover the summary position."""
         grid = unit_grid(points + 1, proposals.centre.device)
-        left, right = negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
-        return torch.cat([self.windows(proposals, points), left, right], dim=1)
+        sides = negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
+        return torch.cat(sides, dim=1)
 
     # ---- video: once, whatever is asked ----------------------------------------------------------------------
 
@@ -229,17 +239,18 @@ class CFMR(nn.Module):
         token = self.video_summary_token.expand(len(clips.features), 1, -1)
         return self.frame_projection(self.dropout(torch.cat([clips.features, token], dim=1)))
 
-    def video_bias(self, clips: Clips, log_weight: Tensor) -> Tensor:
-        """Key biases ``(V, N, 1, 1, S)`` of N windows given by their log-weights ``(V or 1, N, S)``."""
+    def video_bias(self, clips: Clips, windows: Tensor) -> Tensor:
+        """Key biases ``(V, N, 1, 1, S)`` of N windows ``(V or 1, N, S)``; ones leave the complete video."""
         last = clips.mask[:, -1:]
         if self.video_summary_token is not None:
             last = torch.ones_like(last)
-        return log_weight[:, :, None, None] + key_bias(torch.cat([clips.mask, last], dim=1))
+        hidden = key_bias(torch.cat([clips.mask, last], dim=1))
+        return attention_log_weight(windows)[:, :, None, None] + hidden
 
     def encode_video(self, clips: Clips) -> Tensor:
         """Concepts ``(V, P, K, D)`` of all proposals for search; depends on no query."""
         windows = self.windows(self.search_proposals(), clips.features.shape[1])[None]  # (1, P, S)
-        bias = self.video_bias(clips, attention_log_weight(windows))
+        bias = self.video_bias(clips, windows)
         return self.video_encoder(self.embed_clips(clips)[:, None], bias)
 
     # ---- text ------------------------------------------------------------------------------------------------
@@ -261,7 +272,23 @@ class CFMR(nn.Module):
         token = self.word_projection(self.mask_token)
         return torch.where(masked[..., None], token.to(embedded.dtype), embedded)
 
-    def reconstruct(self, embedded: Tensor, masked: Tensor, mask: Tensor, concepts: Tensor) -> Tensor:
+    def nll(
+        self,
+        embedded: Tensor,
+        masked: Tensor,
+        mask: Tensor,
+        targets: Tensor,
+        concepts: Tensor,
+        draws: Draws | None = None,
+    ) -> Tensor:
+        """Reconstruction NLL ``(B, N)`` of the query `targets` ``(B, W)``; other arguments as in `reconstruct`."""
+        states = self.reconstruct(embedded, masked, mask, concepts, draws)
+        counts = mask[:, :-2]  # words, and the end token where the batch has a place for it
+        return reconstruction_nll(states, self.classifier, targets, counts, self.passes_per_chunk)
+
+    def reconstruct(
+        self, embedded: Tensor, masked: Tensor, mask: Tensor, concepts: Tensor, draws: Draws | None = None
+    ) -> Tensor:
         """The query reconstructed from concepts, all passes in one call.
 
         Args:
@@ -269,13 +296,19 @@ class CFMR(nn.Module):
             masked: ``(B, W + 2)`` bool word mask.
             mask: ``(B, W + 2)`` bool valid positions.
             concepts: ``(B, N, K, D)``.
+            draws: Dropout, if not new for every value.
 
         Returns:
             States ``(B, N, W, D)``; position j predicts word j + 1 (after the last word: class 0).
         """
         length, dim = embedded.shape[1:]
         words = self.masked_words(embedded, masked) + sinusoidal_positions(length, dim, embedded.device)
-        return self.reconstructor(words[:, None, :-2], key_bias(mask[:, :-2]), concepts)
+        return self.reconstructor(words[:, None, :-2], key_bias(mask[:, :-2]), concepts, dropout=draws)
+
+
+def _chosen(values: Tensor, numbers: Tensor) -> Tensor:
+    """One of M ``(B, 1, ...)`` for each query, by number ``(B,)``, out of ``(B, M, ...)``."""
+    return values[torch.arange(len(numbers), device=numbers.device), numbers][:, None]
 
 
 def _widths(count: int, widest: float, device: torch.device) -> Tensor:

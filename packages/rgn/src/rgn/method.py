@@ -43,13 +43,10 @@ def rank(proposals: Proposals, nll: Tensor) -> tuple[NDArray[np.int64], Array, A
 class RGNMethod:
     """RGN with its loss and its predictions, the functions that the training loop calls (`vmr_train.method.Method`)."""
 
-    def __init__(
-        self, model: RGN, loss: LossConfig, preprocessor: Preprocessor, passes_per_chunk: int = 0
-    ) -> None:
+    def __init__(self, model: RGN, loss: LossConfig, preprocessor: Preprocessor) -> None:
         self.model = model
         self.preprocessor = preprocessor
         self._loss = loss
-        self._passes_per_chunk = passes_per_chunk
 
     @classmethod
     def build(cls, config: Config, preprocessor: Preprocessor) -> RGNMethod:
@@ -59,12 +56,13 @@ class RGNMethod:
             clip_dim=config.data.features.dim,
             word_dim=preprocessor.word_vectors.shape[1],
             classes=len(preprocessor.vocabulary) + 1,
+            passes_per_chunk=config.passes_per_chunk,
         )
         loss, width = config.loss, config.loss.preferred_width
         if width is not None:
             norm = preferred_norm(width, config.model.sigma, config.data.clips // 4)
             loss = dataclasses.replace(loss, lambda_=norm)
-        return cls(network, loss, preprocessor, config.passes_per_chunk)
+        return cls(network, loss, preprocessor)
 
     @classmethod
     def restore(cls, config: Config, checkpoint: Checkpoint) -> RGNMethod:
@@ -81,28 +79,15 @@ class RGNMethod:
         """The terms of `losses.total` for a batch; the training loop back-propagates `total`."""
         # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
-        output = self.model(batch.inputs, batch.glance, batch.glance.new_tensor(inwards))
-        references = output.references
-        assert references is not None
-        nll = losses.Nll(
-            candidates=self._nll(output.states, batch),
-            left=self._nll(references.left, batch),
-            right=self._nll(references.right, batch),
-            complete=self._nll(references.complete, batch)[:, 0],
-            reglance=self._nll(references.reglance, batch)[:, 0],
-        )
-        return losses.total(output.proposals, nll, batch.glance, references.reglance_window, self._loss)
-
-    def _nll(self, states: Tensor, batch: Batch) -> Tensor:
-        mask = losses.end_token_mask(batch.inputs.words_len, batch.targets.shape[1])
-        return losses.reconstruction_nll(
-            states, self.model.classifier, batch.targets, mask, self._passes_per_chunk
-        )
+        output = self.model(batch.inputs, batch.targets, batch.glance, batch.glance.new_tensor(inwards))
+        assert output.compared is not None
+        assert output.reglance is not None
+        return losses.total(output.proposals, output.compared, batch.glance, output.reglance, self._loss)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""
-        output = self.model(batch.inputs)
-        _, moments, nll = rank(output.proposals, self._nll(output.states, batch))
+        output = self.model(batch.inputs, batch.targets)
+        _, moments, nll = rank(output.proposals, output.nll)
         return [
             Prediction(
                 query=query.id,

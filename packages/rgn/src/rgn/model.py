@@ -7,13 +7,15 @@ longest query (end token included where the batch has one), E word vector size, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from rgn.config import ModelConfig
 from rgn.gaussians import attention_log_weight, negative_windows, positive_window, unit_grid
-from rgn.layers import Decoder, key_bias, sinusoidal_positions
+from rgn.layers import Decoder, Draws, key_bias, sinusoidal_positions
+from rgn.reconstruction import reconstruction_nll
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,35 @@ class Proposals:
     width: Tensor
     window: Tensor
 
+    def chosen(self, numbers: Tensor) -> Proposals:
+        """One candidate of each query, by number ``(B,)``, so that K is 1."""
+        rows = torch.arange(len(numbers), device=numbers.device)[:, None]
+        return Proposals(*(side[rows, numbers[:, None]] for side in (self.centre, self.width, self.window)))
+
 
 @dataclass(frozen=True)
-class References:
-    """Passes that candidates are held against in training.
-
-    Decoder states: `left` and `right` negatives ``(B, K, L, D)``, `complete` video and `reglance` ``(B, 1, L, D)``.
-    The re-glance itself: `reglance_width` ``(B,)`` normalised and `reglance_window` ``(B, P)``.
+class Nll:
+    """Reconstruction NLL ``(B,)`` of the passes that training compares: the best candidate, its left and right
+    negatives, the re-glance and the complete video.
     """
 
+    best: Tensor
     left: Tensor
     right: Tensor
-    complete: Tensor
     reglance: Tensor
-    reglance_width: Tensor
-    reglance_window: Tensor
+    complete: Tensor
 
 
 @dataclass(frozen=True)
 class Output:
-    """Candidates, the decoder states ``(B, K, L, D)`` that rank them, and in training the references."""
+    """Candidates, their reconstruction NLL ``(B, K)``, and in training what they are `compared` with and the window
+    ``(B, P)`` of the `reglance`.
+    """
 
     proposals: Proposals
-    states: Tensor
-    references: References | None
+    nll: Tensor
+    compared: Nll | None = None
+    reglance: Tensor | None = None
 
 
 class TwoStreamDecoder(nn.Module):
@@ -102,11 +109,14 @@ class RGN(nn.Module):
         clip_dim: Clip feature size F.
         word_dim: Word vector size E.
         classes: Word classes V, the padding (and end) class 0 included.
+        passes_per_chunk: See `reconstruction_nll`.
     """
 
-    def __init__(self, config: ModelConfig, *, clip_dim: int, word_dim: int, classes: int) -> None:
+    def __init__(
+        self, config: ModelConfig, *, clip_dim: int, word_dim: int, classes: int, passes_per_chunk: int = 0
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.passes_per_chunk = config, passes_per_chunk
         dim = config.hidden
         self.mask_token = nn.Parameter(torch.zeros(word_dim))
         self.start_token = nn.Parameter(torch.zeros(word_dim))
@@ -120,32 +130,40 @@ class RGN(nn.Module):
         self.reglance_head = nn.Linear(dim, 1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, inputs: Inputs, glance: Tensor | None = None, progress: Tensor | None = None) -> Output:
-        """Candidates and their reconstructions; with a glance also the references of training.
+    def forward(
+        self, inputs: Inputs, targets: Tensor, glance: Tensor | None = None, progress: Tensor | None = None
+    ) -> Output:
+        """Candidates and how badly the query is reconstructed from them; with a glance, all that training compares.
 
         Args:
             inputs: The batch.
+            targets: ``(B, L)`` int64 word classes to reconstruct.
             glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
             progress: Scalar, how far the negatives have come in, see `negative_windows`.
         """
         embedded = self.embed(inputs)
         proposals = self.propose(embedded)  # Glance Transformer
+        caption = partial(self.nll, embedded, inputs.masked, targets)  # Caption Transformer
         if glance is None or progress is None:
-            return Output(proposals, self.reconstruct(embedded, inputs.masked, proposals.window), None)
+            return Output(proposals, caption(proposals.window))
 
+        # the candidate that reconstructs the query best: no loss reads the others, so the choice needs no graph
+        draws = Draws(self.dropout.p if self.training else 0.0)
+        with torch.no_grad():
+            nll = caption(proposals.window, draws)  # (B, K)
+        torch.clear_autocast_cache()  # which before torch 2.11 holds weights without a graph now
+        numbers = nll.argmin(dim=1)
+        best = proposals.chosen(numbers)
+        # negative mining: left and right of it
+        left, right = self.negatives(best, progress)  # (B, 1, P)
         # re-glance: the area around the glance that the Caption Transformer would see again
-        reglance_width = self.reglance_width(embedded)
-        reglance = self.window(glance, reglance_width, embedded)  # (B, P)
-        # negative mining: left and right of every candidate
-        left, right = self.negatives(proposals, progress)  # (B, K, P)
+        reglance = self.window(glance, self.reglance_width(embedded), embedded)  # (B, P)
 
-        # Caption Transformer: candidates, negatives, re-glance and complete video reconstruct the query in one call
-        windows = torch.cat([proposals.window, left, right, reglance[:, None]], dim=1)  # (B, 3K+1, P)
-        states = self.reconstruct(embedded, inputs.masked, windows, complete=True)  # (B, 3K+2, L, D)
-        k = self.config.candidates
-        candidates, by_left, by_right, by_reglance, by_complete = states.split([k, k, k, 1, 1], dim=1)
-        references = References(by_left, by_right, by_complete, by_reglance, reglance_width, reglance)
-        return Output(proposals, candidates, references)
+        # all four and the complete video reconstruct the query, the best candidate with the dropout that it had
+        complete = torch.ones_like(left)
+        windows = torch.cat([best.window, left, right, reglance[:, None], complete], dim=1)  # (B, 5, P)
+        compared = caption(windows, draws.again(numbers))  # (B, 5)
+        return Output(proposals, nll, Nll(*compared.unbind(dim=1)), reglance)
 
     def embed(self, inputs: Inputs) -> Embedded:
         """Clips and words at the model width; one dropout draw serves every later stage."""
@@ -194,24 +212,29 @@ class RGN(nn.Module):
         grid = unit_grid(proposals.window.shape[-1], proposals.window.device)
         return negative_windows(grid, proposals.centre, proposals.width, self.config.sigma, progress)
 
+    def nll(
+        self, embedded: Embedded, masked: Tensor, targets: Tensor, windows: Tensor, draws: Draws | None = None
+    ) -> Tensor:
+        """Reconstruction NLL ``(B, S)`` of the query `targets` ``(B, L)``; other arguments as in `reconstruct`."""
+        states = self.reconstruct(embedded, masked, windows, draws)
+        counts = embedded.words_mask[:, :-1]  # words, and the end token where the batch has a place for it
+        return reconstruction_nll(states, self.classifier, targets, counts, self.passes_per_chunk)
+
     def reconstruct(
-        self, embedded: Embedded, masked: Tensor, windows: Tensor, *, complete: bool = False
+        self, embedded: Embedded, masked: Tensor, windows: Tensor, draws: Draws | None = None
     ) -> Tensor:
         """Caption mode: reconstructs the masked query from the video under all windows ``(B, S, P)`` at once.
 
-        A window weighs the clips twice: where they attend to each other, and where the words attend to them.
-
-        `complete` appends a last pass that sees the complete video, without a window. Decoder states ``(B, S, L, D)``,
-        S counting that pass; position j predicts word j + 1.
+        A window weighs the clips twice: where they attend to each other, and where the words attend to them; ones leave
+        the complete video. `draws` is the dropout, if not new for every value. Decoder states ``(B, S, L, D)``;
+        position j predicts word j + 1.
         """
         clips, clips_mask = self.grid_clips(embedded)
-        weight = attention_log_weight(windows)
-        if complete:
-            weight = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
-        bias = weight[:, :, None, None] + key_bias(clips_mask)  # (B, S, 1, 1, P)
-        video = self.caption_transformer.video(clips[:, None], bias)  # (B, S, P, D)
+        bias = attention_log_weight(windows)[:, :, None, None] + key_bias(clips_mask)  # (B, S, 1, 1, P)
+        video = self.caption_transformer.video(clips[:, None], bias, dropout=draws)  # (B, S, P, D)
         words = self.masked_words(embedded, masked)[:, None]
-        return self.caption_transformer.text(words, key_bias(embedded.words_mask[:, :-1]), video, bias)
+        words_bias = key_bias(embedded.words_mask[:, :-1])
+        return self.caption_transformer.text(words, words_bias, video, bias, dropout=draws)
 
     def grid_clips(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The P clips ``(B, P, D)`` that caption mode sees, and their mask ``(B, P)``."""
