@@ -125,6 +125,11 @@ def test_commands_of_a_paper_understand_their_options_without_torch(command):
     assert not modules_after(f"import {command}") & {"torch", "safetensors", "PIL"}
 
 
+@pytest.mark.e2e
+def test_commands_that_write_no_report_load_nothing_for_one():
+    assert not modules_after("import vmr_train.cli.commands") & {"jinja2", "PIL", "triton"}
+
+
 def test_no_source_file_prints_or_unpickles():
     for path in (path for package in MAY_IMPORT for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text())):

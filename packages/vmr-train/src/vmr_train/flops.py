@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vmr_train import distributed
 
@@ -26,6 +25,10 @@ def count_flops() -> Iterator[Callable[[], int]]:
         >>> counted()
         48
     """
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+    )  # brings triton, a twentieth of the start of a command
+
     with FlopCounterMode(display=False, custom_mapping=_further()) as counter:
         yield lambda: sum(distributed.gather(int(counter.get_total_flops())))
 
@@ -43,6 +46,8 @@ def _further() -> dict[Any, Callable[..., int]]:
 def _attention_flops(
     queries: Sequence[int], keys: Sequence[int], values: Sequence[int], *_: Any, **__: Any
 ) -> int:
+    from torch.utils.flop_counter import sdpa_flop_count
+
     count: int = sdpa_flop_count(queries, keys, values)
     return count
 

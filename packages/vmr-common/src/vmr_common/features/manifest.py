@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, get_type_hints
@@ -111,6 +110,8 @@ def merge_manifests(manifests: Sequence[Manifest | None]) -> Manifest | None:
 
 def creator() -> str:
     """Value of a manifest's `creator`: this package and its version."""
+    import importlib.metadata  # slow to import, and needed by what writes features alone
+
     try:
         return f"vmr-common {importlib.metadata.version('vmr-common')}"
     except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed

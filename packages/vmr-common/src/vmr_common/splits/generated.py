@@ -25,7 +25,7 @@ def generate(name: str, folder: Path, package: str) -> None:
 
 def offered(group: str, name: str) -> Callable[..., Any] | None:
     """The function of an entry point, or None where no installed package has it."""
-    import importlib.metadata  # costs a tenth of the start of a command that generates nothing
+    import importlib.metadata  # slow to import, and needed by what generates alone
 
     for point in importlib.metadata.entry_points(group=group, name=name):
         return point.load()  # type: ignore[no-any-return]

@@ -17,8 +17,6 @@ from vmr_common.io import read_json, write_text
 from vmr_common.types import read_predictions
 from vmr_train.history import read_rows
 from vmr_train.report.data import Curve, FrameOverlay, Report, Shown, choose_queries
-from vmr_train.report.page import render
-from vmr_train.report.strips import film_strips
 from vmr_train.run_files import METRICS, PAGE, PREDICTIONS, REPORT, current
 
 __all__ = [
@@ -40,6 +38,8 @@ def write_report(path: str | Path, report: Report) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
+    from vmr_train.report.page import render  # brings jinja2, which commands without a page need not load
+
     write_text(path, render(report))
 
 
@@ -52,6 +52,8 @@ def save_report(folder: str | Path, report: Report) -> None:
     Raises:
         UserError: if a file cannot be written.
     """
+    from vmr_train.report.strips import film_strips  # brings Pillow
+
     shown = choose_queries(report.queries, report.predictions, report.shown, report.seed)
     report = dataclasses.replace(report, strips=film_strips(report, shown), frames=None, draw=None)
     text = json.dumps(report.to_json(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
