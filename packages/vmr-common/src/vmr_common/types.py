@@ -217,7 +217,6 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
         require_video(name, video, query.video, where)
         # the query's own texts serve for both, so that they are held once
         name, video, text = query.id, video and query.video, query.text if text == query.text else text
-    windows.setflags(write=False)  # so that the prediction shows parts of it
     return Prediction(
         query=name,
         video=video,

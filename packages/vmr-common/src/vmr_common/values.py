@@ -178,6 +178,7 @@ def _numbers(items: list[Any]) -> NDArray[np.float64] | None:
         found = np.array(items, dtype=np.float64)
     except OverflowError:  # an integer beyond float64
         return None
+    found.setflags(write=False)  # so that records show parts of it, without copies
     # a finite sum of squares has finite parts, and is found sooner
     return found if math.isfinite(found.dot(found)) or np.isfinite(found).all() else None
 

@@ -62,13 +62,18 @@ def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool =
                 raise UserError(f"--{key} is for --annotations, split {name} has its own")
     if name is not None and options.annotations is not None:
         raise UserError("give either split (a registered name) or annotations (a file), and not both")
-    root = options.data_root
-    videos = options.videos and found_path(options.videos, root)
+    videos = options.videos and found_path(options.videos, options.data_root)
     more: dict[str, Any] = {"videos": videos, "videos_key": options.videos_key, "count": count}
     if name is not None:
-        return load_split(name, root, **more)
+        return load_split(name, options.data_root, **more)
+    return own_split(options, options.annotations, **more)
+
+
+def own_split(options: argparse.Namespace, annotations: str, **more: Any) -> Split:
+    """The split of an annotation file, read as the options say; `more` are options of `custom_split`."""
+    root = options.data_root
     return custom_split(
-        found_path(options.annotations, root),
+        found_path(annotations, root),
         format=options.format,
         durations=options.durations and found_path(options.durations, root),
         policy=options.policy,

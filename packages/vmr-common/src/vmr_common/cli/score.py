@@ -19,7 +19,7 @@ from vmr_common.errors import UserError
 from vmr_common.evaluation import submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
-from vmr_common.splits.load import Split, custom_split, data_root, found_path, load_split, training_split
+from vmr_common.splits.load import Split, data_root, load_split, training_split
 from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
@@ -162,20 +162,14 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
 
 def _training_queries(options: argparse.Namespace) -> tuple[list[Query], str]:
     """Training queries with a target, and where they come from; none for annotations without a companion."""
-    root, queries, name = options.data_root, [], ""
+    queries, name = [], ""
     if options.train_annotations:
-        split = custom_split(
-            found_path(options.train_annotations, root),
-            format=options.format,
-            durations=options.durations and found_path(options.durations, root),
-            policy=options.policy,
-            count=False,
-        )
+        split = query_options.own_split(options, options.train_annotations, count=False)
         queries, name = split.queries, split.name
     elif options.split:
         name = training_split(options.split)
         with contextlib.suppress(UserError):  # it, or its files, may not be there
-            queries = load_split(name, root, count=False).queries
+            queries = load_split(name, options.data_root, count=False).queries
     return [query for query in queries if len(query.moments)], name
 
 

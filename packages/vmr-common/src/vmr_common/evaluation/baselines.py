@@ -14,7 +14,7 @@ from vmr_common import metrics, timeline
 from vmr_common.errors import UserError
 from vmr_common.evaluation.recall import Protocol
 from vmr_common.evaluation.scores import Scores
-from vmr_common.types import Prediction, Query, rank_scores
+from vmr_common.types import Query
 
 _STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
 _HIT = 0.5
@@ -98,18 +98,6 @@ class ConstantWindowBaseline:
         """The constant windows ``(N, k, 2)`` of videos of these durations ``(N,)``, seconds."""
         windows = np.broadcast_to(self.windows, (np.size(durations), *self.windows.shape))
         return timeline.to_seconds(windows, durations)
-
-    def predict(self, queries: Sequence[Query]) -> list[Prediction]:
-        """The constant windows for every query, with scores that only say the order."""
-        windows = self.windows_of([query.duration for query in queries])
-        scores = rank_scores(windows.shape[1]).copy()
-        # of arrays that cannot change every prediction shows a part, without copies
-        for array in (windows, scores):
-            array.setflags(write=False)
-        return [
-            Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
-            for query, moments in zip(queries, windows, strict=True)
-        ]
 
     def describe(self) -> str:
         """The first window in words."""

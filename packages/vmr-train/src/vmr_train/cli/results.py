@@ -9,7 +9,7 @@ from typing import Any
 from vmr_common.evaluation import Scores, format_table, protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.splits.load import Split
-from vmr_common.types import Prediction, Query
+from vmr_common.types import Prediction, Query, rank_scores
 
 TableRows = list[tuple[str, Scores]]
 
@@ -63,13 +63,23 @@ def score_all(
         UserError: for an unknown protocol, or predictions that do not fit the split.
     """
     bias = ConstantWindowBaseline.fit(train_queries) if train_queries else None
-    constant = None if bias is None else bias.predict(split.queries)
+    constant = None if bias is None else _constant(bias, split.queries)
     tables = []
     for rules in map(protocol, protocols):
         own = rules.score(split.queries, predictions, split=split.name)
         rows = [(name, own), *baseline_scores(rules, split.queries, bias, split=split.name)]
         tables.append((rules.name, rows))
     return Results(split, list(predictions), bias, constant, tables)
+
+
+def _constant(bias: ConstantWindowBaseline, queries: Sequence[Query]) -> list[Prediction]:
+    """The constant windows for every query, with scores that only say the order."""
+    windows = bias.windows_of([query.duration for query in queries])
+    scores = rank_scores(windows.shape[1])
+    return [
+        Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
+        for query, moments in zip(queries, windows, strict=True)
+    ]
 
 
 def moment_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> str:
