@@ -292,15 +292,6 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
-    """The value of a JSON text from a file of any origin; errors begin with `where`: file, and line or key.
-
-    Raises `UserError` if it is not JSON, nested too deeply, or holds a number of thousands of digits, half a surrogate
-    pair, or an object with a key twice (of which the standard library would silently keep the last).
-    """
-    return _parse_json(text, where, lambda error: where)
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -312,18 +303,27 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _decode = json.JSONDecoder(object_pairs_hook=_unique).decode  # one for all texts: files have a text per line
 
 
-def _parse_json(text: str | bytes, where: str, place: Callable[[json.JSONDecodeError], str]) -> Any:
+def parse_json(text: str | bytes, where: str, first_line: int | None = None) -> Any:
+    """The value of a JSON text from a file of any origin; errors begin with `where`: file, and line or key.
+
+    Of a text of many lines, which begins at line `first_line` of the file, errors name the line. Raises `UserError` if
+    it is not JSON, nested too deeply, or holds a number of thousands of digits, half a surrogate pair, or an object
+    with a key twice (of which the standard library would silently keep the last).
+    """
     try:
-        value = _decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text)))
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))
+        value = _decode(text)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{place(error)}: not JSON ({error.msg})") from None
+        place = where if first_line is None else f"{where}:{first_line - 1 + error.lineno}"
+        raise UserError(f"{place}: not JSON ({error.msg})") from None
     except RecursionError:
         raise UserError(f"{where}: not usable JSON (nested too deeply)") from None
     except ValueError as error:  # a number of thousands of digits, bytes that are no text
         raise UserError(f"{where}: not usable JSON ({reason(error)})") from None
-    if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+    if "\\u" in text:
         _refuse_surrogates(value, where)
     return value
 
@@ -347,15 +347,7 @@ def read_json(path: str | Path) -> Any:
 
     Raises `UserError` if it cannot be read, or as `parse_json`.
     """
-    return parse_document(read_text(path), path)
-
-
-def parse_document(text: str, path: str | Path, first_line: int = 1) -> Any:
-    """The value of the JSON text of a whole file, which begins at line `first_line`; errors name the line.
-
-    Raises `UserError` as `parse_json`.
-    """
-    return _parse_json(text, str(path), lambda error: f"{path}:{first_line - 1 + error.lineno}")
+    return parse_json(read_text(path), str(path), 1)
 
 
 def read_json_lines(

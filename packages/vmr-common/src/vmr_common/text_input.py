@@ -9,7 +9,7 @@ from typing import IO, Any, TypeAlias
 
 from vmr_common.boundary import boundary, open_bytes
 from vmr_common.errors import UserError
-from vmr_common.io import BLANK_LIMIT, LINE_LIMIT, decoded, json_rows, parse_document, parse_json, text_lines
+from vmr_common.io import BLANK_LIMIT, LINE_LIMIT, decoded, json_rows, parse_json, text_lines
 
 
 class TextInput:
@@ -61,7 +61,7 @@ class TextInput:
             text = decoded(data, str(self.path), first=self.number <= 1)
             del data
             try:
-                value = parse_document(text, self.path, max(self.number, 1))
+                value = parse_json(text, str(self.path), max(self.number, 1))
             except UserError as error:
                 raise failure or error from None
         self._value, self._raw = value, b""

@@ -78,12 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.compare:
         systems.append(_read(options.compare, split.queries, options))
         if systems[0][0] == systems[1][0]:
-            systems = [
-                (path, predictions)
-                for path, (_, predictions) in zip(
-                    (options.predictions, options.compare), systems, strict=True
-                )
-            ]
+            systems = [(options.predictions, systems[0][1]), (options.compare, systems[1][1])]
     exported = _export(options, systems[0][1], split.queries)
     if exported and not any(len(query.moments) for query in split.queries):
         return  # a split with hidden targets can be submitted but not scored
@@ -148,15 +143,10 @@ def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, c
 
 def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     chosen = protocols.protocol(name)
-    changes: dict[str, Any] = {}
-    if options.thresholds:
-        changes["thresholds"] = options.thresholds
-    if options.ranks:
-        changes["ranks"] = options.ranks
+    given = {key: getattr(options, key) for key in ("thresholds", "ranks", "drop_zero_length")}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value}
     if options.nms is not None and chosen.nms is not None:
         changes["nms"] = replace(chosen.nms, threshold=options.nms)
-    if options.drop_zero_length:
-        changes["drop_zero_length"] = True
     return replace(chosen, **changes)
 
 

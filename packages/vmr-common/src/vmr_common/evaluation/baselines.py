@@ -75,9 +75,8 @@ class ConstantWindowBaseline:
         grid = np.array([(i, j) for i in range(_STEPS) for j in range(i + 1, _STEPS + 1)]) / _STEPS
         targets = [_Targets.of(block) for block in _blocks(located)]
         # overlaps are found again where they are needed: all of them at once are kilobytes per query
-        hits = np.concatenate(
-            [np.packbits(block.overlaps(grid) >= _HIT, axis=0) for block in targets], axis=1
-        )
+        bits = [np.packbits(block.overlaps(grid) >= _HIT, axis=0) for block in targets]
+        hits = np.concatenate(bits, axis=1)
         best = [np.zeros(len(block.firsts)) for block in targets]
         chosen: list[int] = []
         for _ in range(min(k, len(grid))):

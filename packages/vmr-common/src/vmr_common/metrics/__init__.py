@@ -15,7 +15,6 @@ from vmr_common.metrics.overlap import (
     hits,
     iou,
     nms,
-    recall,
 )
 from vmr_common.metrics.precision import average_precision, match, step_precision
 
@@ -31,6 +30,5 @@ __all__ = [
     "iou",
     "match",
     "nms",
-    "recall",
     "step_precision",
 ]

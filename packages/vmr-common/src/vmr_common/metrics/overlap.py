@@ -223,21 +223,3 @@ def hits(overlaps: ArrayLike, threshold: float, compare: Compare = ">=") -> Bool
     values = floating(overlaps)
     limit = values.dtype.type(threshold)
     return np.asarray(values >= limit if compare == ">=" else values > limit)
-
-
-def recall(overlaps: ArrayLike, threshold: float, rank: int = 1, compare: Compare = ">=") -> float:
-    """Share of queries with a hit among their first `rank` windows.
-
-    Args:
-        overlaps: ``(N, K)`` overlaps, best-ranked window first, 0 where there is no window; N at least 1.
-        threshold: Overlap that makes a hit.
-        rank: How many windows per query count.
-        compare: See `hits`.
-
-    Example:
-        >>> recall([[0.2, 0.6], [0.5, 0.1]], 0.5, rank=1)
-        0.5
-        >>> recall([[0.2, 0.6], [0.5, 0.1]], 0.5, rank=5)
-        1.0
-    """
-    return float(hits(best_at(overlaps, [rank])[:, 0], threshold, compare).mean())

@@ -97,7 +97,7 @@ def finish(
     policy = policy_named(policy)
     counts: Counter[str] = Counter()
     queries: list[Query] = []
-    numbers: Counter[str] = Counter()
+    numbers: dict[str, int] = {}
     used: dict[str, str] = {}
     videos: dict[str, str] = {}  # one text for all queries of a video
     repeats = _Repeats()
@@ -106,8 +106,8 @@ def finish(
         read += 1
         identifier = record.id
         if identifier is None:
-            identifier = f"{record.video}_{numbers[record.video]}"
-            numbers[record.video] += 1
+            number = numbers[record.video] = numbers.get(record.video, -1) + 1
+            identifier = f"{record.video}_{number}"
         if identifier in used:
             raise UserError(
                 f"{record.where}: id {shown(identifier)} occurs twice (first at {source}{used[identifier]})"

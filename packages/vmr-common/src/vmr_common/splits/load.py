@@ -38,7 +38,10 @@ class Split:
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over the canonical rows of the queries: two splits are equal if and only if it is."""
-        return split_hash(self.queries)
+        digest = hashlib.sha256()
+        for query in self.queries:
+            digest.update(json.dumps(canonical_row(query), sort_keys=True).encode() + b"\n")
+        return digest.hexdigest()
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -204,12 +207,3 @@ def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise UserError(f"{path}: expected a list of video ids{f' under {key!r}' if key else ''}")
     return values
-
-
-def split_hash(queries: list[Query]) -> str:
-    """SHA-256, hexadecimal, over the canonical rows of queries in their order."""
-    digest = hashlib.sha256()
-    for query in queries:
-        row = json.dumps(canonical_row(query), sort_keys=True, ensure_ascii=True)
-        digest.update(row.encode() + b"\n")
-    return digest.hexdigest()

@@ -96,10 +96,10 @@ def read_viga(source: TextInput, durations: Mapping[str, float]) -> Iterator[Rec
 
 def _records(source: TextInput, durations: Mapping[str, float], *, with_point: bool) -> Iterator[Record]:
     layout = "VIDEO START END##POINT##sentence" if with_point else "VIDEO START END##sentence"
-    separators = layout.count("##")
+    separators, path = layout.count("##"), str(source.path)
     for number, line in source.lines():
         line = line.removesuffix("\n").removesuffix("\r")
-        where = f"{source.path}:{number}"
+        where = f"{path}:{number}"
         # sentences hold stray number signs, so only the first separators count
         parts = line.split("##", separators)
         head = parts[0].split()
