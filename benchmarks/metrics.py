@@ -19,6 +19,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from plain.scoring_program import clips_precision, hull_overlap, suppressed, true_overlap, windows_precision
 from recording import measured_here, write_rows
 from timing import timed
 
@@ -59,31 +60,6 @@ def records(arrays):
     return queries, predictions
 
 
-def hull_overlap(windows, target):
-    shared = np.maximum(np.minimum(windows[:, 1], target[1]) - np.maximum(windows[:, 0], target[0]), 0)
-    whole = np.maximum(windows[:, 1], target[1]) - np.minimum(windows[:, 0], target[0])
-    return shared / whole
-
-
-def true_overlap(windows, target):
-    shared = np.maximum(np.minimum(windows[:, 1], target[1]) - np.maximum(windows[:, 0], target[0]), 0)
-    return shared / (windows[:, 1] - windows[:, 0] + target[1] - target[0] - shared)
-
-
-def suppress(windows, threshold, limit):
-    """Ranks that stay, one query."""
-    gone = np.zeros(len(windows), dtype=bool)
-    kept = []
-    for rank in range(len(windows)):
-        if gone[rank]:
-            continue
-        kept.append(rank)
-        if len(kept) == limit:
-            break
-        gone[rank + 1 :] |= true_overlap(windows[rank + 1 :], windows[rank]) > threshold
-    return kept
-
-
 def loop_recall(arrays, protocol, dtype=np.float64):
     """Recall at n of the hull family, query by query."""
     counts = {(rank, threshold): 0 for rank in protocol.ranks for threshold in protocol.thresholds}
@@ -92,7 +68,7 @@ def loop_recall(arrays, protocol, dtype=np.float64):
         if protocol.clamp_gt:
             target = np.clip(target, 0, duration)
         if protocol.nms is not None:
-            windows = windows[suppress(windows, protocol.nms.threshold, max(protocol.ranks))]
+            windows = windows[suppressed(windows, protocol.nms.threshold, max(protocol.ranks))]
         overlap = hull_overlap(windows, target)
         for rank, threshold in counts:
             counts[rank, threshold] += bool((overlap[:rank] > dtype(threshold)).any())
@@ -108,25 +84,9 @@ def loop_qvhighlights(arrays, thresholds, low=-np.inf, high=np.inf):
         if not len(truth):
             continue
         queries += 1
-        overlaps = np.stack([true_overlap(windows, target) for target in truth], axis=1)
-        recalls += [overlaps[0].max() >= threshold for threshold in thresholds]
-        for column, threshold in enumerate(thresholds):
-            taken, correct = set(), []
-            for row in overlaps:
-                hit = False
-                for target in np.argsort(row)[::-1].tolist():
-                    if row[target] < threshold:
-                        break
-                    if target not in taken:
-                        taken.add(target)
-                        hit = True
-                        break
-                correct.append(hit)
-            found = np.cumsum(correct)
-            precision = found / np.arange(1, len(correct) + 1)
-            for n in range(len(precision) - 2, -1, -1):
-                precision[n] = max(precision[n], precision[n + 1])
-            precisions[column] += precision[np.array(correct, dtype=bool)].sum() / len(truth)
+        best = max(true_overlap(windows[:1], target)[0] for target in truth)
+        recalls += [best >= threshold for threshold in thresholds]
+        precisions += windows_precision(windows, truth)
     return recalls / queries, precisions / queries
 
 
@@ -135,14 +95,7 @@ def loop_highlights(scores, labels):
     found = np.zeros(labels.shape[:2])
     for row, (values, annotators) in enumerate(zip(scores, labels, strict=True)):
         for column, relevant in enumerate(annotators):
-            order = np.argsort(-values, kind="stable")
-            ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
-            hits = np.cumsum(relevant[order])[ends]
-            precision = hits / (ends + 1)
-            for n in range(len(precision) - 2, -1, -1):
-                precision[n] = max(precision[n], precision[n + 1])
-            rises = np.diff(hits, prepend=0) > 0
-            found[row, column] = precision[rises].mean() if rises.any() else 0.0
+            found[row, column] = clips_precision(values, relevant)
     return found
 
 
@@ -152,7 +105,7 @@ def loop_map(scores, cells, windows, limit, threshold):
     for score in scores:
         values = score[cells[:, 0], cells[:, 1]]
         order = np.argsort(-values, kind="stable")
-        kept.append(order[suppress(windows[order], threshold, limit)])
+        kept.append(order[suppressed(windows[order], threshold, limit)])
     return np.array(kept)
 
 
