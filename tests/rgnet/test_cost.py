@@ -62,8 +62,7 @@ def stages(
 
     def decode() -> None:
         memory = model.encoder.complete(seen["encoded"], seen["token"])
-        keys = search._length(memory.shape[1]).keys
-        model.moments(model.decoder(memory, keys, None))
+        model.moments(model.decoder(memory, search._length(memory.shape[1]).positions[0], None))
 
     search._length(int(prepared.windows[1, 1]))  # once per video
     cost = {"text": flops(lambda: seen.update(text=model.read_texts(tokens)))}

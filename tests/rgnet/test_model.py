@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rgnet import losses
 from rgnet.attention import FrameAttention
 from rgnet.config import LossConfig, ModelConfig
+from rgnet.encoder import FeedForward
 from rgnet.model import Frames, Tokens, released_words
 from rgnet_toy import FRAME_DIM, SMALL, TOKEN_DIM, network
 
@@ -32,32 +34,52 @@ def targets(count: int) -> losses.Targets:
     )
 
 
+@pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_lowered_diagonal_is_what_a_full_mask_would_do(training):
+def test_the_lowered_diagonal_is_what_a_full_mask_would_do(training, padded):
     torch.manual_seed(0)
     attention = FrameAttention(16, 2, 0.0).train(training)
     x, positions = torch.randn(3, 9, 16), torch.randn(3, 9, 16)
     lowered = (torch.rand(3, 9) > 0.5).float()
+    mask = torch.arange(9) < torch.tensor([[9], [5], [1]]) if padded else None
+    placed = (x + positions).requires_grad_(training)
     with torch.set_grad_enabled(training):
-        keys, values = attention.keys_values(x, positions)
-        found = attention(x + positions, keys, values, mask=None, lowered=lowered)
-    query = attention.split(attention.project(x + positions, 0)) * 8**-0.5
-    others = 1 - torch.eye(9)  # the released mask adds one to every other logit of an unselected frame
-    logits = query @ keys.transpose(-2, -1) + lowered[:, None, :, None] * others
-    wanted = attention.out_proj((logits.softmax(-1) @ values).transpose(1, 2).flatten(2))
+        found = attention(x, placed, mask=mask, lowered=lowered)
+        query, keys = (attention.split(attention.project(placed, part)) for part in (0, 1))
+        values = attention.split(attention.project(x, 2))
+        others = 1 - torch.eye(9)  # the released mask adds one to every other logit of an unselected frame
+        logits = query * 8**-0.5 @ keys.transpose(-2, -1) + lowered[:, None, :, None] * others
+        if mask is not None:
+            logits = logits.masked_fill(~mask[:, None, None], float("-inf"))
+        wanted = attention.out_proj((logits.softmax(-1) @ values).transpose(1, 2).flatten(2))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    if training:
+        weights = [placed, *attention.parameters()]
+        sums = [(one * torch.arange(16.0)).sum() for one in (found, wanted)]
+        for one, other in zip(*(torch.autograd.grad(s, weights) for s in sums), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_rows_computed_alone_are_those_of_the_whole():
     model, (tokens, frames) = network(), batch()
     encoded = model.encoder.encode(model.read_texts(tokens), model.read_windows(frames, shared=False))
     layer = model.encoder.self_layers[-1]
-    keys = layer.attention.keys_values(encoded.states, encoded.positions)
-    whole = layer(encoded, *keys, 0, 13)
-    for first, end in ((0, 1), (1, 13), (4, 9)):
-        torch.testing.assert_close(
-            layer(encoded, *keys, first, end), whole[:, first:end], rtol=1e-5, atol=1e-6
-        )
+    whole = layer(encoded)
+    torch.testing.assert_close(layer.token(encoded), whole[:, 0], rtol=1e-5, atol=1e-6)
+    for first in (1, 4):
+        torch.testing.assert_close(layer(encoded, first), whole[:, first:], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_after_a_relu_draws_and_learns_as_the_plain_one():
+    net = FeedForward(6, 40, 0.3).train()
+    x = torch.randn(5, 7, 6)
+    found = []
+    for run in (net, lambda rows: net.linear2(F.dropout(net.linear1(rows).relu(), 0.3))):
+        torch.manual_seed(1)
+        out = run(x)
+        found.append((out, *torch.autograd.grad((out * out).sum(), list(net.parameters()))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("released", [True, False])

@@ -21,6 +21,26 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
 
 
+def by_head(x: Tensor, weight: Tensor) -> Tensor:
+    """Each head's rows times that head's matrix: ``(N, H, R, a)`` with ``(H, a, b)`` to ``(N, H, R, b)``.
+
+    One product per head for all N: broadcasting would copy the matrices N times.
+    """
+    rows = x.transpose(0, 1).flatten(1, 2) @ weight  # (H, N * R, b)
+    return rows.unflatten(1, (len(x), -1)).transpose(0, 1)
+
+
+def attend(logits: Tensor, hidden: Tensor | None, dropout: nn.Dropout) -> Tensor:
+    """Attention weights of ``(..., L)`` logits, which are overwritten: softmax where not `hidden`, then dropout.
+
+    Hidden logits are set outside of the graph: their weight is zero, and so is their gradient by the softmax.
+    """
+    if hidden is not None:
+        logits.detach().masked_fill_(hidden, float("-inf"))
+    weights: Tensor = dropout(logits.softmax(-1))
+    return weights
+
+
 class PackedAttention(nn.Module):
     """The weights of a multi-head attention with one packed projection; subclasses apply them.
 
@@ -50,10 +70,11 @@ class PackedAttention(nn.Module):
         """``(..., L, D)`` to heads ``(..., H, L, d)``."""
         return split_heads(x, self.heads)
 
-    def query_weights(self) -> tuple[Tensor, Tensor]:
-        """The query projection of each head, to fold it into the keys: weight ``(H, d, D)`` and bias ``(H, d)``."""
+    def head_weights(self, part: int) -> tuple[Tensor, Tensor]:
+        """A projection (see `project`) of each head, to fold it elsewhere: weight ``(H, d, D)``, bias ``(H, d)``."""
         dim = self.in_proj_weight.shape[1]
-        weight, bias = self.in_proj_weight[:dim], self.in_proj_bias[:dim]
+        rows = slice(part * dim, (part + 1) * dim)
+        weight, bias = self.in_proj_weight[rows], self.in_proj_bias[rows]
         return weight.unflatten(0, (self.heads, -1)), bias.unflatten(0, (self.heads, -1))
 
     def output_weights(self) -> Tensor:
@@ -88,23 +109,24 @@ class CrossAttention(PackedAttention):
     def read(self, text: Tensor) -> TextMemory:
         """The text's part, from ``(G, T, D)``."""
         key = self.split(self.project(text, 1)) * self.scale  # (G, H, T, d)
-        query_weight, query_bias = self.query_weights()
+        query_weight, query_bias = self.head_weights(0)
         return TextMemory(
             keys=key.transpose(-2, -1),
-            folded_keys=(key @ query_weight).flatten(1, 2).transpose(-2, -1),
+            folded_keys=by_head(key, query_weight).flatten(1, 2).transpose(-2, -1),
             folded_offset=(key @ query_bias[..., None]).flatten(1)[:, None],
-            folded_values=(self.split(self.project(text, 2)) @ self.output_weights()).flatten(1, 2),
+            folded_values=by_head(self.split(self.project(text, 2)), self.output_weights()).flatten(1, 2),
         )
 
-    def forward(self, x: Tensor, text: TextMemory, words: Tensor, query: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: TextMemory, hidden: Tensor, query: Tensor | None = None) -> Tensor:
         """The words' contribution to the frames.
 
         Args:
             x: ``(G or 1, M, V, D)`` frames with their positions; not read where `query` is given.
             text: From `read`.
-            words: bool, True where a frame may attend to a word: ``(G, 1, 1, 1, T)``, or up to ``(G, M, V, H, T)``.
-            query: ``(G or 1, M, V, D)`` projected queries where they are at hand, as in the first layer, whose
-                frames have met no text yet.
+            hidden: bool, True where a frame must not attend to a word: ``(G, 1, 1, 1, T)``, or up to
+                ``(G, M, V, H, T)``.
+            query: ``(1, M, V, D)`` projected queries where they are at hand, as in the first layer, whose frames
+                have met no text yet.
 
         Returns:
             ``(G, M, V, D)``.
@@ -116,10 +138,11 @@ class CrossAttention(PackedAttention):
             logits = logits.unflatten(-1, (self.heads, places))
         else:
             grid = query.shape[1:3]
-            logits = self.split(query.flatten(1, 2)) @ text.keys  # (G, H, M * V, T)
-            logits = logits.transpose(1, 2)
-        logits = logits.unflatten(1, grid).masked_fill(~words, float("-inf"))  # (G, M, V, H, T)
-        weights = self.dropout(logits.softmax(-1)).flatten(-2).flatten(1, 2)
+            # all texts in one product: (H, M * V, d) with (H, d, G * T)
+            logits = self.split(query[0].flatten(0, 1)) @ text.keys.permute(1, 2, 0, 3).flatten(2)
+            logits = logits.unflatten(2, (texts, places)).permute(2, 1, 0, 3)  # (G, M * V, H, T)
+        weights = attend(logits.unflatten(1, grid), hidden, self.dropout)  # (G, M, V, H, T)
+        weights = weights.flatten(-2).flatten(1, 2)
         mixed = weights @ text.folded_values + self.out_proj.bias  # (G, M * V, D)
         return mixed.view(texts, *grid, -1)
 
@@ -131,84 +154,91 @@ class FrameAttention(PackedAttention):
     L x L numbers per pair; nothing is hidden either way.
     """
 
-    def keys_values(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values ``(N, H, L, d)`` of a sequence ``(N, L, D)``."""
-        return self.split(self.project(x + positions, 1)), self.split(self.project(x, 2))
-
     def forward(
-        self,
-        x: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        *,
-        mask: Tensor | None,
-        lowered: Tensor | None,
-        first: int = 0,
+        self, x: Tensor, placed: Tensor, *, mask: Tensor | None, lowered: Tensor, first: int = 0
     ) -> Tensor:
-        """Attends from some rows of the sequence.
+        """Attends from row `first` of the sequence on.
 
         Args:
-            x: ``(N, R, D)`` rows `first` to `first` + R of the sequence, with their positions.
-            keys: ``(N, H, L, d)``.
-            values: ``(N, H, L, d)``.
+            x: ``(N, L, D)``.
+            placed: ``(N, L, D)``, the same with positions.
             mask: ``(N, L)`` bool, True = valid key, or None where all are.
-            lowered: ``(N, R)``, 1 where the row's own logit is lowered, else 0; None where none is.
+            lowered: ``(N, L)``, 1 where the row's own logit is lowered, else 0.
             first: Number of the first row.
 
         Returns:
-            ``(N, R, D)``.
+            ``(N, L - first, D)``.
         """
-        query = self.split(self.project(x, 0)) * self.scale  # (N, H, R, d)
-        plain = not self.training or self.dropout.p == 0
-        if mask is None and plain and not torch.is_grad_enabled() and _has_fused(query):
-            mixed = _fused(query, keys, values, lowered, first)
+        query = self.split(self.project(placed[:, first:], 0)) * self.scale  # (N, H, R, d)
+        keys, values = self.split(self.project(placed, 1)), self.split(self.project(x, 2))
+        lowered, hidden = lowered[:, None, first:], None if mask is None else ~mask[:, None, None]
+        if torch.is_grad_enabled() or not _has_fused(query):
+            mixed = self._blocks(query, keys, values, hidden, lowered, first)
         else:
-            mixed = self._blocks(query, keys, values, mask, lowered, first)
+            mixed = _fused(query, keys, values, hidden, lowered, first)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def from_first(self, x: Tensor, placed: Tensor, *, mask: Tensor | None) -> Tensor:
+        """What `forward` gives for row 0, which is never lowered, ``(N, D)``.
+
+        The projections of keys and values are folded into this one row's side: the sequence itself is never
+        projected. The keys' bias adds the same to all logits of a row, which changes nothing.
+        """
+        query = self.split(self.project(placed[:, :1], 0)) * self.scale  # (N, H, 1, d)
+        folded = by_head(query, self.head_weights(1)[0])[:, :, 0]  # (N, H, D)
+        hidden = None if mask is None else ~mask[:, None]
+        weights = attend(folded @ placed.transpose(1, 2), hidden, self.dropout)  # (N, H, L)
+        value_weight, value_bias = self.head_weights(2)
+        mixed = by_head((weights @ x)[:, :, None], value_weight.transpose(1, 2))[:, :, 0]  # (N, H, d)
+        # with dropout the weights of a row do not sum to one
+        return self.out_proj((mixed + weights.sum(-1, keepdim=True) * value_bias).flatten(1))
 
     def _blocks(
         self,
         query: Tensor,
         keys: Tensor,
         values: Tensor,
-        mask: Tensor | None,
-        lowered: Tensor | None,
+        hidden: Tensor | None,
+        lowered: Tensor,
         first: int,
     ) -> Tensor:
         rows, columns = query.shape[2], keys.shape[2]
         step = rows
         if not torch.is_grad_enabled():
             step = max(16, _BLOCK_NUMBERS // (query.shape[0] * self.heads * columns))
-        hidden = None if mask is None else ~mask[:, None, None]
         mixed = []
         for start in range(0, rows, step):
             logits = query[:, :, start : start + step] @ keys.transpose(-2, -1)  # (N, H, r, L)
-            if lowered is not None:
-                diagonal = logits.diagonal(offset=first + start, dim1=-2, dim2=-1)
-                diagonal.sub_(lowered[:, None, start : start + step])
-            if hidden is not None:
-                logits = logits.masked_fill(hidden, float("-inf"))
-            mixed.append(self.dropout(logits.softmax(-1)) @ values)
+            # outside of the graph: what is subtracted has no gradient
+            own = logits.detach().diagonal(offset=first + start, dim1=-2, dim2=-1)
+            own.sub_(lowered[..., start : start + step])
+            mixed.append(attend(logits, hidden, self.dropout) @ values)
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 2)
 
 
 def _has_fused(query: Tensor) -> bool:
     name = "_scaled_dot_product_flash_attention_for_cpu"
-    return query.device.type == "cpu" and query.dtype == torch.float32 and hasattr(torch.ops.aten, name)
+    known = query.dtype in (torch.float32, torch.bfloat16)
+    return query.device.type == "cpu" and known and hasattr(torch.ops.aten, name)
 
 
-def _fused(query: Tensor, keys: Tensor, values: Tensor, lowered: Tensor | None, first: int) -> Tensor:
+def _fused(
+    query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None, lowered: Tensor, first: int
+) -> Tensor:
     """Attention by torch's own kernel, with the row's own weight corrected afterwards; exact.
 
     With P the row's own weight of an ordinary softmax, lowering its logit by one changes the row's sum to
     ``1 + (1/e - 1) P``, and the mixture by ``(1/e - 1) P v``.
     """
-    mixed, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, 0.0, False, attn_mask=None, scale=1.0
+    bias = (
+        None if hidden is None else torch.zeros_like(hidden, dtype=query.dtype).masked_fill(hidden, -math.inf)
     )
-    if lowered is None:
-        return mixed
-    rows = slice(first, first + query.shape[2])
-    own = torch.exp((query * keys[:, :, rows]).sum(-1) - log_sum)  # (N, H, R)
-    change = (math.exp(-1) - 1) * own * lowered[:, None]
-    return (mixed + change[..., None] * values[:, :, rows]) / (1 + change)[..., None]
+    mixed, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, 0.0, False, attn_mask=bias, scale=1.0
+    )
+    logit = (query * keys[:, :, first:]).sum(-1, dtype=torch.float32)  # (N, H, R)
+    if hidden is not None:
+        logit = logit.masked_fill(hidden[..., first:].squeeze(-2), -math.inf)
+    change = (math.exp(-1) - 1) * torch.exp(logit - log_sum) * lowered
+    mixed = torch.addcmul(mixed, change[..., None].to(mixed.dtype), values[:, :, first:])
+    return mixed / (1 + change)[..., None].to(mixed.dtype)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from rgnet.attention import split_heads
+from rgnet.attention import attend, by_head, split_heads
 from rgnet.encoder import FeedForward, sine_code
 
 _ANCHOR_TEMPERATURE = 10_000.0
@@ -101,7 +99,7 @@ class MemoryAttention(nn.Module):
         position: Tensor,
         sine: Tensor,
         memory: Tensor,
-        keys: Tensor,
+        where: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
         """The frames' contribution to the queries, ``(N, Q, D)``.
@@ -111,30 +109,28 @@ class MemoryAttention(nn.Module):
             position: ``(N, Q, D)``.
             sine: ``(N, Q, D)``, the scaled code of the anchors.
             memory: ``(N, V, D)`` frames.
-            keys: ``(N or 1, V, D)`` from `position_keys`.
+            where: ``(N or 1, V, D)`` their positions.
             mask: ``(N, V)`` bool, True = valid, or None where all are.
         """
         heads = self.heads
         query = split_heads(self.query_content(content) + self.query_position(position), heads) * self.scale
         both = query + split_heads(self.query_sine(sine), heads) * self.scale  # (N, H, Q, d)
-        weight = self.key_content.weight.unflatten(0, (heads, -1))  # (H, d, D)
-        bias = self.key_content.bias.unflatten(0, (heads, -1, 1))  # (H, d, 1)
-        folded = (query @ weight).flatten(1, 2)  # (N, H * Q, D)
-        logits = (folded @ memory.transpose(1, 2)).unflatten(1, (heads, -1))  # (N, H, Q, V)
-        logits = logits + query @ bias + both @ split_heads(keys, heads).transpose(-2, -1)
-        if mask is not None:
-            logits = logits.masked_fill(~mask[:, None, None], float("-inf"))
-        weights = self.dropout(logits.softmax(-1))
+        logits = self._logits(query, self.key_content, memory) + self._logits(both, self.key_position, where)
+        hidden = None if mask is None else ~mask[:, None, None]
+        weights = attend(logits, hidden, self.dropout)  # (N, H, Q, V)
         mixed = (weights.flatten(1, 2) @ memory).unflatten(1, (heads, -1))  # (N, H, Q, D)
         value_weight = self.value.weight.unflatten(0, (heads, -1)).transpose(-2, -1)  # (H, D, d)
         value_bias = self.value.bias.unflatten(0, (heads, 1, -1))
         # with dropout the weights of a row do not sum to one
-        mixed = mixed @ value_weight + weights.sum(-1, keepdim=True) * value_bias  # (N, H, Q, d)
+        mixed = by_head(mixed, value_weight) + weights.sum(-1, keepdim=True) * value_bias  # (N, H, Q, d)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
-    def position_keys(self, positions: Tensor) -> Tensor:
-        """The keys of frame positions ``(..., D)``: they depend on the window's length alone."""
-        return self.key_position(positions)
+    def _logits(self, query: Tensor, key: nn.Linear, x: Tensor) -> Tensor:
+        """``(N, H, Q, V)`` products of queries ``(N, H, Q, d)`` with the keys of ``(N or 1, V, D)``."""
+        folded = by_head(query, key.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # (N, H * Q, D)
+        logits = folded @ (x[0].T if len(x) == 1 else x.transpose(1, 2))
+        offset = query @ key.bias.unflatten(0, (self.heads, -1, 1))
+        return logits.unflatten(1, (self.heads, -1)) + offset
 
 
 class DecoderLayer(nn.Module):
@@ -149,11 +145,11 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, position: Tensor, sine: Tensor, memory: Tensor, keys: Tensor, mask: Tensor | None
+        self, x: Tensor, position: Tensor, sine: Tensor, memory: Tensor, where: Tensor, mask: Tensor | None
     ) -> Tensor:
         """``(N, Q, D)`` to ``(N, Q, D)``; arguments as in `MemoryAttention.forward`."""
         x = self.norm1(x + self.dropout(self.self_attention(x, position)))
-        x = self.norm2(x + self.dropout(self.cross_attention(x, position, sine, memory, keys, mask)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, position, sine, memory, where, mask)))
         return self.norm3(x + self.dropout(self.feed_forward(x)))
 
 
@@ -190,16 +186,12 @@ class Decoder(nn.Module):
             nn.init.zeros_(list(head.parameters())[-1])
         self.anchors = nn.Parameter(torch.randn(queries, 2))
 
-    def position_keys(self, positions: Tensor) -> list[Tensor]:
-        """Per layer, the keys ``(..., V, D)`` of frame positions ``(..., V, D)``."""
-        return [cast(DecoderLayer, layer).cross_attention.position_keys(positions) for layer in self.layers]
-
-    def forward(self, memory: Tensor, keys: Sequence[Tensor], mask: Tensor | None) -> Decoded:
+    def forward(self, memory: Tensor, where: Tensor, mask: Tensor | None) -> Decoded:
         """Decodes N pairs.
 
         Args:
             memory: ``(N, V, D)`` frames.
-            keys: Per layer ``(N or 1, V, D)``, from `position_keys`.
+            where: ``(N or 1, V, D)`` their positions.
             mask: ``(N, V)`` bool, True = valid, or None where all are.
         """
         anchor = self.anchors.sigmoid().expand(len(memory), -1, -1)  # (N, Q, 2)
@@ -215,7 +207,7 @@ class Decoder(nn.Module):
                 code = code * self.scale_head(x)
             # width-modulated attention; no clamp on the width: narrow anchors amplify, as in the released model
             code = code * (self.width_head(x).sigmoid() / reference[..., 1:])
-            x = layer(x, position, code, memory, keys[number], mask)
+            x = layer(x, position, code, memory, where, mask)
             states.append(self.norm(x))
             # the next layer starts from the refined anchor
             if number < len(self.refine):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from rgnet.attention import CrossAttention, FrameAttention, TextMemory
+
+_ROWS_AT_ONCE = 512  # of a feed-forward net on the CPU
 
 
 def sine_positions(mask: Tensor, dim: int, temperature: float) -> Tensor:
@@ -54,6 +56,25 @@ class InputProjection(nn.Module):
         return self.linear2(self.dropout(self.norm2(x)))
 
 
+class _DroppedReLU(torch.autograd.Function):
+    """``drop(ReLU(x))`` with the draws and numbers of `F.dropout`, from which all that backward needs can be read.
+
+    An output is positive where its gradient passes, so neither the draws nor the ReLU are kept beside it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        ctx.scale = (torch.ones((), dtype=x.dtype) / (1 - p)).item()
+        out = torch.empty_like(x).bernoulli_(1 - p).mul_(x).clamp_min_(0).mul_(ctx.scale)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, out, 0).mul_(ctx.scale), None
+
+
 class FeedForward(nn.Module):
     """``W2 drop(ReLU(W1 x))``."""
 
@@ -66,7 +87,19 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., D)`` to ``(..., D)``."""
-        return self.linear2(self.dropout(self.linear1(x).relu_()))
+        rows = x.reshape(-1, x.shape[-1])
+        if torch.is_grad_enabled() or not rows.is_cpu:
+            return self.linear2(self._inner(rows)).view(x.shape)
+        # some rows at a time, so that the inner numbers stay in the processor's cache
+        parts = [self.linear2(self._inner(part)) for part in rows.split(_ROWS_AT_ONCE)]
+        return torch.cat(parts).view(x.shape)
+
+    def _inner(self, rows: Tensor) -> Tensor:
+        inner, p = self.linear1(rows), self.dropout.p
+        if not (self.training and 0 < p < 1 and inner.is_cpu) or torch.compiler.is_compiling():
+            return self.dropout(inner.relu_())
+        dropped: Tensor = _DroppedReLU.apply(inner, p)
+        return dropped
 
 
 @dataclass(frozen=True)
@@ -90,8 +123,8 @@ class Windows:
         x: ``(G or 1, M, V, D)``.
         positions: As `x`, or ``(1, 1, V, D)`` for windows of one length.
         mask: ``(G or 1, M, V)`` bool, True = valid; None where no window is padded.
-        query: ``(G or 1, M, V, D)`` queries of the first cross-attention layer, or None to have them folded
-            into the text.
+        query: ``(1, M, V, D)`` queries of the first cross-attention layer where texts share the windows, or None to
+            have them folded into the text.
     """
 
     x: Tensor
@@ -106,7 +139,7 @@ class Encoded:
 
     Attributes:
         states: ``(N, 1 + V, D)``, the retrieval token first.
-        positions: ``(N or 1, 1 + V, D)``.
+        positions: ``(P, 1 + V, D)``, of pair n those of number n mod P: 1 or M or N.
         mask: ``(N, 1 + V)`` bool, or None.
         gate: ``(N, V)`` 0 or 1 per frame; in training its gradient is that of the soft gate.
         lowered: ``(N, 1 + V)`` 1 at unselected frames, no gradient.
@@ -118,11 +151,15 @@ class Encoded:
     gate: Tensor
     lowered: Tensor
 
+    def placed(self) -> Tensor:
+        """The states with their positions, ``(N, 1 + V, D)``."""
+        return (self.states.unflatten(0, (-1, len(self.positions))) + self.positions).flatten(0, 1)
+
     def pick(self, rows: Tensor) -> Encoded:
         """Some of the pairs."""
         return Encoded(
             self.states[rows],
-            self.positions if len(self.positions) == 1 else self.positions[rows],
+            self.positions if len(self.positions) == 1 else self.positions[rows % len(self.positions)],
             None if self.mask is None else self.mask[rows],
             self.gate[rows],
             self.lowered[rows],
@@ -147,10 +184,10 @@ class CrossLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, windows: Windows, text: TextMemory, words: Tensor) -> Tensor:
-        """``(G, M, V, D)`` frames that have read their text; see `CrossAttention.forward` for `words`."""
+    def forward(self, windows: Windows, text: TextMemory, hidden: Tensor) -> Tensor:
+        """``(G, M, V, D)`` frames that have read their text; see `CrossAttention.forward` for `hidden`."""
         with_positions = windows.x if windows.query is not None else windows.x + windows.positions
-        read = self.attention(with_positions, text, words, windows.query)
+        read = self.attention(with_positions, text, hidden, windows.query)
         x = windows.x + self.dropout(read)  # (G or 1, M, V, D) to (G, M, V, D)
         return self.norm2(x + self.dropout(self.feed_forward(self.norm1(x))))
 
@@ -165,19 +202,16 @@ class SelfLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Encoded, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
-        """Rows `first` up to `end` of the layer's output, ``(N, end - first, D)``."""
-        rows = slice(first, end)
-        states = x.states[:, rows]
-        mixed = self.attention(
-            states + x.positions[:, rows],
-            keys,
-            values,
-            mask=x.mask,
-            # the token, row 0, is never lowered
-            lowered=None if end == 1 else x.lowered[:, rows],
-            first=first,
-        )
+    def forward(self, x: Encoded, first: int = 0) -> Tensor:
+        """Rows `first` and following of the layer's output, ``(N, 1 + V - first, D)``."""
+        mixed = self.attention(x.states, x.placed(), mask=x.mask, lowered=x.lowered, first=first)
+        return self._rest(x.states[:, first:], mixed)
+
+    def token(self, x: Encoded) -> Tensor:
+        """Row 0 of the layer's output alone, ``(N, D)``."""
+        return self._rest(x.states[:, 0], self.attention.from_first(x.states, x.placed(), mask=x.mask))
+
+    def _rest(self, states: Tensor, mixed: Tensor) -> Tensor:
         states = self.norm1(states + self.dropout(mixed))
         return self.norm2(states + self.dropout(self.feed_forward(states)))
 
@@ -241,10 +275,9 @@ class RGEncoder(nn.Module):
             windows: M windows each.
             words: Words that a frame may attend to (see `CrossAttention.forward`); None: all of its text.
         """
-        if words is None:
-            words = texts.mask[:, None, None, None]
+        hidden = ~(texts.mask[:, None, None, None] if words is None else words)
         for layer, text in zip(self._cross, texts.layers, strict=True):
-            windows = Windows(layer(windows, text, words), windows.positions, windows.mask)
+            windows = Windows(layer(windows, text, hidden), windows.positions, windows.mask)
         return windows.x
 
     def sample(self, states: Tensor, uniform: Tensor | None) -> Gate:
@@ -277,9 +310,7 @@ class RGEncoder(nn.Module):
         x = self.with_token(fused, windows, uniform)  # (N, 1 + V, D)
         # sparse self attention: S <- LN1(S + MHA(S + P, S + P, S)), S <- LN2(S + FFN(S))
         for layer in self._own[:-1]:
-            keys, values = layer.attention.keys_values(x.states, x.positions)
-            states = layer(x, keys, values, 0, x.states.shape[1])
-            x = Encoded(states, x.positions, x.mask, x.gate, x.lowered)
+            x = Encoded(layer(x), x.positions, x.mask, x.gate, x.lowered)
         return x
 
     def with_token(self, fused: Tensor, windows: Windows, uniform: Tensor | None) -> Encoded:
@@ -287,8 +318,6 @@ class RGEncoder(nn.Module):
         pairs, dim = len(fused), fused.shape[-1]
         states = torch.cat([self.token.expand(pairs, 1, dim), fused], 1)  # (N, 1 + V, D)
         where = windows.positions.flatten(0, 1)
-        if len(where) not in (1, pairs):  # windows shared by all texts
-            where = where.repeat(pairs // len(where), 1, 1)
         positions = torch.cat([self.token_position.expand(len(where), 1, dim), where], 1)
         mask = windows.mask
         if mask is not None:
@@ -302,12 +331,8 @@ class RGEncoder(nn.Module):
 
     def summarise(self, x: Encoded) -> Tensor:
         """The encoded retrieval token r ``(N, D)``: the last layer for row 0 alone."""
-        layer = self._own[-1]
-        return layer(x, *layer.attention.keys_values(x.states, x.positions), 0, 1)[:, 0]
+        return self._own[-1].token(x)
 
     def complete(self, x: Encoded, token: Tensor) -> Tensor:
         """The memory ``M = S + a r``, ``(N, V, D)``: the last layer's frames, the token r added to selected ones."""
-        layer = self._own[-1]
-        keys, values = layer.attention.keys_values(x.states, x.positions)
-        frames = layer(x, keys, values, 1, x.states.shape[1])
-        return frames + x.gate[..., None] * token[:, None]
+        return self._own[-1](x, 1) + x.gate[..., None] * token[:, None]

@@ -28,7 +28,7 @@ class Tokens:
     @classmethod
     def padded(cls, texts: Sequence[Tensor]) -> Tokens:
         """Texts ``(n, E)`` padded to the longest."""
-        return cls(*_padded(texts))
+        return cls(*padded(texts))
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class Frames:
     @classmethod
     def padded(cls, windows: Sequence[Tensor]) -> Frames:
         """Windows ``(n, F)`` padded to the longest."""
-        return cls(*_padded(windows))
+        return cls(*padded(windows))
 
 
-def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tensors ``(n, ...)`` zero padded to the longest, ``(b, N, ...)``, and the mask of what is valid, ``(b, N)``."""
     lengths = torch.tensor([len(one) for one in rows], device=rows[0].device)
-    padded = pad_sequence(list(rows), batch_first=True)  # (b, longest, ...)
-    return padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+    values = pad_sequence(list(rows), batch_first=True)
+    return values, torch.arange(values.shape[1], device=values.device) < lengths[:, None]
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,8 @@ class RGNet(nn.Module):
 
     def decode(self, memory: Tensor, encoded: Encoded) -> Decoded:
         """Candidates of pairs with frames ``(N, V, D)``."""
-        keys = self.decoder.position_keys(encoded.positions[:, 1:])
-        return self.decoder(memory, keys, None if encoded.mask is None else encoded.mask[:, 1:])
+        mask = None if encoded.mask is None else encoded.mask[:, 1:]
+        return self.decoder(memory, encoded.positions[:, 1:], mask)
 
     def moments(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
         """Class logits and spans ``(L, N, Q, 2)`` each; spans are refined from the layer's anchors."""

@@ -1,8 +1,8 @@
 """Search of long videos: retrieval of the best windows, then grounding in them (the paper's inference).
 
 What depends on the video alone is computed once. All windows are run up to their retrieval token (of the last layer
-only that row is computed); the best K are completed and decoded. Windows of one length go together, so nothing is
-padded, and memory is bounded by `SearchConfig.window_batch_size`, not by the video.
+only that row is computed); the best K are completed and decoded. Windows of one length go through the encoder together,
+so that nothing is padded there, and memory is bounded by `SearchConfig.window_batch_size` and K, not by the video.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgnet.config import SearchConfig
+from rgnet.decoder import Decoded
 from rgnet.encoder import Encoded, Texts, Windows
 from rgnet.matching import matching_scores, top_sum, unit_frames
-from rgnet.model import RGNet, Tokens
+from rgnet.model import RGNet, Tokens, padded
 from rgnet.search import ranking
 from rgnet.search.released_mask import ReleasedPaddingMask
 from rgnet.windows import video_windows
@@ -96,11 +97,10 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class _Length:
-    """The part of a window that its length decides: positions ``(1, 1, V, D)``, their first queries, decoder keys."""
+    """The part of a window that its length decides: positions ``(1, 1, V, D)``, and their first queries."""
 
     positions: Tensor
     query: Tensor
-    keys: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -260,8 +260,7 @@ class LongVideoSearch:
             mask = torch.ones(1, 1, length, dtype=torch.bool, device=self.device)
             positions = self.model.positions(mask)
             query = self.model.encoder.first_query(positions, bias=True)
-            found = _Length(positions, query, self.model.decoder.position_keys(positions[0]))
-            self._lengths[length] = found
+            found = self._lengths[length] = _Length(positions, query)
         return found
 
     def _keep(
@@ -296,36 +295,51 @@ class LongVideoSearch:
         """Per query and kept window: ``(Q, 4)`` centre, width, foreground probability and matching score."""
         found: list[dict[int, Floats]] = [{} for _ in kept]
         pairs = [(row, number) for row, windows in enumerate(kept) for number in windows]
-        lengths = video.windows[[number for _, number in pairs]]
-        for chosen in by_length(lengths, np.arange(len(pairs)), self.config.window_batch_size):
+        lengths, at_once = video.windows[[number for _, number in pairs]], self.config.window_batch_size
+        ordered, memories = [], []
+        for chosen in by_length(lengths, np.arange(len(pairs)), at_once):
             some = [pairs[place] for place in chosen.tolist()]
-            values = self.decode([kept[row][number] for row, number in some], video, some, texts)
+            ordered += some
+            memories += self.complete([kept[row][number] for row, number in some], int(lengths[chosen[0], 1]))
+        for start in range(0, len(ordered), at_once):
+            some = ordered[start : start + at_once]
+            values = self.decode(memories[start : start + at_once], video, some, texts)
             for (row, number), candidates in zip(some, values, strict=True):
                 found[row][number] = candidates
         return found
 
-    def decode(
-        self,
-        kept: Sequence[_Kept],
-        video: PreparedVideo,
-        pairs: Sequence[tuple[int, int]],
-        texts: Sequence[TextVectors],
-    ) -> Floats:
-        """Candidates ``(N, Q, 4)`` of pairs (query, window number) with windows of one length."""
-        windows = video.windows[[number for _, number in pairs]]
-        table = self._length(int(windows[0, 1]))
-        positions = torch.cat([self.model.encoder.token_position.expand(1, 1, -1), table.positions[0]], 1)
+    def complete(self, kept: Sequence[_Kept], length: int) -> list[Tensor]:
+        """The memory ``(V, D)`` of each of some pairs with windows of one length."""
+        positions = self._length(length).positions[0]
         encoded = Encoded(
             torch.stack([pair.state for pair in kept]),
-            positions,
+            torch.cat([self.model.encoder.token_position.expand(1, 1, -1), positions], 1),
             None,
             torch.stack([pair.gate for pair in kept]),
             torch.stack([pair.lowered for pair in kept]),
         )
-        memory = self.model.encoder.complete(encoded, torch.stack([pair.token for pair in kept]))
-        decoded = self.model.decoder(memory, table.keys, None)
-        logits, spans = (found[-1].float() for found in self.model.moments(decoded))
-        probability = logits.softmax(-1)[..., :1]
+        return list(self.model.encoder.complete(encoded, torch.stack([pair.token for pair in kept])))
+
+    def decode(
+        self,
+        memories: Sequence[Tensor],
+        video: PreparedVideo,
+        pairs: Sequence[tuple[int, int]],
+        texts: Sequence[TextVectors],
+    ) -> Floats:
+        """Candidates ``(N, Q, 4)`` of pairs (query, window number), longest window first.
+
+        Here windows are padded: the decoder reads its weights once for all, and padded frames cost it little.
+        """
+        windows = video.windows[[number for _, number in pairs]]
+        places = [self._length(length).positions[0, 0] for length in windows[:, 1].tolist()]
+        if windows[0, 1] == windows[-1, 1]:
+            memory, mask, where = torch.stack(list(memories)), None, places[0][None]
+        else:
+            (memory, mask), (where, _) = padded(memories), padded(places)
+        decoded = self.model.decoder(memory, where, mask)
+        logits, spans = self.model.moments(Decoded(decoded.states[-1], decoded.anchors[-1]))
+        spans, probability = spans.float(), logits.float().softmax(-1)[..., :1]
         matching = self._matching(video, windows, spans, [texts[row] for row, _ in pairs])
         return torch.cat([spans, probability, matching[..., None]], -1).double().cpu().numpy()
 
@@ -339,7 +353,7 @@ class LongVideoSearch:
             assert text.sentence is not None
             cosines.append(video.unit[first : first + length] @ text.sentence)
         lengths = torch.from_numpy(windows[:, 1]).to(spans.device)
-        return matching_scores(torch.stack(cosines), spans, lengths)
+        return matching_scores(padded(cosines)[0], spans, lengths)
 
     def _found(
         self,
