@@ -84,12 +84,17 @@ def _sums(video: NDArray[np.uint8], start: int, stop: int) -> _Sums:
     before = min(start, 1)  # what changes from one frame to the next needs the frame before
     frames = video[start - before : stop]
     count, size = frames.shape[0], frames.shape[1]
-    codes = (frames >> (8 - BITS)).astype(np.int32)
-    code = (codes[..., 0] << 2 * BITS) | (codes[..., 1] << BITS) | codes[..., 2]
-    label = BIN[code]
-    frame, y, x = np.nonzero(label != NOTHING)
-    hue = label[frame, y, x]
-    channels = frames[frame, y, x].T.astype(np.float64)
+    pixels = frames.reshape(-1, 3)
+    tinted = np.flatnonzero(
+        (pixels[:, 0] != pixels[:, 1]) | (pixels[:, 1] != pixels[:, 2])
+    )  # grey has no hue
+    red, green, blue = (pixels[tinted] >> (8 - BITS)).T.astype(np.int32)
+    hue = BIN[(red << 2 * BITS) | (green << BITS) | blue]
+    place, hue = tinted[hue != NOTHING], hue[hue != NOTHING]
+    label = np.full(frames.shape[:3], NOTHING, np.uint8)
+    label.reshape(-1)[place] = hue
+    frame, y, x = np.unravel_index(place, label.shape)
+    channels = pixels[place].T.astype(np.float64, order="C")
     high = channels.max(axis=0)
     chroma = high - channels.min(axis=0)
     saturation = np.maximum(np.floor(chroma * 255 / high) - GREY * 255, 0)
@@ -110,7 +115,7 @@ def _sums(video: NDArray[np.uint8], start: int, stop: int) -> _Sums:
         "chroma_x": chroma * x2,
         "chroma_y": chroma * y2,
         "edge": edges,
-        "stir": _stir(frames, (frame, y, x)),
+        "stir": _stir(pixels, place, size * size),
     }
     by_hue = {name: total(frame * HUES + hue, weight, HUES) for name, weight in weights.items()}
     cell = (frame * CELLS + y * CELLS // size) * CELLS + x * CELLS // size
@@ -133,18 +138,17 @@ def _edges(label: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
 
 def _light(frames: NDArray[np.uint8], label: NDArray[np.uint8]) -> Doubles:
     """Mean brightness of the pixels without colour, ``(F, 1)``, 0 to 1."""
-    plain = label == NOTHING
-    total = (frames[..., 1] * plain).sum(axis=(1, 2), dtype=np.int64)
-    light: Doubles = total / np.maximum(plain.sum(axis=(1, 2)), 1) / 255
+    plain = (label == NOTHING).reshape(len(label), -1)
+    green = np.where(plain, frames[..., 1].reshape(plain.shape), 0)
+    light: Doubles = green.sum(axis=1, dtype=np.int64) / np.maximum(np.count_nonzero(plain, axis=1), 1) / 255
     return light[:, None]
 
 
-def _stir(frames: NDArray[np.uint8], place: tuple[Ints, Ints, Ints]) -> Doubles:
+def _stir(pixels: NDArray[np.uint8], place: Ints, per_frame: int) -> Doubles:
     """For each coloured pixel, by how much it differs from the frame before, summed over the channels."""
-    frame, y, x = place
-    before = frames[np.maximum(frame - 1, 0), y, x]
-    change: Doubles = np.abs(frames[frame, y, x].astype(np.int16) - before).sum(axis=1).astype(np.float64)
-    return change
+    before = np.where(place < per_frame, place, place - per_frame)
+    change = np.abs(pixels[place].astype(np.int16) - pixels[before])
+    return np.asarray(change @ np.ones(3))
 
 
 def _hue_rows(sums: dict[str, Doubles], size: int, per_row: int) -> list[Doubles]:
