@@ -29,6 +29,7 @@ def every_pass(
     every = torch.cat([windows, torch.ones_like(windows[:, :1])], dim=1)  # the complete video last
     video = model.video_encoder(model.embed_clips(clips)[:, None], model.video_bias(clips, every))
     embedded, mask = model.embed_words(words), words.mask()
+    masked_words = model.masked_words(embedded, masked)
     text = model.text_encoder(embedded[:, None], key_bias(mask))
     concepts = torch.cat([video, text], dim=1)
     kinds = {"positive": m, "left": m, "right": m, "reference": 1, "text": 1}
@@ -40,8 +41,8 @@ def every_pass(
         proposals=proposals,
         windows=dict(zip(("positive", "left", "right"), windows.split(m, dim=1), strict=True)),
         concepts=by_kind(concepts),
-        states=by_kind(model.reconstruct(embedded, masked, mask, concepts)),
-        nll=by_kind(model.nll(embedded, masked, mask, targets, concepts)),
+        states=by_kind(model.reconstruct(masked_words, mask, concepts)),
+        nll=by_kind(model.nll(masked_words, mask, targets, concepts)),
         mask=mask[:, :-2],
     )
 

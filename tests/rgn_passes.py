@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from rgn.model import RGN, Inputs, Nll
+from rgn.model import RGN, Compared, Inputs
 
 
 def every_pass(
@@ -36,8 +36,8 @@ def every_pass(
     )
 
 
-def compared(nll: dict[str, Tensor]) -> Nll:
+def compared(run: SimpleNamespace) -> Compared:
     """The passes that the losses compare, picked out of all of them."""
-    best, numbers = nll["candidates"].min(dim=1)
-    left, right = (nll[side].gather(1, numbers[:, None])[:, 0] for side in ("left", "right"))
-    return Nll(best, left, right, nll["reglance"][:, 0], nll["complete"][:, 0])
+    best, numbers = run.nll["candidates"].min(dim=1)
+    left, right = (run.nll[side].gather(1, numbers[:, None])[:, 0] for side in ("left", "right"))
+    return Compared(best, left, right, run.nll["reglance"][:, 0], run.nll["complete"][:, 0], run.reglance)

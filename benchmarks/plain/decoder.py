@@ -26,7 +26,7 @@ def attention(layer, query, memory, mask, gaussian=None, *, causal):
     def per_head(x):  # (R * H, L, d)
         return x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
 
-    logits = torch.bmm(per_head(q * layer.scale), per_head(k).transpose(1, 2))
+    logits = torch.bmm(per_head(q * (dim // heads) ** -0.5), per_head(k).transpose(1, 2))
     if causal:
         later = torch.full(logits.shape[1:], float("-inf"), device=logits.device).triu(1)
         logits = logits + later

@@ -191,7 +191,9 @@ def test_the_best_proposal_is_reconstructed_from_again_with_the_dropout_of_the_f
         proposals = model.train_proposals(batch.glance)
         bias = model.video_bias(clips, model.windows(proposals, points))
         concepts, draws = model.video_encoder(video, bias), Draws(model.config.dropout)
-        reconstruct = functools.partial(model.nll, embedded, batch.masked, mask, batch.targets)
+        reconstruct = functools.partial(
+            model.nll, model.masked_words(embedded, batch.masked), mask, batch.targets
+        )
         best, numbers = reconstruct(concepts, draws).min(dim=1)
         progress = torch.tensor(negative_progress(PROGRESS.epoch, PROGRESS.epochs, model.config.gamma))
         windows = model.negatives(proposals.chosen(numbers), points, progress)

@@ -94,7 +94,7 @@ def terms_of(golden, model: RGN) -> dict[str, Tensor]:
     """The losses of a training step as the method runs it."""
     given = given_in_training(golden, model)
     output = model(*given)
-    return losses.total(output.proposals, output.compared, given[2], output.reglance, loss_config(golden))
+    return losses.total(output.proposals, output.compared, given[2], loss_config(golden))
 
 
 def test_released_weights_load_by_name_with_nothing_missing_or_left_over(golden):
@@ -179,7 +179,7 @@ def test_losses_agree(golden):
     model = build(golden).train()
     given = given_in_training(golden, model)
     run, terms, config = every_pass(model, *given), terms_of(golden, model), loss_config(golden)
-    nll = compared(run.nll)
+    nll = compared(run)
     reference = (1 - config.theta) * nll.reglance.mean() + config.theta * nll.complete.mean()
     no_shape = LossConfig(**{**vars(config), "delta_2": 0.0})
     no_distance = LossConfig(**{**vars(config), "delta_1": 0.0})

@@ -31,9 +31,7 @@ def giga_flops_per_query(*, training: bool) -> float:
     def run() -> None:
         output = model(inputs, targets, *supervision)
         if training:
-            losses.total(output.proposals, output.compared, glance, output.reglance, LossConfig())[
-                "total"
-            ].backward()
+            losses.total(output.proposals, output.compared, glance, LossConfig())["total"].backward()
 
     with torch.set_grad_enabled(training):
         return flops(run) / BATCH / 1e9

@@ -13,7 +13,7 @@ from rgn.data import Dataset
 from rgn.gaussians import gaussian_window, negative_progress, unit_grid
 from rgn.layers import Draws
 from rgn.method import RGNMethod
-from rgn.model import RGN, Nll
+from rgn.model import RGN, Compared
 from rgn_passes import compared, every_pass
 from vmr_common.types import Query
 from vmr_train.device import autocast
@@ -94,7 +94,7 @@ def test_the_best_candidate_alone_teaches_what_all_passes_together_do(method):
     found = loss_and_gradients(method.loss(batch, Progress(update=0, epoch=1, epochs=4)), model)
     progress = torch.tensor(negative_progress(1, 4, model.config.gamma))
     run = every_pass(model, batch.inputs, batch.targets, batch.glance, progress)
-    terms = losses.total(run.proposals, compared(run.nll), batch.glance, run.reglance, LossConfig())
+    terms = losses.total(run.proposals, compared(run), batch.glance, LossConfig())
     torch.testing.assert_close(found, loss_and_gradients(terms, model), rtol=1e-4, atol=1e-6)
 
 
@@ -118,7 +118,7 @@ def test_the_best_candidate_is_computed_again_with_the_dropout_of_its_first_pass
         last = torch.stack([reglance, torch.ones_like(reglance)], dim=1)
         windows = torch.cat([chosen.window, left, right, last], dim=1)
         again, *others = model.nll(*caption, windows, draws.again(numbers)).unbind(dim=1)
-        terms = losses.total(proposals, Nll(best, *others), batch.glance, reglance, LossConfig())
+        terms = losses.total(proposals, Compared(best, *others, reglance), batch.glance, LossConfig())
         wanted = loss_and_gradients(terms, model)
     near = 1e-5 if precision == "fp32" else 0.1
     assert (again - best).norm() <= near * best.norm()

@@ -175,7 +175,7 @@ class CFMR(nn.Module):
         clips = Clips(clips.features[video_of], clips.mask[video_of])  # one row per query
         video, points = self.embed_clips(clips)[:, None], clips.features.shape[1]
         embedded, mask = self.embed_words(words), words.mask()
-        reconstruct = partial(self.nll, embedded, masked, mask, targets)
+        reconstruct = partial(self.nll, self.masked_words(embedded, masked), mask, targets)
 
         # concept encoders: the query, and the video under Gaussian proposals around the glance, each as K vectors
         text = self.text_encoder(embedded[:, None], key_bias(mask))  # (B, 1, K, D)
@@ -183,8 +183,7 @@ class CFMR(nn.Module):
         bias = self.video_bias(clips, self.windows(proposals, points))
         concepts = self.video_encoder(video, bias)  # (B, M, K, D)
 
-        # the proposal whose concepts reconstruct the query best: no loss reads the reconstruction from the others, so
-        # the choice needs no graph
+        # the proposal that reconstructs the query best: no loss reads what the others say, so the choice needs no graph
         draws = Draws(self.dropout.p if self.training else 0.0)
         with torch.no_grad():
             numbers = reconstruct(concepts, draws).argmin(dim=1)  # (B,)
@@ -250,8 +249,11 @@ class CFMR(nn.Module):
     def encode_video(self, clips: Clips) -> Tensor:
         """Concepts ``(V, P, K, D)`` of all proposals for search; depends on no query."""
         windows = self.windows(self.search_proposals(), clips.features.shape[1])[None]  # (1, P, S)
-        bias = self.video_bias(clips, windows)
-        return self.video_encoder(self.embed_clips(clips)[:, None], bias)
+        # on a CPU a few videos at a time, whose largest tensor, a layer's 2D-wide one, stays under 16 MiB
+        size = 8 * windows.numel() * self.config.hidden
+        some = max(2**24 // size, 1) if windows.device.type == "cpu" else len(clips.features)
+        parts, encode = map(Clips, clips.features.split(some), clips.mask.split(some)), self.video_encoder
+        return torch.cat([encode(self.embed_clips(v)[:, None], self.video_bias(v, windows)) for v in parts])
 
     # ---- text ------------------------------------------------------------------------------------------------
 
@@ -273,36 +275,22 @@ class CFMR(nn.Module):
         return torch.where(masked[..., None], token.to(embedded.dtype), embedded)
 
     def nll(
-        self,
-        embedded: Tensor,
-        masked: Tensor,
-        mask: Tensor,
-        targets: Tensor,
-        concepts: Tensor,
-        draws: Draws | None = None,
+        self, words: Tensor, mask: Tensor, targets: Tensor, concepts: Tensor, draws: Draws | None = None
     ) -> Tensor:
         """Reconstruction NLL ``(B, N)`` of the query `targets` ``(B, W)``; other arguments as in `reconstruct`."""
-        states = self.reconstruct(embedded, masked, mask, concepts, draws)
-        counts = mask[:, :-2]  # words, and the end token where the batch has a place for it
-        return reconstruction_nll(states, self.classifier, targets, counts, self.passes_per_chunk)
+        states = self.reconstruct(words, mask, concepts, draws)
+        # words count, and the end token where the batch has a place for it
+        return reconstruction_nll(states, self.classifier, targets, mask[:, :-2], self.passes_per_chunk)
 
     def reconstruct(
-        self, embedded: Tensor, masked: Tensor, mask: Tensor, concepts: Tensor, draws: Draws | None = None
+        self, words: Tensor, mask: Tensor, concepts: Tensor, draws: Draws | None = None
     ) -> Tensor:
-        """The query reconstructed from concepts, all passes in one call.
+        """States ``(B, N, W, D)`` of the query reconstructed from concepts ``(B, N, K, D)``, all passes in one call.
 
-        Args:
-            embedded: ``(B, W + 2, D)`` from `embed_words`.
-            masked: ``(B, W + 2)`` bool word mask.
-            mask: ``(B, W + 2)`` bool valid positions.
-            concepts: ``(B, N, K, D)``.
-            draws: Dropout, if not new for every value.
-
-        Returns:
-            States ``(B, N, W, D)``; position j predicts word j + 1 (after the last word: class 0).
+        Position j predicts word j + 1 (after the last word: class 0). `words` ``(B, W + 2, D)`` are those of
+        `masked_words`, `mask` ``(B, W + 2)`` their valid positions, `draws` the dropout, if not new for every value.
         """
-        length, dim = embedded.shape[1:]
-        words = self.masked_words(embedded, masked) + sinusoidal_positions(length, dim, embedded.device)
+        words = words + sinusoidal_positions(words.shape[1], words.shape[2], words.device)
         return self.reconstructor(words[:, None, :-2], key_bias(mask[:, :-2]), concepts, dropout=draws)
 
 

@@ -15,7 +15,7 @@ LABEL_SMOOTHING = 0.1
 def reconstruction_nll(
     states: Tensor, classifier: nn.Linear, targets: Tensor, mask: Tensor, passes_per_chunk: int = 0
 ) -> Tensor:
-    """Smoothed NLL of the query under each pass, averaged over the valid positions, masked words or not.
+    """Smoothed NLL ``(B, S)`` float32 of the query under each pass, the mean of its positions, masked words or not.
 
     Args:
         states: ``(B, S, L, D)`` decoder outputs.
@@ -24,19 +24,14 @@ def reconstruction_nll(
         mask: ``(B, L)`` bool, True = the position counts; at least one per query.
         passes_per_chunk: With a large V, classify this many of the S passes at a time and recompute their
             logits in the backward pass (0: all at once).
-
-    Returns:
-        ``(B, S)`` float32.
     """
 
     def classify(rows: Tensor) -> Tensor:
         return smoothed_nll(classifier(rows), targets[:, None])  # (B, s, L)
 
     chunks = states.split(passes_per_chunk or states.shape[1], dim=1)
-    classified = [
-        activation_checkpoint(classify, rows) if passes_per_chunk else classify(rows) for rows in chunks
-    ]
-    nll = torch.cat(classified, dim=1)
+    wanted = passes_per_chunk > 0
+    nll = torch.cat([activation_checkpoint(classify, rows, wanted=wanted) for rows in chunks], dim=1)
     weight = mask[:, None].float()
     return (nll * weight).sum(-1) / weight.sum(-1)
 

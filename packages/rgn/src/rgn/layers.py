@@ -26,7 +26,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"model width {dim} is not a multiple of the number of heads {heads}")
-        self.heads, self.scale = heads, (dim // heads) ** -0.5
+        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -40,31 +40,33 @@ class MultiHeadAttention(nn.Module):
         Args:
             query: ``(B, S or 1, L, D)``.
             memory: ``(B, S or 1, M, D)``, source of keys and values.
-            bias: Added to the logits, broadcastable to ``(B, S, H, L, M)``; minus infinity hides a key.
+            bias: Added to the logits, broadcastable to ``(B, S, 1, L, M)``; minus infinity hides a key.
         """
-        mixed = self.weights(query, memory, bias) @ self.split(self.project(memory, 2))  # (B, S, H, L, d)
-        return self.out_proj(mixed.transpose(-3, -2).flatten(-2))  # (B, S, L, D)
+        of_bias = () if bias is None else bias.shape[:-3]
+        passes = torch.broadcast_shapes(query.shape[:2], memory.shape[:2], of_bias)
+        queries = self.project(query, 0).expand(*passes, -1, -1)
+        # passes over one memory become further rows of one attention, so that the memory is not copied
+        items, head = passes[0] * memory.shape[1], query.shape[-1] // self.heads
+        queries, keys, values = (
+            side.reshape(items, -1, self.heads, head).transpose(1, 2)
+            for side in (queries, self.project(memory, 1), self.project(memory, 2))
+        )
+        if bias is not None:
+            bias = bias.expand(*passes, 1, query.shape[-2], -1).reshape(items, 1, -1, memory.shape[-2])
+        mixed = F.scaled_dot_product_attention(queries, keys, values, bias)
+        return self.out_proj(mixed.transpose(1, 2).reshape(*passes, query.shape[-2], -1))  # (B, S, L, D)
 
     def weights(self, query: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """Attention weights ``(B, S, H, L, M)``, each row summing to one; arguments as in `forward`."""
-        queries, keys = self.split(self.project(query, 0)), self.split(self.project(memory, 1))
-        return _softmax(queries * self.scale @ keys.transpose(-2, -1), bias)
+        queries = self.project(query, 0).unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (B, S, H, L, d)
+        keys = self.project(memory, 1).unflatten(-1, (self.heads, -1)).movedim(-3, -1)  # (B, S, H, d, M)
+        logits = queries @ keys * keys.shape[-2] ** -0.5
+        return (logits if bias is None else logits + bias).softmax(-1, dtype=torch.float32)
 
     def project(self, x: Tensor, part: int) -> Tensor:
         """Query (0), key (1) or value (2) of ``(..., D)``, all heads side by side, ``(..., D)``."""
         rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
         return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-
-    def split(self, x: Tensor) -> Tensor:
-        """``(..., L, D)`` to heads ``(..., H, L, d)``."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
-
-
-def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is not None:
-        logits = logits + bias
-    # float32: biases down to log(1e-10) do not survive in half precision
-    return logits.softmax(-1, dtype=torch.float32).to(logits.dtype)
 
 
 def key_bias(mask: Tensor) -> Tensor:
@@ -83,11 +85,8 @@ def causal_bias(length: int, device: torch.device | None = None) -> Tensor:
 class Draws:
     """Dropout that keeps its draws, so that a pass can be computed again as it was.
 
-    One object serves one call of decoders, whose sub-blocks ask in a fixed order.
-
-    Args:
-        probability: Share of values that become 0.
-        first: What `again` has kept for the first pass of every sub-block.
+    One object serves one call of decoders, whose sub-blocks ask in a fixed order; `first` is what their first passes
+    drew before.
     """
 
     def __init__(self, probability: float, first: Sequence[Tensor] = ()) -> None:
@@ -99,8 +98,9 @@ class Draws:
         if not self.probability:
             return x
         first = self.first[len(self.drawn)] if self.first else x[:, :0]
-        fresh = torch.empty_like(x[:, first.shape[1] :]).bernoulli_(1 - self.probability)
-        self.drawn.append(torch.cat([first, fresh.div_(1 - self.probability)], dim=1))
+        kept, shape = 1 - self.probability, x[:, first.shape[1] :].shape
+        fresh = torch.rand(shape, device=x.device).lt_(kept).div_(kept)  # faster than `bernoulli_` on a CPU
+        self.drawn.append(torch.cat([first, fresh.to(x.dtype)], dim=1))
         return x * self.drawn[-1]
 
     def again(self, passes: Tensor) -> Draws:
@@ -139,12 +139,10 @@ class DecoderLayer(nn.Module):
         last_row_only: bool = False,
         dropout: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """``(B, S, L, D)`` of x ``(B, S or 1, L, D)`` and a memory ``(B, S or 1, M, D)``; of the last row only if
-        asked.
+        """``(B, S, L, D)`` of x ``(B, S or 1, L, D)`` and a memory ``(B, S or 1, M, D)``, or its last row alone.
 
-        `self_bias` (causal part included) is broadcastable to ``(B, S, H, L, L)``, `memory_bias` to ``(B, S, H, L,
-        M)``; without a memory the cross-attention block is skipped. `dropout`, if given, takes the place of the layer's
-        own.
+        `self_bias` (causal part included) is broadcastable to ``(B, S, 1, L, L)``, `memory_bias` to ``(B, S, 1, L,
+        M)``; without a memory the cross-attention block is skipped. `dropout` takes the place of the layer's own.
         """
         query, drop = x, dropout or self.dropout
         if last_row_only:
@@ -154,7 +152,7 @@ class DecoderLayer(nn.Module):
             if self.cross_attention is None or self.cross_norm is None:
                 raise ValueError("this decoder layer was built without cross-attention")
             x = self.cross_norm(x + drop(self.cross_attention(x, memory, memory_bias)))
-        return self.final_norm(x + drop(self.fc2(F.relu(self.fc1(x)))))
+        return self.final_norm(x + drop(self.fc2(F.relu(self.fc1(x), inplace=True))))
 
 
 class Decoder(nn.Module):

@@ -11,25 +11,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rgn.config import LossConfig
-from rgn.model import Nll, Proposals
+from rgn.model import Compared, Proposals
 
 
-def total(
-    proposals: Proposals, nll: Nll, glance: Tensor, reglance_window: Tensor, config: LossConfig
-) -> dict[str, Tensor]:
+def total(proposals: Proposals, nll: Compared, glance: Tensor, config: LossConfig) -> dict[str, Tensor]:
     """The three weighted terms (scalars, batch means) and their sum ``total``; for the log, the parts of
     ``intra_video`` without weights.
     """
     hinges, spread = triple_hinge(nll, config), diversity(proposals, config)
     terms = {
         "semantic": semantic(nll, config),
-        "localization": localization(proposals, glance, reglance_window, config),
+        "localization": localization(proposals, glance, nll.reglance_window, config),
         "intra_video": config.alpha_1 * torch.stack(list(hinges.values())).sum() + config.alpha_2 * spread,
     }
     return {**terms, **hinges, "diversity": spread, "total": torch.stack(list(terms.values())).sum()}
 
 
-def semantic(nll: Nll, config: LossConfig) -> Tensor:
+def semantic(nll: Compared, config: LossConfig) -> Tensor:
     """``beta_1 ((1 - theta) <R> + theta <F>) + beta_2 <C*>``, scalar."""
     reference = (1 - config.theta) * nll.reglance.mean() + config.theta * nll.complete.mean()
     return config.beta_1 * reference + config.beta_2 * nll.best.mean()
@@ -42,7 +40,7 @@ def localization(proposals: Proposals, glance: Tensor, reglance_window: Tensor, 
     return config.delta_1 * distance + config.delta_2 * shape
 
 
-def triple_hinge(nll: Nll, config: LossConfig) -> dict[str, Tensor]:
+def triple_hinge(nll: Compared, config: LossConfig) -> dict[str, Tensor]:
     """``<[C* - reference + margin]+>`` per reference: re-glance, complete video and both negatives, unweighted."""
     return {
         "hinge_reglance": F.relu(nll.best - nll.reglance + config.margin_1).mean(),

@@ -81,8 +81,7 @@ class RGNMethod:
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
         output = self.model(batch.inputs, batch.targets, batch.glance, batch.glance.new_tensor(inwards))
         assert output.compared is not None
-        assert output.reglance is not None
-        return losses.total(output.proposals, output.compared, batch.glance, output.reglance, self._loss)
+        return losses.total(output.proposals, output.compared, batch.glance, self._loss)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """K ranked moments per query, seconds; the score is the negative reconstruction NLL."""

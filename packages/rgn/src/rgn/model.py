@@ -62,9 +62,9 @@ class Proposals:
 
 
 @dataclass(frozen=True)
-class Nll:
-    """Reconstruction NLL ``(B,)`` of the passes that training compares: the best candidate, its left and right
-    negatives, the re-glance and the complete video.
+class Compared:
+    """What training compares, by its reconstruction NLL ``(B,)``: the best candidate, its left and right negatives, the
+    re-glance and the complete video; and the window ``(B, P)`` of the re-glance.
     """
 
     best: Tensor
@@ -72,18 +72,16 @@ class Nll:
     right: Tensor
     reglance: Tensor
     complete: Tensor
+    reglance_window: Tensor
 
 
 @dataclass(frozen=True)
 class Output:
-    """Candidates, their reconstruction NLL ``(B, K)``, and in training what they are `compared` with and the window
-    ``(B, P)`` of the `reglance`.
-    """
+    """Candidates and their reconstruction NLL ``(B, K)``, in training also what the losses compare."""
 
     proposals: Proposals
     nll: Tensor
-    compared: Nll | None = None
-    reglance: Tensor | None = None
+    compared: Compared | None = None
 
 
 class TwoStreamDecoder(nn.Module):
@@ -162,16 +160,15 @@ class RGN(nn.Module):
         # all four and the complete video reconstruct the query, the best candidate with the dropout that it had
         complete = torch.ones_like(left)
         windows = torch.cat([best.window, left, right, reglance[:, None], complete], dim=1)  # (B, 5, P)
-        compared = caption(windows, draws.again(numbers))  # (B, 5)
-        return Output(proposals, nll, Nll(*compared.unbind(dim=1)), reglance)
+        compared = caption(windows, draws.again(numbers)).unbind(dim=1)  # (B,) each
+        return Output(proposals, nll, Compared(*compared, reglance_window=reglance))
 
     def embed(self, inputs: Inputs) -> Embedded:
         """Clips and words at the model width; one dropout draw serves every later stage."""
         batch, count = inputs.clips.shape[:2]
         token = self.prediction_token.expand(batch, 1, -1)
         clips = self.frame_projection(self.dropout(torch.cat([inputs.clips, token], dim=1)))  # (B, N+1, D)
-        start = self.start_token.expand(batch, 1, -1)
-        words = torch.cat([start, inputs.words[:, 1:]], dim=1)
+        words = torch.cat([self.start_token.expand(batch, 1, -1), inputs.words[:, 1:]], dim=1)
         words = self.word_projection(self.dropout(words))  # (B, L+1, D)
         device = clips.device
         return Embedded(
