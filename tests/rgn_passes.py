@@ -40,4 +40,4 @@ def compared(run: SimpleNamespace) -> Compared:
     """The passes that the losses compare, picked out of all of them."""
     best, numbers = run.nll["candidates"].min(dim=1)
     left, right = (run.nll[side].gather(1, numbers[:, None])[:, 0] for side in ("left", "right"))
-    return Compared(best, left, right, run.nll["reglance"][:, 0], run.nll["complete"][:, 0], run.reglance)
+    return Compared(run.reglance, best, left, right, run.nll["reglance"][:, 0], run.nll["complete"][:, 0])

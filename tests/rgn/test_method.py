@@ -118,7 +118,7 @@ def test_the_best_candidate_is_computed_again_with_the_dropout_of_its_first_pass
         last = torch.stack([reglance, torch.ones_like(reglance)], dim=1)
         windows = torch.cat([chosen.window, left, right, last], dim=1)
         again, *others = model.nll(*caption, windows, draws.again(numbers)).unbind(dim=1)
-        terms = losses.total(proposals, Compared(best, *others, reglance), batch.glance, LossConfig())
+        terms = losses.total(proposals, Compared(reglance, best, *others), batch.glance, LossConfig())
         wanted = loss_and_gradients(terms, model)
     near = 1e-5 if precision == "fp32" else 0.1
     assert (again - best).norm() <= near * best.norm()

@@ -63,16 +63,16 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Compared:
-    """What training compares, by its reconstruction NLL ``(B,)``: the best candidate, its left and right negatives, the
-    re-glance and the complete video; and the window ``(B, P)`` of the re-glance.
+    """What training compares: the window ``(B, P)`` of the re-glance, and the reconstruction NLL ``(B,)`` from the best
+    candidate, its left and right negatives, the re-glance and the complete video.
     """
 
+    reglance_window: Tensor
     best: Tensor
     left: Tensor
     right: Tensor
     reglance: Tensor
     complete: Tensor
-    reglance_window: Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class RGN(nn.Module):
         complete = torch.ones_like(left)
         windows = torch.cat([best.window, left, right, reglance[:, None], complete], dim=1)  # (B, 5, P)
         compared = caption(windows, draws.again(numbers)).unbind(dim=1)  # (B,) each
-        return Output(proposals, nll, Compared(*compared, reglance_window=reglance))
+        return Output(proposals, nll, Compared(reglance, *compared))
 
     def embed(self, inputs: Inputs) -> Embedded:
         """Clips and words at the model width; one dropout draw serves every later stage."""
