@@ -80,10 +80,10 @@ def pass_macs(config: Config, *, training: bool) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("name", "authors", "share"),
     [
-        ("tacos", 956.3, 0.62),
-        ("tacos-fusion", 956.9, 0.62),
-        ("charades", 396.8, 0.66),
-        ("charades-fusion", 397.0, 0.66),
+        ("tacos", 956.3, 0.49),
+        ("tacos-fusion", 956.9, 0.49),
+        ("charades", 396.8, 0.49),
+        ("charades-fusion", 397.0, 0.49),
     ],
 )
 def test_a_forward_pass_in_evaluation_stays_under_the_bar(name, authors, share):
@@ -97,7 +97,7 @@ def test_a_forward_pass_in_evaluation_stays_under_the_bar(name, authors, share):
 @pytest.mark.parametrize(("name", "authors"), [("tacos", 956.3), ("charades", 396.8)])
 def test_a_training_forward_pass_costs_less_than_the_authors(name, authors):
     config = config_of(name)
-    assert sum(pass_macs(config, training=True)) + text_macs(config) < 0.95 * authors
+    assert sum(pass_macs(config, training=True)) + text_macs(config) < 0.63 * authors
 
 
 class Widths(TorchDispatchMode):

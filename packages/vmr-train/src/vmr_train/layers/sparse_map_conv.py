@@ -209,52 +209,43 @@ def _kernel(kernels: Tensor, mixture: Tensor | None, place: int) -> Tensor:
     return (mixture @ kernels[:, place].flatten(1)).unflatten(1, kernels.shape[2:])
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Adds ``a @ b`` to float32 `total` in place, of matrices or of batches of them."""
-    if a.dtype != total.dtype:
-        total += a @ b
-    elif a.ndim == 2:
-        torch.addmm(total, a, b, out=total)
-    else:
-        torch.baddbmm(total, a, b, out=total)
-
-
 def _by_kernel(rows: Tensor, *, mixed: bool) -> Tensor:
     """Rows ``(P, B, C)`` as a matrix of all maps' rows, or as a batch of matrices, one for each map; a view."""
     return rows.transpose(0, 1) if mixed else rows.flatten(0, 1)
 
 
+def _add_product(total: Tensor, at: Tensor, rows: Tensor, kernel: Tensor) -> None:
+    """Adds `rows` ``(n, B, I)`` times a kernel, or each map's own, to rows `at` ``(n,)`` of `total` ``(P, B, O)``."""
+    product = _by_kernel(rows, mixed=kernel.ndim == 3) @ kernel
+    product = product.transpose(0, 1) if kernel.ndim == 3 else product.unflatten(0, rows.shape[:2])
+    total.index_add_(0, at, product.to(total.dtype))
+
+
 def _gathered(given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex) -> Tensor:
-    given, mixed = with_row(given, None), mixture is not None  # row L + 1: outside the map
-    found = given.new_zeros((index.rows_out, given.shape[1], kernels.shape[-1]), dtype=torch.float32)
-    for place, reads in enumerate(index.reads):
-        window = given.index_select(0, reads)  # (P, B, I)
-        kernel = _kernel(kernels, mixture, place)
-        _add_product(_by_kernel(found, mixed=mixed), _by_kernel(window, mixed=mixed), kernel)
-    return found
+    # behind the outputs, by place: what an output gets that reads the value of cells without a row there
+    shape = (index.rows_out + len(index.reads_shared), given.shape[1], kernels.shape[-1])
+    found = given.new_zeros(shape, dtype=torch.float32)
+    for place, (sources, targets) in enumerate(index.pairs()):
+        _add_product(found, targets, given.index_select(0, sources), _kernel(kernels, mixture, place))
+    outputs, shared = found.split([index.rows_out, len(index.reads_shared)])
+    outputs.flatten(1).addmm_(index.reads_shared.T.float(), shared.flatten(1))
+    return outputs
 
 
 def _gathered_backward(
     grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    batch, mixed = given.shape[1], mixture is not None
-    given, readers = with_row(given, None), with_row(grad, None)
-    grad_given = given.new_zeros((index.rows_in + 1, batch, given.shape[2]), dtype=torch.float32)
+    # all outputs that read the shared value at a place send their gradient to it: one sum per place and map
+    shared = index.reads_shared.to(grad.dtype) @ grad.flatten(1)
+    grad = torch.cat([grad, shared.unflatten(1, grad.shape[1:])])
+    grad_given = torch.zeros_like(given, dtype=torch.float32)
     grad_kernels = torch.empty_like(kernels, dtype=torch.float32)
     grad_mixture = None if mixture is None else mixture.new_zeros(mixture.shape, dtype=torch.float32)
-    # all outputs that read the shared value send their gradient to it: one sum per place and map
-    shared = (index.reads == index.rows_in).to(grad.dtype) @ grad.flatten(1)
-    shared = shared.unflatten(1, (batch, -1))  # (k * k, B, O)
-    by_kernel = _by_kernel(grad, mixed=mixed)
-    for place, (reads, read_by) in enumerate(zip(index.reads, index.read_by, strict=True)):
-        kernel = _kernel(kernels, mixture, place).mT  # (O, I) or (B, O, I)
-        reading = _by_kernel(readers.index_select(0, read_by), mixed=mixed)  # of (L, B, O)
-        _add_product(_by_kernel(grad_given[:-1], mixed=mixed), reading, kernel)
-        _add_product(
-            _by_kernel(grad_given[-1:], mixed=mixed), _by_kernel(shared[place, None], mixed=mixed), kernel
-        )
-        window = _by_kernel(given.index_select(0, reads), mixed=mixed)  # of (P, B, I)
-        own = window.mT @ by_kernel  # (I, O) or (B, I, O)
+    for place, (sources, targets) in enumerate(index.pairs()):
+        reading, window = grad.index_select(0, targets), given.index_select(0, sources)
+        _add_product(grad_given, sources, reading, _kernel(kernels, mixture, place).mT)
+        mixed = mixture is not None
+        own = _by_kernel(window, mixed=mixed).mT @ _by_kernel(reading, mixed=mixed)  # (I, O) or (B, I, O)
         if mixture is None or grad_mixture is None:
             grad_kernels[0, place] = own
         else:
@@ -275,11 +266,11 @@ def _spread(
         grad_mixture: ``(B, W)`` float32.
     """
     flat = own.flatten(1)
-    if flat.dtype == torch.float32:
-        torch.mm(mixture.T, flat, out=grad_kernels.flatten(1))
+    if flat.dtype == torch.float32 and flat.device.type == "cpu":
+        torch.mm(mixture.T, flat, out=grad_kernels.flatten(1))  # strided, and not copied
     else:
         grad_kernels.flatten(1).copy_(mixture.T @ flat)
-    _add_product(grad_mixture, flat, kernels.flatten(1).T)
+    grad_mixture += flat @ kernels.flatten(1).T
 
 
 def _pieces(

@@ -7,7 +7,7 @@ Which rows a cell's window reads is a table made once (`SparseMapIndex`), for ev
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -91,11 +91,11 @@ class SparseMapIndex(nn.Module):
         outputs: The cells of the P output rows.
         output_index: ``(P,)`` int32 flat index of each output row's cell.
         row_of_cell: ``(N * N,)`` int32 input row of each cell, L where it has none.
-        reads: ``(k * k, P)`` int32, by place of the window the row that an output reads: an input row, L for a cell
-            without one, L + 1 outside the map.
-        read_by: ``(k * k, L)`` int32, by place the output row that reads an input row, P where there is none.
+        reads_shared: ``(k * k, P)`` bool, by place of the window the outputs that read a cell without a row there.
+        num_pairs: Outputs with the input rows that they read, over all places.
         num_tiles: Tiles R that hold all outputs; their S * S outputs, and T * T inputs, stand place by place.
-        tile_reads: ``(T * T * R,)`` int32, the row that a place of a tile reads, as in `reads`.
+        tile_reads: ``(T * T * R,)`` int32, the row that a place of a tile reads: an input row, L for a cell
+            without one, L + 1 outside the map.
         tile_of_output: ``(P,)`` int32 place among the ``S * S * R`` of the tiles that holds an output row.
         output_of_tile: ``(S * S * R,)`` int32 the output row there, P where there is none.
     """
@@ -105,8 +105,9 @@ class SparseMapIndex(nn.Module):
     output_index: Tensor
     row_of_cell: Tensor
     weights: Tensor
-    reads: Tensor
-    read_by: Tensor
+    reads_shared: Tensor
+    _sources: Tensor
+    _targets: Tensor
     tile_reads: Tensor
     tile_of_output: Tensor
     output_of_tile: Tensor
@@ -130,18 +131,25 @@ class SparseMapIndex(nn.Module):
         self.rows_in, self.rows_out = int(here.sum()), int(there.sum())
         self.way = way
         row_of_cell = _numbered(here, other=self.rows_in)  # row L: every cell that has no row
-        readers = _numbered(there, other=self.rows_out)
-        # outside the map stands row L + 1, zeros; as a reader it is row P, zeros
+        reads = _windows(row_of_cell, there, kernel, self.rows_in + 1)  # (k * k, P), outside the map L + 1
+        # at each place the rows and what reads them; the last pair is the shared value and all that read it
+        targets = [
+            np.append(np.flatnonzero(row < self.rows_in), self.rows_out + n) for n, row in enumerate(reads)
+        ]
+        sources = [np.append(row[row < self.rows_in], self.rows_in) for row in reads]
+        self._counts = [len(rows) for rows in sources]
+        self.num_pairs = sum(self._counts)
         corners = tile_corners(there)
         self.num_tiles = len(corners)
-        output_of_tile = _tiles(readers, corners, TILE, 0, self.rows_out)
+        output_of_tile = _tiles(_numbered(there, self.rows_out), corners, TILE, 0, self.rows_out)
         tables = {
             "inputs": here.copy(),
             "outputs": there.copy(),
             "output_index": np.flatnonzero(there),
             "row_of_cell": row_of_cell.ravel(),
-            "reads": _windows(row_of_cell, there, kernel, self.rows_in + 1),
-            "read_by": _windows(readers, here, kernel, self.rows_out)[::-1].copy(),
+            "reads_shared": reads == self.rows_in,
+            "_sources": np.concatenate(sources),
+            "_targets": np.concatenate(targets),
             "tile_reads": _tiles(row_of_cell, corners, TILE + kernel - 1, kernel // 2, self.rows_in + 1),
             "output_of_tile": output_of_tile,
             "tile_of_output": _places(output_of_tile, self.rows_out),
@@ -161,7 +169,8 @@ class SparseMapIndex(nn.Module):
         The way with the smaller estimate is taken, in multiplications of a matrix product: of one per place over the
         rows that it gathers, or of the tiles', which are of less use to a processor, and of what it takes to bring
         tiles and kernels to the factors and back, where it waits for memory. It depends on sizes alone, so that a run
-        can be repeated bit by bit. The constants are measured on one thread of a processor with AVX2.
+        can be repeated bit by bit. The constants are measured on one thread of a processor with AVX2; gathering is
+        favoured, because wider vectors speed up products alone.
 
         Args:
             given: ``(L + 1, B, I)`` input rows.
@@ -177,8 +186,15 @@ class SparseMapIndex(nn.Module):
         products = 1.5 * n**2 * tiles * inputs * outputs
         of_kernels = (40 * n**2 + 12 * n * self.kernel**2) * inputs * outputs * (batch if mixed else 1)
         of_tiles = tiles * ((size**2 + size * n + n**2) * inputs + (TILE**2 + TILE * n + n**2) * outputs)
-        gathering = self.kernel**2 * batch * self.rows_out * inputs * (outputs + 20)
-        return products + of_kernels + 80 * of_tiles < gathering
+        gathering = self.num_pairs * batch * (inputs * outputs + 20 * inputs + 40 * outputs)
+        return products + of_kernels + 80 * of_tiles < 0.8 * gathering
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """By place the input rows that are read there, ``(n,)`` int32, and the output rows that read them.
+
+        The last pair of each is row L, the value of cells without a row, and row P + place for all that read it.
+        """
+        return zip(self._sources.split(self._counts), self._targets.split(self._counts), strict=True)
 
     def gather_residual(self, rows: Tensor, elsewhere: Tensor) -> Tensor:
         """The input at the output cells: rows ``(L, B, C)`` and the other cells' value ``(C,)`` to ``(P, B, C)``."""
