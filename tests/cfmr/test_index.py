@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cfmr.index import scan
 from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
 from cfmr.index.shards import BLOCK
@@ -54,6 +55,42 @@ def unit_vectors(rng, *shape: int) -> np.ndarray:
     values = rng.normal(size=(*shape, CONCEPTS, WIDTH))
     values /= np.linalg.norm(values, axis=-1, keepdims=True)
     return values.reshape(*shape, -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("native", [True, False], ids=["float16 product", "converted"])
+def test_near_ties_are_told_apart_as_in_float32(tmp_path, monkeypatch, dtype, count, native):
+    # torch has a float16 product on every processor, slow where the processor has none
+    monkeypatch.setattr(scan, "multiplies_half", lambda: native)
+    monkeypatch.setattr(scan, "_AT_ONCE", 5 * CONCEPTS * WIDTH)
+    rng = np.random.default_rng(3)
+    queries = unit_vectors(rng, count)
+    # videos in all directions around a query, at scores that float16 can hardly tell apart: its rounding moves some
+    # across any border
+    along = queries[rng.integers(count, size=2000)].reshape(-1, CONCEPTS, WIDTH)
+    beside = rng.normal(size=along.shape)
+    beside -= (beside * along).sum(-1, keepdims=True) * along
+    beside /= np.linalg.norm(beside, axis=-1, keepdims=True)
+    cosine = rng.uniform(0.7, 0.702, size=(2000, 1, 1))
+    near = (cosine * along + np.sqrt(1 - cosine**2) * beside).reshape(2000, 1, -1)
+    index = VideoIndex.create(
+        tmp_path / "i", model="synthetic", moments=MOMENTS[:1], size=CONCEPTS * WIDTH, dtype=dtype
+    )
+    names = [f"v{n}" for n in range(2000)]
+    for part in (slice(0, 1300), slice(1300, 2000)):
+        index.add_vectors(names[part], dict.fromkeys(names, 10.0), near[part].astype(dtype))
+    for k in range(20, 620, 40):
+        wanted = by_hand(index, torch.from_numpy(queries), k, 0.5)
+        for hits, exact in zip(index.search_vectors(torch.from_numpy(queries), k), wanted, strict=True):
+            np.testing.assert_allclose(
+                [hit.score for hit in hits], [score for *_, score in exact], rtol=0, atol=1e-6
+            )
+
+
+def test_the_float16_product_is_taken_only_where_the_processor_has_one():
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)()
+    assert supported or not scan.multiplies_half()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

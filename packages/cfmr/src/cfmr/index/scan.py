@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,11 @@ from torch import Tensor
 from cfmr.index.shards import BLOCK, Shard
 from vmr_train.map_proposals import top_proposals
 
-FEW = 4
+FEW = 2
 """Up to this many queries are multiplied one by one, by float16 vectors as they are; the best are scored again."""
+
+_SPAN = 4  # blocks that are scored together, so that a call costs little beside its work
+_AT_ONCE = 1 << 19  # float32 numbers multiplied with many queries at once: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,13 @@ def best_videos(
     total = sum(shard.entry.videos for _, shard in shards)
     best = np.full((len(queries), total), -np.inf, dtype=np.float32)
     offset, slack = 0, 0.0
+    multiply: _Multiply | None = None
     for _, shard in shards:
         shard.recheck_if_touched()
-        multiply = _Multiply(queries, shard.vectors.dtype, device)
-        slack = max(slack, multiply.slack)
-        for start, block in _blocks(shard):
-            best[:, offset + start : offset + start + len(block)] = multiply(block)
+        multiply = multiply or _Multiply(queries, shard.vectors.dtype, device)  # an index has one type
+        slack = multiply.slack
+        for start, vectors in _spans(shard):
+            best[:, offset + start : offset + start + len(vectors)] = multiply(vectors)
         best[:, offset : offset + shard.entry.videos][:, ~shard.live] = -np.inf
         offset += shard.entry.videos
     parts = [
@@ -70,40 +75,64 @@ def best_videos(
         yield _keep_best(rescore(opened, chosen, query), k)
 
 
-def _blocks(shard: Shard) -> Iterator[tuple[int, NDArray[Any]]]:
-    for number in range(shard.blocks()):
-        yield number * BLOCK, shard.block(number)
+def _spans(shard: Shard) -> Iterator[tuple[int, NDArray[Any]]]:
+    for first in range(0, shard.blocks(), _SPAN):
+        for number in range(first, min(first + _SPAN, shard.blocks())):
+            shard.block(number)  # checks it
+        yield first * BLOCK, shard.vectors[first * BLOCK : (first + _SPAN) * BLOCK]
+
+
+@functools.cache
+def multiplies_half() -> bool:
+    """True if the processor multiplies float16 matrices itself (AVX512-FP16, AMX-FP16) and adds up in float32.
+
+    The second is tried: `_Multiply.slack` relies on it.
+    """
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)
+    if supported is None or not supported():
+        return False
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 2048, generator=random).half() for rows in (32, 256))
+    exact = a.double() @ b.double().T
+    # 2^-11 of a number is its rounding to float16; sums in float16 would be off by far more than the rest
+    return bool(((a @ b.T).double() - exact).abs().le(exact.abs() * 2.0**-11 + 1e-3).all())
 
 
 class _Multiply:
-    """Highest score per video ``(Q, n)`` of blocks ``(n, P, K * D)``.
+    """Highest score per video ``(Q, n)`` of vectors ``(n, P, K * D)``.
 
-    float16 is multiplied as it is for few queries (memory is then the limit), else converted first.
+    float16 is multiplied as it is for few queries (memory is then the limit) and where the processor can, else
+    converted first.
     """
 
     def __init__(self, queries: Tensor, dtype: np.dtype[Any], device: torch.device) -> None:
         self.device = device
         self.few = len(queries) <= FEW and device.type == "cpu"
-        self.half = self.few and dtype == np.float16
+        self.half = dtype == np.float16 and device.type == "cpu" and (self.few or multiplies_half())
         # sums of K products of unit vectors, |score| <= K; float16 has 11 bits: rounding of the query and of
         # the result are at most 2^-11 K each, and twice that leaves room for the order of summation
         bound = float(queries.norm(dim=1).max()) ** 2 if len(queries) else 0.0  # K
         self.slack = 2 * bound * (4 * 2.0**-11 if self.half else 2.0**-18)
         self.queries = (queries.half() if self.half else queries).to(device)
+        self.rows = max(1, _AT_ONCE // max(1, queries.shape[1]))
+        # memory that is taken anew for every part can cost more than the product
+        self.converted = torch.empty(self.rows if dtype == np.float16 else 0, queries.shape[1])
 
     def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
         count, proposals = block.shape[:2]
         vectors = torch.from_numpy(block).flatten(0, 1)  # (n * P, K * D)
         if self.few:  # one query at a time is limited by memory alone
-            scores = torch.stack([torch.mv(vectors, query) for query in self.queries]).float()
+            scores = torch.stack([torch.mv(vectors, query) for query in self.queries])
+        elif self.half or self.device.type != "cpu":
+            scores = self.queries @ vectors.to(self.device).to(self.queries.dtype).T
         else:
-            scores = torch.cat([self._product(part) for part in vectors.split(192)], dim=1)
-        best: NDArray[np.float32] = scores.unflatten(1, (count, proposals)).amax(-1).cpu().numpy()
+            scores = torch.cat([self.queries @ self._float32(part).T for part in vectors.split(self.rows)], 1)
+        best: NDArray[np.float32] = scores.float().unflatten(1, (count, proposals)).amax(-1).cpu().numpy()
         return best
 
-    def _product(self, vectors: Tensor) -> Tensor:
-        # a few rows at a time, so that the converted ones stay in the processor's cache
-        return self.queries @ vectors.to(self.device).float().T
+    def _float32(self, vectors: Tensor) -> Tensor:
+        same = vectors.dtype == torch.float32
+        return vectors if same else self.converted[: len(vectors)].copy_(vectors)
 
 
 def _promising(best: NDArray[np.float32], k: int, slack: float) -> NDArray[np.int64]:
