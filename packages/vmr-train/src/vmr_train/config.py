@@ -120,7 +120,8 @@ class TrainConfig:
     precision: Precision = "fp32"
     """Autocast precision of forward passes; weights and optimiser stay float32."""
     compile: bool = False
-    """Compile the model's forward with torch.compile."""
+    """Compile the model's forward with torch.compile. On a CPU it takes minutes and gains nothing (RGN on Charades, one
+    thread: 8.0 s a step, 6.7 to 8.6 s without)."""
     tf32: bool = False
     """Allow TF32 in float32 products and convolutions on CUDA (faster, about 3 decimal digits)."""
     deterministic: bool = False
