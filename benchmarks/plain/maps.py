@@ -101,7 +101,7 @@ def settle(model: nn.Module, forward: Callable[[], object]) -> None:
 def training(
     method: Method, batch: Any, plain: nn.Module, loss: Callable[[], Tensor], optim: OptimConfig
 ) -> Pair:
-    """A step of the trainer and one as the authors' programs take it; both begin with the same seed."""
+    """A step of the trainer and one as the authors' programs take it, with torch's Adam as it is by default."""
     method.model.train()
     plain.train()
     plan = Plan(size=len(batch.query_ids), global_batch=len(batch.query_ids), micro_batch=None, seed=0)
