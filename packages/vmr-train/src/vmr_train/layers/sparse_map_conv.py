@@ -30,9 +30,8 @@ __all__ = [
     "kernel_rows",
 ]
 
-_TILES = (
-    512  # that are convolved at once: so many make up for the transforms of the kernel, and bound the memory
-)
+_TILES = 512
+"""Tiles that are convolved at once: so many make up for the transforms of the kernel, and bound the memory."""
 
 
 def kernel_rows(weight: Tensor) -> Tensor:
