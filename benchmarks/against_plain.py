@@ -1,6 +1,6 @@
 """Seconds of every model and of `vmr-score` beside a plain form that gives the same numbers.
 
-    uv run python benchmarks/against_plain.py [CASE ...] [--pairs 3] [--threads 1] [--seconds 60] [--no-write]
+    uv run python benchmarks/against_plain.py [CASE ...] [--pairs 5] [--threads 1] [--seconds 30] [--no-write]
 
 Every case runs in a process of its own, ours and the plain form (benchmarks/plain/) in turn; a pair's ratio is
 processor time of ours over that of the plain form, so below 1 is faster. Printed are its median and range over the
@@ -150,7 +150,7 @@ def main() -> None:
         "cases", nargs="*", metavar="CASE", help="names, or beginnings of names (default: all)"
     )
     parser.add_argument("--pairs", type=int, default=5, help="pairs of each case at most")
-    parser.add_argument("--seconds", type=float, default=60, help="no further pair of a case after so many")
+    parser.add_argument("--seconds", type=float, default=30, help="no further pair of a case after so many")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-write", action="store_true", help="print only")
     parser.add_argument(
