@@ -39,6 +39,19 @@ def test_a_convolution_at_some_cells_equals_the_dense_one_forward_and_backward(w
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_layer_without_a_single_output_has_none(way, mixed):
+    cells = SparseMapIndex(
+        torch.ones(8, 8, dtype=torch.bool), torch.zeros(8, 8, dtype=torch.bool), 3, way=way
+    )
+    rows, kernels = torch.randn(64, 2, 4, requires_grad=True), torch.randn(2 if mixed else 1, 9, 4, 6)
+    found = SparseMap(rows, cells).convolve(kernels, torch.rand(2, 2) if mixed else None)
+    assert found.shape == (0, 2, 6)
+    found.sum().backward()
+    assert not rows.grad.any()
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_every_map_gets_its_own_mixture_of_kernels_and_cells_without_a_row_share_a_value(way):
     torch.manual_seed(1)
     cells, batch, mixed = random_cells(way, seed=1), 11, 3

@@ -301,18 +301,25 @@ def _tiled_backward(
     grad: Tensor, given: Tensor, kernels: Tensor, mixture: Tensor | None, index: SparseMapIndex
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     given, readers = with_row(given, None), with_row(grad, None)
-    grad_given = torch.zeros_like(given)
-    own = kernels.new_zeros((1 if mixture is None else len(mixture), *kernels.shape[1:]))
-    for maps, kernel in _pieces(kernels, mixture, index, given.shape[1]):
+    grad_given, grad_kernels = torch.zeros_like(given), torch.zeros_like(kernels)
+    grad_mixture = None if mixture is None else torch.zeros_like(mixture)
+    # of as many maps' own kernels at a time as the bank has: for all maps they could take more memory than all else
+    batch, some = given.shape[1], len(kernels)
+    pending = None if mixture is None else kernels.new_zeros((min(batch, some), *kernels.shape[1:]))
+    for maps, kernel in _pieces(kernels, mixture, index, batch):
         count = (maps.stop - maps.start) * index.num_tiles
         tiles = given[:, maps].index_select(0, index.tile_reads).view(-1, count, given.shape[2])
         outputs = readers[:, maps].index_select(0, index.output_of_tile).view(-1, count, grad.shape[2])
-        grad_own = own[0 if mixture is None else maps.start]
-        found = convolve_tiles_backward(outputs, tiles, kernel, grad_own)
+        own = grad_kernels[0] if pending is None else pending[maps.start % some]
+        found = convolve_tiles_backward(outputs, tiles, kernel, own)
         found = found.view(len(index.tile_reads), -1, given.shape[2])
         grad_given[:, maps].index_add_(0, index.tile_reads, found)
-    if mixture is None:
-        return grad_given[:-1], own, None
-    grad_kernels, grad_mixture = torch.empty_like(kernels), torch.zeros_like(mixture)
-    _spread(own, mixture, kernels, grad_kernels, grad_mixture)
+        if mixture is None or pending is None or grad_mixture is None:
+            continue
+        if maps.stop % some == 0 or maps.stop == batch:
+            part = slice(maps.start // some * some, maps.stop)
+            flat = pending[: part.stop - part.start].flatten(1)
+            grad_kernels.flatten(1).addmm_(mixture[part].T, flat)
+            grad_mixture[part] = flat @ kernels.flatten(1).T
+            pending.zero_()
     return grad_given[:-1], grad_kernels, grad_mixture

@@ -177,7 +177,7 @@ class SparseMapIndex(nn.Module):
             kernels: ``(W, k * k, I, O)``.
             mixed: Every map has a kernel of its own.
         """
-        if given.dtype != torch.float32 or given.device.type != "cpu":
+        if given.dtype != torch.float32 or given.device.type != "cpu" or not self.num_tiles:
             return False
         if self.way is not None:
             return self.way == "tiles"

@@ -3,8 +3,9 @@
 In one dimension, outputs of a tile ``y = C ((A x) * (G w))`` are those of the convolution of its inputs x with a kernel
 w; in two, each matrix acts on rows and on columns, and the products over channels are one matrix product per pair of
 factors (Winograd, Arithmetic complexity of computations, 1980; the factors are those of the discrete Fourier transform,
-which, unlike fewer ones, lose no digits). Shapes: S = `TILE` outputs and T = S + k - 1 inputs a side of a tile, k
-kernel size, n factors, R tiles (over all maps), I and O channels.
+which, unlike fewer ones, lose no digits). Rounding is about 1e-7 of the largest value in a tile: a value much smaller
+than its neighbours keeps fewer digits of its own. Shapes: S = `TILE` outputs and T = S + k - 1 inputs a side of a tile,
+k kernel size, n factors, R tiles (over all maps), I and O channels.
 """
 
 from __future__ import annotations
