@@ -19,7 +19,8 @@ COMMAND = "uv run python benchmarks/performance_page.py"
 NOT_OURS = ("parity", "leorn-ablation")  # these belong to other pages
 ABOUT = """Operations are not seconds: fewer of them can take longer, so the first table has both. Operations are counts
 and asserted by tests (`tests/<package>/test_cost.py`); seconds are measured by `benchmarks/` on the machine that the
-heading of a table names, and never asserted. What was not measured is absent."""
+heading of a table names, and never asserted. What was not measured is absent. Seconds of RGN, CFMR and RGNet in the
+sections of their own were taken before the code that the first table measures, and are larger than today's."""
 AGAINST_PLAIN = """Processor time of ours over that of a plain form (`benchmarks/plain/`) that gives the same numbers
 on the same weights and inputs: what the papers' programs run, full maps, every pass a call of its own, every window of
 a video anew. Both in turn in one process; below 1 is faster. `ratio` is the median over the pairs, `least` and `most`
