@@ -16,7 +16,7 @@ from cfmr.layers import sinusoidal_positions
 from cfmr.method import CFMRMethod
 from cfmr.model import CFMR, Clips, Words
 from plain import Pair
-from plain.decoder import copies, decode, gaussian, negative_gaussians, nll
+from plain.decoder import copies, decode, gaussian, made_words, negative_gaussians, nll
 from plain.training import largest_difference, training_pair
 from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
@@ -36,12 +36,7 @@ def configuration() -> Config:
 def made_batch(config: Config) -> tuple[Batch, Tensor]:
     """A batch, and all pooled clips ``(B, T, F)`` of its videos, of which ours reads the kept ones alone."""
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.poisson(7.22, size=BATCH), 3, LONGEST)
-    lengths[0] = LONGEST
-    targets, masked = np.zeros((BATCH, LONGEST), np.int64), np.zeros((BATCH, LONGEST + 2), bool)
-    for row, length in enumerate(lengths):
-        targets[row, :length] = rng.integers(1, CLASSES, size=length)
-        masked[row, 1 + rng.choice(length, size=max(length // 3, 1), replace=False)] = True
+    lengths, targets, masked = made_words(rng, BATCH, LONGEST, CLASSES, before_and_after=2)
     words = rng.standard_normal((BATCH, LONGEST + 2, WORD_DIM), np.float32)
     words[:, 1:-1][targets == 0] = 0
     every = torch.from_numpy(

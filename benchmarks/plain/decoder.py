@@ -6,6 +6,7 @@ is a full matrix, whose rows a Gaussian multiplies and a division sums to one ag
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,3 +81,17 @@ def negative_gaussians(grid, centre, width, sigma, progress):
         gaussian(grid, left, left.clamp_min(0.01) / (sigma / 2)),
         gaussian(grid, right, (1 - right).clamp_min(0.01) / (sigma / 2)),
     )
+
+
+def made_words(rng, queries: int, longest: int, classes: int, *, before_and_after: int):
+    """Queries as long as those of Charades-STA: words ``(B,)``, their classes ``(B, L)``, and word masks with so many
+    places more, of which the first stands before the words; the first query has `longest` words.
+    """
+    lengths = np.clip(rng.poisson(7.22, size=queries), 3, longest)
+    lengths[0] = longest
+    targets = np.zeros((queries, longest), np.int64)
+    masked = np.zeros((queries, longest + before_and_after), bool)
+    for row, length in enumerate(lengths):
+        targets[row, :length] = rng.integers(1, classes, size=length)
+        masked[row, 1 + rng.choice(length, size=max(length // 3, 1), replace=False)] = True
+    return lengths, targets, masked

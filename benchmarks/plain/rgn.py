@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plain import Pair
-from plain.decoder import copies, decode, gaussian, negative_gaussians, nll
+from plain.decoder import copies, decode, gaussian, made_words, negative_gaussians, nll
 from plain.training import largest_difference, training_pair
 from rgn.config import Config
 from rgn.data import Batch
@@ -33,12 +33,7 @@ def configuration() -> Config:
 
 def made_batch(clips: int, clip_dim: int) -> Batch:
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.poisson(7.22, size=BATCH), 3, WORDS)
-    lengths[0] = WORDS
-    targets, masked = np.zeros((BATCH, WORDS), np.int64), np.zeros((BATCH, WORDS + 1), bool)
-    for row, length in enumerate(lengths):
-        targets[row, :length] = rng.integers(1, CLASSES, size=length)
-        masked[row, 1 + rng.choice(length, size=max(length // 3, 1), replace=False)] = True
+    lengths, targets, masked = made_words(rng, BATCH, WORDS, CLASSES, before_and_after=1)
     words = rng.standard_normal((BATCH, WORDS + 1, WORD_DIM), np.float32)
     words[:, 1:][targets == 0] = 0
     queries = tuple(Query(id=str(n), video=f"v{n}", text="", duration=30.0) for n in range(BATCH))

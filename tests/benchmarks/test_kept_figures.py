@@ -6,6 +6,7 @@ import sys
 
 import flops
 import pytest
+from against_plain import CASES
 from recording import RESULTS, read_rows
 from results_page import MODELS
 
@@ -22,6 +23,16 @@ def test_operations_are_those_that_are_counted_now(package):
         for setting, what, ours, authors in getattr(flops, package)()
     ]
     assert [(row["setting"], row["what"], row["ours_gflop"], row["authors_gflop"]) for row in kept] == counted
+
+
+def test_every_case_against_a_plain_form_is_kept_with_its_goal_and_gave_the_same_numbers():
+    for path in RESULTS.glob("against-plain-*.csv"):
+        rows = read_rows(path)
+        assert {row["case"]: float(row["goal"]) for row in rows} == {n: c.goal for n, c in CASES.items()}
+        assert all(float(row["difference"]) < 1e-3 for row in rows), path.name
+        assert all(float(row["least"]) <= float(row["ratio"]) <= float(row["most"]) for row in rows), (
+            path.name
+        )
 
 
 @pytest.mark.parametrize("name", ["flops", "parity"])

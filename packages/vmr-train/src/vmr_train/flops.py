@@ -25,9 +25,8 @@ def count_flops() -> Iterator[Callable[[], int]]:
         >>> counted()
         48
     """
-    from torch.utils.flop_counter import (
-        FlopCounterMode,
-    )  # brings triton, a twentieth of the start of a command
+    # brings triton, a twentieth of the start of a command
+    from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False, custom_mapping=_further()) as counter:
         yield lambda: sum(distributed.gather(int(counter.get_total_flops())))
