@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from rgn.train import train
+from rgn.training import train
 
 
 def change_config(place, **changes) -> None:

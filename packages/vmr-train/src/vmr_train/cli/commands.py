@@ -1,4 +1,4 @@
-"""Steps of a run that do not depend on the paper: its `train.py` and `cli.py` call them in order."""
+"""Steps of a run that do not depend on the paper: its `training.py` and `cli.py` call them in order."""
 
 from __future__ import annotations
 
