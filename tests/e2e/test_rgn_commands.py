@@ -79,6 +79,7 @@ def test_the_run_records_what_it_was_made_of(trained):
     assert meta["describe"]["features"]["files"] == ["features.h5"]
     assert meta["describe"]["features"]["manifest"]["extractor"].startswith("Shapes pixel statistics")
     assert meta["versions"]["torch"] == torch.__version__
+    assert meta["versions"]["kernels"] == torch.backends.cpu.get_cpu_capability()
     assert yaml.safe_load((trained.place.run / "config.yaml").read_text()) == meta["describe"]["config"]
 
 
@@ -105,6 +106,10 @@ def test_the_scores_are_those_of_the_predictions(trained):
     first = rows[0]
     assert (first["name"], first["protocol"], first["split"]) == ("rgn", "strict", "test.jsonl")
     assert first["values"] == pytest.approx(found.values)
+    assert (first["machine"]["device"], first["machine"]["threads"]) == ("cpu", 1)
+    assert {*first["machine"]} == {"device", "threads", "cpu", "kernels", "torch"}
+    assert all(first["machine"].values())
+    assert not any("machine" in row for row in rows[1:3])  # chance and bias are the same everywhere
 
 
 def test_the_report_draws_the_reglance_and_needs_no_network(trained):

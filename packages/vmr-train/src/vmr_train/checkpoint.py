@@ -33,7 +33,17 @@ _KEY = "vmr"  # the one entry of the file's metadata
 
 Role = Literal["best", "last"]
 Versions = TypedDict(
-    "Versions", {"vmr-common": str, "torch": str, "python": str, "processes": int, "device": str}
+    "Versions",
+    {
+        "vmr-common": str,
+        "torch": str,
+        "python": str,
+        "processes": int,
+        "device": str,
+        "threads": NotRequired[int],
+        "cpu": NotRequired[str],
+        "kernels": NotRequired[str],
+    },
 )
 
 

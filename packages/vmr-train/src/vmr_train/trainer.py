@@ -25,6 +25,7 @@ from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
 from vmr_train.interrupt import Stopped, StopRequest
 from vmr_train.loading import Loader
+from vmr_train.machine import machine
 from vmr_train.method import Dataset, Method, Progress
 from vmr_train.optim import optimizer_tensors, restore_optimizer
 from vmr_train.predict import Evaluator, progress_bar
@@ -320,9 +321,9 @@ class Trainer:
             "describe": self.describe,
             "versions": {
                 "vmr-common": vmr_common.__version__,
-                "torch": torch.__version__,
                 "python": platform.python_version(),
                 "processes": distributed.world(),
+                **machine(self.device),
                 "device": str(self.device),
             },
         }

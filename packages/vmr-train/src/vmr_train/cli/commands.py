@@ -37,6 +37,7 @@ from vmr_train.device import autocast, seed_everything, select_device
 from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
+from vmr_train.machine import machine
 from vmr_train.method import Dataset, Method, to_device
 from vmr_train.predict import batches_of, predict_all
 from vmr_train.released_weights import read_weights
@@ -309,7 +310,8 @@ def evaluate(
     results = distributed.from_rank_zero(
         lambda: score_all(package, split, require_finite(predictions), config.protocols, train_queries)
     )
-    return dataclasses.replace(results, flops_per_query=counted)
+    computed = machine(select_device(config.train.device))
+    return dataclasses.replace(results, flops_per_query=counted, machine=computed)
 
 
 def flops_per_query(config: RunConfig, method: Method, dataset: Dataset) -> float:

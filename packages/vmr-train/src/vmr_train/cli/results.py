@@ -10,6 +10,7 @@ from vmr_common.evaluation import Scores, format_table, protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, rank_scores
+from vmr_train.machine import Machine
 
 TableRows = list[tuple[str, Scores]]
 
@@ -25,6 +26,7 @@ class Results:
         bias_predictions: Theirs, for the same queries.
         tables: Per protocol: its name and the rows model, chance, bias.
         flops_per_query: FLOPs of a prediction (see `vmr_train.flops`), or None where they were not counted.
+        machine: Computed the predictions, or None where it is not known.
     """
 
     split: Split
@@ -33,14 +35,19 @@ class Results:
     bias_predictions: list[Prediction] | None
     tables: list[tuple[str, TableRows]]
     flops_per_query: float | None = None
+    machine: Machine | None = None
 
     def text(self) -> str:
         """All tables for the terminal."""
         return "\n\n".join(format_table(rows) for _, rows in self.tables)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """All rows as JSON can hold them."""
-        return [{"name": name, **scores.to_dict()} for _, rows in self.tables for name, scores in rows]
+        """All rows as JSON can hold them; those of the model name the machine too."""
+        found = []
+        for _, rows in self.tables:
+            own, *baselines = ({"name": name, **scores.to_dict()} for name, scores in rows)
+            found += [own if self.machine is None else {**own, "machine": self.machine}, *baselines]
+        return found
 
 
 def score_all(

@@ -19,6 +19,7 @@ from vmr_common.types import Query, write_predictions
 from vmr_train import distributed, run_files
 from vmr_train.checkpoint import Meta, Versions
 from vmr_train.cli.results import Results
+from vmr_train.machine import Machine
 from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
 from vmr_train.report.data import Frames
 from vmr_train.run_folder import RunFolder
@@ -172,6 +173,7 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
         "weights": f"{_SELECTION[meta['selection']['select']]} (epoch {meta['epoch']})",
         "quirks": config["quirks"],
         "training time": f"{facts.seconds:.0f} s on {meta['versions']['device']}",
+        **({} if results.machine is None else {"machine": _machine(results.machine)}),
         "parameters": f"{facts.parameters:,}",
         "seed": str(config["train"]["seed"]),
         "date": _today(),
@@ -180,6 +182,11 @@ def _heading(facts: RunFacts, results: Results) -> dict[str, str]:
         "split hash": results.split.hash[:12],
         "features hash": describe["features"]["hash"].partition(":")[2][:12],
     }
+
+
+def _machine(found: Machine) -> str:
+    threads = "1 thread" if found["threads"] == 1 else f"{found['threads']} threads"
+    return f"{found['device']}, {threads}, {found['cpu']}, {found['kernels']} kernels"
 
 
 FRAMES = "vmr_common.video_frames"

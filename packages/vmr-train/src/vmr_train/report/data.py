@@ -15,6 +15,7 @@ from vmr_common.evaluation import Scores
 from vmr_common.schema import conform
 from vmr_common.timeline import MOST_SECONDS
 from vmr_common.types import Prediction, Query
+from vmr_train.machine import Machine
 from vmr_train.report.analysis import rank_ious
 
 FORMAT = 1
@@ -45,6 +46,7 @@ class ScoresRow(TypedDict):
     num_missing: int
     values: dict[str, float | None]
     shown: NotRequired[list[str]]
+    machine: NotRequired[Machine]
 
 
 class _TableJson(TypedDict):
