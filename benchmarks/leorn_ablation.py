@@ -14,7 +14,7 @@ from pathlib import Path
 
 from recording import RESULTS, write_rows
 
-from leorn.training import train
+from leorn.training import command as train
 from vmr_common.io import read_json
 from vmr_common.schema import conform
 from vmr_train.report.data import ScoresRow

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from processes import run_to_end
-from rgn.training import train
+from rgn.training import command as train
 from vmr_shapes import ShapesSpec, ensure
 
 SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdn import cli
-from cdn.training import train
+from cdn.training import command as train
 from golden import released_sizes, released_weights
 from vmr_common.types import read_predictions
 from vmr_train.checkpoint import load_checkpoint

@@ -16,7 +16,7 @@ import pytest
 from cfmr import cli
 from cfmr.index.cli import index, search
 from cfmr.index.video_index import VideoIndex
-from cfmr.training import train
+from cfmr.training import command as train
 from golden import released_weights
 from processes import PATIENCE_S, launched, ranks
 from vmr_common.metrics import iou

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from rgn.training import train
+from rgn.training import command as train
 
 
 def change_config(place, **changes) -> None:

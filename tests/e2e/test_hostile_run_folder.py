@@ -11,7 +11,7 @@ import h5py
 import pytest
 
 from folders import digests
-from rgn.training import train
+from rgn.training import command as train
 from vmr_train.checkpoint import load_checkpoint, save_checkpoint
 
 

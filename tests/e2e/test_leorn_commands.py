@@ -14,7 +14,7 @@ import torch
 from golden import released_sizes, released_weights
 from leorn import cli
 from leorn.object_features.shapes_file import ensure_objects
-from leorn.training import train
+from leorn.training import command as train
 from vmr_common.types import read_predictions
 from vmr_shapes import frames, read_spec
 from vmr_train.checkpoint import load_checkpoint

@@ -18,7 +18,7 @@ from golden import GOLDEN, released_sizes, released_weights
 from processes import PATIENCE_S, launched
 from rgn import cli
 from rgn.config import Config
-from rgn.training import train
+from rgn.training import command as train
 from vmr_common.evaluation import protocol
 from vmr_common.features.store import Manifest, write_features
 from vmr_common.io import read_json_lines

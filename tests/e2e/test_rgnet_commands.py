@@ -13,7 +13,7 @@ import torch
 from golden import released_sizes, released_weights
 from rgnet import cli
 from rgnet.query_features.store import QueryVectors, write_query_features
-from rgnet.training import train
+from rgnet.training import command as train
 from vmr_common.features.store import FeatureStore, Manifest
 from vmr_common.splits.load import custom_split
 from vmr_common.types import read_predictions

@@ -3,7 +3,7 @@
 import sys
 
 from cdn.cli import evaluate, import_official, predict
-from cdn.training import train
+from cdn.training import command as train
 from vmr_train.cli import options
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}

@@ -4,7 +4,7 @@ import sys
 
 from cfmr.cli import evaluate, import_official, predict
 from cfmr.index.cli import index, search
-from cfmr.training import train
+from cfmr.training import command as train
 from vmr_train.cli import options
 
 COMMANDS = {

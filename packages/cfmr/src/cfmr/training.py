@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cfmr.config import TITLE, Config
 from vmr_train.cli import options
 
+if TYPE_CHECKING:
+    from vmr_train.cli.results import Results
+
 MAY_CHANGE = ("passes_per_chunk",)  # options of memory alone, which a resumed training may change
 
 
-@options.command
-def train(argv: list[str]) -> None:
-    """Trains CFMR, evaluates the selected weights on the test split and writes the report."""
-    parser = options.train_parser("cfmr", TITLE)
-    config, given = options.read_train_options(parser, Config, argv, "cfmr")
+def train(config: Config, given: Namespace) -> Results:
+    """Trains CFMR, evaluates the selected weights on the test split and writes the report; returns its figures.
 
+    Args:
+        config: The run.
+        given: The options beside it, see `options.train_options`.
+    """
     # torch takes seconds to load: not before the options are understood
     from cfmr.data import build_dataset, open_clips
     from cfmr.method import CFMRMethod
@@ -51,7 +57,7 @@ def train(argv: list[str]) -> None:
             commands.seed(config)
             method = CFMRMethod.build(config, preprocessor)
 
-        provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run)
+        provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
@@ -72,4 +78,8 @@ def train(argv: list[str]) -> None:
         results = commands.evaluate(
             "cfmr", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
         )
-        commands.finish(run, given, trainer, fitted, results)
+        return commands.finish(run, given, trainer, fitted, results)
+
+
+command = options.train_command("cfmr", TITLE, Config, train)
+"""``cfmr-train``."""

@@ -3,7 +3,7 @@
 import sys
 
 from leorn.cli import evaluate, import_official, predict
-from leorn.training import train
+from leorn.training import command as train
 from vmr_train.cli import options
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from leorn.config import TITLE, Config
 from vmr_train.cli import options
+
+if TYPE_CHECKING:
+    from vmr_train.cli.results import Results
 
 # options of memory alone, which a resumed training may change
 MAY_CHANGE = ("model.recompute", "data.cache_gb")
 
 
-@options.command
-def train(argv: list[str]) -> None:
-    """Trains LEORN, evaluates the selected weights on the test split and writes the report."""
-    parser = options.train_parser("leorn", TITLE)
-    config, given = options.read_train_options(parser, Config, argv, "leorn")
+def train(config: Config, given: Namespace) -> Results:
+    """Trains LEORN, evaluates the selected weights on the test split and writes the report; returns its figures.
 
+    Args:
+        config: The run.
+        given: The options beside it, see `options.train_options`.
+    """
     # torch takes seconds to load: not before the options are understood
     from leorn.data import InputFeatures, Preprocessor, build_dataset
     from leorn.explain import draw_attention
@@ -55,7 +61,7 @@ def train(argv: list[str]) -> None:
             # two-stage recipe: the second stage begins with the object reasoning of the first
             load_pretrained(method.model, config.init)
 
-        provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run)
+        provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
@@ -77,4 +83,8 @@ def train(argv: list[str]) -> None:
             "leorn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
         )
         draw = partial(draw_attention, config, method, videos, glove)
-        commands.finish(run, given, trainer, fitted, results, draw=draw)
+        return commands.finish(run, given, trainer, fitted, results, draw=draw)
+
+
+command = options.train_command("leorn", TITLE, Config, train)
+"""``leorn-train``."""

@@ -3,7 +3,7 @@
 import sys
 
 from rgn.cli import evaluate, import_official, predict
-from rgn.training import train
+from rgn.training import command as train
 from vmr_train.cli import options
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}

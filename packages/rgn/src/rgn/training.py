@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rgn.config import TITLE, Config
 from vmr_train.cli import options
 
+if TYPE_CHECKING:
+    from vmr_train.cli.results import Results
+
 MAY_CHANGE = ("passes_per_chunk",)  # options of memory alone, which a resumed training may change
 
 
-@options.command
-def train(argv: list[str]) -> None:
-    """Trains RGN, evaluates the selected weights on the test split and writes the report."""
-    parser = options.train_parser("rgn", TITLE)
-    config, given = options.read_train_options(parser, Config, argv, "rgn")
+def train(config: Config, given: Namespace) -> Results:
+    """Trains RGN, evaluates the selected weights on the test split and writes the report; returns its figures.
 
+    Args:
+        config: The run.
+        given: The options beside it, see `options.train_options`.
+    """
     # torch takes seconds to load: not before the options are understood
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod, reglance_curves
@@ -51,7 +57,7 @@ def train(argv: list[str]) -> None:
             commands.seed(config)
             method = RGNMethod.build(config, preprocessor)
 
-        provenance = commands.describe_run("rgn", config, splits, clips.store, [glove], run)
+        provenance = commands.describe_run("rgn", config, splits, clips.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
@@ -73,4 +79,8 @@ def train(argv: list[str]) -> None:
             "rgn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
         )
         curves = partial(reglance_curves, config, method, clips)
-        commands.finish(run, given, trainer, fitted, results, curves=curves)
+        return commands.finish(run, given, trainer, fitted, results, curves=curves)
+
+
+command = options.train_command("rgn", TITLE, Config, train)
+"""``rgn-train``."""

@@ -3,7 +3,7 @@
 import sys
 
 from rgnet.cli import evaluate, import_official, predict
-from rgnet.training import train
+from rgnet.training import command as train
 from vmr_train.cli.options import dispatch
 
 COMMANDS = {"train": train, "eval": evaluate, "predict": predict, "import": import_official}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rgnet.config import DEFAULT, TITLE, Config
 from vmr_train.cli import options
+
+if TYPE_CHECKING:
+    from vmr_train.cli.results import Results
 
 MAY_CHANGE = ("data.cache_gb", "search.window_batch_size", "search.cached_videos")
 """Options of memory and speed alone, which a resumed training may change."""
 
 
-@options.command
-def train(argv: list[str]) -> None:
-    """Trains RGNet, evaluates the selected weights on the test split and writes the report."""
-    parser = options.train_parser("rgnet", TITLE)
-    config, given = options.read_train_options(parser, Config, argv, "rgnet", DEFAULT)
+def train(config: Config, given: Namespace) -> Results:
+    """Trains RGNet, evaluates the selected weights on the test split and writes the report; returns its figures.
 
+    Args:
+        config: The run.
+        given: The options beside it, see `options.train_options`.
+    """
     # torch takes seconds to load: not before the options are understood
     from rgnet.data import build_dataset, open_frames, query_files
     from rgnet.method import RGNetMethod, window_curves
@@ -50,7 +56,7 @@ def train(argv: list[str]) -> None:
                 method.start_from(config.init)
 
         words = query_files(config, given.root)
-        provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run)
+        provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
@@ -73,4 +79,8 @@ def train(argv: list[str]) -> None:
         )
         recall = recall_lines(method.windows, splits.test.queries, config.data)
         curves = partial(window_curves, config, method, frames, given.root)
-        commands.finish(run, given, trainer, fitted, results, curves=curves, remarks=recall)
+        return commands.finish(run, given, trainer, fitted, results, curves=curves, remarks=recall)
+
+
+command = options.train_command("rgnet", TITLE, Config, train, DEFAULT)
+"""``rgnet-train``."""

@@ -80,6 +80,7 @@ class Description(TypedDict):
 
     package: NotRequired[str]
     config: NotRequired[dict[str, Any]]
+    data_root: NotRequired[str]
     splits: NotRequired[dict[str, _SplitSource | None]]
     features: NotRequired[_FeaturesSource]
     words: NotRequired[Fingerprint]
@@ -145,6 +146,11 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """The weights to evaluate: their average where one was kept, else the trained ones."""
         return self.part("ema") or self.part("model")
+
+    @property
+    def data_root(self) -> str | None:
+        """The folder of the data sets that it was made with, an absolute path; earlier versions kept none."""
+        return self.meta["describe"].get("data_root")
 
     @property
     def state(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quot
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 Main = Callable[[list[str]], None]
+Arguments = Callable[[list[str]], Sequence[Any]]
 logger = logging.getLogger(__name__)
 
 
@@ -55,7 +56,11 @@ def _refuse_bytes(arguments: Sequence[str]) -> None:
             raise UserError(f"the argument {quoted(argument)} is not UTF-8 text")
 
 
-def command(main: Main, explained: Callable[[Exception], str | None] = lambda _: None) -> Callable[..., int]:
+def command(
+    main: Callable[..., object],
+    explained: Callable[[Exception], str | None] = lambda _: None,
+    read: Arguments = lambda arguments: [arguments],
+) -> Callable[..., int]:
     """Wraps a command's main function so that it returns its exit status.
 
     0 done; 2 the user's input is wrong (`UserError`, or a file that the system refuses: one line on stderr,
@@ -63,9 +68,10 @@ def command(main: Main, explained: Callable[[Exception], str | None] = lambda _:
     line). A reader that closes the pipe early (``| head``) is not an error.
 
     Args:
-        main: Takes the argument list and raises on failure.
+        main: Takes what `read` makes of the argument list, and raises on failure.
         explained: Says in one line what the user can do about an exception that would else be a fault of ours, or
             None where it is one.
+        read: Makes of the argument list what `main` takes: itself, unless `main` is a function for Python as well.
     """
 
     @functools.wraps(main)
@@ -74,7 +80,7 @@ def command(main: Main, explained: Callable[[Exception], str | None] = lambda _:
         try:
             arguments = list(sys.argv[1:] if argv is None else argv)
             _refuse_bytes(arguments)
-            main(arguments)
+            main(*read(arguments))
             sys.stdout.flush()
         except SaidElsewhere:
             return EXIT_USER

@@ -44,9 +44,10 @@ class Split:
         return digest.hexdigest()
 
 
-def data_root(given: str | Path | None = None) -> Path:
-    """The data root: the given one, else ``$VMR_DATA``, else ``data``."""
-    return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or "data")
+def data_root(given: str | Path | None = None, remembered: str | None = None) -> Path:
+    """The data root: the given one, else ``$VMR_DATA``, else that of a checkpoint where it still is, else ``data``."""
+    known = remembered if remembered and os.path.isdir(remembered) else "data"
+    return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or known)
 
 
 def given_path(path: str, root: str | Path) -> str:

@@ -235,9 +235,15 @@ def build_datasets(
 
 
 def describe_run(
-    package: str, config: RunConfig, splits: Splits, store: VideoStore, words: Iterable[Path], run: RunFolder
+    package: str,
+    config: RunConfig,
+    splits: Splits,
+    store: VideoStore,
+    words: Iterable[Path],
+    run: RunFolder,
+    root: Path,
 ) -> dict[str, Any]:
-    """Provenance of a run, stored in its checkpoints: configuration, splits and files with their hashes.
+    """Provenance of a run, stored in its checkpoints: configuration, data root, splits and files with their hashes.
 
     Call it on every rank. Hashes of a run that is resumed are not computed again for files that did not change.
 
@@ -248,6 +254,7 @@ def describe_run(
         store: The features of videos.
         words: The files behind the words of queries.
         run: The folder; its last checkpoint knows the files of a run that is resumed.
+        root: The data root, where later commands look for the data.
     """
 
     def proofs() -> dict[str, Mapping[str, Any]]:
@@ -265,6 +272,7 @@ def describe_run(
     return {
         "package": package,
         "config": to_dict(config),
+        "data_root": str(root.absolute()),
         "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
         "features": {**found["features"], "manifest": manifest},
         "words": found["words"],
@@ -356,10 +364,10 @@ def finish(
     curves: Callable[[Sequence[Query]], Mapping[str, list[Curve]]] | None = None,
     draw: Callable[[Sequence[Query]], FrameOverlay] | None = None,
     remarks: Sequence[str] = (),
-) -> None:
+) -> Results:
     """Ends a run: report and figures into its folder, the tables and the next commands to the terminal.
 
-    Call it on every rank.
+    Call it on every rank. Python (see `options.train_options`) gets the results, and nothing is printed.
 
     Args:
         run: The folder.
@@ -373,7 +381,10 @@ def finish(
     """
     package = trainer.package
     places = {str(run.config): str(run.path / CONFIG)}
-    argv = [places.get(word, word) for word in given.argv if word != "--resume"]
+    typed = given.argv
+    if typed is None:  # Python called
+        typed = ["--cfg", str(run.config), "--runs", str(given.runs), *with_same_data("", given)[2:]]
+    argv = [places.get(word, word) for word in typed if word != "--resume"]
     facts = RunFacts(
         package=package,
         command=shlex.join([f"{package}-train", *argv]),
@@ -384,8 +395,8 @@ def finish(
     )
     write_report(run, results, facts, given.root, curves=curves, draw=draw)
     run.finish()
-    if distributed.rank() != 0:
-        return
+    if distributed.rank() != 0 or given.argv is None:
+        return results
     where, example = shlex.join(with_same_data(run.path, given)), results.split.queries[0]
     echo(
         "\n\n".join([results.text(), *remarks]),
@@ -394,6 +405,7 @@ def finish(
         f"            {package}-predict {where} "
         f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}",
     )
+    return results
 
 
 # --- eval, predict and import ------------------------------------------------------------------------------
@@ -480,7 +492,12 @@ def save_imported(
         UserError: if the weights do not fit the configuration.
     """
     load_weights(method.model, weights, given.weights)
-    describe = {"package": package, "config": to_dict(config), "imported_from": Path(given.weights).name}
+    describe = {
+        "package": package,
+        "config": to_dict(config),
+        "data_root": str(given.root.absolute()),
+        "imported_from": Path(given.weights).name,
+    }
     meta = {"package": package, "role": "best", "update": 0, "epoch": 0, "batch": 0}
     parts = {"model": method.model.state_dict(), "state": method.state_tensors()}
     save_checkpoint(given.out, parts, {**meta, "state": method.state(), "describe": describe})

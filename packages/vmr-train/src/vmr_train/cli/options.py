@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmr_common.boundary import reason
 from vmr_common.cli import entrypoint
@@ -45,6 +45,37 @@ def _out_of_memory(error: Exception) -> str | None:
 def command(main: entrypoint.Main) -> Callable[..., int]:
     """Makes a console entry point of a function of an argument list, see `vmr_common.cli.entrypoint.command`."""
     return entrypoint.command(main, _out_of_memory)
+
+
+def train_command(
+    package: str,
+    title: str,
+    schema: type[Config],
+    train: Callable[[Config, Namespace], object],
+    default: str = DEFAULT,
+) -> Callable[..., int]:
+    """Makes the console entry point ``<package>-train`` of the function that trains.
+
+    Args:
+        package: The paper's package.
+        title: The paper's.
+        schema: The configuration dataclass; its fields become options.
+        train: Takes the configuration and the other options.
+        default: The bundled configuration that is taken without ``--cfg``.
+    """
+
+    def read(argv: list[str]) -> tuple[Config, Namespace]:
+        return read_train_options(train_parser(package, title), schema, argv, package, default)
+
+    return entrypoint.command(train, _out_of_memory, read)
+
+
+def train_options(package: str, **given: Any) -> Namespace:
+    """The options of a training that is called from Python: the command's, and `argv` is None (nothing is printed)."""
+    options = train_parser(package, "").parse_args([])
+    vars(options).update(given)
+    options.root, options.argv = data_root(options.data_root), None
+    return options
 
 
 def dispatch(prog: str, commands: Mapping[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
@@ -171,7 +202,8 @@ def read_config(
             raise UserError("protocols: found none, expected at least one")
         for rules in parsed.config.protocols:
             protocol(rules)
-    parsed.options.root = data_root(parsed.options.data_root)
+    remembered = None if checkpoint is None else checkpoint.data_root
+    parsed.options.root = data_root(parsed.options.data_root, remembered)
     return parsed.config, parsed.options
 
 
