@@ -335,20 +335,7 @@ def test_imported_weights_find_the_moments_of_the_released_code(released, done):
     np.testing.assert_allclose(found[next(order)], expected[next(order)], atol=1e-3)
 
 
-# help and configurations
-
-
-@pytest.mark.parametrize("verb", [train, cli.evaluate, cli.predict, cli.import_official])
-def test_help_explains_every_field_of_the_configuration(verb, capsys):
-    with pytest.raises(SystemExit) as ended:
-        verb(["--help"])
-    assert ended.value.code == 0
-    out = capsys.readouterr().out
-    text = " ".join(out.split())
-    assert "bundled: activitynet, charades" in text
-    assert "--model.candidates" in text
-    assert "Candidate moments K per query." in text
-    assert "Peak learning rate." in text
+# configurations
 
 
 @pytest.mark.parametrize("name", bundled_configs("rgn"))

@@ -153,7 +153,7 @@ def test_a_wrong_value_is_one_line_that_names_the_option(cfg, argv, message):
 
 def test_help_shows_the_text_under_each_field(capsys):
     with pytest.raises(SystemExit):
-        read("--help", base=to_dict(Schema()))
+        read("--help-config", base=to_dict(Schema()))
     assert "How large." in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import resource
 from dataclasses import replace
 
@@ -72,6 +73,24 @@ def test_a_run_leaves_metrics_and_both_checkpoints(tmp_path):
     assert best.meta["selection"]["value"] == result.best_value
     assert best.state == {"words": ["a", "b"], "dim": toy.DIM}
     assert torch.equal(best.state_tensors["vectors"], torch.arange(4.0).reshape(2, 2))
+
+
+def test_an_epoch_is_one_short_line_and_its_row_holds_the_rest(tmp_path, caplog):
+    caplog.set_level("INFO")
+    fit(tmp_path / "run")
+    lines = [line for line in caplog.messages if line.startswith("epoch ")]
+    number = r"\d[\d.e+-]*"
+    for epoch, line in enumerate(lines[:-1], 1):
+        assert re.fullmatch(
+            rf"epoch {epoch}/3 \| loss {number} \| validation R@1,mIoU 0\.\d{{3}} \| {number} s, 0:\d\d:\d\d left"
+            r"( \| best so far)?",
+            line,
+        )
+    assert "left" not in lines[-1]
+    assert max(map(len, caplog.messages)) <= 100
+    assert {"train/fit", "train/spread", "validation/R@1,mIoU", "lr"} <= set(
+        rows(tmp_path / "run", "epoch")[0]
+    )
 
 
 def test_the_kept_value_is_what_the_kept_weights_give(tmp_path):

@@ -21,6 +21,7 @@ from vmr_common.errors import UserError
 from vmr_common.types import Prediction
 from vmr_train import distributed
 from vmr_train.checkpoint import Checkpoint, Role, load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.clock import format_hours
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
 from vmr_train.interrupt import Stopped, StopRequest
@@ -271,14 +272,15 @@ class Trainer:
         )
         if distributed.rank() != 0:
             return
-        family = config.select_metric.partition(",")[0]
-        shown = [f"{n} {v:.3f}" for n, v in metrics.items() if n.partition(",")[0] == family]
+        chosen = (
+            config.select_metric
+        )  # the other terms and metrics are in metrics.jsonl: a line fits a terminal
+        left = self._seconds() / state.update * (self.plan.updates * config.epochs - state.update)
         parts = [
             f"epoch {state.epoch}/{config.epochs}",
-            " ".join(f"{name.removeprefix('train/')} {value:.4g}" for name, value in terms.items()),
-            f"lr {lr:.3g}",
-            f"{seconds:.1f} s",
-            *([f"{split}: " + " ".join(shown)] if shown else []),
+            f"loss {terms['train/total']:.4g}",
+            *([f"{split} {chosen} {metrics[chosen]:.3f}"] if chosen in metrics else []),
+            f"{seconds:.1f} s" + (f", {format_hours(left)} left" if state.epoch < config.epochs else ""),
             *(["best so far"] if selected and config.select != "last" else []),
         ]
         logger.info(" | ".join(parts))

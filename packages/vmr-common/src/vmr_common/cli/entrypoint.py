@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quoted, visible
+from vmr_common.version import __version__
 
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -20,10 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong option as the other errors of the user, and takes no option that is abbreviated."""
+    """Knows ``--version``, reports a wrong option as the other errors of the user, takes none that is abbreviated."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
+        about = "print the version, which all packages share, and end"
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help=about)
 
     def error(self, message: str) -> NoReturn:
         """Raises what `command` turns into a line and a status."""

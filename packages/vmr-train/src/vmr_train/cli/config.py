@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import yaml
 
 from vmr_common.cli.entrypoint import Parser
 from vmr_common.errors import UserError, quoted, visible
 from vmr_train import run_files
-from vmr_train.cli.fields import build, check_values, explain, field_of, given_values, merged
+from vmr_train.cli.fields import build, check_values, explain, explain_main, field_of, given_values, merged
 from vmr_train.cli.renamed import with_new_names
 from vmr_train.cli.yaml_text import parse_yaml, read_yaml
 
@@ -27,6 +27,26 @@ if TYPE_CHECKING:  # it needs torch, which configurations do without
 Schema = TypeVar("Schema")
 DEFAULT = "shapes"
 STORED = "stored configuration"
+
+
+class Shown(NamedTuple):
+    """The part of a configuration that ``--help`` shows; ``--help-config`` shows all.
+
+    Attributes:
+        fields: Dotted names.
+        stored: Whether the configuration is that of a checkpoint, so that no ``--cfg`` can be given.
+    """
+
+    fields: tuple[str, ...]
+    stored: bool = False
+
+
+_LOOP = ("train.device", "train.precision", "train.eval_batch", "train.workers")
+WHERE_USED = Shown(_LOOP, stored=True)
+WHERE_IMPORTED = Shown(("quirks",))
+WHERE_TRAINED = Shown(
+    ("name", "train.epochs", "train.global_batch", "optim.lr", "train.seed", "train.select", *_LOOP)
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,11 @@ def make_parser(prog: str, description: str) -> Parser:
     return Parser(prog=prog, description=description)
 
 
+def is_answered_at_once(argv: Sequence[str]) -> bool:
+    """True for a command line that asks for help or the version, whatever else it says."""
+    return not {"-h", "--help", "--help-config", "--version"}.isdisjoint(argv)
+
+
 def bundled_configs(package: str) -> dict[str, str]:
     """The YAML texts that a package ships, by name."""
     found = {Path(file.name).stem: file for file in files(package).joinpath("configs").iterdir()}
@@ -66,6 +91,7 @@ def parse(
     base: Mapping[str, Any] | None,
     base_name: str = STORED,
     default: str = DEFAULT,
+    shown: Shown = WHERE_TRAINED,
 ) -> Parsed[Schema]:
     """Reads options and configuration.
 
@@ -80,22 +106,24 @@ def parse(
         base: A stored configuration to start from instead of ``--cfg`` (None: ``--cfg``, else the default).
         base_name: Where it comes from, for messages.
         default: The bundled configuration that is taken without ``--cfg``.
+        shown: What ``--help`` shows.
 
     Raises:
         UserError: for an unknown key (names the accepted ones), a value of the wrong type or range, a file
             that is missing or no YAML.
     """
     bundled = bundled_configs(package)
-    parser.add_argument(
-        "--cfg",
-        action="append",
-        metavar="FILE",
-        help=f"a YAML file, or one of the bundled: {', '.join(bundled)} (default: {default}); "
-        "given again, a later one changes what it names",
-    )
+    about = f"a YAML file, or one of the bundled: {', '.join(bundled)} (default: {default}); given again, a later one "
+    about = argparse.SUPPRESS if shown.stored else about + "changes what it names"
+    parser.add_argument("--cfg", action="append", metavar="FILE", help=about)
     parser.add_argument("--print_config", action="store_true", help="print the whole configuration and end")
-    if any(word in ("-h", "--help") for word in argv):
+    parser.add_argument("--help-config", action="help", help="show every field of the configuration, and end")
+    if "--help-config" in argv:
         explain(parser, schema, "fields of the configuration")
+    elif is_answered_at_once(argv):
+        example = None if shown.stored else build(schema, _read(default, bundled, schema), "")
+        title = "fields of the configuration (--help-config shows all)"
+        explain_main(parser, schema, title, shown.fields, example)
     if base is not None:
         base = _with_new_names(base, schema)
         check_values(base, schema, base_name)

@@ -6,13 +6,14 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import json
 import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from vmr_common.errors import UserError, quoted, shortened, visible
 from vmr_common.schema import conform, in_words
@@ -212,24 +213,62 @@ def _read(text: str, hint: Any, where: str) -> Any:
     return parse_yaml(text, where)
 
 
-def explain(parser: argparse.ArgumentParser, schema: type[Any], title: str, prefix: str = "") -> None:
+def explain(parser: argparse.ArgumentParser, schema: type[Any], title: str) -> None:
     """Adds every field to a parser for its help, with the text under the field, its type and its default.
 
     Args:
         parser: Does not parse with these options; `given_values` takes them before.
-        schema: The configuration dataclass, or the one of a section.
-        title: What the section is about.
-        prefix: Of the section, ending in a dot.
+        schema: The configuration dataclass; each section of it is a group.
+        title: What it is about.
     """
-    texts, hints = _texts_under_fields(schema), types_of(schema, rules=True)
+    for section, fields in itertools.groupby(_explained(schema, title), lambda field: field.section):
+        group = parser.add_argument_group(section)
+        for field in fields:
+            _add(group, field.name, f"{field.text} ({in_words(field.hint)}; {field.default})")
+
+
+def explain_main(
+    parser: argparse.ArgumentParser,
+    schema: type[Any],
+    title: str,
+    names: Sequence[str],
+    config: object | None,
+) -> None:
+    """Adds some fields to a parser for its help, as `explain`, with their values in a configuration if there is one."""
+    fields = {field.name: field for field in _explained(schema, title)}
     group = parser.add_argument_group(title)
-    for field in dataclasses.fields(schema):
-        name, text, section = prefix + field.name, texts.get(field.name, ""), section_of(hints[field.name])
+    for name in names:
+        notes = [in_words(fields[name].hint)] if get_origin(fields[name].hint) is Literal else []
+        if config is not None:
+            notes.append(f"default: {functools.reduce(getattr, name.split('.'), config)}")
+        _add(group, name, fields[name].text + (f" ({'; '.join(notes)})" if notes else ""))
+
+
+def _add(group: Any, name: str, about: str) -> None:
+    group.add_argument(f"--{name}", metavar=name.rpartition(".")[2].upper(), help=about.replace("%", "%%"))
+
+
+class _Explained(NamedTuple):
+    """A field that is no section, by its dotted name: the title of its section, its type, text and default."""
+
+    section: str
+    name: str
+    hint: Any
+    text: str
+    default: str
+
+
+def _explained(schema: type[Any], title: str, prefix: str = "") -> Iterator[_Explained]:
+    texts, hints = _texts_under_fields(schema), types_of(schema, rules=True)
+    for field in sorted(
+        dataclasses.fields(schema), key=lambda field: section_of(hints[field.name]) is not None
+    ):
+        name, text, hint = prefix + field.name, texts.get(field.name, ""), hints[field.name]
+        section = section_of(hint)
         if section is not None:
-            explain(parser, section, f"{name}: {text}".replace("\n", " "), f"{name}.")
-            continue
-        about = f"{text} ({in_words(hints[field.name])}; {_default_of(field)})"
-        group.add_argument(f"--{name}", metavar=field.name.upper(), help=about.replace("%", "%%"))
+            yield from _explained(section, f"{name}: {text}".replace("\n", " "), f"{name}.")
+        else:
+            yield _Explained(title, name, hint, text, _default_of(field))
 
 
 def _default_of(field: dataclasses.Field[Any]) -> str:

@@ -15,7 +15,18 @@ from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import data_root
-from vmr_train.cli.config import DEFAULT, STORED, make_parser, parse, stored_values
+from vmr_train.cli.config import (
+    DEFAULT,
+    STORED,
+    WHERE_IMPORTED,
+    WHERE_TRAINED,
+    WHERE_USED,
+    Shown,
+    is_answered_at_once,
+    make_parser,
+    parse,
+    stored_values,
+)
 from vmr_train.cli.requests import option, resumed_config
 from vmr_train.config import RunConfig
 from vmr_train.first_process import said_once
@@ -166,7 +177,7 @@ def read_train_options(
         UserError: as `read_config`.
     """
     argv = [*resumed_config(package, default, argv), *argv]
-    config, options = read_config(parser, schema, argv, package, default)
+    config, options = read_config(parser, schema, argv, package, default, shown=WHERE_TRAINED)
     options.argv = argv
     return config, options
 
@@ -178,6 +189,7 @@ def read_config(
     package: str,
     default: str = DEFAULT,
     checkpoint: Checkpoint | None = None,
+    shown: Shown = WHERE_IMPORTED,
 ) -> tuple[Config, Namespace]:
     """The configuration and the other options; with a checkpoint its configuration is where fields start.
 
@@ -190,6 +202,7 @@ def read_config(
         package: The paper's package.
         default: The bundled configuration that is taken without ``--cfg``.
         checkpoint: Holds the configuration to start from.
+        shown: What ``--help`` shows of the configuration.
 
     Raises:
         UserError: as `vmr_train.cli.config.parse`, and for protocols that do not exist.
@@ -197,7 +210,16 @@ def read_config(
     base = None if checkpoint is None else stored_values(checkpoint)
     where = STORED if checkpoint is None else f"configuration in {checkpoint.path}"
     with said_once():
-        parsed = parse(parser, schema, argv, package=package, base=base, base_name=where, default=default)
+        parsed = parse(
+            parser,
+            schema,
+            argv,
+            package=package,
+            base=base,
+            base_name=where,
+            default=default,
+            shown=shown,
+        )
         if not parsed.config.protocols:
             raise UserError("protocols: found none, expected at least one")
         for rules in parsed.config.protocols:
@@ -216,12 +238,12 @@ def read_checkpoint(
         UserError: as `load_checkpoint` and `read_config`.
     """
     path, checkpoint = option(argv, "--checkpoint", ""), None
-    if path and not {"-h", "--help"} & set(argv):
+    if path and not is_answered_at_once(argv):
         from vmr_train.checkpoint import load_checkpoint
 
         with said_once():
             checkpoint = load_checkpoint(path, package=package)
-    config, options = read_config(parser, schema, argv, package, default, checkpoint)
+    config, options = read_config(parser, schema, argv, package, default, checkpoint, WHERE_USED)
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
     return config, options, checkpoint
