@@ -35,18 +35,20 @@ def test_words_not_met_in_training_are_read_from_the_file_and_those_met_are_not(
     np.testing.assert_array_equal(lookup[["she", "knife", "qwertz"]], [[1, 2], [0.5, -0.5], [0, 0]])
 
 
-def test_without_the_file_further_words_are_unknown_and_counted(tmp_path, caplog):
+def test_without_the_file_further_words_are_unknown_and_named(tmp_path, caplog):
     queries = [query(0, "a", "she cuts knife board.")]
     dataset = Dataset(
         queries, {"a": np.zeros((4, 3), np.float32)}, WordLookup(WORDS, tmp_path / "no"), clips=4
     )
-    assert "2 words" in caplog.text
+    assert "there is no" in caplog.text
+    assert "'knife', 'board.'" in caplog.text
     assert dataset.batch([0], None).words.vectors[0].tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
 
 
-def test_words_without_a_vector_are_counted_and_one_is_named(glove, caplog):
+def test_words_without_a_vector_are_named(glove, caplog):
     Dataset([query(0, "a", "she cuts knife board.")], {}, WordLookup(WORDS, glove), clips=4)
-    assert "1 words of the queries have no vector in" in caplog.text
+    assert f"no vector in {glove}" in caplog.text
+    assert "'knife'" not in caplog.text
     assert "'board.'" in caplog.text
 
 

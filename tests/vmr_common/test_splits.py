@@ -4,12 +4,13 @@ import gzip
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.splits import generated
-from vmr_common.splits.load import ENTRIES, custom_split, load_split
+from vmr_common.splits.load import ENTRIES, custom_split, data_root, load_split
 from vmr_train.splits import SplitConfig, load
 
 ASCII = "characters outside ASCII in the sentence"
@@ -263,3 +264,13 @@ def test_without_its_package_a_generated_data_set_says_what_to_install(tmp_path,
     ):
         load_split("shapes-long/val", tmp_path)
     assert not (tmp_path / "shapes-long").exists()
+
+
+def test_the_data_root_is_the_given_one_then_the_environments_then_the_remembered_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("VMR_DATA", raising=False)
+    gone = str(tmp_path / "gone")
+    assert data_root(None, str(tmp_path)) == tmp_path
+    assert data_root(None, gone) == data_root() == Path("data")
+    monkeypatch.setenv("VMR_DATA", "elsewhere")
+    assert data_root(None, str(tmp_path)) == Path("elsewhere")
+    assert data_root("given", str(tmp_path)) == Path("given")

@@ -5,7 +5,6 @@ Shapes: B queries, V videos, L words of the longest query, E word vector size, F
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,8 @@ from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import open_features
+from vmr_train.method import warn_of_unknown_words
 from vmr_train.word_lookup import WordLookup, plain_words
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,22 +121,12 @@ def collate_words(words: Sequence[NDArray[np.float32]]) -> QueryWords:
 def prepared_words(
     queries: Sequence[Query], words: WordLookup, words_of: Callable[[str], list[str]]
 ) -> list[list[str]]:
-    """The words of each query, their vectors read; logs how many have none."""
+    """The words of each query, their vectors read; logs which have none."""
     tokens = [words_of(query.text) for query in queries]
     unasked = words.prepare(word for sentence in tokens for word in sentence)
-    if unasked:
-        logger.warning(
-            "%d words of the queries are not in the checkpoint and count as unknown, because there is no %s",
-            unasked,
-            words.path,
-        )
-    elif unknown := words.unknown(word for sentence in tokens for word in sentence):
-        logger.warning(
-            "%d words of the queries have no vector in %s and count as unknown, for example %r",
-            len(unknown),
-            words.path or words.known.source,
-            unknown[0],
-        )
+    why = f"there is no {words.path}" if unasked else f"no vector in {words.path or words.known.source}"
+    unknown = words.unknown(word for sentence in tokens for word in sentence)
+    warn_of_unknown_words(unknown, f"are read as zeros ({why})")
     return tokens
 
 

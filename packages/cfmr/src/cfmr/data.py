@@ -141,6 +141,7 @@ class Dataset:
         self._max_words, self._end_token, self._seed = max_words, end_token, seed
         unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
         warn_of_left_out(unknown, len(self), "have no word that the model knows")
+        preprocessor.warn_of_unknown(query.text for query in queries)
 
     def __len__(self) -> int:
         return len(self.queries)

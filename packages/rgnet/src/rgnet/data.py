@@ -15,14 +15,14 @@ from rgnet.config import Config
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.query_features.config import open_query_features, require_queries
-from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
+from rgnet.query_features.store import QueryFeatures, QueryVectors, WordVectorQueries, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
 from vmr_train.feature_files import open_features
-from vmr_train.method import warn_of_left_out
+from vmr_train.method import warn_of_left_out, warn_of_unknown_words
 
 Array = NDArray[np.float32]
 
@@ -270,7 +270,10 @@ def build_dataset(
         UserError: if a file of query features cannot be read or lacks a query.
     """
     vectors = open_query_features(config.data.queries, root, [query.text for query in queries])
-    if config.data.queries.path is not None:
+    if isinstance(vectors, WordVectorQueries):
+        unknown = (word for query in queries for word in vectors.unknown(query.text))
+        warn_of_unknown_words(unknown, f"are left out (no vector in {vectors.name})")
+    else:
         require_queries(vectors, {"this split or request": queries})
     return Dataset(
         queries,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.types import Prediction, Query
 
 logger = logging.getLogger(__name__)
@@ -108,3 +108,15 @@ def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
             why,
             queries[0].text,
         )
+
+
+def warn_of_unknown_words(words: Iterable[str], effect: str) -> None:
+    """Logs the words of queries that a model does not know, if any, by name.
+
+    Args:
+        words: The unknown ones; each is named once.
+        effect: The effect on the query, e.g. ``are left out``.
+    """
+    unknown = [quoted(word, 40) for word in dict.fromkeys(words)]
+    if unknown:
+        logger.warning("words that the model does not know %s: %s", effect, listed(unknown, 8))

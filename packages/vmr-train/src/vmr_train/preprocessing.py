@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -21,9 +20,9 @@ from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Query
 from vmr_train.checkpoint import Checkpoint, require_finite
+from vmr_train.method import warn_of_unknown_words
 from vmr_train.prepared import FeatureNormalizer, FeaturesByVideo, Standardised
 
-logger = logging.getLogger(__name__)
 WIDTH = 65_536
 """Columns of a word vector at the most."""
 
@@ -145,14 +144,6 @@ class Preprocessor:
         tokens = [tokenize(query.text) for query in queries]
         words = dict.fromkeys(token.lower() for sentence in tokens for token in sentence)
         vectors = WordVectors.read(word_vectors, keep=words.keys())
-        unknown = [word for word in words if word not in vectors and any(map(str.isalnum, word))]
-        if unknown:
-            logger.warning(
-                "%d words of the training queries have no vector in %s and are left out, for example %r",
-                len(unknown),
-                word_vectors,
-                unknown[0],
-            )
         vocabulary = Vocabulary.build(tokens, vectors, size)
         scale = None if features is None else measured_scale(features, queries)
         return cls(vocabulary, vectors.table(vocabulary.words), scale)
@@ -199,6 +190,12 @@ class Preprocessor:
         """
         words, vectors = stored_words(checkpoint, rows_before=1)
         return cls(Vocabulary(words), vectors, stored_scale(checkpoint, columns))
+
+    def warn_of_unknown(self, texts: Iterable[str]) -> None:
+        """Logs the words of sentences, punctuation aside, that the vocabulary lacks."""
+        words = (token.lower() for text in texts for token in tokenize(text))
+        unknown = (word for word in words if not self.vocabulary.id(word) and any(map(str.isalnum, word)))
+        warn_of_unknown_words(unknown, "are left out")
 
     def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""

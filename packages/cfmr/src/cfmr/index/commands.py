@@ -64,7 +64,7 @@ def build(given: Namespace) -> None:
         encoder = VideoIndex.open(folder).encoder
     else:
         raise UserError("--checkpoint is needed to build an index")
-    root = data_root(given.data_root)
+    root = data_root(given.data_root, encoder.checkpoint.data_root)
     store = _open_features(given, encoder, root)
     videos = None if given.split is None else _videos_of(given.split, encoder, root)
     if given.durations is not None:
@@ -146,9 +146,8 @@ def open_index(given: Namespace) -> VideoIndex:
 
 def measure_recall(given: Namespace, opened: VideoIndex) -> None:
     """Prints the recall over the collection for the queries of a split."""
-    queries = distributed.from_rank_zero(
-        lambda: _queries_of(given.measure, opened.encoder, data_root(given.data_root))
-    )
+    root = data_root(given.data_root, opened.encoder.checkpoint.data_root)
+    queries = distributed.from_rank_zero(lambda: _queries_of(given.measure, opened.encoder, root))
     shared = distributed.world() > 1
     scores = measure(opened, queries, nms=given.nms, device=given.device, shared=shared)
     if distributed.rank() == 0:

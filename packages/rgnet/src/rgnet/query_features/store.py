@@ -276,6 +276,11 @@ class WordVectorQueries:
         words = (word.lower() for word in tokenize(text))
         return [word for word in words if word in self.vectors]
 
+    def unknown(self, text: str) -> list[str]:
+        """The lower-cased words of a sentence, punctuation aside, that have no vector."""
+        words = (word.lower() for word in tokenize(text))
+        return [word for word in words if word not in self.vectors and any(map(str.isalnum, word))]
+
     def of_text(self, text: str) -> QueryVectors:
         """The vectors of a sentence's known words, in order.
 
