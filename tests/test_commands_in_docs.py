@@ -22,7 +22,7 @@ OURS = {
     for path in ROOT.glob("packages/*/pyproject.toml")
     for name, target in tomllib.loads(path.read_text())["project"].get("scripts", {}).items()
 }
-OTHERS = {"pip", "python", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}  # not ours to parse
+OTHERS = {"pip", "python", "mkdocs", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}  # not ours to parse
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,7 +59,7 @@ def words_of(line: str) -> list[str]:
 def command_of(words: list[str]) -> tuple[Callable[[list[str]], int] | None, list[str]]:
     """The function behind a command line and its arguments; None for a program of others."""
     if words[:2] == ["uv", "run"]:
-        return command_of(words[2:])
+        return command_of(words[4:] if words[2] == "--group" else words[2:])
     if words[0] == "torchrun":
         inner = words.index("--no-python") + 1 if "--no-python" in words else words.index("-m")
         return command_of(["python", *words[inner:]] if words[inner] == "-m" else words[inner:])

@@ -60,8 +60,8 @@ class Query:
         duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
         moments: Ground truth ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
         glance: Annotated time point inside the moment, seconds, or None.
-        saliency: Highlight scores ``(C, A)`` float64, a row per clip of `saliency_clips`, a column per annotator, or
-        None.
+        saliency: Highlight scores ``(C, A)`` float64, a row per clip of `saliency_clips`, a column per annotator;
+            None where there are none.
         saliency_clips: Clip numbers ``(C,)`` int64, or None.
     """
 

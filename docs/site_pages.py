@@ -1,0 +1,105 @@
+"""Pages of the site beside docs/*.md: the texts at the root, and an API reference with a page per public module.
+
+mkdocs calls the functions ``on_*`` (``hooks`` in mkdocs.yml). Nothing is written into docs/.
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ROOT_TEXTS = ("CHANGELOG", "CONTRIBUTING", "SECURITY")
+PACKAGES = ("vmr_common", "vmr_train", "vmr_shapes", "rgn", "cfmr", "cdn", "leorn", "rgnet")
+
+
+def public_modules() -> dict[str, Path]:
+    """Source file of every public module by its dotted name, package by package, each before what is inside it."""
+    found = {}
+    for package in PACKAGES:
+        source = ROOT / "packages" / package.replace("_", "-") / "src"
+        for path in sorted((source / package).rglob("*.py"), key=lambda path: path.with_suffix("").parts):
+            *parents, name = path.relative_to(source).with_suffix("").parts
+            parts = parents if name == "__init__" else [*parents, name]
+            if not any(part.startswith("_") for part in parts):
+                found[".".join(parts)] = path
+    return dict(sorted(found.items(), key=lambda item: (PACKAGES.index(item[0].split(".")[0]), item[0])))
+
+
+def address(module: str, source: Path) -> str:
+    """Where a module's page stands, from the root of the site."""
+    folder = "/".join(["api", *module.split(".")])
+    return f"{folder}/index.md" if source.name == "__init__.py" else f"{folder}.md"
+
+
+def summary(source: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def row(module: str, source: Path, folder: str) -> str:
+    """A line of a table that links to a module's page from a page in `folder`."""
+    return f"| [{module}]({address(module, source).removeprefix(folder)}) | {summary(source)} |\n"
+
+
+def api_pages() -> dict[str, str]:
+    """Markdown of the API reference by address: a page per module, and one that lists the packages."""
+    modules = public_modules()
+    pages = {}
+    for name, source in modules.items():
+        text = f"# {name}\n\n::: {name}\n"
+        inside = [other for other in modules if other.startswith(f"{name}.") and name.count(".") == 0]
+        if inside:
+            text += f"\n## Modules of {name}\n\n| module | |\n| --- | --- |\n"
+            text += "".join(row(other, modules[other], f"api/{name}/") for other in inside)
+        pages[address(name, source)] = text
+    rows = "".join(row(name, modules[name], "api/") for name in PACKAGES)
+    about = (
+        "Every public module with what its functions and classes take, give and raise, from their docstrings."
+    )
+    pages["api/index.md"] = f"# API reference\n\n{about}\n\n| package | |\n| --- | --- |\n{rows}"
+    return pages
+
+
+def api_navigation() -> dict[str, Any]:
+    """The part of the navigation that leads to the pages of `api_pages`."""
+    modules = public_modules()
+    entries: list[Any] = ["api/index.md"]
+    for package in PACKAGES:
+        inside = {name: source for name, source in modules.items() if name.startswith(f"{package}.")}
+        pages = [{name.removeprefix(f"{package}."): address(name, source)} for name, source in inside.items()]
+        entries.append({package: [address(package, modules[package]), *pages]})
+    return {"API": entries}
+
+
+def site_links(text: str) -> str:
+    """Markdown whose links between docs/ and the root lead to where these pages stand on the site."""
+    text = re.sub(r"\]\(\.\./README\.md", "](index.md", text)
+    text = re.sub(r"\]\(\.\./([A-Z]+\.md)", r"](\1", text)
+    return re.sub(r"\]\(docs/", "](", text)
+
+
+def on_config(config: Any) -> Any:
+    """The configuration with the API in the navigation, and headings named as code hosts name them."""
+    from pymdownx.slugs import slugify
+
+    config.nav.append(api_navigation())
+    config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """The files of docs/ and the generated ones."""
+    from mkdocs.structure.files import File
+
+    for name in ROOT_TEXTS:
+        files.append(File.generated(config, f"{name}.md", abs_src_path=str(ROOT / f"{name}.md")))
+    for name, text in api_pages().items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """The text of a page with links as the site needs them."""
+    return markdown if page.file.src_uri.startswith("api/") else site_links(markdown)
