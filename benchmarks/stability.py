@@ -1,7 +1,7 @@
 """How far a default run on Shapes depends on seed, threads and CPU kernels, which rounding alone may decide.
 
     uv run python benchmarks/stability.py [PAPER ...] [--seeds 0 1 2] [--threads 1 2] [--kernels default avx2]
-        [--jobs 2] [--data-root FOLDER] [--out FILE] [-- OPTIONS OF THE TRAINING COMMAND]
+        [--jobs 2] [--data-root FOLDER] [--runs FOLDER] [--out FILE] [-- OPTIONS OF THE TRAINING COMMAND]
 
 Every run is a process of its own, as a user types it; its row is added to the csv as soon as it ends, and a row that is
 there is not measured again. `kernels` is what torch chooses from (ATEN_CPU_CAPABILITY; `native` leaves it the choice),
@@ -29,11 +29,11 @@ from recording import measured_here, read_rows, write_rows
 PAPERS = ("rgn", "cfmr", "cdn", "leorn", "rgnet")
 METRICS = ("R@1,IoU@0.3", "R@1,IoU@0.5", "R@1,IoU@0.7", "R@1,mIoU")
 CELL = ("paper", "seed", "threads", "kernels")
-COLUMNS = (*CELL, *METRICS, "best_epoch", "cpu_seconds")
+COLUMNS = (*CELL, *METRICS, "cpu_seconds")
 
 
-def run_cell(cell: Sequence[str], root: Path, options: Sequence[str]) -> dict[str, str]:
-    """The row of one run: paper, seed, threads and kernels, then its figures.
+def run_cell(cell: Sequence[str], root: Path, runs: Path, options: Sequence[str]) -> dict[str, str]:
+    """The row of one run: paper, seed, threads and kernels, then its figures; its folder is made in `runs`.
 
     Raises:
         subprocess.CalledProcessError: if the training fails.
@@ -44,26 +44,22 @@ def run_cell(cell: Sequence[str], root: Path, options: Sequence[str]) -> dict[st
     environment.pop("ATEN_CPU_CAPABILITY", None)
     if kernels != "native":
         environment["ATEN_CPU_CAPABILITY"] = kernels
-    with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", paper, "train", "--data-root", str(root), "--runs", runs]
-        command += ["--train.device", "cpu", "--train.seed", seed, *options]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        message = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status != 0:
-            raise RuntimeError(f"{' '.join(command)}: {message}")
-        folder = next((Path(runs) / paper).iterdir())
-        rows = json.loads((folder / "results.json").read_text())
-        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    name = "-".join((*cell[1:], *(option.strip("-") for option in options)))
+    command = [sys.executable, "-m", paper, "train", "--data-root", str(root), "--runs", str(runs), "--overwrite"]
+    command += ["--train.device", "cpu", "--train.seed", seed, *options, "--name", name]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    message = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise RuntimeError(f"{' '.join(command)}: {message}")
+    rows = json.loads((runs / paper / name / "results.json").read_text())
     values = next(row["values"] for row in rows if row["protocol"] == "strict" and row["name"] == paper)
-    validated = [(row["R@1,mIoU"], row["epoch"]) for row in epochs if "R@1,mIoU" in row]
-    best = max(validated, key=lambda pair: (pair[0], -pair[1]))[1] if validated else ""
     figures = {metric: f"{100 * values[metric]:.2f}" for metric in METRICS}
     seconds = f"{usage.ru_utime + usage.ru_stime:.0f}"
-    return dict(zip(CELL, cell, strict=True)) | figures | {"best_epoch": str(best), "cpu_seconds": seconds}
+    return dict(zip(CELL, cell, strict=True)) | figures | {"cpu_seconds": seconds}
 
 
 def table(rows: Sequence[dict[str, str]]) -> list[str]:
@@ -94,6 +90,7 @@ def main() -> None:
     parser.add_argument("--kernels", nargs="+", default=["native"])
     parser.add_argument("--jobs", type=int, default=1, help="runs beside each other")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=Path, help="keep the run folders here (default: they are removed)")
     parser.add_argument("--out", type=Path, default=measured_here("stability"))
     parser.add_argument(
         "--table", action="store_true", help="print the table of what is there, and run nothing"
@@ -107,8 +104,9 @@ def main() -> None:
         there = {tuple(row[name] for name in CELL) for row in rows}
         cells = itertools.product(options.seeds, options.threads, options.kernels, options.papers or PAPERS)
         wanted = [(paper, *rest) for *rest, paper in cells if (paper, *rest) not in there]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for row in pool.map(lambda cell: run_cell(cell, options.data_root, training), wanted):
+        with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
+            runs = options.runs or Path(temporary)
+            for row in pool.map(lambda cell: run_cell(cell, options.data_root, runs, training), wanted):
                 rows.append(row)
                 print(time.strftime("%H:%M:%S"), " ".join(row.values()), flush=True)
                 write_rows(options.out, rows, COLUMNS)
