@@ -45,7 +45,17 @@ def run_cell(cell: Sequence[str], root: Path, runs: Path, options: Sequence[str]
     if kernels != "native":
         environment["ATEN_CPU_CAPABILITY"] = kernels
     name = "-".join((*cell[1:], *(option.strip("-") for option in options)))
-    command = [sys.executable, "-m", paper, "train", "--data-root", str(root), "--runs", str(runs), "--overwrite"]
+    command = [
+        sys.executable,
+        "-m",
+        paper,
+        "train",
+        "--data-root",
+        str(root),
+        "--runs",
+        str(runs),
+        "--overwrite",
+    ]
     command += ["--train.device", "cpu", "--train.seed", seed, *options, "--name", name]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
