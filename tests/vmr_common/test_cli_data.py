@@ -95,7 +95,44 @@ def test_files_are_looked_for_under_the_data_root_and_then_in_the_current_folder
     status, out, _ = vmr_data(root, "check", "--annotations", "here.json")
     assert f"{root / 'here.json'}: 2 records read" in out
     status, _, err = vmr_data(root, "check", "--annotations", "gone.json")
-    assert err == f"error: {root / 'gone.json'}: no such file\n"
+    assert err.startswith(
+        f"error: {root / 'gone.json'}: no such file; looked for under {root} (--data-root, "
+    )
+    assert err.endswith(" and in the current folder\n")
+    (here / "charades_sta").mkdir()
+    (root / "charades_sta/point_rgn").rename(here / "charades_sta/point_rgn")
+    status, out, _ = vmr_data(root, "check", "--split", "charades-sta-rgn/test")
+    assert (status, out.split(":")[0]) == (0, "charades_sta/point_rgn/glance_test_charades.json")
+
+
+def test_all_missing_files_are_named_at_once(root, vmr_data):
+    arguments = ("--split", "charades-sta/test", "--features", "no.h5", "--videos", "v.json")
+    status, _, err = vmr_data(root, "check", *arguments)
+    assert status == 2
+    assert err.count("\n") == 1
+    for name in (
+        "charades_sta/charades_sta_test.txt",
+        "charades_sta/Charades_v1_test.csv",
+        "v.json",
+        "no.h5",
+    ):
+        assert str(root / name) in err
+
+
+def test_the_files_of_a_configuration_are_listed(tmp_path, capsys):
+    arguments = ["needs", "--package", "rgn", "--cfg", "charades", "--data-root", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 2
+    assert [line.split()[:2] for line in lines if " data." in line] == [
+        ["missing", "charades_sta/point_rgn/glance_train_charades.json"],
+        ["missing", "charades_sta/point_rgn/glance_test_charades.json"],
+        ["missing", "charades_sta/i3d_features.hdf5"],
+        ["missing", "word_vectors/glove.6B.300d.txt"],
+    ]
+    assert main(["needs", "--package", "none"]) == 2
+    assert "no such package is installed" in capsys.readouterr().err
 
 
 def test_check_passes_over_good_features(root, vmr_data):
@@ -123,11 +160,11 @@ def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
     ("arguments", "message"),
     [
         (["info", "nothing"], "data set 'nothing' is unknown, expected one of charades-sta"),
-        (["info", "tacos"], r"tacos: none of its files is under .*: tacos/train\.json, .*microsoft/VideoX"),
+        (["info", "tacos"], r"tacos: .*tacos/train\.json, .*: no such file \(TACoS .*microsoft/VideoX"),
         (["info", "tacos/test"], r"tacos/test\.json: no such file"),
         (["check"], "nothing to check"),
         (["check", "--annotations", "none.json"], r"none\.json: no such file"),
-        (["check", "--features", "none.h5"], r"none\.h5: no such feature file or folder"),
+        (["check", "--features", "none.h5"], r"none\.h5: no such file"),
         (["check", "--split", "a", "--annotations", "b"], "give either split"),
         (
             ["check", "--videos", "v.json", "--features", "features.h5"],

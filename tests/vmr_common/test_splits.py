@@ -11,6 +11,7 @@ import pytest
 from vmr_common.errors import UserError
 from vmr_common.splits import generated
 from vmr_common.splits.load import ENTRIES, custom_split, data_root, load_split
+from vmr_common.splits.sources import origin
 from vmr_train.splits import SplitConfig, load
 
 ASCII = "characters outside ASCII in the sentence"
@@ -91,9 +92,7 @@ def test_every_available_split_is_in_the_table_above(shared_data):
         name for name in ENTRIES if name not in PUBLISHED and not name.startswith(("shapes/", "shapes-long/"))
     }
     for name in absent:
-        with pytest.raises(
-            UserError, match=rf"no such file \(nor with \.gz\), needed for split {re.escape(name)}: "
-        ):
+        with pytest.raises(UserError, match=rf"^split {re.escape(name)}: .*: no such file \(.*https://"):
             load_split(name, shared_data)
 
 
@@ -151,8 +150,20 @@ def test_files_may_be_gzipped(root):
 def test_a_missing_file_says_where_it_was_looked_for_and_what_it_is(tmp_path):
     with pytest.raises(UserError) as caught:
         load_split("charades-sta/train", tmp_path)
-    assert str(tmp_path / "charades_sta/charades_sta_train.txt") in str(caught.value)
-    assert "official Charades-STA moments" in str(caught.value)
+    message = str(caught.value)
+    assert (
+        f"{tmp_path / 'charades_sta/charades_sta_train.txt'}: no such file (Charades-STA moments, https://"
+        in message
+    )
+    assert f"{tmp_path / 'charades_sta/Charades_v1_train.csv'}: no such file (" in message
+    assert message.endswith(
+        f"; looked for under {tmp_path} (--data-root, else $VMR_DATA, else data) and in the current folder"
+    )
+
+
+def test_every_file_of_a_registered_split_has_an_origin():
+    for entry in ENTRIES.values():
+        assert all(map(origin, entry.files)), entry.name
 
 
 def test_an_unknown_split_lists_the_known_ones():

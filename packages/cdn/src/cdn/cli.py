@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cdn.config import TITLE, Config
+from vmr_common.splits.sources import found_path
 from vmr_train.cli import options, requests
 
 
@@ -25,7 +26,7 @@ def evaluate(argv: list[str]) -> None:
             frames = open_frames(config, given.root)
             commands.require_videos(frames, split)
             method = CDNMethod.restore(config, checkpoint)
-            glove = given.root / config.data.word_vectors
+            glove = found_path(config.data.word_vectors, given.root)
             dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("cdn", config, method, dataset, split, train_queries)
@@ -45,7 +46,7 @@ def predict(argv: list[str]) -> None:
     frames = open_frames(config, given.root)
     queries = requests.requested_queries(config, given, frames.store, given.root)
     method = CDNMethod.restore(config, checkpoint)
-    glove = given.root / config.data.word_vectors
+    glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
     commands.print_moments(given, commands.find_moments(config, method, dataset, given.k))
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cdn.config import TITLE, Config
+from vmr_common.splits.sources import found_path
 from vmr_train.cli import options
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def train(config: Config, given: Namespace) -> Results:
             commands.read_videos(frames, splits)
 
             # sentences: the vectors of the training queries' words
-            glove = given.root / config.data.word_vectors
+            glove = found_path(config.data.word_vectors, given.root)
             preprocessor = Preprocessor.learn(
                 splits.train.queries,
                 glove,

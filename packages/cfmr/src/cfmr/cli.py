@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cfmr.config import TITLE, Config
 from vmr_common.errors import require
+from vmr_common.splits.sources import found_path
 from vmr_train.cli import options, requests
 
 
@@ -65,6 +66,6 @@ def import_official(argv: list[str]) -> None:
 
     released = commands.read_released(config, given)
     weights = from_official(released)
-    words = Preprocessor.from_released(weights, given.words, given.root / config.data.word_vectors)
+    words = Preprocessor.from_released(weights, given.words, found_path(config.data.word_vectors, given.root))
     method = CFMRMethod.build(config, words)
     commands.save_imported("cfmr", config, method, weights, released, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leorn.config import TITLE, Config
+from vmr_common.splits.sources import found_path
 from vmr_train.cli import options, requests
 
 
@@ -25,7 +26,7 @@ def evaluate(argv: list[str]) -> None:
             videos = InputFeatures.open(config, given.root)
             commands.require_videos(videos, split)
             method = LEORNMethod.restore(config, checkpoint)
-            glove = given.root / config.data.word_vectors
+            glove = found_path(config.data.word_vectors, given.root)
             dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
@@ -50,7 +51,7 @@ def predict(argv: list[str]) -> None:
     videos = InputFeatures.open(config, given.root)
     queries = requests.requested_queries(config, given, videos.store, given.root)
     method = LEORNMethod.restore(config, checkpoint)
-    glove = given.root / config.data.word_vectors
+    glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, given.k)
     commands.print_moments(given, found)

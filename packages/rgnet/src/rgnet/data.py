@@ -18,6 +18,7 @@ from rgnet.query_features.config import open_query_features, require_queries
 from rgnet.query_features.store import QueryFeatures, QueryVectors, WordVectorQueries, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
+from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
@@ -247,7 +248,7 @@ def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
 def query_files(config: Config, root: Path) -> list[Path]:
     """The files behind the tokens of queries."""
     named = (config.data.queries.path, config.data.queries.word_vectors)
-    return [root / path for path in named if path is not None]
+    return [found_path(path, root) for path in named if path is not None]
 
 
 def build_dataset(

@@ -31,7 +31,8 @@ from vmr_common.cli.shared import (
 )
 from vmr_common.errors import UserError, require
 from vmr_common.features.manifest import Manifest, creator
-from vmr_common.splits.load import Split, found_path, given_path
+from vmr_common.splits.load import Split
+from vmr_common.splits.sources import found_path
 from vmr_common.text.vectors import WordVectors
 
 WHOLE = "all"  # name of the only part of joined streams where none is given
@@ -117,7 +118,7 @@ def _word_vectors(arguments: argparse.Namespace, split: Split) -> QueryFeatures:
     if arguments.token_dim is None:
         return WordVectorQueries(WordVectors.read(found_path(arguments.word_vectors, root)))
     config = QueryFeaturesConfig(
-        word_vectors=given_path(arguments.word_vectors, root),
+        word_vectors=arguments.word_vectors,
         token_dim=arguments.token_dim,
         sentence_dim=arguments.sentence_dim,
     )

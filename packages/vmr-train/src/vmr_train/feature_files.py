@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import BaseManifest
+from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.ranges import PathText, Width, require_ranges
 
@@ -43,7 +44,7 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
     # here, so that a configuration is read without h5py
     from vmr_common.features.store import FeatureStore
 
-    store = FeatureStore([Path(data_root) / path for path in paths], key=config.key, dim=config.dim)
+    store = FeatureStore([found_path(path, data_root) for path in paths], key=config.key, dim=config.dim)
     check_manifest(config.expected_manifest, store)
     return store
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from vmr_common.errors import UserError
 from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.policies import policy_named
+from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.ranges import PathText, Probability, require_ranges
 
@@ -69,22 +70,21 @@ class Splits:
 
 
 def load(config: SplitConfig, data_root: str | Path) -> Split:
-    """Loads what a configuration asks for; relative paths are relative to `data_root`.
+    """Loads what a configuration asks for; relative paths lead under `data_root`, else from the current folder.
 
     Raises:
         UserError: as `load_split` and `custom_split`.
     """
-    root = Path(data_root)
-    videos = None if config.videos is None else root / config.videos
+    videos = None if config.videos is None else found_path(config.videos, data_root)
     if config.split is not None:
-        return load_split(config.split, root, videos=videos, videos_key=config.videos_key)
+        return load_split(config.split, data_root, videos=videos, videos_key=config.videos_key)
     assert config.annotations is not None
     return custom_split(
-        root / config.annotations,
+        found_path(config.annotations, data_root),
         format=config.format,
         videos=videos,
         videos_key=config.videos_key,
-        durations=None if config.durations is None else root / config.durations,
+        durations=None if config.durations is None else found_path(config.durations, data_root),
         policy=config.policy,
     )
 

@@ -29,7 +29,7 @@ from vmr_common.cli.shared import (
 )
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import creator
-from vmr_common.splits.load import found_path
+from vmr_common.splits.sources import found_path, require_files
 from vmr_shapes.spec import LONG, SHORT
 
 
@@ -72,6 +72,7 @@ def _add_objects(parser: argparse.ArgumentParser, more: str = "") -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    require_files([arguments.objects], arguments.data_root)
     with _open_store(arguments) as store:
         lengths = [store.length(video) for video in progress(store.videos(), "reading lengths")]
         echo(*object_lines(store, lengths))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmr_common.splits.sources import found_path
 from vmr_train.feature_files import check_manifest
 from vmr_train.ranges import Layers, Margin, PathText, Width, require_ranges
 
@@ -48,9 +49,9 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
     from leorn.object_features.prepare import ObjectStore
     from leorn.object_features.shapes_file import ensure_objects
 
-    path = Path(data_root) / config.path
+    path = found_path(config.path, data_root)
     if Path(config.path) == SHAPES_OBJECTS:
-        path = ensure_objects(path.parent)
+        path = ensure_objects(Path(data_root) / SHAPES_OBJECTS.parent)
     store = ObjectStore(path, objects=config.objects, dim=config.dim)
     check_manifest(config.expected_manifest, store)
     return store

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.errors import UserError
+from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.feature_files import check_manifest
 from vmr_train.ranges import PathText, Width, require_ranges
@@ -64,13 +65,13 @@ def open_query_features(
 
     if config.word_vectors is not None:
         keep = None if texts is None else {word.lower() for text in texts for word in tokenize(text)}
-        vectors = WordVectors.read(Path(data_root) / config.word_vectors, keep)
+        vectors = WordVectors.read(found_path(config.word_vectors, data_root), keep)
         if vectors.dim != config.token_dim:
             raise UserError(f"{vectors.source}: vectors of width {vectors.dim}, expected {config.token_dim}")
         return WordVectorQueries(vectors)
     assert config.path is not None
     store = QueryFeatureStore(
-        Path(data_root) / config.path, token_dim=config.token_dim, sentence_dim=config.sentence_dim
+        found_path(config.path, data_root), token_dim=config.token_dim, sentence_dim=config.sentence_dim
     )
     check_manifest(config.expected_manifest, store)
     return store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmr_common.cli.entrypoint import command, echo
 from vmr_common.cli.numbers import whole
-from vmr_common.cli.query_options import add_options, chosen_split
+from vmr_common.cli.query_options import add_options, chosen_split, require_given
 from vmr_common.cli.shared import (
     PATHS,
     Commands,
@@ -25,6 +25,7 @@ from vmr_common.cli.shared import (
     videos_of,
 )
 from vmr_common.errors import UserError
+from vmr_common.splits.generated import offered
 from vmr_common.splits.registry import ENTRIES
 
 
@@ -57,6 +58,11 @@ def _commands() -> Commands:
     add_conversion(convert, "float32")
     add_manifest(convert)
 
+    about = "List the files that a configuration of a paper needs; status 2 if one is missing."
+    needs = commands.add("needs", _needs, about)
+    needs.add_argument("--package", required=True, help="rgn, cfmr, cdn, leorn or rgnet")
+    needs.add_argument("--cfg", help="a bundled configuration or a YAML file (default: the package's)")
+
     return commands
 
 
@@ -64,6 +70,7 @@ def _info(arguments: argparse.Namespace) -> None:
     # here, because the other commands need no baseline
     from vmr_common.cli.info import feature_lines, find_parts, registered_lines, split_lines
 
+    require_given(arguments, arguments.name)
     if arguments.features:
         with feature_store(arguments) as store:
             lengths = [store.length(video) for video in progress(store.videos(), "reading lengths")]
@@ -81,6 +88,15 @@ def _info(arguments: argparse.Namespace) -> None:
     else:
         splits, missing = find_parts(name, root)
     echo(*split_lines(splits, root), *missing)
+
+
+def _needs(arguments: argparse.Namespace) -> None:
+    # the paper's own command, so that nothing here imports a paper
+    train = offered("console_scripts", f"{arguments.package}-train")
+    if train is None:
+        raise UserError(f"--package {arguments.package}: no such package is installed")
+    cfg = ["--cfg", arguments.cfg] if arguments.cfg else []
+    raise SystemExit(train(["--check", "--data-root", str(arguments.data_root), *cfg]))
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -15,9 +15,10 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.irregular import ACTED, Report
-from vmr_common.splits.load import Split, found_file, load_split, training_split
+from vmr_common.splits.load import Split, load_split, training_split
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.registry import ENTRIES
+from vmr_common.splits.sources import GZIPPED, place_of, require_files
 from vmr_common.types import Query
 
 _AT_ONCE = 1 << 14  # queries whose constant windows are scored at once
@@ -84,15 +85,12 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
         )
     found, missing = [], []
     for entry in parts:
-        if entry.generated_by is None and found_file(root, entry.file) is None:
+        if entry.generated_by is None and place_of(entry.file, root, GZIPPED) is None:
             missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
         else:
             found.append(load_split(entry.name, root))
     if not found:
-        files = ", ".join(entry.file for entry in parts)
-        raise UserError(
-            f"{data_set}: none of its files is under {root}: {files} (or with .gz); they are {parts[0].what}"
-        )
+        require_files((file for entry in parts for file in entry.files), root, f"{data_set}: ")
     return found, missing
 
 
@@ -167,7 +165,7 @@ def _training_part(split: Split, splits: Sequence[Split], root: Path) -> tuple[s
         for known in splits:
             if known.name == name:
                 return name, known.queries
-        if name in ENTRIES and found_file(root, ENTRIES[name].file):
+        if name in ENTRIES and place_of(ENTRIES[name].file, root, GZIPPED):
             return name, load_split(name, root, count=False).queries
     return split.name, split.queries
 

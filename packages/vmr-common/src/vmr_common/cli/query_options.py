@@ -7,11 +7,16 @@ from typing import Any
 
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import FORMATS
-from vmr_common.splits.load import Split, custom_split, found_path, load_split
+from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.policies import POLICIES
+from vmr_common.splits.registry import ENTRIES
+from vmr_common.splits.sources import found_path, require_files
 
 _OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
 """Options that say how to read ``--annotations``, and their defaults."""
+_SPLIT_FILES = ("annotations", "durations", "videos", "train_annotations")
+_READ = (*_SPLIT_FILES, "features", "objects", "query_features", "word_vectors")
+"""Options that name files of data that a command reads."""
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -45,23 +50,34 @@ def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
     add("--videos-key", help="which list of --videos")
 
 
+def require_given(options: argparse.Namespace, split: str | None) -> None:
+    """Makes sure that all files of data are there that the options name, and those of a registered split."""
+    values = [getattr(options, name, None) or [] for name in _READ]
+    paths = [path for value in values for path in ([value] if isinstance(value, str) else value)]
+    entry = ENTRIES.get(split or "")
+    files, made = (entry.files, [entry.made]) if entry else ([], [])
+    require_files([*files, *paths], options.data_root, made=made)
+
+
 def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool = True) -> Split | None:
     """The registered split `name`, else that of ``--annotations``, or None where the options name none.
 
     The options are those of `add_options`, and the folder `data_root`; files are looked for there, then in the current
-    folder. Without `count` the report has no irregularities.
+    folder, all that the options name before any is read. Without `count` the report has no irregularities.
     """
-    if name is None and options.annotations is None:
-        if options.videos is not None:
-            raise UserError("--videos needs a split or --annotations")
-        return None
+    own = options.annotations is not None
+    if name is None and not own and options.videos is not None:
+        raise UserError("--videos needs a split or --annotations")
     # training annotations for the bias row of `vmr-score` are read by the same options
     if name is not None and not getattr(options, "train_annotations", None):
         for key, default in _OF_ANNOTATIONS.items():
             if getattr(options, key) != default:
                 raise UserError(f"--{key} is for --annotations, split {name} has its own")
-    if name is not None and options.annotations is not None:
+    if name is not None and own:
         raise UserError("give either split (a registered name) or annotations (a file), and not both")
+    require_given(options, name)
+    if name is None and not own:
+        return None
     videos = options.videos and found_path(options.videos, options.data_root)
     more: dict[str, Any] = {"videos": videos, "videos_key": options.videos_key, "count": count}
     if name is not None:

@@ -10,7 +10,8 @@ from vmr_common.cli.entrypoint import Parser, echo
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
-from vmr_common.splits.load import Split, data_root, found_path
+from vmr_common.splits.load import Split, data_root
+from vmr_common.splits.sources import found_path
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -19,11 +19,10 @@ from vmr_common.splits.irregular import Report
 from vmr_common.splits.json_lines import canonical_row
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.registry import ENTRIES, Entry
+from vmr_common.splits.sources import DATA_ROOT_VARIABLE, GZIPPED, found_path, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_common.values import listed
-
-DATA_ROOT_VARIABLE = "VMR_DATA"
 
 
 @dataclass(frozen=True)
@@ -50,21 +49,6 @@ def data_root(given: str | Path | None = None, remembered: str | None = None) ->
     return Path(given) if given is not None else Path(os.environ.get(DATA_ROOT_VARIABLE) or known)
 
 
-def given_path(path: str, root: str | Path) -> str:
-    """A path from the command line for use under the data root: itself, or absolute if only the current folder has it.
-
-    A path that is nowhere stays as it is, so that the message names the data root.
-    """
-    if not (Path(root) / path).exists() and Path(path).exists():
-        return str(Path(path).absolute())
-    return path
-
-
-def found_path(path: str, root: str | Path) -> Path:
-    """A path from the command line for reading: under the data root, else in the current folder."""
-    return Path(root) / given_path(path, root)
-
-
 def _like(name: str) -> str:
     """The names of the same data set, or of all in short, one word each: ``shapes/{train,val,test}``."""
     parts: dict[str, list[str]] = {}
@@ -89,17 +73,17 @@ def load_split(
 
     Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict it as
     they do `custom_split`; without `count` the report has no irregularities. Raises `UserError` if no split has that
-    name, a file is missing (says where it was looked for and what it is) or malformed.
+    name, files are missing (as `require_files`) or malformed.
     """
     entry = ENTRIES.get(name)
     if entry is None:
         raise UserError(f"split {name!r} is unknown, expected one of {_like(name)}")
     root = Path(data_root)
     if entry.generated_by is not None:
-        data_set = name.partition("/")[0]
-        generate(data_set, root / data_set, entry.generated_by)
-    path = _required(root, entry.file, entry)
-    durations = None if entry.durations is None else read_durations(_required(root, entry.durations, entry))
+        generate(entry.made, root / entry.made, entry.generated_by)
+    require_files(entry.files, root, f"split {name}: ")
+    path, *tables = (found_path(file, root, GZIPPED) for file in entry.files)
+    durations = read_durations(tables[0]) if tables else None
     found = read_annotations(path, entry.format, durations=durations, policy=entry.policy, count=count)
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     return _only_videos(Split(name, found.queries, report, entry.protocol), videos, videos_key)
@@ -112,19 +96,6 @@ def training_split(name: str) -> str:
     'charades-sta/train'
     """
     return name.rpartition("/")[0] + "/train"
-
-
-def found_file(root: Path, file: str) -> Path | None:
-    """The path of a file of a registered split, with or without ``.gz``, or None."""
-    return next((path for path in (root / file, root / f"{file}.gz") if path.is_file()), None)
-
-
-def _required(root: Path, file: str, entry: Entry) -> Path:
-    if (path := found_file(root, file)) is None:
-        raise UserError(
-            f"{root / file}: no such file (nor with .gz), needed for split {entry.name}: {entry.what}"
-        )
-    return path
 
 
 def _count_notes(entry: Entry, report: Report) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ class Entry:
     name: str  # `<data set>/<part>`
     file: str  # annotation file, relative to the data root
     format: str  # name of the reader (`formats.FORMATS`)
-    what: str  # what the file is and who publishes it, for the message when it is missing
     policy: str = "as-annotated"  # name of the policy of the published evaluation
     protocol: str = "strict"  # name of the protocol of the published evaluation
     durations: str | None = None  # table of durations for formats that have none, relative to the data root
@@ -27,6 +26,16 @@ class Entry:
     official: int | None = None
     # package that generates the data set on first use, see `generated.generate`
     generated_by: str | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """All files that it is read from, the annotations first."""
+        return [self.file] if self.durations is None else [self.file, self.durations]
+
+    @property
+    def made(self) -> str:
+        """The data set that is generated on first use, or nothing."""
+        return self.name.partition("/")[0] if self.generated_by else ""
 
 
 _Counts = int | None | tuple[int | None, int | None]
@@ -55,12 +64,8 @@ def _entries(
 
 def _charades() -> list[Entry]:
     durations = "charades_sta/Charades_v1_{}.csv"
-    official: dict[str, Any] = {
-        "file": "charades_sta/charades_sta_{}.txt",
-        "format": "charades-sta",
-        "durations": durations,
-        "what": "official Charades-STA moments, with Charades' Charades_v1_{train,test}.csv beside",
-    }
+    file = "charades_sta/charades_sta_{}.txt"
+    official: dict[str, Any] = {"file": file, "format": "charades-sta", "durations": durations}
     kept_2dtan = {"train": (12_408, 12_404), "test": (3_720, 3_720)}
     kept_cpl = {"train": (12_408, 10_602), "test": (3_720, 3_158)}
     entries = [
@@ -75,7 +80,6 @@ def _charades() -> list[Entry]:
             format="viga",
             protocol="viga",
             durations=durations,
-            what="ViGA's Charades-STA file with glances (repository r-cui/ViGA)",
         ),
     ]
     glances = {
@@ -88,42 +92,28 @@ def _charades() -> list[Entry]:
             f"charades_sta/point_{method}/glance_{{}}_charades.json",
             parts,
             format="glance-list",
-            what=f"{method.upper()}'s Charades-STA glances (repository CFM-MSG/Code_{method.upper()})",
             protocol="point",
         )
     return entries
 
 
 _MAD_FILE = "mad/MAD_{}.json"
-_MAD: dict[str, Any] = {
-    "format": "mad",
-    "what": "the MAD annotations (given out by their authors on request)",
-    "protocol": "mad",
-}
+_MAD: dict[str, Any] = {"format": "mad", "protocol": "mad"}
 _MAP: dict[str, Any] = {"policy": "drop-then-cut", "protocol": "proposal-map"}
 _GLANCES: dict[str, Any] = {"format": "glance-list", "protocol": "point"}
 
 
 def _tacos() -> list[Entry]:
     parts = {"train": 9_790, "val": 4_436, "test": 4_001}
-    what = "the TACoS moments in the layout of 2D-TAN (repository microsoft/VideoX)"
-    glances = "the TACoS glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)"
-    viga = "ViGA's TACoS file with glances (repository r-cui/ViGA)"
     return [
-        *_entries("tacos/{}", "tacos/{}.json", parts, what=what, format="tacos", **_MAP),
-        *_entries("tacos-glance/{}", "tacos/point/glance_{}_tacos.json", parts, what=glances, **_GLANCES),
-        *_entries(
-            "tacos-viga/{}", "tacos/point_viga/{}.json", parts, what=viga, format="tacos", protocol="viga"
-        ),
+        *_entries("tacos/{}", "tacos/{}.json", parts, format="tacos", **_MAP),
+        *_entries("tacos-glance/{}", "tacos/point/glance_{}_tacos.json", parts, **_GLANCES),
+        *_entries("tacos-viga/{}", "tacos/point_viga/{}.json", parts, format="tacos", protocol="viga"),
     ]
 
 
 def _activitynet() -> list[Entry]:
-    official: dict[str, Any] = {
-        "format": "activitynet",
-        "what": "ActivityNet Captions in the layout of 2D-TAN (repository microsoft/VideoX)",
-        **_MAP,
-    }
+    official: dict[str, Any] = {"format": "activitynet", **_MAP}
     parts = {"train": (37_421, 37_417), "val_1": (17_505, 17_505), "val_2": (17_031, 17_031)}
     files = {"val_1": "val", "val_2": "test"}
     return [
@@ -133,14 +123,12 @@ def _activitynet() -> list[Entry]:
             "activitynet/point_viga/{}.json",
             {"train": None, "val_1": None, "val_2": 17_031},
             format="activitynet",
-            what="ViGA's ActivityNet Captions file with glances (repository r-cui/ViGA)",
             protocol="viga",
         ),
         *_entries(
             "activitynet-glance/{}",
             "activitynet/point/glance_{}_activitynet.json",
             {"train": None, "test": 17_031},
-            what="the ActivityNet Captions glance list of RGN and CFMR (repository CFM-MSG/Code_CFMR)",
             **_GLANCES,
         ),
     ]
@@ -158,13 +146,11 @@ def _qvhighlights() -> list[Entry]:
             "test-hidden": "test_release",
         },
         format="qvhighlights",
-        what="the QVHighlights annotations (repository jayleicn/moment_detr, folder data)",
         protocol="qvhighlights",
     )
 
 
 _NLQ = {"test": "test_unannotated"}
-_NLQ_V1 = "official Ego4D natural-language-query annotations v1 (under licence)"
 
 
 def _ego4d() -> list[Entry]:
@@ -172,26 +158,24 @@ def _ego4d() -> list[Entry]:
     # the second version is the one in use; queries without text are in the first count only
     first: dict[str, _Counts] = {"train": (11_296, None), "val": (3_875, 3_874), "test": None}
     second: dict[str, _Counts] = {"train": (13_849, 13_848), "val": (4_554, 4_552), "test": None}
-    what = _NLQ_V1.replace("v1", "v2")
     return [
-        *_entries("ego4d-nlq/{}", "ego4d_nlq/v2/nlq_{}.json", second, _NLQ, what=what, **rules),
-        *_entries("ego4d-nlq-v1/{}", "ego4d_nlq/v1/nlq_{}.json", first, _NLQ, what=_NLQ_V1, **rules),
+        *_entries("ego4d-nlq/{}", "ego4d_nlq/v2/nlq_{}.json", second, _NLQ, **rules),
+        *_entries("ego4d-nlq-v1/{}", "ego4d_nlq/v1/nlq_{}.json", first, _NLQ, **rules),
     ]
 
 
 def _long_video() -> list[Entry]:
     """MAD; Ego4D and MAD as the long-video methods CONE and RGNet train and score on them."""
     ego4d: dict[str, Any] = {"format": "ego4d-nlq-whole-seconds", "protocol": "ego4d-nlq"}
-    naq = "NaQ, Ego4D's narrations as queries, in the layout of nlq_train.json (for pretraining)"
     training: dict[str, Any] = {"policy": "rgnet-ego4d-train", **ego4d}
     scored: dict[str, Any] = {"policy": "drop-brief", **ego4d}
     name, file = "ego4d-nlq-v1-rgnet/{}", "ego4d_nlq/v1/nlq_{}.json"
     return [
         *_entries("mad/{}", _MAD_FILE, {"train": 280_183, "val": 32_064, "test": 72_044}, **_MAD),
-        *_entries(name, file, {"train": (11_296, None)}, what=_NLQ_V1, **training),
-        *_entries(name, file, {"val": (3_875, 3_529)}, what=_NLQ_V1, official=3_874, **scored),
-        *_entries(name, file, {"test": None}, _NLQ, what=_NLQ_V1, **scored),
-        *_entries("ego4d-naq/{}", "ego4d_nlq/naq/nlq_{}.json", {"train": None}, what=naq, **training),
+        *_entries(name, file, {"train": (11_296, None)}, **training),
+        *_entries(name, file, {"val": (3_875, 3_529)}, official=3_874, **scored),
+        *_entries(name, file, {"test": None}, _NLQ, **scored),
+        *_entries("ego4d-naq/{}", "ego4d_nlq/naq/nlq_{}.json", {"train": None}, **training),
         *_entries("mad-rgnet/{}", _MAD_FILE, {"train": (280_183, None)}, policy="rgnet-mad-train", **_MAD),
     ]
 
@@ -199,11 +183,9 @@ def _long_video() -> list[Entry]:
 def _shapes() -> list[Entry]:
     parts = {"train": None, "val": None, "test": None}
     rules: dict[str, Any] = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
-    what = "the embedded data set, generated on first use"
-    long = "the embedded data set of long videos, generated on first use"
     return [
-        *_entries("shapes/{}", "shapes/{}.jsonl", parts, what=what, **rules),
-        *_entries("shapes-long/{}", "shapes-long/{}.jsonl", parts, what=long, **rules),
+        *_entries("shapes/{}", "shapes/{}.jsonl", parts, **rules),
+        *_entries("shapes-long/{}", "shapes-long/{}.jsonl", parts, **rules),
     ]
 
 

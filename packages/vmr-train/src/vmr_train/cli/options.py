@@ -15,6 +15,7 @@ from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import data_root
+from vmr_train import needs
 from vmr_train.cli.config import (
     DEFAULT,
     STORED,
@@ -111,6 +112,11 @@ def train_parser(package: str, title: str) -> ArgumentParser:
     add("--runs", type=str, default="runs", help="folder of all run folders")
     add("--resume", action="store_true", help="continue the run from its last checkpoint")
     add("--overwrite", action="store_true", help="replace an earlier run of this name, once all is done")
+    add(
+        "--check",
+        action="store_true",
+        help="list the files that the configuration needs, and end; 2 if one lacks",
+    )
     return parser
 
 
@@ -171,14 +177,19 @@ def read_train_options(
 ) -> tuple[Config, Namespace]:
     """The configuration of a training and the other options; ``--resume`` alone means the run's own configuration.
 
-    The options hold `argv`, the arguments as they were understood.
+    The options hold `argv`, the arguments as they were understood. ``--check`` ends here.
 
     Raises:
-        UserError: as `read_config`.
+        UserError: as `read_config`, and if a file of the configuration is missing.
     """
     argv = [*resumed_config(package, default, argv), *argv]
     config, options = read_config(parser, schema, argv, package, default, shown=WHERE_TRAINED)
     options.argv = argv
+    with said_once():
+        if options.check:
+            needs.check_files(config, options.root)
+            raise SystemExit(0)
+        needs.require_files(config, options.root)
     return config, options
 
 
@@ -246,6 +257,8 @@ def read_checkpoint(
     config, options = read_config(parser, schema, argv, package, default, checkpoint, WHERE_USED)
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
+    with said_once():
+        needs.require_files(config, options.root, [needs.SPLITS, needs.WORDS])
     return config, options, checkpoint
 
 

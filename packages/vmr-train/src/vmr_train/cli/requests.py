@@ -8,6 +8,7 @@ from typing import Any
 
 from vmr_common.errors import UserError
 from vmr_common.splits.load import Split, custom_split, load_split
+from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.feature_files import VideoStore, require_videos
 from vmr_train.run_files import CONFIG, current, unfinished
@@ -42,7 +43,9 @@ def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[
         UserError: if the split does not exist or cannot be read.
     """
     if options.annotations is not None:
-        return custom_split(options.annotations), load(config.data.splits.train, root).queries
+        return custom_split(found_path(options.annotations, root)), load(
+            config.data.splits.train, root
+        ).queries
     if options.split in PARTS:
         splits = load_splits(config.data.splits, root)
         return _part(splits, options.split), splits.train.queries
@@ -80,7 +83,7 @@ def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path)
     if options.queries is not None:
         if any(value is not None for value in (options.video, options.query, options.duration)):
             raise UserError("give either --queries (a file), or --video and --query")
-        return load(SplitConfig(annotations=str(Path(options.queries).absolute())), root).queries
+        return load(SplitConfig(annotations=options.queries), root).queries
     if not options.video or options.query is None:
         raise UserError("--video and --query are needed (or --queries with a file)")
     if not options.query.strip():
