@@ -17,18 +17,26 @@ from vmr_common.io import write_text
 
 COMMAND = "uv run python benchmarks/performance_page.py"
 NOT_OURS = ("parity", "leorn-ablation")  # these belong to other pages
-ABOUT = """Operations are not seconds: fewer of them can take longer, so the first table has both. Operations are counts
-and asserted by tests (`tests/<package>/test_cost.py`); seconds are measured by `benchmarks/` on the machine that the
-heading of a table names, and never asserted. What was not measured is absent. Seconds of RGN, CFMR and RGNet in the
-sections of their own were taken before the code that the first table measures, and are larger than today's."""
-AGAINST_PLAIN = """Processor time of ours over that of a plain form (`benchmarks/plain/`) that gives the same numbers
-on the same weights and inputs: what the papers' programs run, full maps, every pass a call of its own, every window of
-a video anew. Both in turn in one process; below 1 is faster. `ratio` is the median over the pairs, `least` and `most`
-their range, `flop ratio` that of the operations, `difference` the largest one of what both gave, relative. `first` is
-the ratio of version 0.1 to the authors' own programs on a Xeon with AVX-512 and AMX, `goal` what we set ourselves."""
-FLOPS = """GFLOP, two per multiplication and addition, of matrix products, convolutions, attention and recurrent
-layers. The authors' column is what their released program runs at the same sizes, counted on it or by the formula
-of what it runs; the numbers that come out are the same ([results.md](results.md), parity)."""
+ABOUT = """Operations are not seconds: fewer of them can take longer, so the first table has both.
+
+- Operations are counts, asserted by tests (`tests/<package>/test_cost.py`).
+- Seconds are measured by `benchmarks/` on the machine that the heading of a table names, and never asserted.
+- What was not measured is absent.
+- Seconds of RGN, CFMR and RGNet in the sections of their own were taken before the code that the first table measures,
+  and are larger than today's."""
+AGAINST_PLAIN = """Processor time of ours over that of a plain form (`benchmarks/plain/`).
+The plain form gives the same numbers on the same weights and inputs.
+It runs what the papers' programs run: full maps, every pass a call of its own, every window of a video anew.
+Both run in turn in one process; below 1 is faster.
+
+- `ratio`: the median over the pairs; `least` and `most`: their range.
+- `flop ratio`: that of the operations.
+- `difference`: the largest one of what both gave, relative.
+- `first`: the ratio of version 0.1 to the authors' own programs on a Xeon with AVX-512 and AMX.
+- `goal`: what we set ourselves."""
+FLOPS = """GFLOP, two per multiplication and addition, of matrix products, convolutions, attention and recurrent layers.
+The authors' column is what their released program runs at the same sizes, counted on it or by formula.
+The numbers that come out are the same ([results.md](results.md), parity)."""
 
 PLOTS = {  # of docs/images/: what they show
     "rgn": "RGN: operations beside the authors', and milliseconds per query",
@@ -85,7 +93,7 @@ SECTIONS = (
         "cdn",
         "CDN: a training step and inference",
         "The eight map layers alone: size of TACoS, one sample, forward; `plain` is a convolution over the full "
-        "map, the others are the ways that are built in. Step and inference: a whole batch, sizes of Charades-STA.",
+        "map, the others are the ways that are built in.\nStep and inference: a whole batch, sizes of Charades-STA.",
         "cdn_speed.py",
     ),
     Section(
@@ -109,22 +117,23 @@ SECTIONS = (
     Section(
         "object-loading",
         "LEORN: loading objects",
-        "256 frames per video. `plain` reads the whole array for every query; `warm` finds the video in memory. "
+        "256 frames per video.\n`plain` reads the whole array for every query; `warm` finds the video in memory.\n"
         "Processor time of one thread, files in the page cache.",
         "object_loading.py",
     ),
     Section(
         "rgnet",
         "RGNet: a query over long videos",
-        "Sizes of MAD, five rows per second. The plain form computes and decodes every window for every query.",
+        "Sizes of MAD, five rows per second.\nThe plain form computes and decodes every window for every query.",
         "rgnet_speed.py",
     ),
     Section(
         "coarse-windows",
         "RGNet: looking only at the windows most like the sentence",
-        "`kept`: how often a window of the moment is among those examined, percent; `matching`: whether moments are "
-        "also ranked by their likeness. Sentence vectors: a linear map of mean word vectors, learnt on the training "
-        "queries. Queries of one video go together only where all windows are examined.",
+        "- `kept`: how often a window of the moment is among those examined, percent.\n"
+        "- `matching`: whether moments are also ranked by their likeness.\n\n"
+        "Sentence vectors: a linear map of mean word vectors, learnt on the training queries.\n"
+        "Queries of one video go together only where all windows are examined.",
         "rgnet_coarse.py",
         ("coarse-windows",),
     ),
@@ -132,20 +141,20 @@ SECTIONS = (
         "features",
         "Reading and pooling features",
         "Against raw h5py with the file kept open (`plain`) and opened for every video (`reopened`); `first` also "
-        "checks every value. Processor time of one thread, milliseconds per video.",
+        "checks every value.\nProcessor time of one thread, milliseconds per video.",
         "features.py",
     ),
     Section(
         "metrics",
         "Evaluation protocols",
-        "Against loops over queries that give the same figures. Processor time of one thread.",
+        "Against loops over queries that give the same figures.\nProcessor time of one thread.",
         "metrics.py",
     ),
     Section(
         "query-memory",
         "Memory per annotated query",
         "Resident bytes above those of the same with 1,000 queries, per query: at most (`peak`) and when the "
-        "queries are read (`held`). ActivityNet's file is one JSON document, which is parsed at once. `vmr-score` "
+        "queries are read (`held`).\nActivityNet's file is one JSON document, which is parsed at once.\n`vmr-score` "
         "reads five windows per query too, and scores random ones beside them.",
         "query_memory.py",
     ),
