@@ -2,8 +2,8 @@
 
     uv run python benchmarks/results_page.py --shapes RUN.. --clip RUN.. --long RUN..
 
-Runs of one package and configuration that differ by their seed are one row. The figures of a section that is not
-given stay as they were: all are kept in benchmarks/results/runs.jsonl. Without options the page is only written
+Runs of one package and configuration that differ by seed, threads and kernels are one row; `stability.py --runs` makes
+such. The figures of a section that is not given stay as they were: all are kept in benchmarks/results/runs.jsonl. Without options the page is only written
 again. Parity comes from benchmarks/results/parity.csv, which the parity tests write:
 
     VMR_PARITY_ERRORS=benchmarks/results/parity.csv uv run pytest -n 0 tests/parity
@@ -33,8 +33,8 @@ MODELS = {  # package: paper, what it learns from
     "rgnet": ("RGNet, for videos of hours", "start and end"),
 }
 ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ±
-standard deviation over seeds. Figures that were not run are absent ({ABSENT}), never estimated. GFLOP per query:
-counted while the test split was evaluated, divided by its queries, so what queries of one video share counts once.
+sample deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
+never estimated. GFLOP per query: counted while the test split was evaluated, divided by its queries, so what queries of one video share counts once.
 Training time is by the clock, with the evaluations in between, on a machine that often had other work at the same
 time; the pages of the models say what it takes with nothing beside it."""
 SHAPES = """The embedded data set ([shapes.md](shapes.md)): rendered videos, features from pixels, held-out
@@ -46,7 +46,7 @@ is a table per test split, because variants of a data set keep different queries
 LONG = """The same videos joined end to end by `rgnet-data concat` ([data.md](data.md)), for methods that first have
 to find the right part."""
 QUIRKS = """The same settings, once with `quirks: released` and once with `quirks: fixed`; the page of each model
-lists its quirks. Differences within the deviation over seeds say nothing. CDN's and LEORN's released rows were measured
+lists its quirks. Differences within the deviation over runs say nothing. CDN's and LEORN's released rows were measured
 with the cross-entropy of logits, which the fixed ones use."""
 PARITY = """Worst difference between what is computed here and what was recorded while the released code ran, over
 all arrays of a test: absolute, and relative to the largest number of the array. The parity tests themselves write
@@ -58,8 +58,8 @@ SECTIONS = {
 }
 
 
-def percent(values: Sequence[float]) -> str:
-    return spread([100 * value for value in values], ".2f" if len(values) == 1 else ".1f")
+def percent(values: Sequence[float], *, bounds: bool = False) -> str:
+    return spread([100 * value for value in values], ".2f" if len(values) == 1 else ".1f", bounds=bounds)
 
 
 def name_of(row: Row, note: str) -> str:
@@ -94,8 +94,9 @@ def scores_table(runs: Sequence[Run]) -> str:
     rows = rows_of(runs)
     lines = []
     for row, note in zip(rows, differences(rows), strict=True):
-        seeds = f" ({len(row.runs)} seed{'s' * (len(row.runs) > 1)})"
-        lines.append([name_of(row, note) + seeds, *(percent(row.values(metric)) for metric in METRICS)])
+        of = f" ({len(row.runs)} run{'s' * (len(row.runs) > 1)})"
+        figures = (percent(row.values(metric), bounds=metric in METRICS[:2]) for metric in METRICS)
+        lines.append([name_of(row, note) + of, *figures])
     return table(HEAD, [*lines, *baseline_rows(runs)])
 
 
@@ -110,14 +111,17 @@ def one_of(values: Sequence[object]) -> str:
 
 
 def where(row: Row) -> str:
-    found = []
-    for run in row.runs:
-        threads = run.figures.get("threads")
-        of_threads = (
-            f", {threads} thread{'s' * (threads != 1)}" if threads and run.figures["device"] == "cpu" else ""
-        )
-        found.append(f"{run.figures['device']}{of_threads}, {run.figures['precision']}")
-    return "; ".join(dict.fromkeys(found))
+    """Devices with precision, and for a processor the numbers of threads and the kernels that torch chose."""
+    found = [
+        ", ".join(dict.fromkeys(f"{run.figures['device']}, {run.figures['precision']}" for run in row.runs))
+    ]
+    threads = sorted({run.figures["threads"] for run in row.runs if run.figures.get("threads")})
+    if threads and all(run.figures["device"] == "cpu" for run in row.runs):
+        found.append(f"{' and '.join(map(str, threads))} thread{'s' * (threads != [1])}")
+        kernels = sorted({*row.figures("kernels")})
+        found += [f"kernels {' and '.join(kernels)}"] if kernels else []
+        found += sorted({*row.figures("cpu")})
+    return ", ".join(found)
 
 
 def weights(row: Row) -> str:
@@ -231,7 +235,7 @@ def overview(runs: Sequence[Run], errors: Sequence[dict[str, str]]) -> str:
             "Shapes (test) R@1 IoU 0.3 / 0.5",
             "bias",
             "chance",
-            "seeds",
+            "runs",
             "parity",
         ],
         lines,
@@ -245,7 +249,7 @@ def overview_cells(row: Row) -> list[str]:
         found = row.first.scores.get(name)
         return ABSENT if found is None else " / ".join(f"{100 * found[metric]:.1f}" for metric in both)
 
-    mean = " / ".join(percent(row.values(metric)) for metric in both)
+    mean = " / ".join(percent(row.values(metric), bounds=True) for metric in both)
     long = "" if row.first.split == "shapes/test" else f" ({row.first.split.partition('/')[0]})"
     return [mean + long, of("bias"), of("chance"), str(len(row.runs))]
 

@@ -19,6 +19,7 @@ from vmr_train.report.data import ScoresRow
 from vmr_train.run_files import CONFIG, FIGURES, RESULTS
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by
+CELL = ("seed", "threads", "kernels")  # what may differ between the runs of a row, and rounding with it
 NAMED = 4  # settings that tell rows apart are named up to this number
 SECTIONS = ("shapes", "clip", "long")
 SEEDLESS = (  # what may differ between the runs of one row
@@ -38,7 +39,7 @@ class Run:
 
     Attributes:
         section: Of the page: shapes, clip or long.
-        figures: What its run.json holds.
+        figures: What its run.json holds, and the processor and its kernels where results.json names them.
         config: Its configuration.
         split: Name of the evaluated split.
         queries: Their number.
@@ -93,9 +94,10 @@ def read_run(folder: Path, section: str) -> Run:
     if any(value is None for row in rows for value in row["values"].values()):
         raise UserError(f"{folder / RESULTS}: holds figures that are not numbers")
     model = rows[0]
+    machine = {key: model["machine"][key] for key in ("kernels", "cpu")} if "machine" in model else {}
     return Run(
         section=section,
-        figures=dict(figures),
+        figures={**figures, **machine},
         config=portable(completed(figures["package"], read_yaml(folder / CONFIG, str(folder / CONFIG)))),
         split=model["split"],
         queries=model["num_queries"],
@@ -134,7 +136,7 @@ def update(path: Path, given: Mapping[str, Sequence[Path]], packages: Sequence[s
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one package and configuration, one per seed."""
+    """The runs of one package and configuration, which differ by seed, threads or kernels."""
 
     runs: list[Run]
 
@@ -151,18 +153,19 @@ class Row:
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """Groups runs over seeds.
+    """Groups runs over seeds, threads and kernels.
 
     Raises:
-        UserError: if a seed is there twice.
+        UserError: if one of these is there twice.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([run.package, run.split, run.queries, run.settings], sort_keys=True)
         groups.setdefault(key, []).append(run)
     for group in groups.values():
-        seeds = [run.figures["seed"] for run in group]
-        if len(set(seeds)) < len(seeds):
+        cells = [tuple(run.figures.get(key) for key in CELL) for run in group]
+        if len(set(cells)) < len(cells):
+            seeds = [run.figures["seed"] for run in group]
             raise UserError(f"{group[0].package} on {group[0].split}: a seed was given twice among {seeds}")
     return [Row(group) for group in groups.values()]
 
@@ -191,7 +194,10 @@ def quirk_pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     return [(row, fixed[key(row)]) for row in released if key(row) in fixed]
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Mean and standard deviation over seeds, or the one value."""
+def spread(values: Sequence[float], form: str, *, bounds: bool = False) -> str:
+    """Mean and sample deviation over runs, with `bounds` the least and the greatest too, or the one value."""
     mean = format(statistics.fmean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"
+    if len(values) == 1:
+        return mean
+    said = f"{mean} ± {format(statistics.stdev(values), form)}"
+    return f"{said} ({format(min(values), form)} to {format(max(values), form)})" if bounds else said

@@ -131,24 +131,49 @@ def test_seeds_become_one_row_of_means_and_deviations(make, write):
         for n in range(3)
     ]
     page, readme = write("--shapes", *runs)
-    assert cells(page, "`rgn` (3 seeds)")[1:] == [f"{100 * value:.1f} ± 2.0" for value in centre]
+    row = cells(page, "`rgn` (3 runs)")[1:]
+    assert row[:2] == ["70.0 ± 2.0 (68.0 to 72.0)", "50.0 ± 2.0 (48.0 to 52.0)"]
+    assert row[2:] == [f"{100 * value:.1f} ± 2.0" for value in centre[2:]]
     assert cells(page, "chance")[1:] == ["22.00", "7.00", "1.00", "16.00", "67.00", "31.00", "8.00"]
     assert cells(page, "best constant windows (bias)")[1:] == [f"{100 * value:.2f}" for value in BIAS]
     took = cells(page, "`rgn` | 385,657")
     assert took[1:4] == ["385,657", "2.63", "4.0 ± 2.0 min"]
     assert took[4:] == [
-        "cpu, 1 thread, fp32",
+        "cpu, fp32, 1 thread",
         "8, best on validation",
         "fixed",
         "0, 1, 2",
         "2026-11-20 to 2026-11-22",
     ]
     first = cells(page, "`rgn` | Re-Glance Networks")
-    assert first[3:] == ["70.0 ± 2.0 / 50.0 ± 2.0", "29.0 / 16.0", "22.0 / 7.0", "3", "-"]
+    assert first[3:] == [
+        "70.0 ± 2.0 (68.0 to 72.0) / 50.0 ± 2.0 (48.0 to 52.0)",
+        "29.0 / 16.0",
+        "22.0 / 7.0",
+        "3",
+        "-",
+    ]
     assert cells(readme, "`rgn`") == first
     assert readme.startswith("before\n")
     assert readme.endswith("\nafter\n")
     assert "old" not in readme
+
+
+def test_threads_and_kernels_are_named_and_are_runs_of_the_same_row(make, write, tmp_path):
+    runs = []
+    for threads, kernels in ((1, "AVX2"), (2, "AVX2"), (2, "DEFAULT")):
+        runs.append(make(f"{threads}-{kernels}", [0.5] * 7, figures={"threads": threads}))
+        path = tmp_path / f"runs/rgn/{threads}-{kernels}/results.json"
+        rows = json.loads(path.read_text())
+        for row in rows:
+            if row["name"] == "rgn":
+                row["machine"] = {"device": "cpu", "threads": threads, "cpu": "Some CPU", "kernels": kernels}
+                row["machine"]["torch"] = "2"
+        path.write_text(json.dumps(rows))
+    page, _ = write("--shapes", *runs)
+    assert cells(page, "`rgn` (3 runs)")[1] == "50.0 ± 0.0 (50.0 to 50.0)"
+    took = cells(page, "`rgn` | 385,657")
+    assert took[4] == "cpu, fp32, 1 and 2 threads, kernels AVX2 and DEFAULT, Some CPU"
 
 
 def test_what_was_not_run_is_absent(make, write):
@@ -156,7 +181,7 @@ def test_what_was_not_run_is_absent(make, write):
     page, _ = write("--shapes", run)
     assert cells(page, "`cfmr` | Faster")[3:] == ["-"] * 5
     assert cells(page, "`rgn` | 385,657")[2:4] == ["-", "5.0 min"]
-    assert cells(page, "`rgn` (1 seed)")[1:] == ["50.00"] * 7
+    assert cells(page, "`rgn` (1 run)")[1:] == ["50.00"] * 7
     assert "## Charades" not in page
     assert "## Parity" not in page
     assert "## What the released quirks" not in page
@@ -166,8 +191,8 @@ def test_rows_of_one_package_name_what_tells_them_apart(make, write):
     short = make("short", [0.5] * 7, settings={"optim.lr": 0.1})
     long = make("long", [0.6] * 7, settings={"optim.lr": 0.2, "train.epochs": 30})
     page, _ = write("--clip", short, long)
-    assert cells(page, "`rgn` (1 seed)")[1] == "50.00"
-    assert cells(page, "`rgn`, `optim.lr 0.2`, `train.epochs 30` (1 seed)")[1] == "60.00"
+    assert cells(page, "`rgn` (1 run)")[1] == "50.00"
+    assert cells(page, "`rgn`, `optim.lr 0.2`, `train.epochs 30` (1 run)")[1] == "60.00"
 
 
 def test_a_row_that_differs_in_many_settings_names_the_first_of_them(make, write):
@@ -175,7 +200,7 @@ def test_a_row_that_differs_in_many_settings_names_the_first_of_them(make, write
     other = make("other", [0.6] * 7, settings={f"model.{name}": value for name, value in values.items()})
     page, _ = write("--clip", make("one", [0.5] * 7), other)
     named = "`model.candidates 1`, `model.gamma 0.25`, `model.heads 2`, `model.hidden 16` and 1 more"
-    assert cells(page, f"`rgn`, {named} (1 seed)")[1] == "60.00"
+    assert cells(page, f"`rgn`, {named} (1 run)")[1] == "60.00"
 
 
 def test_each_test_split_has_a_table_of_its_own(make, write):
@@ -195,7 +220,7 @@ def test_a_run_from_before_a_field_existed_is_like_one_with_its_default(make, wr
     del config["train"]["tf32"]
     path.write_text(yaml.safe_dump(config))
     page, _ = write("--shapes", old, new)
-    assert cells(page, "`rgn` (2 seeds)")[1] == "55.0 ± 7.1"
+    assert cells(page, "`rgn` (2 runs)")[1] == "55.0 ± 7.1 (50.0 to 60.0)"
 
 
 def test_quirks_are_compared_where_nothing_else_differs(make, write):
@@ -236,7 +261,7 @@ def test_sections_that_are_not_given_stay(make, write):
     page, _ = write("--clip", make("three", [0.3] * 7, split="c/test"))
     again, _ = write()
     assert page == again
-    assert [cells(part, "`rgn` (1 seed)")[1] for part in page.split("\n## ")[1:]] == ["50.00", "30.00"]
+    assert [cells(part, "`rgn` (1 run)")[1] for part in page.split("\n## ")[1:]] == ["50.00", "30.00"]
 
 
 def test_no_folder_of_the_machine_is_kept(make, write, tmp_path):
