@@ -2,9 +2,10 @@
 
     uv run python benchmarks/results_page.py --shapes RUN.. --clip RUN.. --long RUN..
 
-Runs of one package and configuration that differ by seed, threads and kernels are one row; `stability.py --runs` makes
-such. The figures of a section that is not given stay as they were: all are kept in benchmarks/results/runs.jsonl. Without options the page is only written
-again. Parity comes from benchmarks/results/parity.csv, which the parity tests write:
+Runs of one package and configuration that differ by seed, threads and kernels are one row; `stability.py --runs`
+makes such. The figures of a section that is not given stay as they were: all are kept in
+benchmarks/results/runs.jsonl. Without options the page is only written again.
+Parity comes from benchmarks/results/parity.csv, which the parity tests write:
 
     VMR_PARITY_ERRORS=benchmarks/results/parity.csv uv run pytest -n 0 tests/parity
 """
@@ -32,11 +33,12 @@ MODELS = {  # package: paper, what it learns from
     "leorn": ("Language-enhanced Object Reasoning Networks", "start and end, with object features"),
     "rgnet": ("RGNet, for videos of hours", "start and end"),
 }
-ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ±
-sample deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
-never estimated. GFLOP per query: counted while the test split was evaluated, divided by its queries, so what queries of one video share counts once.
-Training time is by the clock, with the evaluations in between, on a machine that often had other work at the same
-time; the pages of the models say what it takes with nothing beside it."""
+ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ± sample
+deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
+never estimated. GFLOP per query: counted while the test split was evaluated, divided by its queries, so what
+queries of one video share counts once. Training time is by the clock, with the evaluations in between, on a
+machine that often had other work at the same time; the pages of the models say what it takes with nothing
+beside it."""
 SHAPES = """The embedded data set ([shapes.md](shapes.md)): rendered videos, features from pixels, held-out
 combinations in the test split. It shows that a method learns; it does not rank methods for real video. `rgnet` is
 made for long videos and has a test split of its own, so its figures are not comparable with the others."""
