@@ -33,8 +33,8 @@ MODELS = {  # package: paper, what it learns from
     "leorn": ("Language-enhanced Object Reasoning Networks", "start and end, with object features"),
     "rgnet": ("RGNet, for videos of hours", "start and end"),
 }
-ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ± sample
-deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
+ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ±
+sample deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
 never estimated. GFLOP per query: counted while the test split was evaluated, divided by its queries, so what
 queries of one video share counts once. Training time is by the clock, with the evaluations in between, on a
 machine that often had other work at the same time; the pages of the models say what it takes with nothing
