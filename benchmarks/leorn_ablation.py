@@ -17,7 +17,7 @@ from recording import RESULTS, write_rows
 from leorn.training import command as train
 from vmr_common.io import read_json
 from vmr_common.schema import conform
-from vmr_train.report.data import ScoresRow
+from vmr_train.report.json_form import ScoresRow
 
 PARTS = {
     "all": [],

@@ -15,7 +15,7 @@ from vmr_common.schema import conform
 from vmr_train.cli.config import completed_config, to_dict
 from vmr_train.cli.write_report import RunFigures
 from vmr_train.cli.yaml_text import read_yaml
-from vmr_train.report.data import ScoresRow
+from vmr_train.report.json_form import ScoresRow
 from vmr_train.run_files import CONFIG, FIGURES, RESULTS
 
 PROTOCOL = "strict"  # the one that every configuration evaluates by

@@ -257,6 +257,25 @@ def read_spec(folder: str | Path) -> ShapesSpec:
     Raises:
         UserError: if the folder holds no Shapes data set of this version.
     """
+    spec = _read_meta(folder)["spec"]
+    try:
+        return ShapesSpec.from_json(spec)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{Path(folder) / META}: not the description of a Shapes data set ({reason(error)})"
+        ) from None
+
+
+def held_out_queries(folder: str | Path) -> frozenset[str]:
+    """Ids of the queries about a colour, shape and action that training never shows together.
+
+    Raises:
+        UserError: if the folder holds no Shapes data set of this version.
+    """
+    return frozenset(_read_meta(folder)["held_out_queries"])
+
+
+def _read_meta(folder: str | Path) -> Meta:
     path = Path(folder) / META
     meta = read_json(path)
     if not isinstance(meta, dict) or "generator" not in meta:
@@ -265,11 +284,7 @@ def read_spec(folder: str | Path) -> ShapesSpec:
         raise UserError(
             f"{path}: made by generator {quoted(meta['generator'], 60)}, this version is {GENERATOR}"
         )
-    spec = conform(meta, Meta, str(path))["spec"]
-    try:
-        return ShapesSpec.from_json(spec)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: not the description of a Shapes data set ({reason(error)})") from None
+    return conform(meta, Meta, str(path))
 
 
 def frames(folder: str | Path, video: str) -> tuple[Frames, NDArray[np.float64]]:

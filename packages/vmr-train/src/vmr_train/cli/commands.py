@@ -319,7 +319,9 @@ def evaluate(
         lambda: score_all(package, split, require_finite(predictions), config.protocols, train_queries)
     )
     computed = machine(select_device(config.train.device))
-    return dataclasses.replace(results, flops_per_query=counted, machine=computed)
+    return dataclasses.replace(
+        results, flops_per_query=counted, machine=computed, train_queries=train_queries
+    )
 
 
 def flops_per_query(config: RunConfig, method: Method, dataset: Dataset) -> float:

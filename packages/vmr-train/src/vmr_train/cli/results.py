@@ -11,6 +11,7 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_sco
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, rank_scores
 from vmr_train.machine import Machine
+from vmr_train.report.intervals import protocol_estimates
 
 TableRows = list[tuple[str, Scores]]
 
@@ -27,6 +28,7 @@ class Results:
         tables: Per protocol: its name and the rows model, chance, bias.
         flops_per_query: FLOPs of a prediction (see `vmr_train.flops`), or None where they were not counted.
         machine: Computed the predictions, or None where it is not known.
+        train_queries: Of the training split, or None without such.
     """
 
     split: Split
@@ -36,18 +38,23 @@ class Results:
     tables: list[tuple[str, TableRows]]
     flops_per_query: float | None = None
     machine: Machine | None = None
+    train_queries: Sequence[Query] | None = None
 
     def text(self) -> str:
         """All tables for the terminal."""
         return "\n\n".join(format_table(rows) for _, rows in self.tables)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """All rows as JSON can hold them; those of the model name the machine too."""
-        found = []
+        """All rows as JSON can hold them; those of the model have 95 % intervals and name the machine too."""
+        every = []
         for _, rows in self.tables:
             own, *baselines = ({"name": name, **scores.to_dict()} for name, scores in rows)
-            found += [own if self.machine is None else {**own, "machine": self.machine}, *baselines]
-        return found
+            intervals = protocol_estimates(own["protocol"], self.split.queries, self.predictions)
+            own["intervals"] = {key: [found.low, found.high] for key, found in intervals.items()}
+            if self.machine is not None:
+                own["machine"] = self.machine
+            every += [own, *baselines]
+        return every
 
 
 def score_all(

@@ -22,6 +22,7 @@ from vmr_train.cli.results import Results
 from vmr_train.machine import Machine
 from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
 from vmr_train.report.data import Frames
+from vmr_train.report.seen import Seen, seen_in_training
 from vmr_train.run_folder import RunFolder
 
 SHOWN = 40
@@ -109,6 +110,7 @@ def _write(
         frames=_frames(results.split.name, data_root),
         draw=None if draw is None else draw(shown),
         shown=SHOWN,
+        seen=_seen(results, data_root),
     )
     save_report(folder, report)
 
@@ -191,6 +193,20 @@ def _machine(found: Machine) -> str:
 
 FRAMES = "vmr_common.video_frames"
 """Entry points ``name = function(folder, video)``: frames ``(F, H, W, 3)`` uint8 and their times ``(F,)``, seconds."""
+
+
+HELD_OUT = "vmr_common.held_out_queries"
+"""Entry points ``name = function(folder)``: ids of the queries that describe what training never shows."""
+
+
+def _seen(results: Results, data_root: Path) -> dict[str, Seen]:
+    """What training knows of each query's sentence, by query id; nothing without training queries."""
+    if not results.train_queries:
+        return {}
+    name = results.split.name.partition("/")[0]
+    function = offered(HELD_OUT, name)
+    held_out = None if function is None else function(data_root / name)
+    return seen_in_training(results.split.queries, results.train_queries, held_out)
 
 
 def _frames(split: str, data_root: Path) -> Frames | None:

@@ -17,6 +17,7 @@ from vmr_common.io import read_json, write_text
 from vmr_common.types import read_predictions
 from vmr_train.history import read_rows
 from vmr_train.report.data import Curve, FrameOverlay, Report, Shown, choose_queries
+from vmr_train.report.json_form import from_json, to_json
 from vmr_train.run_files import METRICS, PAGE, PREDICTIONS, REPORT, current
 
 __all__ = [
@@ -56,7 +57,7 @@ def save_report(folder: str | Path, report: Report) -> None:
 
     shown = choose_queries(report.queries, report.predictions, report.shown, report.seed)
     report = dataclasses.replace(report, strips=film_strips(report, shown), frames=None, draw=None)
-    text = json.dumps(report.to_json(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(to_json(report), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     write_text(Path(folder) / REPORT, text + "\n")
     write_report(Path(folder) / PAGE, report)
 
@@ -84,7 +85,7 @@ def load_report(folder: str | Path) -> Report:
         )
     predictions = read_predictions(predicted) if predicted.exists() else []
     where = str(report)
-    return Report.from_json(read_json(where), history=history, predictions=predictions, where=where)
+    return from_json(read_json(where), history=history, predictions=predictions, where=where)
 
 
 def read_history(path: str | Path) -> list[Mapping[str, Any]]:

@@ -1,8 +1,7 @@
-"""The figures behind the charts: IoU per query, recall by kind of query, curves from the history."""
+"""The figures behind the charts: IoU per query, curves from the history."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.metrics import iou
-from vmr_common.timeline import to_normalised
 from vmr_common.types import Prediction, Query
-from vmr_train.report.svg import DASH
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
-THRESHOLDS = (0.3, 0.5, 0.7)
-LENGTH_EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
-START_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-CROWDED = 0.8
 MOST = 1e100
 """Values of a history from which on nothing is drawn: their differences could overflow."""
 
@@ -59,77 +52,9 @@ def _ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
     return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Breakdown:
-    """Recall at rank 1 in bins of the queries.
-
-    Attributes:
-        labels: One per bin.
-        counts: Queries per bin, ``(B,)`` int64.
-        model: Threshold to recall per bin ``(B,)`` float64 in [0, 1]; NaN in an empty bin.
-        bias: The same of the bias baseline, or None.
-    """
-
-    labels: list[str]
-    counts: NDArray[np.int64]
-    model: dict[float, FloatArray]
-    bias: dict[float, FloatArray] | None
-
-
-def breakdowns(
-    queries: Sequence[Query], predictions: Sequence[Prediction], bias: Sequence[Prediction] | None
-) -> tuple[Breakdown, Breakdown]:
-    """Recall by length of the true moment and by its start, both as a fraction of the video.
-
-    Queries without truth are left out; of several true moments the first counts for the bin (and the best
-    for the IoU). Values outside [0, 1] fall into the outer bins. Where one bin of lengths would hold over
-    80 % of the queries (long videos), the bins are fifths of the queries instead.
-    """
-    known = [query for query in queries if len(query.moments) and np.isfinite(query.moments[0]).all()]
-    ious = rank_ious(known, predictions)
-    bias_ious = None if bias is None else rank_ious(known, bias)
-    spans = np.array([to_normalised(query.moments[0], query.duration) for query in known]).reshape(-1, 2)
-    lengths, starts = spans[:, 1] - spans[:, 0], spans[:, 0]
-    edges = np.array(LENGTH_EDGES)
-    if len(known) and _counts(lengths, edges).max() > CROWDED * len(known):
-        fifths = np.unique(np.quantile(lengths, np.linspace(0, 1, 6)))
-        edges = fifths if len(fifths) > 2 else edges
-    return (
-        _breakdown(lengths, edges, ious, bias_ious),
-        _breakdown(starts, np.array(START_EDGES), ious, bias_ious),
-    )
-
-
-def _bins(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
-    """Bin numbers; a value on an edge belongs to the bin above it."""
-    # rounded: 0.3 of a video computed as 0.29999999999999999 is 30 %
-    return np.clip(np.searchsorted(edges, values.round(9), side="right") - 1, 0, len(edges) - 2).astype(
-        np.int64
-    )
-
-
-def _counts(values: FloatArray, edges: FloatArray) -> NDArray[np.int64]:
-    return np.bincount(_bins(values, edges), minlength=len(edges) - 1).astype(np.int64)
-
-
-def _short(share: float) -> str:
-    """A share in percent, of two digits below 10 % so that the labels of narrow bins do not touch."""
-    return f"{share * 100:.{2 if share < 0.1 else 3}g}"
-
-
-def _breakdown(values: FloatArray, edges: FloatArray, ious: FloatArray, bias: FloatArray | None) -> Breakdown:
-    bins, counts = _bins(values, edges), _counts(values, edges)
-
-    def recall(hits: NDArray[np.bool_]) -> FloatArray:
-        found = np.bincount(bins, weights=hits.astype(np.float64), minlength=len(counts))
-        return np.where(counts > 0, found / np.maximum(counts, 1), math.nan)
-
-    return Breakdown(
-        labels=[f"{_short(low)}{DASH}{_short(high)} %" for low, high in itertools.pairwise(edges)],
-        counts=counts,
-        model={threshold: recall(ious >= threshold) for threshold in THRESHOLDS},
-        bias=None if bias is None else {threshold: recall(bias >= threshold) for threshold in THRESHOLDS},
-    )
+def with_truth(queries: Sequence[Query]) -> list[Query]:
+    """The queries whose first true moment is there and finite."""
+    return [query for query in queries if len(query.moments) and np.isfinite(query.moments[0]).all()]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Line and bar charts as inline SVG that keeps its text size at any width.
+"""Line charts and bars as inline SVG that keeps its text size at any width.
 
 Plots have no view box: horizontal places are percentages, vertical ones pixels, so that only the plot
 stretches and never the letters. Colours and type come from the style sheet through classes.
@@ -14,14 +14,16 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from vmr_train.report.analysis import Breakdown, Series
+from vmr_train.report.analysis import Series
 from vmr_train.report.svg import DASH, Child, el, number
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
-LINE_HEIGHT, BAR_HEIGHT = 132, 128
+LINE_HEIGHT, ROW_HEIGHT = 132, 22
 LABEL_GAP = 13
 DOTS_UP_TO = 30
+FLAT = 0.25
+"""Share of the largest value by which values must differ for an axis from 0 to show it."""
 COLOURS = 6
 
 
@@ -140,6 +142,7 @@ def line_chart(
         el("title", title, id=f"{key}-t"),
         el("desc", _describe(drawn, x_name, y_text), id=f"{key}-d"),
         *_y_axis(y_range, y_text),
+        *_without_zero(y_range, y_text),
         *_x_axis(x_range, x_name),
         *_mark(mark, x_range),
         stretched(*(_line(s, row, x_range, y_range) for row, s in enumerate(drawn))),
@@ -175,8 +178,10 @@ def _x_range(series: Sequence[Series]) -> tuple[float, float]:
 
 
 def _y_range(series: Sequence[Series], from_zero: bool) -> tuple[float, float]:
+    """The vertical axis: from 0 where asked for, and where the values differ enough for that to show them."""
     values = np.concatenate([s.y[np.isfinite(s.y)] for s in series])
     low, high = float(values.min()), float(values.max())
+    from_zero = from_zero or (low >= 0 and high - low >= FLAT * high)
     if from_zero:
         low = min(low, 0.0)
     margin = (high - low) * 0.06 or max(abs(high) * 0.1, 1e-9 if not from_zero else 0.05)
@@ -202,6 +207,13 @@ def _y_axis(bounds: tuple[float, float], text: Callable[[float], str]) -> list[M
         parts.append(el("line", x1="0", x2="100%", y1=y, y2=y, class_="grid"))
         parts.append(el("text", text(value), x=-8, y=y + 4, class_="tick end"))
     return parts
+
+
+def _without_zero(bounds: tuple[float, float], text: Callable[[float], str]) -> list[Markup]:
+    """A remark below an axis that does not hold 0, so that nobody takes a small change for a large one."""
+    if bounds[0] <= 0 <= bounds[1]:
+        return []
+    return [el("text", f"axis from {text(bounds[0])}, not 0", x="0", y=LINE_HEIGHT + 31, class_="tick")]
 
 
 def _x_axis(bounds: tuple[float, float], name: str) -> list[Markup]:
@@ -285,61 +297,27 @@ def _describe(series: Sequence[Series], x_name: str, y_text: Callable[[float], s
     return ". ".join(parts) + "."
 
 
-def bar_chart(key: str, threshold: float, data: Breakdown) -> Markup:
-    """Recall at one threshold per bin: a bar for the model, a tick for the baseline, the count below."""
-    title = f"R@1 at IoU {threshold:g}"
-    model = data.model[threshold]
-    bias = None if data.bias is None else data.bias[threshold]
+def interval_bar(value: float, low: float, high: float, *, bias: float | None, whole: float) -> Markup:
+    """A bar from 0 to a fraction on an axis that ends at 1, with its interval.
+
+    Args:
+        value: The fraction.
+        low: Lower end of its interval; not-a-number where there is none.
+        high: Upper end.
+        bias: The baseline's fraction, a tick.
+        whole: The fraction of the whole split, a dotted line.
+    """
+    middle = ROW_HEIGHT / 2
     parts = [
-        el("title", title, id=f"{key}-t"),
-        el("desc", _describe_bars(data, threshold), id=f"{key}-d"),
+        el("rect", width="100%", y=middle - 6, height=12, class_="track"),
+        el("rect", width=_percent(100 * value), y=middle - 6, height=12, class_="bar"),
+        el("line", x1=_percent(100 * whole), x2=_percent(100 * whole), y1=0, y2=ROW_HEIGHT, class_="mark"),
     ]
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = BAR_HEIGHT * (1 - value)
-        parts.append(el("line", x1="0", x2="100%", y1=y, y2=y, class_="grid" if value else "axis"))
-        parts.append(el("text", f"{value * 100:.0f}", x=-8, y=y + 4, class_="tick end"))
-    slot = 100 / len(data.labels)
-    for row, label in enumerate(data.labels):
-        middle = _percent((row + 0.5) * slot)
-        parts += _bar(row * slot, slot, model[row], math.nan if bias is None else bias[row])
-        parts.append(el("text", label, x=middle, y=BAR_HEIGHT + 16, class_="tick middle"))
-        count = f"n {int(data.counts[row])}"
-        parts.append(el("text", count, x=middle, y=BAR_HEIGHT + 31, class_="tick middle count"))
-    return figure(title, picture(key, BAR_HEIGHT, parts, "bars"))
-
-
-def _bar(left: float, width: float, model: float, bias: float) -> list[Markup]:
-    middle = _percent(left + width / 2)
-    if not math.isfinite(model):
-        return [el("text", DASH, x=middle, y=BAR_HEIGHT - 6, class_="tick middle")]
-    height = BAR_HEIGHT * model
-    parts = [
-        el(
-            "rect",
-            x=_percent(left + width * 0.28),
-            width=_percent(width * 0.44),
-            y=BAR_HEIGHT - height,
-            height=height,
-            class_="bar",
-        )
-    ]
-    if math.isfinite(bias):
-        y = BAR_HEIGHT * (1 - bias)
-        x1, x2 = _percent(left + width * 0.16), _percent(left + width * 0.84)
-        parts.append(el("line", x1=x1, x2=x2, y1=y, y2=y, class_="bias"))
-    top = BAR_HEIGHT - height - 6
-    if math.isfinite(bias) and -2 < BAR_HEIGHT * (1 - bias) - (top - 4) + 6 < 16:
-        top = BAR_HEIGHT * (1 - bias) - 6  # over the baseline's tick, not through it
-    parts.append(el("text", f"{model * 100:.0f}", x=middle, y=top, class_="value middle"))
-    return parts
-
-
-def _describe_bars(data: Breakdown, threshold: float) -> str:
-    parts = []
-    for row, label in enumerate(data.labels):
-        text = label
-        if data.counts[row]:
-            text += f": {percent(float(data.model[threshold][row]))}"
-            text += "" if data.bias is None else f", bias {percent(float(data.bias[threshold][row]))}"
-        parts.append(f"{text} of {int(data.counts[row])} queries")
-    return "; ".join(parts) + "."
+    if bias is not None:
+        place = _percent(100 * bias)
+        parts.append(el("line", x1=place, x2=place, y1=middle - 9, y2=middle + 9, class_="bias"))
+    if math.isfinite(low) and math.isfinite(high):
+        ends = {"x1": _percent(100 * low), "x2": _percent(100 * high)}
+        parts.append(el("line", **ends, y1=middle, y2=middle, class_="whisker halo"))
+        parts.append(el("line", **ends, y1=middle, y2=middle, class_="whisker"))
+    return el("svg", parts, class_="plot", width="100%", height=ROW_HEIGHT, aria_hidden="true")

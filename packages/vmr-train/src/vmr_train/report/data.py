@@ -1,25 +1,20 @@
-"""The contents of a report: the `Report`, its JSON form, and the choice of the queries that are drawn."""
+"""The contents of a report, and the choice of the queries that are drawn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.evaluation import Scores
-from vmr_common.schema import conform
-from vmr_common.timeline import MOST_SECONDS
 from vmr_common.types import Prediction, Query
-from vmr_train.machine import Machine
 from vmr_train.report.analysis import rank_ious
+from vmr_train.report.seen import Seen
 
-FORMAT = 1
-BIAS_MOMENTS = 5
 MOST_SHOWN = 1000
 """Queries that a page draws at the most; each takes some ten thousand characters."""
 
@@ -28,71 +23,6 @@ Frames: TypeAlias = Callable[[str], "tuple[NDArray[np.uint8], NDArray[np.float64
 FrameOverlay: TypeAlias = Callable[[Query, "NDArray[np.uint8]", "NDArray[np.float64]"], "NDArray[np.uint8]"]
 """Frames ``(n, H, W, 3)`` of a query's video and their times ``(n,)`` in seconds, with something drawn on them."""
 Group: TypeAlias = Literal["best", "worst", "random"]
-
-
-Number: TypeAlias = float | None
-"""A number in JSON, null where it is not finite."""
-Made = TypeVar("Made")
-
-
-class ScoresRow(TypedDict):
-    """The scores of one system as JSON (``results.json``, ``report.json``); null where a figure is not a number."""
-
-    name: str
-    protocol: str
-    compare: str
-    split: str
-    num_queries: int
-    num_missing: int
-    values: dict[str, float | None]
-    shown: NotRequired[list[str]]
-    machine: NotRequired[Machine]
-
-
-class _TableJson(TypedDict):
-    title: str
-    rows: list[ScoresRow]
-
-
-class _QueryJson(TypedDict):
-    id: str
-    video: str
-    text: str
-    duration: float
-    moments: list[list[Number]]
-    glance: Number
-
-
-class _PredictionJson(TypedDict):
-    query: str
-    video: str
-    moments: list[list[Number]]
-    scores: list[Number]
-
-
-class _CurveJson(TypedDict):
-    name: str
-    times: list[Number]
-    values: list[Number]
-
-
-class ReportJson(TypedDict):
-    """The contents of ``report.json``."""
-
-    format: int
-    title: str
-    facts: dict[str, str]
-    warnings: list[str]
-    command: str
-    selected_on_test: bool
-    bias_window: str
-    shown: int
-    seed: int
-    tables: list[_TableJson]
-    queries: list[_QueryJson]
-    bias: list[_PredictionJson] | None
-    curves: dict[str, list[_CurveJson]]
-    strips: dict[str, list[str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,6 +73,8 @@ class Report:
         draw: Draws on frames of a query's film strip, see `FrameOverlay`; or None.
         strips: Query id to thumbnails that exist already (data URIs, evenly spread over the video); used
             where `frames` is None. `from_json` fills them.
+        seen: What training knows of each query's sentence, by query id; queries may be absent.
+        videos: Address of each video that can be played, relative to the page, by video id.
         shown: How many queries are drawn.
         seed: Seed of the choice of the queries.
     """
@@ -162,99 +94,10 @@ class Report:
     frames: Frames | None = None
     draw: FrameOverlay | None = None
     strips: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    videos: Mapping[str, str] = field(default_factory=dict)
     shown: int = 40
     seed: int = 0
-
-    def to_json(self) -> ReportJson:
-        """A plain JSON object of everything but history, predictions and frames, which have their own files.
-
-        Of a bias prediction the first five moments are kept; the film strips are those of `strips`.
-        """
-        return {
-            "format": FORMAT,
-            "title": self.title,
-            "facts": dict(self.facts),
-            "warnings": list(self.warnings),
-            "command": self.command,
-            "selected_on_test": self.selected_on_test,
-            "bias_window": self.bias_window,
-            "shown": self.shown,
-            "seed": self.seed,
-            "tables": [
-                {
-                    "title": title,
-                    "rows": [
-                        {"name": name, **scores.to_dict(), "shown": list(scores.shown)}  # type: ignore[typeddict-item]
-                        for name, scores in rows
-                    ],
-                }
-                for title, rows in self.tables
-            ],
-            "queries": [_query_row(query) for query in self.queries],
-            "bias": None if self.bias is None else [_prediction_row(p) for p in self.bias],
-            "curves": {
-                key: [
-                    {"name": c.name, "times": _numbers(c.times), "values": _numbers(c.values)} for c in curves
-                ]
-                for key, curves in self.curves.items()
-            },
-            "strips": {key: list(strip) for key, strip in self.strips.items()},
-        }
-
-    @classmethod
-    def from_json(
-        cls,
-        data: Mapping[str, Any],
-        *,
-        history: Sequence[Mapping[str, Any]] = (),
-        predictions: Sequence[Prediction] = (),
-        where: str = "report.json",
-    ) -> Report:
-        """The inverse of `to_json`.
-
-        Args:
-            data: The JSON object.
-            history: Rows of ``metrics.jsonl``.
-            predictions: Those of ``predictions.jsonl``.
-            where: Name of the file in messages.
-
-        Raises:
-            UserError: if the object is not a report of this format.
-        """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, Mapping) else data
-            raise UserError(f"{where}: expected a report of format {FORMAT}, found {quoted(found, 60)}")
-        known = conform(dict(data), ReportJson, where)
-        if not 0 <= known["shown"] <= MOST_SHOWN:
-            raise UserError(
-                f"{where}: key shown: found {known['shown']}, expected at most {MOST_SHOWN:,} queries"
-            )
-        if known["seed"] < 0:
-            raise UserError(f"{where}: key seed: found {known['seed']}, expected 0 or more")
-        bias = known["bias"]
-        return cls(
-            title=known["title"],
-            facts=known["facts"],
-            warnings=known["warnings"],
-            command=known["command"],
-            selected_on_test=known["selected_on_test"],
-            bias_window=known["bias_window"],
-            shown=known["shown"],
-            seed=known["seed"],
-            tables=[(table["title"], [_scores(row) for row in table["rows"]]) for table in known["tables"]],
-            queries=_made(_query, known["queries"], f"{where}: key queries"),
-            bias=None if bias is None else _made(_prediction, bias, f"{where}: key bias"),
-            curves={
-                key: _made(_curve, rows, f"{where}: key curves.{shortened(key, 60)}")
-                for key, rows in known["curves"].items()
-            },
-            strips={
-                key: [image for image in images if image.startswith("data:image/")]
-                for key, images in known["strips"].items()
-            },
-            history=history,
-            predictions=predictions,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -311,90 +154,3 @@ def choose_queries(
         for group, rows in groups
         for row in rows
     ]
-
-
-def _numbers(values: FloatArray) -> list[float | None]:
-    return [float(value) if math.isfinite(value) else None for value in values]
-
-
-def _floats(values: Sequence[float | None]) -> FloatArray:
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _times(values: Sequence[float | None]) -> FloatArray:
-    """Seconds that any computation can bear."""
-    times = _floats(values)
-    if (np.abs(times) > MOST_SECONDS).any():
-        raise ValueError(f"times must be at most {MOST_SECONDS:g} seconds, found {times.tolist()}")
-    return times
-
-
-def _scores(row: ScoresRow) -> tuple[str, Scores]:
-    return row["name"], Scores(
-        protocol=row["protocol"],
-        compare=row["compare"],
-        split=row["split"],
-        num_queries=row["num_queries"],
-        num_missing=row["num_missing"],
-        values={key: math.nan if value is None else float(value) for key, value in row["values"].items()},
-        shown=tuple(row.get("shown", ())),
-    )
-
-
-def _query_row(query: Query) -> _QueryJson:
-    return {
-        "id": query.id,
-        "video": query.video,
-        "text": query.text,
-        "duration": query.duration,
-        "moments": [_numbers(moment) for moment in query.moments],
-        "glance": query.glance if query.glance is not None and math.isfinite(query.glance) else None,
-    }
-
-
-def _query(row: _QueryJson) -> Query:
-    return Query(
-        id=row["id"],
-        video=row["video"],
-        text=row["text"],
-        duration=row["duration"],
-        moments=_moments(row["moments"]),
-        glance=None if row["glance"] is None else _times([row["glance"]])[0],
-    )
-
-
-def _prediction_row(prediction: Prediction) -> _PredictionJson:
-    return {
-        "query": prediction.query,
-        "video": prediction.video,
-        "moments": [_numbers(moment) for moment in prediction.moments[:BIAS_MOMENTS]],
-        "scores": _numbers(prediction.scores[:BIAS_MOMENTS]),
-    }
-
-
-def _prediction(row: _PredictionJson) -> Prediction:
-    return Prediction(
-        query=row["query"],
-        video=row["video"],
-        moments=_moments(row["moments"]),
-        scores=_floats(row["scores"]),
-    )
-
-
-def _moments(rows: Sequence[Sequence[float | None]]) -> FloatArray:
-    return np.array([_times(moment) for moment in rows])
-
-
-def _curve(row: _CurveJson) -> Curve:
-    return Curve(name=row["name"], times=_times(row["times"]), values=_floats(row["values"]))
-
-
-def _made(make: Callable[[Any], Made], rows: Sequence[Any], where: str) -> list[Made]:
-    """The result of `make` for each row; of a row that it cannot take, the message names the place."""
-    made = []
-    for place, row in enumerate(rows):
-        try:
-            made.append(make(row))
-        except ValueError as error:
-            raise UserError(f"{where}[{place}]: {error}") from None
-    return made

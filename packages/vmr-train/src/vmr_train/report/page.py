@@ -13,17 +13,25 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vmr_train.clock import format_clock
-from vmr_train.report.analysis import THRESHOLDS, breakdowns, loss_series, metric_series, selected_epoch
-from vmr_train.report.charts import bar_chart, line_chart, percent
-from vmr_train.report.data import Report, Shown, choose_queries
-from vmr_train.report.strips import film_strips
+from vmr_train.report.analysis import loss_series, metric_series, selected_epoch
+from vmr_train.report.cards import run_cards
+from vmr_train.report.charts import interval_bar, line_chart, percent
+from vmr_train.report.data import Report, choose_queries
+from vmr_train.report.failures import GroupFigures, failures
+from vmr_train.report.glossary import GLOSSARY
+from vmr_train.report.intervals import protocol_estimates
+from vmr_train.report.kinds import SMALL
 from vmr_train.report.svg import printable
-from vmr_train.report.tables import figure, headlines, metric_table
-from vmr_train.report.timelines import LONG, timeline, zoom
+from vmr_train.report.tables import headlines, interval, metric_table
 
 MOST_CHARTS = 60
-SECTIONS = {"results": "Results", "training": "Training", "kinds": "By moment", "queries": "Queries"}
+SECTIONS = {
+    "results": "Results",
+    "kinds": "Which queries fail",
+    "training": "Training",
+    "queries": "Queries",
+    "words": "Words",
+}
 GROUPS = {
     "best": ("The best", "Highest IoU of the first prediction."),
     "worst": ("The worst", "Lowest IoU of the first prediction."),
@@ -46,26 +54,42 @@ def environment() -> jinja2.Environment:
     return found
 
 
+@functools.cache
+def script() -> Markup:
+    """The one script of a page."""
+    templates = resources.files("vmr_train.report").joinpath("templates")
+    parts = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("filter.js", "viewer.js"))
+    return Markup("".join(parts))
+
+
 def render(report: Report) -> str:
     """The whole report as HTML text; the same report gives the same text."""
     shown = choose_queries(report.queries, report.predictions, report.shown, report.seed)
-    script = resources.files("vmr_train.report").joinpath("templates", "filter.js")
     page = environment().get_template("report.html")
     return page.render(
         report=report,
         sections=SECTIONS,
         groups=GROUPS,
-        script=Markup(script.read_text(encoding="utf-8")),
+        script=script(),
+        glossary_words=GLOSSARY,
+        small=SMALL,
         warnings=[_warning(text) for text in _warnings(report)],
-        heads=list(headlines(report.tables[0][1])) if report.tables and report.tables[0][1] else [],
+        heads=_heads(report),
         facts=_facts(report),
         tables=[metric_table(title, rows) for title, rows in report.tables if rows],
         training=list(_training(report)),
-        kinds=list(_kinds(report)),
-        cards=_cards(report, shown),
+        failures=_failures(report),
+        cards=run_cards(report, shown),
         glances=any(s.query.glance is not None for s in shown),
         curves=sorted({curve.name for s in shown for curve in report.curves.get(s.query.id, ())}),
     )
+
+
+def _heads(report: Report) -> list[tuple[str, str, str, list[str]]]:
+    rows = report.tables[0][1] if report.tables else []
+    if not rows:
+        return []
+    return list(headlines(rows, protocol_estimates(rows[0][1].protocol, report.queries, report.predictions)))
 
 
 def _warnings(report: Report) -> Iterator[str]:
@@ -125,51 +149,35 @@ def _training(report: Report) -> Iterator[tuple[str, list[Markup], int]]:
             yield split.capitalize(), charts, len(metrics)
 
 
-def _kinds(report: Report) -> Iterator[tuple[str, list[Markup], list[str], list[tuple[str, str, list[str]]]]]:
-    """Recall by kind of moment: title, charts, names of the table's columns, and its rows."""
-    length, start = breakdowns(report.queries, report.predictions, report.bias)
-    if not length.counts.sum() or not report.predictions:
-        return
-    for key, title, data in (
-        ("length", "Length of the true moment, share of the video", length),
-        ("start", "Start of the true moment, share of the video", start),
-    ):
-        systems = {"model": data.model} | ({} if data.bias is None else {"bias": data.bias})
-        columns = [(name, threshold) for threshold in THRESHOLDS for name in systems]
-        yield (
-            title,
-            [bar_chart(f"{key}{n}", threshold, data) for n, threshold in enumerate(THRESHOLDS)],
-            [f"{name}, IoU {threshold:g}" for name, threshold in columns],
-            [
-                (
-                    label,
-                    f"{data.counts[row]:,}",
-                    [figure(float(systems[name][t][row])) for name, t in columns],
-                )
-                for row, label in enumerate(data.labels)
-            ],
-        )
+def _failures(report: Report) -> dict[str, Any] | None:
+    """Groups of queries: those that fail, and by kind the rows of a table; None where there is nothing to compare."""
+    found = failures(report.queries, report.predictions, report.bias, report.seen)
+    if found is None:
+        return None
+    return {
+        "whole": f"{found.whole * 100:.1f}",
+        "groups": sum(len(rows) for _, rows in found.kinds),
+        "weak": [
+            (title, row.group.label, f"{row.recall.value * 100:.1f}", f"{len(row.group.rows):,}")
+            for title, row in found.weak
+        ],
+        "kinds": [
+            (kind.title, kind.about, [_group_row(row, found.whole) for row in rows])
+            for kind, rows in found.kinds
+        ],
+        "small": any(row.group.small for _, rows in found.kinds for row in rows),
+    }
 
 
-def _cards(report: Report, shown: list[Shown]) -> list[dict[str, Any]]:
-    """The values of ``report.html`` for the card of each of these queries."""
-    strips = film_strips(report, shown)
-    biases = {p.query: p for p in report.bias or ()}
-    cards = []
-    for row, item in enumerate(shown):
-        query, part = item.query, zoom(item)
-        bias = biases.get(query.id)
-        seconds = query.duration
-        cards.append(
-            {
-                "query": query,
-                "group": item.group,
-                "iou": f"{item.iou:.2f}",
-                "find": f"{query.text} {query.video} {query.id}".lower(),
-                "length": f"{seconds:.1f} s" if seconds < LONG else format_clock(seconds),
-                "strip": strips.get(query.id, ()),
-                "timeline": timeline(f"q{row}", item, report.curves.get(query.id, ()), bias),
-                "zoomed": None if part is None else timeline(f"q{row}z", item, (), None, part),
-            }
-        )
-    return cards
+def _group_row(row: GroupFigures, whole: float) -> dict[str, Any]:
+    return {
+        "label": row.group.label,
+        "small": row.group.small,
+        "count": f"{len(row.group.rows):,}",
+        "bar": interval_bar(row.recall.value, row.recall.low, row.recall.high, bias=row.bias, whole=whole),
+        "recall": f"{row.recall.value * 100:.1f}",
+        "recall_interval": interval(row.recall.low, row.recall.high),
+        "miou": f"{row.miou.value * 100:.1f}",
+        "miou_interval": interval(row.miou.low, row.miou.high),
+        "bias": None if row.bias is None else f"{row.bias * 100:.1f}",
+    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vmr_common.evaluation import Scores
 from vmr_train.report.analysis import split_key
+from vmr_train.report.intervals import Estimate
 from vmr_train.report.svg import DASH, MINUS
 
 Rows = Sequence[tuple[str, Scores]]
@@ -32,14 +33,26 @@ def difference(value: float) -> str:
     return f"{value * 100:+.2f}".replace("-", MINUS) if math.isfinite(value) else DASH
 
 
-def headlines(rows: Rows) -> Iterable[tuple[str, str, list[str]]]:
-    """The main figures of the first row: name, figure, and those of the other rows in words."""
+def interval(low: float, high: float) -> str:
+    """An interval of fractions in percent, nothing where it is not known.
+
+    Example:
+        >>> interval(0.401, 0.4567) == f"40.1{DASH}45.7", interval(math.nan, 1.0)
+        (True, '')
+    """
+    known = math.isfinite(low) and math.isfinite(high)
+    return f"{low * 100:.1f}{DASH}{high * 100:.1f}" if known else ""
+
+
+def headlines(rows: Rows, intervals: Mapping[str, Estimate]) -> Iterable[tuple[str, str, str, list[str]]]:
+    """The main figures of the first row: name, figure, interval, and those of the other rows in words."""
     model = rows[0][1].values
     for key in HEADLINES:
         if key in model:
             group, name = split_key(key)
             others = [f"{row} {figure(s.values[key])}" for row, s in rows[1:] if key in s.values]
-            yield f"{group} at {name}" if name.startswith("IoU") else name, figure(model[key]), others
+            ends = interval(intervals[key].low, intervals[key].high) if key in intervals else ""
+            yield f"{group} at {name}" if name.startswith("IoU") else name, figure(model[key]), ends, others
 
 
 @dataclass(frozen=True, kw_only=True)

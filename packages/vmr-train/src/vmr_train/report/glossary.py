@@ -1,0 +1,17 @@
+"""The words of the reports, one line each."""
+
+from __future__ import annotations
+
+GLOSSARY = {
+    "IoU": "Overlap of two moments: the time in both divided by the time in either; 1 is the same moment.",
+    "R@1, IoU 0.5": "Share of queries whose first prediction has an IoU of 0.5 or more; R@5: one of the first five.",
+    "mIoU": "Mean IoU of the first prediction over all queries.",
+    "protocol": "The rules of an evaluation: which overlap counts, what is suppressed or rounded.",
+    "chance": "Moments drawn at random.",
+    "bias": "The moments that fit the training split best: what can be reached without video or sentence.",
+    "quirks": "released: computes as the authors' code does, oddities included; fixed: without them.",
+    "glance": "One annotated time inside the moment, in place of its start and end.",
+    "re-glance": "RGN: a Gaussian around the glance, as wide as the model takes the moment to be.",
+    "95 % interval": "Where the figure of another draw of test videos of this kind would lie, 95 times in 100.",
+    "selected epoch": "The one whose weights were kept.",
+}

@@ -1,0 +1,57 @@
+"""Bootstrap intervals: how far a figure would move if other videos had been drawn for the split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vmr_common.errors import UserError
+from vmr_common.evaluation import protocol
+from vmr_common.evaluation.paired import paired_differences
+from vmr_common.evaluation.recall import PerQuery
+from vmr_common.types import Prediction, Query
+
+DRAWS = 1000
+FEWEST_VIDEOS = 2
+
+
+class Estimate(NamedTuple):
+    """A mean over queries and its 95 % interval, fractions."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimates(values: PerQuery, videos: Sequence[str]) -> dict[str, Estimate]:
+    """The mean of every value with its 95 % percentile interval from 1,000 bootstrap samples, seed 0.
+
+    Whole videos are drawn, because queries of one video stand or fall together. A value whose queries are of one
+    video has no interval and is left out, as is one for which no query counts.
+
+    Args:
+        values: ``(N,)`` per key, not-a-number where a query does not count (`Protocol.per_query`).
+        videos: ``(N,)`` video of each query.
+    """
+    group = np.unique(np.asarray(videos), return_inverse=True)[1]
+    enough = {
+        key: array
+        for key, array in values.items()
+        if len(np.unique(group[~np.isnan(array)])) >= FEWEST_VIDEOS
+    }
+    nothing = {key: np.zeros_like(array) for key, array in enough.items()}
+    found = paired_differences(nothing, enough, videos, draws=DRAWS)
+    return {key: Estimate(gain.second, gain.low, gain.high) for key, gain in found.items()}
+
+
+def protocol_estimates(
+    name: str, queries: Sequence[Query], predictions: Sequence[Prediction]
+) -> dict[str, Estimate]:
+    """`estimates` of the values of a named protocol; none where it is unknown or cannot score these queries."""
+    try:
+        values = protocol(name).per_query(queries, predictions)
+    except UserError:
+        return {}
+    return estimates(values, [query.video for query in queries])
