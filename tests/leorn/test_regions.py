@@ -298,8 +298,8 @@ def test_a_conversion_that_was_stopped_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.e2e
 def test_the_documented_way_to_objects_of_ones_own_works_as_written(tmp_path):
-    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-    section = page.split("### Objects of your own videos\n", 1)[1].split("\n## ", 1)[0]
+    page = (ROOT / "docs/object-features.md").read_text(encoding="utf-8")
+    section = page.split("## Objects of your own videos\n", 1)[1].split("\n## ", 1)[0]
     (program, commands) = re.findall(r"^```\w*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     (tmp_path / "detect_mine.py").write_text(program)
     shown = ""
