@@ -45,7 +45,8 @@ made for long videos and has a test split of its own, so its figures are not com
 CLIP = """Real features (CLIP ViT-B/32, one frame per second) of 1,214 videos of the official Charades-STA **test**
 part, divided by video into 914 to train on and 300 to evaluate on. Not to be compared with published numbers. There
 is a table per test split, because variants of a data set keep different queries."""
-LONG = """The same videos joined end to end by `rgnet-data concat` ([long-video-data.md](long-video-data.md)), for methods that first have
+LONG = """The same videos joined end to end by `rgnet-data concat`
+([long-video-data.md](long-video-data.md#long-streams-out-of-short-videos)), for methods that first have
 to find the right part."""
 QUIRKS = """The same settings, once with `quirks: released` and once with `quirks: fixed`; the page of each model
 lists its quirks. Differences within the deviation over runs say nothing. CDN's and LEORN's released rows were measured
