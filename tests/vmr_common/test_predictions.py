@@ -1,5 +1,6 @@
 """Prediction files are read as they are written, or refused: nothing is regrouped, converted or overlooked."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ import pytest
 from vmr_common.cli.score import main
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol, submissions
+from vmr_common.splits.load import custom_split
 from vmr_common.types import Prediction, Query, encode_id, read_predictions, write_predictions
 
 ROW = {"qid": 7, "vid": "kitchen", "query": "a pan", "pred_relevant_windows": [[2, 5.5, 0.75], [0, 9, -1]]}
@@ -161,3 +163,34 @@ def test_ids_of_any_length_come_back(tmp_path):
     predictions = [Prediction(query=name, video="v", moments=np.zeros((0, 2)), scores=[]) for name in names]
     write_predictions(tmp_path / "p", predictions)
     assert [prediction.query for prediction in read_predictions(tmp_path / "p")] == names
+
+
+@pytest.mark.parametrize("moment", [[40, 20], [np.nan, 20], [5, np.nan]])
+def test_a_query_refuses_a_moment_that_ends_before_it_starts(moment):
+    with pytest.raises(UserError, match=r"^query 'a': a moment must be \[start, end\], found \["):
+        Query(id="a", video="v", text="t", duration=60, moments=[[1, 2], moment])
+    kept = Query(id="a", video="v", text="t", duration=60, moments=[moment], as_annotated=True)
+    assert np.array_equal(kept.moments, [moment], equal_nan=True)
+    assert Query(id="a", video="v", text="t", duration=60, moments=[[20, 20]]).moments.tolist() == [[20, 20]]
+
+
+def test_a_reader_keeps_a_reversed_record_where_its_policy_does(tmp_path):
+    (tmp_path / "glance.json").write_text('[["v", 60, [40, 20], "t", 30]]')
+    (query,) = custom_split(tmp_path / "glance.json", policy="as-annotated").queries
+    assert query.moments.tolist() == [[40, 20]]
+    assert dataclasses.replace(query, id="b").moments.tolist() == [[40, 20]]
+    with pytest.raises(UserError, match="start 40 is after end 20"):
+        custom_split(tmp_path / "glance.json")
+
+
+def test_a_whole_number_and_its_digits_are_one_id(tmp_path):
+    queries = [Query(id=number, video=np.int64(3), text="t", duration=60) for number in (7, "7", np.int32(7))]
+    assert {(query.id, query.video) for query in queries} == {("7", "3")}
+    made = Prediction(query=7, video=3, moments=[[0, 1]], scores=[1])
+    assert (made.query, made.video) == ("7", "3")
+    write_predictions(tmp_path / "p.jsonl", [made])
+    (read,) = read_predictions(tmp_path / "p.jsonl", queries[:1])
+    assert (read.query, read.video) == ("7", "3")
+    for wrong in (True, 7.0, None, b"7"):
+        with pytest.raises(UserError, match=r"^Query: id must be text or a whole number, found "):
+            Query(id=wrong, video="v", text="t", duration=60)

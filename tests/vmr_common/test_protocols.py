@@ -19,7 +19,8 @@ SINGLE = [name for name in protocols.names() if name != "qvhighlights"]
 
 def query(identifier, moments, duration=100.0):
     moments = moments if moments and isinstance(moments[0], list) else [moments] if moments else []
-    return Query(id=identifier, video="v", text="a dog runs", duration=duration, moments=moments)
+    about = {"video": "v", "text": "a dog runs", "duration": duration, "as_annotated": True}
+    return Query(id=identifier, moments=moments, **about)
 
 
 def prediction(identifier, *windows, scores=None):

@@ -54,15 +54,17 @@ class Query:
     """A sentence to localise in one video, with what is known about the answer.
 
     Attributes:
-        id: Unique within its split.
+        id: Unique within its split. Ids are text; a whole number stands for its digits, so 7 and "7" are one id.
         video: Video id, the key in the feature store.
         text: The sentence as annotated.
         duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
-        moments: Ground truth ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth).
+        moments: Ground truth ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth). A start
+        after its end is refused.
         glance: Annotated time point inside the moment, seconds, or None.
         saliency: Highlight scores ``(C, A)`` float64, a row per clip of `saliency_clips`, a column per annotator;
             None where there are none.
         saliency_clips: Clip numbers ``(C,)`` int64, or None.
+        as_annotated: True allows a start after its end, for readers whose policy keeps records as they are annotated.
     """
 
     id: str
@@ -73,9 +75,16 @@ class Query:
     glance: float | None = None
     saliency: NDArray[np.float64] | None = None
     saliency_clips: NDArray[np.int64] | None = None
+    as_annotated: bool = False
 
     def __post_init__(self) -> None:
+        _as_texts(self, "id", "video")
         object.__setattr__(self, "moments", as_moments(self.moments))
+        for start, end in () if self.as_annotated else self.moments.tolist():
+            if not start <= end:
+                raise UserError(
+                    f"query {quoted(self.id)}: a moment must be [start, end], found [{start:g}, {end:g}]"
+                )
         # durations are often counted from the rows of files, so a wrong one is the user's to know
         if not LEAST_DURATION <= self.duration <= MOST_SECONDS:
             raise UserError(
@@ -89,7 +98,7 @@ class Prediction:
     """Ranked moments for one query, best first.
 
     Attributes:
-        query: Id of the query.
+        query: Id of the query, as `Query.id`.
         video: Video id.
         moments: ``(K, 2)`` float64, ``[start, end]`` in seconds, best first.
         scores: ``(K,)`` float64, higher is better; their scale is the model's own.
@@ -105,6 +114,7 @@ class Prediction:
     saliency: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        _as_texts(self, "query", "video")
         moments, scores = as_moments(self.moments), _fixed(self.scores)
         object.__setattr__(self, "moments", moments)
         object.__setattr__(self, "scores", scores)
@@ -112,6 +122,16 @@ class Prediction:
             raise ValueError(
                 f"prediction for query {self.query}: {len(moments)} moments but scores of shape {scores.shape}"
             )
+
+
+def _as_texts(record: Query | Prediction, *names: str) -> None:
+    """Makes text of ids that are whole numbers."""
+    for name in names:
+        value = getattr(record, name)
+        if type(value) is not str:
+            if isinstance(value, np.integer):
+                value = int(value)
+            object.__setattr__(record, name, identifier(value, type(record).__name__, name))
 
 
 def rank_scores(count: int) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
+from vmr_common.splits.sources import found_path, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_train import distributed
@@ -65,10 +66,11 @@ def build(given: Namespace) -> None:
     else:
         raise UserError("--checkpoint is needed to build an index")
     root = data_root(given.data_root, encoder.checkpoint.data_root)
+    require_files([*(given.features or ()), *([given.durations] if given.durations else ())], root)
     store = _open_features(given, encoder, root)
     videos = None if given.split is None else _videos_of(given.split, encoder, root)
     if given.durations is not None:
-        durations = read_durations(given.durations)
+        durations = read_durations(found_path(given.durations, root))
     else:
         wanted = store.videos() if videos is None else videos
         durations = known_durations(encoder.config.data.splits, store, root, wanted)
@@ -113,7 +115,7 @@ def _open_features(given: Namespace, encoder: Encoder, root: Path) -> FeatureSto
     if given.features is None:
         return open_features(wanted, root)
     other = FeaturesConfig(
-        path=[str(Path(path).absolute()) for path in given.features],
+        path=given.features,
         key=wanted.key if given.key is None else given.key,
         dim=wanted.dim,
         expected_manifest=wanted.expected_manifest,

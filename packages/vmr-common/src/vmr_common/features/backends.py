@@ -92,10 +92,11 @@ class Hdf5Backend:
         node = None if self.key is None else self.hdf5.find(name, called)
         if isinstance(node, h5d.DatasetID):
             return node, name, called
-        names = npz.shown(self.hdf5.names(video))
-        if self.key is None:
-            raise UserError(f"{where} is a group (of {names}); say which data set is meant with key")
-        raise UserError(f"{where} has no data set {self.key!r} (found: {names})")
+        names = self.hdf5.names(video)
+        found = f"is a group (of {npz.shown(names)})"
+        if self.key is not None:
+            found = f"has no data set {self.key!r} (found: {npz.shown(names)})"
+        raise UserError(f"{where} {found}{npz.key_hint(names)}")
 
     def read(self, video: str) -> Features:
         """The features of a video; its values are checked when it is read for the first time."""

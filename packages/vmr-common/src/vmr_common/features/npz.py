@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -147,7 +148,8 @@ class Archive:
         name = chosen(self.names, key)
         if name is None:
             wanted = DEFAULT_KEYS[0] if key is None else key
-            raise UserError(f"{self.where}: no array {wanted!r} (found: {shown(self.names)})")
+            found = f"{self.where}: no array {wanted!r} (found: {shown(self.names)})"
+            raise UserError(found + key_hint(self.names))
         return name
 
     def close(self) -> None:
@@ -170,6 +172,12 @@ def chosen(names: Sequence[str], key: str | None) -> str | None:
     else:
         wanted = [key, *(SENTENCE_KEYS if key in SENTENCE_KEYS else ())]
     return next((name for name in wanted if name in names), None)
+
+
+def key_hint(names: Sequence[str]) -> str:
+    """How to say which of some arrays is meant."""
+    name = shlex.quote(shortened(visible(names[0]), 60)) if names else ""
+    return f"; say which with --key {name}, in a configuration with data.features.key: {name}" if name else ""
 
 
 def shown(names: Sequence[str]) -> str:

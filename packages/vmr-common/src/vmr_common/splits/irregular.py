@@ -127,6 +127,7 @@ def finish(
                 duration=record.duration,
                 moments=moments,  # type: ignore[arg-type]  # as an array there
                 glance=record.point,
+                as_annotated=policy.reversed_moment == "keep",
                 **record.extra,
             )
         )
