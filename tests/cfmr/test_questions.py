@@ -10,10 +10,11 @@ import pytest
 
 from cfmr.index.questions import checked_questions
 from vmr_common.errors import UserError
+from vmr_train.unknown_words import UnknownWords
 
 
-def known(text: str) -> bool:
-    return "word" in text
+def known(text: str, unknown: UnknownWords) -> bool:
+    return unknown.add(text.split(), {"word"})
 
 
 def write(path, rows) -> str:
@@ -79,6 +80,12 @@ def test_all_sentences_of_unknown_words_are_counted_at_once(tmp_path):
     path = write(tmp_path / "q.jsonl", [{"query": text} for text in ("word", "x", "y", "word", "z")])
     with pytest.raises(UserError, match=r":2: the model knows no word of 'x', and of 2 other queries$"):
         checked_questions(path, known).__enter__()
+
+
+def test_the_words_that_are_unknown_are_named_once(tmp_path, caplog):
+    path = write(tmp_path / "q.jsonl", [{"query": text} for text in ("word x", "word", "x y word")])
+    with checked_questions(path, known):
+        assert caplog.messages == ["2 words in 2 of 3 queries are unknown to the model: 'x', 'y'"]
 
 
 def test_a_file_without_questions_is_refused(tmp_path):

@@ -60,11 +60,15 @@ def test_eval_of_the_restored_checkpoint_repeats_the_predictions_of_the_training
     assert (tmp_path / "mine.jsonl").read_text() == (run / "predictions.jsonl").read_text()
 
 
-def test_predict_answers_with_ranked_moments_also_with_words_it_never_met(asked, done):
+def test_predict_answers_with_ranked_moments_and_names_unknown_words(asked, done, refused, caplog):
     windows = json.loads(done(cli.predict, *asked, *REQUEST, "--json", "-k", 2))["pred_relevant_windows"]
     assert len(windows) == 2
     assert windows[0][2] >= windows[1][2]
-    assert done(cli.predict, *asked, "--video", "test-0001", "--query", "qwertz uiop")
+    assert not [line for line in caplog.messages if "unknown" in line]
+    done(cli.predict, *asked, "--video", "test-0001", "--query", "the red qwertz uiop spins")
+    assert "unknown to the model: 'qwertz', 'uiop'" in caplog.messages
+    nothing = refused(cli.predict, *asked, "--video", "test-0001", "--query", "qwertz uiop")
+    assert "knows no word of the query (unknown to the model: 'qwertz', 'uiop')" in nothing
 
 
 def test_selecting_on_test_is_labelled(tiny, caplog):

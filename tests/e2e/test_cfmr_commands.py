@@ -84,6 +84,23 @@ def test_search_prints_a_table_and_answers_a_file_of_questions(built, tmp_path, 
     assert all(len(row["moments"]) == 2 for row in rows)
 
 
+def test_search_and_predict_name_the_words_that_are_unknown(run, built, tiny_data, tmp_path, done, caplog):
+    def said(command, *arguments):
+        caplog.clear()
+        done(command, *arguments)
+        return [line for line in caplog.messages if "unknown" in line]
+
+    one, line = "the red qwertz spins", "unknown to the model: 'qwertz'"
+    asked = ["--checkpoint", run, "--data-root", tiny_data, "--video", "test-0001"]
+    assert said(cli.predict, *asked, "--query", one) == [line]
+    assert said(search, built, one) == [line]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"query": text}) + "\n" for text in (one, SENTENCE, one)))
+    assert said(search, built, "--queries", questions) == [f"1 word in 2 of 3 queries is {line}"]
+    VideoIndex.open(built).search([one])
+    assert caplog.messages[-1] == line
+
+
 def test_the_index_command_adds_removes_compacts_and_verifies(built, tiny_data, done):
     first = VideoIndex.open(built).videos()[0]
     out = done(index, "--out", built, "--remove", first, "--compact", "--verify")

@@ -97,6 +97,7 @@ def test_predict_answers_and_explains_with_the_frames_of_the_video(
         said = done(cli.predict, *request, out, "--frames", tmp_path, "--json", "-k", 2)
     windows = json.loads(said)["pred_relevant_windows"]
     assert len(windows) == 2
+    assert "unknown to the model: 'qwertz'" in caplog.messages
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "on the sentinel" in caplog.text
     assert "--frames" in refused(cli.predict, *request, tmp_path / "no.png")

@@ -228,6 +228,22 @@ def test_predict_prints_a_table_of_moments(asked, done):
     assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
 
 
+def test_predict_and_eval_name_the_words_that_are_unknown(asked, trained, tmp_path, done, refused, caplog):
+    video = ["--video", "test-0001", "--query"]
+    done(cli.predict, *asked, *video, "the red qwertz spins in asdf")
+    assert "unknown to the model: 'qwertz', 'in', 'asdf'" in caplog.messages
+    assert "knows no word of the query (unknown to the model: 'qwertz')" in refused(
+        cli.predict, *asked, *video, "qwertz!"
+    )
+    rows = [json.loads(line) for line in (trained.place.data / "shapes/test.jsonl").read_text().splitlines()]
+    rows[0]["query"] += " with a qwertz"
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done(cli.evaluate, *asked, "--annotations", tmp_path / "other.jsonl")
+    (line,) = [line for line in caplog.messages if line.startswith("other.jsonl: ") and "unknown" in line]
+    assert "'qwertz'" in line
+    assert f"of {len(rows)} queries" in line
+
+
 def test_predict_prints_json_lines_that_the_score_command_reads(asked, trained, done):
     queries = trained.place.data / "shapes" / "test.jsonl"
     out = done(cli.predict, *asked, "--queries", queries, "--json", "-k", 3)

@@ -94,10 +94,18 @@ def test_predict_prints_moments_with_clock_window_rank_and_scores(run, tiny_data
     assert best[2] == pytest.approx(float(score), abs=1e-3)
 
 
+def test_predict_names_the_words_that_are_unknown(run, tiny_data, done, caplog):
+    video = FeatureStore(tiny_data / "shapes/features.h5").videos()[0]
+    asked = ["--checkpoint", run, "--data-root", tiny_data, "--video", video]
+    done(cli.predict, *asked, "--query", f"{SENTENCE} like a qwertz")
+    assert "unknown to the model: 'like', 'qwertz'" in caplog.messages
+
+
 def test_wrong_use_ends_in_one_line(run, tiny, tiny_data, refused):
     where = ["--checkpoint", run, "--data-root", tiny_data]
     video = FeatureStore(tiny_data / "shapes/features.h5").videos()[0]
-    assert "vectors for any of" in refused(cli.predict, *where, "--video", video, "--query", "qwertz asdf")
+    nothing = refused(cli.predict, *where, "--video", video, "--query", "qwertz asdf")
+    assert "vectors for any of the 2 wanted words ('asdf', 'qwertz')" in nothing
     assert "--query is empty" in refused(cli.predict, *where, "--video", video, "--query", " ")
     assert "give --query" in refused(cli.predict, *where, "--video", video, "--query-id", "x")
     assert "needs sentence vectors" in refused(

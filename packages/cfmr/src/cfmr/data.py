@@ -26,6 +26,7 @@ from vmr_train.feature_files import open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.rng import rng_for
+from vmr_train.unknown_words import UnknownWords
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Dataset:
 
     Attributes:
         queries: Those with a known word.
+        unknown: Words of all queries that the vocabulary lacks.
     """
 
     def __init__(
@@ -134,14 +136,17 @@ class Dataset:
         end_token: bool,
         seed: int,
     ) -> None:
-        words = [maskable_words(query.text, preprocessor.vocabulary, max_words) for query in queries]
+        tokens = [tokenize(query.text) for query in queries]
+        words = [known_words(t, content_scores(t), preprocessor.vocabulary, max_words) for t in tokens]
         self.queries = [query for query, known in zip(queries, words, strict=True) if len(known)]
         self._words = [known for known in words if len(known)]
         self._features, self._preprocessor = features, preprocessor
         self._max_words, self._end_token, self._seed = max_words, end_token, seed
         unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
         warn_of_left_out(unknown, len(self), "have no word that the model knows")
-        preprocessor.warn_of_unknown(query.text for query in queries)
+        self.unknown = UnknownWords()
+        for sentence in tokens:
+            self.unknown.add(map(str.lower, sentence), preprocessor.vocabulary)
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -7,6 +7,7 @@ feature size, C clip feature size, N clips of the map.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import open_features
-from vmr_train.method import warn_of_unknown_words
+from vmr_train.unknown_words import UnknownWords
 from vmr_train.word_lookup import WordLookup, plain_words
+
+logger = logging.getLogger(__name__)
 
 
 class VideoArrays(NamedTuple):
@@ -210,14 +213,15 @@ def collate_words(words: Sequence[NDArray[np.float32]]) -> QueryWords:
 # Same as cdn.data.prepared_words
 def prepared_words(
     queries: Sequence[Query], words: WordLookup, words_of: Callable[[str], list[str]]
-) -> list[list[str]]:
-    """The words of each query, their vectors read; logs which have none."""
-    tokens = [words_of(query.text) for query in queries]
+) -> tuple[list[list[str]], UnknownWords]:
+    """The words of each query, their vectors read, and those that have none."""
+    tokens, unknown = [words_of(query.text) for query in queries], UnknownWords()
     unasked = words.prepare(word for sentence in tokens for word in sentence)
-    why = f"there is no {words.path}" if unasked else f"no vector in {words.path or words.known.source}"
-    unknown = words.unknown(word for sentence in tokens for word in sentence)
-    warn_of_unknown_words(unknown, f"are read as zeros ({why})")
-    return tokens
+    if unasked:
+        logger.warning("no %s: only words that training met are known (%d are not)", words.path, unasked)
+    for sentence in tokens:
+        unknown.add(sentence, words)
+    return tokens, unknown
 
 
 @dataclass(frozen=True)
@@ -299,6 +303,10 @@ class Dataset:
         words: Word vectors; what the queries need is read at once.
         words_of: A sentence's words.
         clips: Clips N of the map.
+
+    Attributes:
+        queries: All of them.
+        unknown: Their words without a vector.
     """
 
     def __init__(
@@ -312,7 +320,7 @@ class Dataset:
     ) -> None:
         self.queries = list(queries)
         self._features, self._words, self._clips = features, words, clips
-        self._tokens = prepared_words(queries, words, words_of)
+        self._tokens, self.unknown = prepared_words(queries, words, words_of)
 
     def __len__(self) -> int:
         return len(self.queries)

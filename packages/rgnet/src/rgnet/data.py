@@ -15,7 +15,7 @@ from rgnet.config import Config
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.query_features.config import open_query_features, require_queries
-from rgnet.query_features.store import QueryFeatures, QueryVectors, WordVectorQueries, normalise
+from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
 from vmr_common.splits.sources import found_path
@@ -23,7 +23,7 @@ from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
 from vmr_train.feature_files import open_features
-from vmr_train.method import warn_of_left_out, warn_of_unknown_words
+from vmr_train.method import warn_of_left_out
 
 Array = NDArray[np.float32]
 
@@ -122,6 +122,7 @@ class Dataset:
 
     Attributes:
         queries: Those with vectors.
+        unknown: Words of all queries that have none.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Dataset:
         self.queries = [query for query, there in zip(queries, known, strict=True) if there]
         unknown = [query for query, there in zip(queries, known, strict=True) if not there]
         warn_of_left_out(unknown, len(self), "have no word that has a vector")
+        self.unknown = vectors.unknown_words(queries)
         if by_video:
             _, places = distinct_videos(self.queries)
             self.queries = [self.queries[n] for n in sorted(range(len(places)), key=places.__getitem__)]
@@ -271,10 +273,7 @@ def build_dataset(
         UserError: if a file of query features cannot be read or lacks a query.
     """
     vectors = open_query_features(config.data.queries, root, [query.text for query in queries])
-    if isinstance(vectors, WordVectorQueries):
-        unknown = (word for query in queries for word in vectors.unknown(query.text))
-        warn_of_unknown_words(unknown, f"are left out (no vector in {vectors.name})")
-    else:
+    if config.data.queries.path is not None:
         require_queries(vectors, {"this split or request": queries})
     return Dataset(
         queries,

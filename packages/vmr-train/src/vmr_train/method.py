@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vmr_common.errors import UserError, listed, quoted
+from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
+from vmr_train.unknown_words import UnknownWords
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -72,6 +73,14 @@ class Dataset(Protocol):
         """
 
 
+class Asked(Dataset, Protocol):
+    """Queries of a split or a request, with the words of them that the model does not know."""
+
+    @property
+    def unknown(self) -> UnknownWords:
+        """Of all queries, those too that are left out."""
+
+
 def map_tensors(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
     """Applies `function` to every tensor in nested dataclasses, dicts, lists and tuples; the rest is kept."""
     result: Any = value
@@ -108,15 +117,3 @@ def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
             why,
             queries[0].text,
         )
-
-
-def warn_of_unknown_words(words: Iterable[str], effect: str) -> None:
-    """Logs the words of queries that a model does not know, if any, by name.
-
-    Args:
-        words: The unknown ones; each is named once.
-        effect: The effect on the query, e.g. ``are left out``.
-    """
-    unknown = [quoted(word, 40) for word in dict.fromkeys(words)]
-    if unknown:
-        logger.warning("words that the model does not know %s: %s", effect, listed(unknown, 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -20,7 +20,6 @@ from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Query
 from vmr_train.checkpoint import Checkpoint, require_finite
-from vmr_train.method import warn_of_unknown_words
 from vmr_train.prepared import FeatureNormalizer, FeaturesByVideo, Standardised
 
 WIDTH = 65_536
@@ -190,12 +189,6 @@ class Preprocessor:
         """
         words, vectors = stored_words(checkpoint, rows_before=1)
         return cls(Vocabulary(words), vectors, stored_scale(checkpoint, columns))
-
-    def warn_of_unknown(self, texts: Iterable[str]) -> None:
-        """Logs the words of sentences, punctuation aside, that the vocabulary lacks."""
-        words = (token.lower() for text in texts for token in tokenize(text))
-        unknown = (word for word in words if not self.vocabulary.id(word) and any(map(str.isalnum, word)))
-        warn_of_unknown_words(unknown, "are left out")
 
     def normalise(self, features: FeaturesByVideo) -> FeaturesByVideo:
         """The features as the model reads them: standardised where it was trained on such."""

@@ -69,9 +69,9 @@ class WordLookup:
             self._further.setdefault(word, vector)
         return 0
 
-    def unknown(self, words: Iterable[str]) -> list[str]:
-        """Those of some words that have no vector, as far as `prepare` knows; each once, in order."""
-        return [word for word in dict.fromkeys(words) if word not in self.known and word not in self._further]
+    def __contains__(self, word: object) -> bool:
+        """True for a word with a vector, as far as `prepare` knows."""
+        return word in self.known or word in self._further
 
     def __getitem__(self, words: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of a sentence, ``(len(words), D)`` float32; at least one row, zeros without any word."""

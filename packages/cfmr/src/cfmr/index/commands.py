@@ -169,8 +169,8 @@ def answer(given: Namespace, opened: VideoIndex) -> None:
         bar: tqdm[Question] = stack.enter_context(progress_bar((), title="search", total=count, unit="query"))
         for _ in range(0, count, QUERIES_AT_ONCE):
             batch = distributed.from_rank_zero(lambda: asked[0].next(QUERIES_AT_ONCE))
-            found = opened.search(
-                [question["query"] for question in batch],
+            found = opened.search_vectors(
+                opened.encoder.encode_queries([question["query"] for question in batch]),
                 given.k,
                 videos=given.video,
                 nms=given.nms,
@@ -188,6 +188,7 @@ def _questions(given: Namespace, encoder: Encoder) -> contextlib.AbstractContext
         return checked_questions(given.queries, encoder.knows)
     if not given.query.strip():
         raise UserError("the query is empty, expected a sentence")
+    encoder.unknown_words([given.query]).warn()
     return contextlib.nullcontext(Questions(1, io.StringIO(json.dumps({"query": given.query}))))
 
 

@@ -13,6 +13,7 @@ from vmr_common.metrics import hits, iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Query
 from vmr_train.predict import progress_bar
+from vmr_train.unknown_words import UnknownWords
 
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
@@ -82,7 +83,8 @@ def measure(
     for batch in progress_bar(batches, title="search", total=len(batches), unit="batch"):
         texts = [query.text for query in batch]
         ranked = index.rank_videos(texts, max(RANKS), device=device, shared=shared)
-        found = index.search(texts, max(RANKS), nms=nms, device=device, shared=shared)
+        vectors = index.encoder.encode_queries(texts)
+        found = index.search_vectors(vectors, max(RANKS), nms=nms, device=device, shared=shared)
         for query, videos, moments in zip(batch, ranked, found, strict=True):
             video_rank.append(_first([video == query.video for video, _ in videos]))
             right = [
@@ -110,9 +112,11 @@ def _require_answerable(index: VideoIndex, queries: Sequence[Query]) -> None:
             f"{index.folder}: holds no video {quoted(missing[0])}, which the queries ask for ({len(missing)} are "
             "missing); add them with cfmr-index --add, or measure on queries of its videos"
         )
+    unknown = UnknownWords()
     for query in queries:
-        if not index.encoder.knows(query.text):
+        if not index.encoder.knows(query.text, unknown):
             raise UserError(f"query {quoted(query.id)}: the model knows no word of {quoted(query.text)}")
+    unknown.warn()
 
 
 def _overlaps(moment: np.ndarray, query: Query) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from cfmr.data import MaskableWords, keep, maskable_words, pad_words, stack_clip
 from cfmr.method import CFMRMethod, moments_of
 from cfmr.model import flat_concepts
 from vmr_common.errors import UserError, quoted
+from vmr_common.text.tokens import tokenize
 from vmr_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vmr_train.cli.config import stored_config, to_dict
 from vmr_train.device import select_device
 from vmr_train.method import to_device
+from vmr_train.unknown_words import UnknownWords
 
 
 class Encoder:
@@ -90,9 +92,16 @@ class Encoder:
     def _words(self, text: str) -> MaskableWords:
         return maskable_words(text, self.preprocessor.vocabulary, self.config.data.max_words)
 
-    def knows(self, text: str) -> bool:
-        """True if the model knows a word of a sentence."""
-        return len(self._words(text)) > 0
+    def knows(self, text: str, unknown: UnknownWords) -> bool:
+        """True if the model knows a word of a sentence; `unknown` takes in those that it does not know."""
+        return unknown.add(map(str.lower, tokenize(text)), self.preprocessor.vocabulary)
+
+    def unknown_words(self, texts: Iterable[str]) -> UnknownWords:
+        """The words of sentences that the model does not know."""
+        unknown = UnknownWords()
+        for text in texts:
+            self.knows(text, unknown)
+        return unknown
 
     @torch.no_grad()
     def encode_queries(self, texts: Sequence[str]) -> Tensor:

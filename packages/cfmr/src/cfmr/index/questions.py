@@ -14,6 +14,7 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json_lines, writing
 from vmr_common.schema import conform
 from vmr_train.predict import progress_bar
+from vmr_train.unknown_words import UnknownWords
 
 
 class Question(TypedDict):
@@ -24,34 +25,38 @@ class Question(TypedDict):
 
 
 @contextlib.contextmanager
-def checked_questions(path: str, known: Callable[[str], bool]) -> Iterator[Questions]:
+def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> Iterator[Questions]:
     """The questions of a file or pipe of JSON lines, read once; memory does not grow with their number.
+
+    Logs which of their words the model does not know.
 
     Args:
         path: JSON lines with `query` and, where the answers shall name it, `qid`.
-        known: Whether the model can answer a sentence.
+        known: Whether the model can answer a sentence; takes in its words that the model does not know.
 
     Raises:
         UserError: naming file and line, if one is not a question, holds no sentence, or the model cannot answer it.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
-        count, unknown, first = 0, 0, ""
+        count, unanswerable, first, unknown = 0, 0, "", UnknownWords()
         rows = read_json_lines(path)
         with writing(Path(tempfile.gettempdir())):
             for number, row in progress_bar(rows, title="check", total=None, unit="query"):
                 question = _question(row, f"{path}:{number}")
-                if not known(question["query"]):
-                    unknown += 1
+                if not known(question["query"], unknown):
+                    unanswerable += 1
                     first = (
                         first or f"{path}:{number}: the model knows no word of {quoted(question['query'])}"
                     )
                 kept.write(json.dumps(question) + "\n")
                 count += 1
             kept.seek(0)
-        if unknown:
-            raise UserError(first + (f", and of {unknown - 1:,} other queries" if unknown > 1 else ""))
+        if unanswerable:
+            more = f", and of {unanswerable - 1:,} other queries" if unanswerable > 1 else ""
+            raise UserError(first + more)
         if not count:
             raise UserError(f"{path}: holds no query")
+        unknown.warn()
         yield Questions(count, kept)
 
 

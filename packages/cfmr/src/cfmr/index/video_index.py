@@ -333,7 +333,7 @@ class VideoIndex:
         device: str = "cpu",
         shared: bool = False,
     ) -> list[list[Hit]]:
-        """The k best moments for every sentence, best first.
+        """The k best moments for every sentence, best first; logs which of their words the model does not know.
 
         Args:
             queries: Sentences.
@@ -353,6 +353,7 @@ class VideoIndex:
         ]
         if not vectors:
             return []
+        self.encoder.unknown_words(queries).warn()
         return self.search_vectors(
             torch.cat(vectors), k, videos=videos, nms=nms, device=device, shared=shared
         )

@@ -23,6 +23,7 @@ from vmr_common.features.npz import SENTENCE_KEYS
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
+from vmr_train.unknown_words import UnknownWords
 
 __all__ = [
     "QueryFeatureStore",
@@ -97,6 +98,9 @@ class QueryFeatures(Protocol):
 
     def has(self, query: Query) -> bool:
         """True if there are vectors for a query."""
+
+    def unknown_words(self, queries: Iterable[Query]) -> UnknownWords:
+        """Words of queries that have no vector; of a query with vectors of its own no word counts as unknown."""
 
 
 class QueryFeatureStore:
@@ -176,6 +180,13 @@ class QueryFeatureStore:
     def has(self, query: Query) -> bool:
         """True if the query's id is there."""
         return query.id in self
+
+    def unknown_words(self, queries: Iterable[Query]) -> UnknownWords:
+        """None: a query has all of its vectors, or none."""
+        found = UnknownWords()
+        for query in queries:
+            found.add([query.id], {query.id} if self.has(query) else ())
+        return found
 
     def queries(self) -> list[str]:
         """The ids of all queries, sorted."""
@@ -271,15 +282,17 @@ class WordVectorQueries:
         """Width of a word vector."""
         return self.vectors.dim
 
+    def unknown_words(self, queries: Iterable[Query]) -> UnknownWords:
+        """Words of queries that have no vector."""
+        found = UnknownWords()
+        for query in queries:
+            found.add(map(str.lower, tokenize(query.text)), self.vectors)
+        return found
+
     def words(self, text: str) -> list[str]:
         """The lower-cased words of a sentence that have a vector."""
         words = (word.lower() for word in tokenize(text))
         return [word for word in words if word in self.vectors]
-
-    def unknown(self, text: str) -> list[str]:
-        """The lower-cased words of a sentence, punctuation aside, that have no vector."""
-        words = (word.lower() for word in tokenize(text))
-        return [word for word in words if word not in self.vectors and any(map(str.isalnum, word))]
 
     def of_text(self, text: str) -> QueryVectors:
         """The vectors of a sentence's known words, in order.

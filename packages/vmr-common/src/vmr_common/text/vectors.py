@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmr_common.boundary import open_bytes
-from vmr_common.errors import UserError, quoted, visible
+from vmr_common.errors import UserError, listed, quoted, visible
 from vmr_common.io import byte_lines
 
 _LINE_LIMIT = 1 << 20  # bytes of a line; a word and a thousand numbers take a hundredth
@@ -67,7 +67,9 @@ class WordVectors:
         for word, vector in glove_rows(path, None if keep is None else frozenset(keep)):
             words.setdefault(word, vector)
         if not words:
-            wanted = "word vectors" if keep is None else f"vectors for any of the {len(keep)} wanted words"
+            wanted = "word vectors"
+            if keep is not None:
+                wanted = f"vectors for any of the {len(keep)} wanted words ({listed(sorted(map(quoted, keep)), 5)})"
             raise UserError(f"{path}: found no {wanted}")
         return cls(tuple(words), np.stack(list(words.values())), str(path))
 

@@ -38,7 +38,7 @@ from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
-from vmr_train.method import Dataset, Method, to_device
+from vmr_train.method import Asked, Dataset, Method, to_device
 from vmr_train.predict import batches_of, predict_all
 from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
@@ -48,7 +48,7 @@ from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
 
 logger = logging.getLogger(__name__)
-Queries = TypeVar("Queries", bound=Dataset)
+Queries = TypeVar("Queries", bound=Asked)
 
 
 class Inputs(Protocol):
@@ -200,12 +200,14 @@ def seed(config: RunConfig) -> None:
 
 
 def require_answerable(dataset: Queries, split: Split) -> Queries:
-    """The dataset itself.
+    """The dataset itself; logs which words of its queries the model does not know.
 
     Raises:
         UserError: if the model can answer no query of the split.
     """
-    if not len(dataset):
+    if distributed.rank() == 0:
+        dataset.unknown.warn(split.name)
+    if not dataset.unknown.answerable:
         raise UserError(f"{split.name}: the model knows no word of any of its {len(split.queries)} queries")
     return dataset
 
@@ -427,16 +429,15 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
             write_predictions(given.out, results.predictions)
 
 
-def find_moments(config: RunConfig, method: Method, dataset: Dataset, k: int) -> list[Prediction]:
-    """The k best moments of every query.
+def find_moments(config: RunConfig, method: Method, dataset: Asked, k: int) -> list[Prediction]:
+    """The k best moments of every query; logs which words of the queries the model does not know.
 
     Raises:
         UserError: if the model knows no word of any query, or its answer is not finite.
     """
-    if not len(dataset):
-        raise UserError(
-            "the model knows no word of the query; its vocabulary comes from the training queries"
-        )
+    if not dataset.unknown.answerable:
+        raise UserError(f"the model knows no word of the query ({dataset.unknown.text() or 'there is none'})")
+    dataset.unknown.warn()
     found = require_finite(predict(config, method, dataset))
     return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
 
