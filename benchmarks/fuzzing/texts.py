@@ -57,6 +57,7 @@ ANNOTATIONS = {
     "glance-list": document([["AB", 30.0, [4.0, 11.0], "opens.", 6.5], ["AB", 30.0, [12, 20], "sits."]]),
     "tacos": document({"s.avi": {**SPAN, "num_frames": 90, "fps": 29.4, "glance": [1, 3]}}),
     "activitynet": document({"v": {**SPAN, "duration": 55.1}, "w": {**SPAN, "duration": 9}}),
+    "timelens": document({"v": {"duration": 55.1, "spans": [[1, 2], [3, 4.5]], "queries": ["a b", "c"]}}),
     "qvhighlights": lines(
         {
             **{"qid": 1, "query": "q", "duration": 150, "vid": "x_0.0_150.0", "relevant_windows": [[0, 2]]},

@@ -318,6 +318,7 @@ def test_text_that_is_none_is_queries_or_one_line(tmp_path, content, form):
         (GLANCE, "glance-list"),
         ({"v": {"timestamps": [], "sentences": [], "num_frames": 3, "fps": 1}}, "tacos"),
         ({"v": {"timestamps": [], "sentences": [], "duration": 3}}, "activitynet"),
+        ({"v": {"spans": [], "queries": [], "duration": 3}}, "timelens"),
         ({"1": {"movie": "m", "sentence": "a"}}, "mad"),
         ({"videos": []}, "ego4d-nlq"),
         (lines({"qid": 1, "query": "a"}), "qvhighlights"),
@@ -767,3 +768,17 @@ def test_a_quotient_of_frames_and_rate_that_is_no_time_is_one_error(tmp_path, en
     path.write_text(json.dumps({"s.avi": {"timestamps": [[1, 2]], "sentences": ["a b"], **entry}}))
     with pytest.raises(UserError, match=message):
         read_tacos(path)
+
+
+def test_timelens_has_a_span_for_each_query(tmp_path):
+    path = tmp_path / "charades-timelens.json"
+    entry = {"duration": 30.5, "spans": [[1, 2.5], [0, 30]], "queries": ["a door opens", "all of it"]}
+    path.write_text(json.dumps({"v": entry}))
+    found = read_annotations(path)
+    assert [(query.id, query.text, query.moments.tolist()) for query in found.queries] == [
+        ("v_0", "a door opens", [[1, 2.5]]),
+        ("v_1", "all of it", [[0, 30]]),
+    ]
+    path.write_text(json.dumps({"v": {**entry, "queries": ["one"]}}))
+    with pytest.raises(UserError, match=r"video 'v': queries must hold 2 entries, found 1"):
+        read_annotations(path)

@@ -32,6 +32,7 @@ FORMATS: dict[str, Callable[..., Annotations]] = {
     "ego4d-nlq": json_files.read_ego4d_nlq,
     "ego4d-nlq-whole-seconds": json_files.read_ego4d_whole_seconds,
     "mad": json_files.read_mad,
+    "timelens": json_files.read_timelens,
 }
 
 
@@ -116,7 +117,12 @@ def _document_format(source: TextInput) -> str:
         return "ego4d-nlq"
     entry = next(iter(document.values()), None)
     if isinstance(entry, dict):
-        for key, name in (("movie", "mad"), ("num_frames", "tacos"), ("sentences", "activitynet")):
+        for key, name in (
+            ("movie", "mad"),
+            ("num_frames", "tacos"),
+            ("sentences", "activitynet"),
+            ("spans", "timelens"),
+        ):
             if key in entry:
                 return name
     raise UserError(f"{source.path}: not an annotation file of a known format ({', '.join(FORMATS)})")

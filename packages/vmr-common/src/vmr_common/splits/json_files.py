@@ -72,12 +72,20 @@ def read_activitynet(source: TextInput) -> Iterator[Record]:
     return _video_records(source, in_frames=False)
 
 
-def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
+@reader("as-annotated")
+def read_timelens(source: TextInput) -> Iterator[Record]:
+    """Reads TimeLens-Bench: ``{video: {duration, spans, queries}}``, seconds, a span for each query."""
+    return _video_records(source, in_frames=False, spans="spans", sentences="queries")
+
+
+def _video_records(
+    source: TextInput, *, in_frames: bool, spans: str = "timestamps", sentences: str = "sentences"
+) -> Iterator[Record]:
     for video, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
-        times = list_of(field_of(entry, "timestamps", where), where, "timestamps")
-        texts = list_of(field_of(entry, "sentences", where), where, "sentences", len(times))
+        times = list_of(field_of(entry, spans, where), where, spans)
+        texts = list_of(field_of(entry, sentences, where), where, sentences, len(times))
         points = list_of(entry["glance"], where, "glance", len(times)) if "glance" in entry else None
         length_key = "num_frames" if in_frames else "duration"
         fps = positive(field_of(entry, "fps", where), where, "fps") if in_frames else None
@@ -85,15 +93,13 @@ def _video_records(source: TextInput, *, in_frames: bool) -> Iterator[Record]:
         duration = duration_of(_seconds(length, fps, where, length_key), where)
         for index, (time, text) in enumerate(zip(times, texts, strict=True)):
             spot = f"{where}, entry {index}"
-            start, end = (
-                _seconds(value, fps, spot, "timestamps") for value in pair(time, spot, "timestamps")
-            )
+            start, end = (_seconds(value, fps, spot, spans) for value in pair(time, spot, spans))
             point = None if points is None else number(points[index], spot, "glance")
             point = None if point is None else _seconds(point, fps, spot, "glance")
             yield Record(
                 where=spot,
                 video=identifier(video, where, "the video's id"),
-                text=sentence(text, spot, "sentences"),
+                text=sentence(text, spot, sentences),
                 duration=duration,
                 moments=[(start, end)],
                 point=point,

@@ -180,6 +180,11 @@ def _long_video() -> list[Entry]:
     ]
 
 
+def _timelens() -> list[Entry]:
+    counts = {"charades": 3_363, "activitynet": 4_500, "qvhighlights": 1_541}
+    return _entries("{}-timelens/test", "timelens/{}-timelens.json", counts, format="timelens")
+
+
 def _shapes() -> list[Entry]:
     parts = {"train": None, "val": None, "test": None}
     rules: dict[str, Any] = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
@@ -191,6 +196,6 @@ def _shapes() -> list[Entry]:
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _long_video, _shapes)
+    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _long_video, _timelens, _shapes)
     for entry in group()
 }
