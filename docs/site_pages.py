@@ -73,6 +73,35 @@ def api_navigation() -> dict[str, Any]:
     return {"API": entries}
 
 
+def defined(source: Path) -> set[str]:
+    """Names that have a place of their own on a module's page: functions, classes and methods, as ``Class.method``."""
+    found = set()
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            inside = node.body if isinstance(node, ast.ClassDef) else []
+            methods = [inner.name for inner in inside if isinstance(inner, ast.FunctionDef)]
+            found |= {node.name, *(f"{node.name}.{name}" for name in methods)}
+    return {name for name in found if not re.search(r"(^|\.)_", name)}
+
+
+def code_links(text: str, modules: dict[str, Path]) -> str:
+    """Markdown whose names of code, ``rgn.model.RGN`` between backticks, lead to the API reference."""
+
+    def link(match: re.Match[str]) -> str:
+        name = match.group(1)
+        module = name
+        while module and module not in modules:
+            module = module.rpartition(".")[0]
+        if not module:
+            return match.group(0)
+        inside = name[len(module) + 1 :] in defined(modules[module])
+        return f"[`{name}`]({address(module, modules[module])}{f'#{name}' if inside else ''})"
+
+    names = rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`(?!\])"
+    blocks = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if part.startswith("```") else re.sub(names, link, part) for part in blocks)
+
+
 def site_links(text: str) -> str:
     """Markdown whose links between docs/ and the root lead to where these pages stand on the site."""
     text = re.sub(r"\]\(\.\./README\.md", "](index.md", text)
@@ -102,4 +131,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The text of a page with links as the site needs them."""
-    return markdown if page.file.src_uri.startswith("api/") else site_links(markdown)
+    if page.file.src_uri.startswith("api/"):
+        return markdown
+    page.meta["search"] = {"boost": 2}  # a page that tells of something comes before the names of code
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation"]
+    return code_links(site_links(markdown), public_modules())

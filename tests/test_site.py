@@ -63,3 +63,23 @@ def test_links_to_the_root_and_back_lead_to_pages_of_the_site():
     for page in ROOT.glob("docs/*.md"):
         outside = re.findall(r"\]\((\.\./[^)#]+)", page.read_text(encoding="utf-8"))
         assert {name for name in outside if "../" in site_pages.site_links(f"[x]({name})")} == set()
+
+
+def test_names_of_code_lead_to_the_reference():
+    modules = site_pages.public_modules()
+    text = "`rgn.model.RGN.forward`, `rgn.model`, `rgn.nothing`, `path.stem`\n\n```\n`rgn.model`\n```\n"
+    assert site_pages.code_links(text, modules) == (
+        "[`rgn.model.RGN.forward`](api/rgn/model.md#rgn.model.RGN.forward), [`rgn.model`](api/rgn/model.md), "
+        "[`rgn.nothing`](api/rgn/index.md), `path.stem`\n\n```\n`rgn.model`\n```\n"
+    )
+    pages = [page.read_text(encoding="utf-8") for page in ROOT.glob("docs/*.md")]
+    named = {
+        name for page in pages for name in re.findall(r"`((?:rgn|cfmr|cdn|leorn|rgnet)\.[\w.]+\.\w+)`", page)
+    }
+    known = {f"{module}.{name}" for module in modules for name in site_pages.defined(modules[module])} | set(
+        modules
+    )
+    assert (
+        sorted(name for name in named - known if not re.search(r"\.(md|yaml|h5|safetensors|json)$", name))
+        == []
+    )
