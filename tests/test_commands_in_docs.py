@@ -59,7 +59,7 @@ def words_of(line: str) -> list[str]:
 def command_of(words: list[str]) -> tuple[Callable[[list[str]], int] | None, list[str]]:
     """The function behind a command line and its arguments; None for a program of others."""
     if words[:2] == ["uv", "run"]:
-        return command_of(words[4:] if words[2] == "--group" else words[2:])
+        return command_of(words[4:] if words[2] == "--only-group" else words[2:])
     if words[0] == "torchrun":
         inner = words.index("--no-python") + 1 if "--no-python" in words else words.index("-m")
         return command_of(["python", *words[inner:]] if words[inner] == "-m" else words[inner:])

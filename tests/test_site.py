@@ -1,6 +1,8 @@
 """The site has a page for everything, and leads to it."""
 
+import ast
 import importlib.util
+import inspect
 import pkgutil
 import re
 
@@ -83,3 +85,30 @@ def test_names_of_code_lead_to_the_reference():
         sorted(name for name in named - known if not re.search(r"\.(md|yaml|h5|safetensors|json)$", name))
         == []
     )
+
+
+def unnamed_entries(docstring):
+    """Lines of the sections that name things which name none: a longer text goes on further in."""
+    found, inside = [], None
+    for line in inspect.cleandoc(docstring).splitlines():
+        depth = len(line) - len(line.lstrip())
+        if line.strip() in ("Args:", "Attributes:", "Raises:"):
+            inside = depth
+        elif line.strip() and inside is not None:
+            if depth <= inside:
+                inside = None
+            elif depth == inside + 4 and not re.match(r"\s*[*`\w][\w*`, .]*( \(.+?\))?: ", line):
+                found.append(line.strip())
+    return found
+
+
+def test_the_reference_can_read_what_docstrings_list():
+    assert unnamed_entries("A thing.\n\n    Args:\n        a: First,\n        and more.\n") == ["and more."]
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    for path in ROOT.glob("packages/*/src/**/*.py"):
+        texts = [
+            ast.get_docstring(node)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, kinds)
+        ]
+        assert [line for text in texts if text for line in unnamed_entries(text)] == [], path

@@ -59,7 +59,7 @@ class Query:
         text: The sentence as annotated.
         duration: Length of the video, seconds, from `LEAST_DURATION` to `MOST_SECONDS`.
         moments: Ground truth ``(M, 2)`` float64, ``[start, end]`` in seconds; may be empty (hidden truth). A start
-        after its end is refused.
+            after its end is refused.
         glance: Annotated time point inside the moment, seconds, or None.
         saliency: Highlight scores ``(C, A)`` float64, a row per clip of `saliency_clips`, a column per annotator;
             None where there are none.
