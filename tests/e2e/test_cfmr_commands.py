@@ -204,11 +204,21 @@ def test_two_processes_answer_a_pipe_of_questions_as_one(built, tmp_path):
     assert [json.loads(line)["qid"] for line in answers.splitlines()] == list(range(40))
 
 
-def test_what_lacks_a_split_says_how_it_is_measured(built, tiny_data, done, refused):
-    video = read_annotations(tiny_data / "shapes/test.jsonl").queries[0].video
-    done(index, "--out", built, "--remove", video)
-    message = refused(search, built, "--measure", "test", "--data-root", tiny_data)
-    assert f"holds no video '{video}', which the queries ask for" in message
+def test_an_index_without_some_videos_is_measured_by_the_others(built, tiny_data, done, refused, caplog):
+    queries = read_annotations(tiny_data / "shapes/test.jsonl").queries
+    videos = list(dict.fromkeys(query.video for query in queries))
+    measured = [search, built, "--measure", "test", "--data-root", tiny_data]
+    done(index, "--out", built, "--remove", videos[0])
+    left = [query for query in queries if query.video != videos[0]]
+    assert json.loads(done(*measured, "--json"))["queries"] == len(left)
+    assert f"{len(queries) - len(left)} of {len(queries)} queries are left out" in caplog.text
+    assert caplog.text.count(f"'{videos[0]}'") == 1
+    done(index, "--out", built, "--remove", *videos[1:])
+    message = refused(*measured)
+    assert (
+        f"holds none of the {len(videos)} videos that the queries ask for, for example '{videos[0]}'"
+        in message
+    )
     assert "cfmr-index --add" in message
 
 

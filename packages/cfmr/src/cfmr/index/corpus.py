@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cfmr.index.video_index import QUERIES_AT_ONCE, VideoIndex
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.metrics import hits, iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Query
 from vmr_train.predict import progress_bar
 from vmr_train.unknown_words import UnknownWords
 
+logger = logging.getLogger(__name__)
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
 
@@ -63,20 +65,20 @@ def measure(
     device: str = "cpu",
     shared: bool = False,
 ) -> CorpusScores:
-    """Searches the whole index for every query.
+    """Searches the whole index for every query; logs how many are left out, because it does not hold their video.
 
     Args:
-        index: Must hold the queries' videos.
+        index: Holds videos of the queries.
         queries: With at least one moment each.
         nms: See `VideoIndex.search`.
         device: See there.
         shared: See there.
 
     Raises:
-        UserError: before anything is searched, if a query's video is not in the index, or the model knows no word of
-            a sentence.
+        UserError: before anything is searched, if the index holds no video of the queries, or the model knows no word
+            of a sentence.
     """
-    _require_answerable(index, queries)
+    queries = _answerable(index, queries)
     video_rank, moment_rank, chance = [], [], []
     size = len(index)
     batches = [queries[start : start + QUERIES_AT_ONCE] for start in range(0, len(queries), QUERIES_AT_ONCE)]
@@ -105,18 +107,28 @@ def measure(
     )
 
 
-def _require_answerable(index: VideoIndex, queries: Sequence[Query]) -> None:
-    missing = index.absent(query.video for query in queries)
-    if missing:
+def _answerable(index: VideoIndex, asked: Sequence[Query]) -> list[Query]:
+    missing = index.absent(query.video for query in asked)
+    gone = set(missing)
+    queries = [query for query in asked if query.video not in gone]
+    if not queries:
         raise UserError(
-            f"{index.folder}: holds no video {quoted(missing[0])}, which the queries ask for ({len(missing)} are "
-            "missing); add them with cfmr-index --add, or measure on queries of its videos"
+            f"{index.folder}: holds none of the {len(missing)} videos that the queries ask for, for example "
+            f"{quoted(missing[0])}; add them with cfmr-index --add, or measure on queries of its videos"
+        )
+    if missing:
+        logger.warning(
+            "%d of %d queries are left out, because the index does not hold their videos: %s",
+            len(asked) - len(queries),
+            len(asked),
+            listed([quoted(video, 60) for video in missing], 3),
         )
     unknown = UnknownWords()
     for query in queries:
         if not index.encoder.knows(query.text, unknown):
             raise UserError(f"query {quoted(query.id)}: the model knows no word of {quoted(query.text)}")
     unknown.warn()
+    return queries
 
 
 def _overlaps(moment: np.ndarray, query: Query) -> bool:
