@@ -1,6 +1,7 @@
 """All packages are made alike, and what is built from them holds all that a user needs."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import vmr_common
 from folders import MODELS, ROOT
@@ -101,6 +103,24 @@ def test_extras_that_messages_and_pages_name_are_there():
 def test_users_cite_the_version_of_the_packages():
     cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert cited == [vmr_common.__version__]
+
+
+def test_publishing_is_ready_and_never_happens_on_a_push():
+    text = (ROOT / ".github/workflows/publish.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert set(workflow[True]) == {"release", "workflow_dispatch"}  # YAML reads the key `on` as true
+    publish = workflow["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}  # trusted publishing: no token anywhere
+    assert publish["if"] == "github.event_name == 'release'"
+    assert "uv build --all-packages" in text
+    (line,) = [
+        step["run"] for step in workflow["jobs"]["build"]["steps"] if "the tag" in step.get("name", "")
+    ]
+    for tag, status in ((f"v{vmr_common.__version__}", 0), ("v0.0.0", 1)):
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env={**os.environ, "GITHUB_REF_NAME": tag}, check=False
+        )
+        assert done.returncode == status
 
 
 @pytest.fixture(scope="module")
