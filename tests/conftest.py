@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not any(item.get_closest_marker(tier) for tier in ("slow", "parity", "e2e")):
             folder = "parity" if "shared" in getattr(item, "fixturenames", ()) else item.path.parent.name
             item.add_marker(folder if folder in ("parity", "e2e") else "fast")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says in one line why tests were skipped."""
+    reasons = [
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+    ]
+    if reasons:
+        counted = "; ".join(f"{count}: {reason}" for reason, count in Counter(reasons).most_common())
+        terminalreporter.write_line(f"{len(reasons)} skipped ({counted})")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ OURS = {
     for path in ROOT.glob("packages/*/pyproject.toml")
     for name, target in tomllib.loads(path.read_text())["project"].get("scripts", {}).items()
 }
-OTHERS = {"pip", "python", "mkdocs", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}  # not ours to parse
+# not ours to parse
+OTHERS = {"pip", "uv", "source", "python", "mkdocs", "pytest", "pre-commit", "ruff", "cat", ".ci/run"}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
