@@ -102,11 +102,19 @@ def code_links(text: str, modules: dict[str, Path]) -> str:
     return "".join(part if part.startswith("```") else re.sub(names, link, part) for part in blocks)
 
 
+def title(name: str) -> str:
+    """What a page of docs/ or a text at the root is called: its first heading, up to a colon."""
+    source = next(path for path in (ROOT / f"docs/{name}.md", ROOT / f"{name}.md") if path.is_file())
+    heading = re.search(r"^# (.+?)(:|$)", source.read_text(encoding="utf-8"), re.MULTILINE)
+    return heading.group(1) if heading else name
+
+
 def site_links(text: str) -> str:
-    """Markdown whose links between docs/ and the root lead to where these pages stand on the site."""
+    """Markdown whose links between docs/ and the root lead to where these pages stand, and say the pages' titles."""
     text = re.sub(r"\]\(\.\./README\.md", "](index.md", text)
     text = re.sub(r"\]\(\.\./([A-Z]+\.md)", r"](\1", text)
-    return re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(r"\]\(docs/", "](", text)
+    return re.sub(r"\[([\w-]+)\.md\]\((?=\1\.md)", lambda match: f"[{title(match.group(1))}](", text)
 
 
 def on_config(config: Any) -> Any:

@@ -58,10 +58,9 @@ def test_the_reference_reads_every_package(configuration):
 
 
 def test_links_to_the_root_and_back_lead_to_pages_of_the_site():
-    text = "[a](../CONTRIBUTING.md) [b](../README.md) [c](docs/data.md#splits) [d](data.md)"
-    assert (
-        site_pages.site_links(text) == "[a](CONTRIBUTING.md) [b](index.md) [c](data.md#splits) [d](data.md)"
-    )
+    text = "[a](../CONTRIBUTING.md) [b](../README.md) [c](docs/data.md#splits) [rgn.md](rgn.md)"
+    shown = "[a](CONTRIBUTING.md) [b](index.md) [c](data.md#splits) [RGN](rgn.md)"
+    assert site_pages.site_links(text) == shown
     for page in ROOT.glob("docs/*.md"):
         outside = re.findall(r"\]\((\.\./[^)#]+)", page.read_text(encoding="utf-8"))
         assert {name for name in outside if "../" in site_pages.site_links(f"[x]({name})")} == set()
