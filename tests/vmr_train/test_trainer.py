@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import os
 import re
 import resource
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
+from torch._inductor.exc import CppCompileError
 
 import training_toy as toy
 from vmr_common.errors import UserError
@@ -175,6 +178,25 @@ def test_the_last_epoch_can_be_selected_with_or_without_validation(tmp_path):
         assert result.best_epoch == 3
         assert toy.digest(weights(tmp_path / name, "best")) == toy.digest(weights(tmp_path / name))
     assert result.best_value is None
+
+
+@pytest.mark.parametrize(
+    ("signalled", "ends"),
+    [(True, KeyboardInterrupt), (False, CppCompileError)],
+    ids=["asked-to-end", "at-fault"],
+)
+def test_a_signal_that_ends_the_compiler_too_is_an_interruption(tmp_path, signalled, ends):
+    class Compiling(toy.ToyTask):
+        def loss(self, batch, progress):
+            if progress.update == 2:
+                if signalled:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                raise CppCompileError(["g++"], "terminated")
+            return super().loss(batch, progress)
+
+    with pytest.raises(ends):
+        fit(tmp_path / "run", task=Compiling())
+    assert load_checkpoint(tmp_path / "run", prefer="last").meta["update"] == 0
 
 
 def test_selection_on_test_is_labelled_everywhere(tmp_path, caplog):

@@ -29,7 +29,8 @@ GRACE_S = 20.0
 _AT_ONCE_S = 1.0  # for the main thread to take notice of a second signal
 _SAME_KEYSTROKE_S = 0.5  # launchers relay a signal that the terminal has already sent to everyone
 _NOTICE = b"\nstopping after this update, then saving; once more to stop at once\n"
-_AT_ONCE = "stopped at once; the last checkpoint stays as it was"
+AT_ONCE = "stopped at once; the last checkpoint stays as it was"
+"""The message where nothing could be saved."""
 _STATUS = 130
 
 _waiting_since: float | None = None
@@ -106,7 +107,7 @@ class StopRequest:
         first, self._at = self._at is None, self._at or now
         if number in _INSISTING:
             if self._insisted is not None and now - self._insisted > _SAME_KEYSTROKE_S:
-                raise KeyboardInterrupt(_AT_ONCE)
+                raise KeyboardInterrupt(AT_ONCE)
             self._insisted = self._insisted or now
         if self._at_once:
             raise KeyboardInterrupt
@@ -162,7 +163,7 @@ class _Watch:
     def _end_if_stuck(self, now: float) -> None:
         second, first, since = self._second, self._first, _waiting_since
         if second is not None and now - second > _AT_ONCE_S and self._request.ignored_by(second):
-            _end(_AT_ONCE)
+            _end(AT_ONCE)
         if first is not None and since is not None and now - max(first, since) > GRACE_S:
             _end("stopped: another process does not answer; the last checkpoint stays as it was")
 

@@ -24,7 +24,7 @@ from vmr_train.checkpoint import Checkpoint, Role, load_checkpoint, load_meta, l
 from vmr_train.clock import format_hours
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
-from vmr_train.interrupt import Stopped, StopRequest
+from vmr_train.interrupt import AT_ONCE, Stopped, StopRequest
 from vmr_train.loading import Loader
 from vmr_train.machine import machine
 from vmr_train.method import Dataset, Method, Progress
@@ -169,6 +169,13 @@ class Trainer:
                                 break
                     stopped = stopped or self._finish_epoch(started)
                 stopped = stopped or distributed.any_rank(self._stop.requested)
+        except Exception as error:
+            # a signal to the whole group ends the compiler too that torch.compile waits for
+            if self._stop.requested and type(error).__module__.startswith(
+                ("torch._dynamo", "torch._inductor")
+            ):
+                raise KeyboardInterrupt(AT_ONCE) from None
+            raise
         finally:
             self.updater.disconnect()
         if stopped:
