@@ -93,6 +93,14 @@ PREDICTIONS = {
     "ours.jsonl": lines(*SUBMISSION),
     "highlights.jsonl": lines(*({**row, "pred_saliency_scores": [0.5] * 15} for row in SUBMISSION)),
     "ego4d.json": document({"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": ENTRIES}),
+    "answers.json": document(
+        {"a_0": [[0, 5]], "a_1": "from 0 to 5.5 s", "7": {"timestamp": [3, 4], "vid": "v.mp4"}}
+    ),
+    "answers.jsonl": lines(*({"id": name, "answer": "00:01 - 00:05"} for name, _, _ in QUERIES)),
+    "samples.jsonl": lines(
+        {"doc_id": 0, "doc": {"video": "v.mp4", "caption": "q w."}, "filtered_resps": ["1.5 to 3 s"]},
+        {"doc_id": 1, "submission": {"v.mp4>>>q w>>>[1, 2]": "0 - 4"}, "resps": [["0 - 4"]]},
+    ),
     "arrays.npz": archive(moments=np.tile([0.0, 5.0], (3, 2, 1)), scores=np.ones((3, 2))),
     "named.npz": archive(
         pred_cs=np.tile([0, 500], (3, 2, 1)), ids=np.array([name for name, _, _ in QUERIES])

@@ -34,7 +34,7 @@ def test_whole_numbers_fractions_and_no_windows_at_all_are_fine(tmp_path):
 @pytest.mark.parametrize(
     ("windows", "message"),
     [
-        ([[2, 5], [0, 9], [1, 3]], "a window without a score (nothing was regrouped)"),
+        ([[2, 5], [0, 9, 1], [1, 3]], "a window without a score (nothing was regrouped)"),
         ([[2, 5, 1], [0, 9]], "pred_relevant_windows[1] must be"),
         ([2, 5, 0.75], "pred_relevant_windows[0] must be [start, end, score], found 2"),
         ([[2, 5, 0.75, 0, 9, 0.5]], "found a list of 6"),

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json_lines, write_json_lines
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
-from vmr_common.values import field_of, identifier, number_rows, numbers, sentence
+from vmr_common.values import field_of, identifier, list_of, number_rows, numbers, sentence
 
 # so many digits become an integer under every setting of the interpreter
 _WHOLE = re.compile("0|[1-9][0-9]{0,639}")
@@ -183,10 +183,10 @@ def encode_id(name: str) -> str | int:
 def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
     """Reads predictions from JSON lines (ours, or any QVHighlights-style submission, ``.gz`` accepted), in file order.
 
-    Raises `UserError` naming file, line and key for an unreadable file, a missing key, a window that is not ``[start,
-    end, score]`` of finite numbers (nothing is regrouped or converted), clip scores that are not a flat list of such,
-    an id or a sentence of another type, a query id that occurs twice, or another video than that of the query in
-    `queries`.
+    Raises `UserError` naming file, line and key for an unreadable file, a missing key, windows that are not all
+    ``[start, end, score]`` or all ``[start, end]`` of finite numbers (nothing is regrouped or converted), clip scores
+    that are not a flat list of such, an id or a sentence of another type, a query id that occurs twice, or another
+    video than that of the query in `queries`.
     """
     return predictions_of(str(path), read_json_lines(path), queries)
 
@@ -210,6 +210,18 @@ def predictions_of(
     return predictions
 
 
+def ranked_windows(value: Any, where: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Moments ``(K, 2)`` and scores ``(K,)`` of a list of windows ``[start, end, score]``, or all ``[start, end]``.
+
+    The latter are ranked as they are listed. Raises `UserError` as `number_rows`.
+    """
+    rows = list_of(value, where, key)
+    if rows and all(isinstance(row, list) and len(row) == 2 for row in rows):
+        return number_rows(rows, ("start", "end"), where, key), rank_scores(len(rows))
+    windows = number_rows(rows, ("start", "end", "score"), where, key)
+    return windows[:, :2], windows[:, 2]
+
+
 def require_video(query: str, found: str, expected: str, where: str) -> None:
     """Raises `UserError`, beginning with `where`, for a prediction that names another video than that of its query."""
     if found and found != expected:
@@ -223,12 +235,8 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
     name = identifier(field_of(row, "qid", where), where, "qid")
     video = identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else ""
     text = sentence(row.get("query", ""), where, "query")
-    windows = number_rows(
-        field_of(row, "pred_relevant_windows", where),
-        ("start", "end", "score"),
-        where,
-        "pred_relevant_windows",
-    )
+    windows = field_of(row, "pred_relevant_windows", where)
+    moments, scores = ranked_windows(windows, where, "pred_relevant_windows")
     saliency = None
     if row.get("pred_saliency_scores") is not None:
         saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
@@ -240,8 +248,8 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
     return Prediction(
         query=name,
         video=video,
-        moments=windows[:, :2],
-        scores=windows[:, 2],
+        moments=moments,
+        scores=scores,
         text=text,
         saliency=saliency,
     )

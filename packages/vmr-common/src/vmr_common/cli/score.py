@@ -23,7 +23,8 @@ from vmr_common.splits.load import Split, data_root, load_split, training_split
 from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
-Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays) against a split.
+Scores predictions (our JSON lines, QVHighlights or Ego4D submissions, .npz arrays, answers of video language models as
+JSON or as samples of lmms-eval) against a split.
 Prints one table per protocol, with random windows ("chance") and the best constant windows of the training
 split ("bias") beside the system. Missing queries count as misses unless the protocol says otherwise.
 Annotation files are looked for under --data-root, then in the current folder.

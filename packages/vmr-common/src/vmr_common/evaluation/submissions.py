@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted, shortened
+from vmr_common.evaluation import answers
 from vmr_common.features.npz import Archive
 from vmr_common.features.npz import shown as shown_names
 from vmr_common.io import read_json, read_json_lines, write_json_lines, write_text
@@ -26,7 +27,7 @@ from vmr_common.types import (
     rank_scores,
     require_video,
 )
-from vmr_common.values import identifier, list_of, number_rows, numbers, shown
+from vmr_common.values import identifier, list_of, number_rows, numbers, object_of, shown
 
 logger = logging.getLogger(__name__)
 _WINDOW_ARRAYS = {"moments": 1.0, "pred": 1.0, "pred_cs": 100.0, "pred_e4": 10000.0}
@@ -37,17 +38,30 @@ _LENGTHS = "NK"
 def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
     """Reads a prediction file of any known layout, recognised by its name and content.
 
-    It is ``.npz`` (see `read_npz`), an Ego4D submission, or JSON lines; text may be gzipped (``.gz``). ``.npz`` without
-    ids needs the `queries`; a prediction that names another video than its query does is refused. Raises `UserError` if
-    the file cannot be read or is none of these; names file, line and key.
+    It is ``.npz`` (see `read_npz`), an Ego4D submission, JSON lines or a list of such objects, samples of lmms-eval, or
+    answers by query id (see `answers`); text may be gzipped (``.gz``). ``.npz`` without ids needs the `queries`; a
+    prediction that names another video than its query does is refused. Raises `UserError` if the file cannot be read
+    or is none of these; names file, line and key.
     """
     if Path(path).suffix == ".npz":
         return read_npz(path, queries)
     with opened(path) as source:
-        row = source.first_value() if source.first[:1] == "{" else {}
-        if row is None or "results" in row:  # a document of several lines, or of one
-            return _ego4d_entries(str(path), source.document(), queries or ())
-        return predictions_of(str(path), source.rows(), queries or ())
+        row = source.first_value() if source.first[:1] in ("{", "[") else {"qid": None}
+        if isinstance(row, dict) and "doc_id" in row:
+            return answers.samples_of(str(path), source.rows(), queries or ())
+        if isinstance(row, dict) and answers.is_record(row):
+            records = [one for _, one in source.rows()]
+            return answers.answers_of(str(path), records, queries or ())
+        if isinstance(row, dict) and row.keys() & {"qid", "vid", "pred_relevant_windows"}:
+            return predictions_of(str(path), source.rows(), queries or ())
+        content = source.document()  # of several lines, or of one
+        if isinstance(content, dict) and "results" in content:
+            return _ego4d_entries(str(path), content, queries or ())
+        first = content[0] if isinstance(content, list) and content else None
+        if isinstance(first, dict) and "pred_relevant_windows" in first:
+            rows = (object_of(one, f"{path}: record {number}") for number, one in enumerate(content, 1))
+            return predictions_of(str(path), enumerate(rows, 1), queries or ())
+        return answers.answers_of(str(path), content, queries or ())
 
 
 def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:

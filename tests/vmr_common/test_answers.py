@@ -1,0 +1,153 @@
+"""Answers of video language models, as they are written down, are read and ranked as listed, or refused in one line."""
+
+import json
+
+import pytest
+
+from vmr_common.cli.score import main
+from vmr_common.errors import UserError
+from vmr_common.evaluation.answers import windows_in
+from vmr_common.evaluation.submissions import read_any
+from vmr_common.types import Query
+
+QUERIES = [
+    Query(id=name, video=video, text=text, duration=60.0, moments=[moment])
+    for name, video, text, moment in (
+        ("0", "AB", "a door opens.", [10, 20]),
+        ("1", "AB", "a door opens.", [40, 50]),
+        ("2", "s1.avi", "She cuts", [5, 6]),
+    )
+]
+
+
+def put(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def found(path):
+    return {one.query: one.moments.tolist() for one in read_any(path, QUERIES)}
+
+
+@pytest.mark.parametrize(
+    ("text", "windows"),
+    [
+        ("The event happens in 12.5 - 20 seconds.", [[12.5, 20]]),
+        ("From 12.5 to 20.0 s, and again from 30 to 31 s", [[12.5, 20], [30, 31]]),
+        ("00:12 - 01:20", [[12, 80]]),
+        ("starts at 00:00:18 and ends at 00:00:23.", [[18, 23]]),
+        ("1:00:02.5 to 1:00:04", [[3602.5, 3604]]),
+        ("between 5 and 10 seconds", [[5, 10]]),
+        ("[[12.5, 20.0], [3, 4]]", [[12.5, 20], [3, 4]]),
+        ("Starting time: 0.8 seconds. Ending time: 1.1 seconds", [[0.8, 1.1]]),
+        ("3 – 4", [[3, 4]]),  # noqa: RUF001
+        ("20 to 10", [[20, 10]]),
+        ("2-3 people stand there from 5.0 to 7.0", [[5, 7]]),
+        ("It never happens.", []),
+        ("at 5 seconds", []),
+        ("10.20.30 - 4", []),
+        ("", []),
+    ],
+)
+def test_times_are_found_in_text(text, windows):
+    assert windows_in(text) == windows
+
+
+def test_text_of_any_length_is_read_in_time_proportional_to_it():
+    for part in ("1" * 50, "1:", "1 - ", "from ", "1.1.", " "):
+        windows_in(part * 20_000)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"0": [[10, 20]], "1": [40, 50], "2": "from 5 to 6 seconds"},
+        {
+            "0": {"timestamp": [[10.0, 20.0]], "vid": "AB.mp4"},
+            "1": {"windows": [[40, 50, 0.5]]},
+            "2": {"answer": "5 - 6"},
+        },
+        [{"id": 0, "spans": [[10, 20]]}, {"id": "1", "response": "40.0 to 50"}, {"id": 2, "moments": [5, 6]}],
+        [{"qid": n, "pred_relevant_windows": q.moments.tolist()} for n, q in enumerate(QUERIES)],
+        {
+            "AB.mp4>>>A door  opens>>>[10, 20]": "10 to 20 s",
+            "1": [40, 50],
+            "videos/s1.avi>>>she cuts.": [[5, 6]],
+        },
+    ],
+)
+def test_answers_in_one_json_text_are_read_whatever_their_form(tmp_path, document):
+    whole = {"0": [[10, 20]], "1": [[40, 50]], "2": [[5, 6]]}
+    for indent in (None, 1):
+        (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
+        assert found(tmp_path / "a.json") == whole
+    if isinstance(document, list):
+        assert found(put(tmp_path / "a.jsonl", *document)) == whole
+
+
+def test_windows_without_scores_are_ranked_as_listed(tmp_path):
+    path = put(tmp_path / "p.jsonl", {"qid": 0, "pred_relevant_windows": [[1, 2], [3, 4]]})
+    (one,) = read_any(path)
+    assert one.scores.tolist() == [1, 0.5]
+    put(path, {"qid": 0, "pred_relevant_windows": [[1, 2], [3, 4, 0.5]]})
+    with pytest.raises(
+        UserError, match=r"p\.jsonl:1: pred_relevant_windows\[0\] must be \[start, end, score\]"
+    ):
+        read_any(path)
+
+
+def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys):
+    doc = {"video": "AB.mp4", "caption": "a door opens", "timestamp": [10, 20]}
+    rows = [
+        {"doc_id": 0, "doc": doc, "target": [10, 20], "filtered_resps": ["10.0 - 20.0 seconds"]},
+        {"doc_id": 1, "doc": doc, "resps": [["40 to 50"]]},
+        {"doc_id": 2, "submission": {"s1.avi>>>She cuts>>>[5, 6]": "5 - 6"}, "filtered_resps": "not there"},
+    ]
+    path = put(tmp_path / "samples.jsonl", *rows)
+    assert found(path) == {"0": [[10, 20]], "1": [[40, 50]], "2": []}
+    assert found(put(path, {"doc_id": 2, "filtered_resps": ["5 to 6 s"]})) == {"2": [[5, 6]]}
+    annotations = [{"query_id": q.id, "video_id": q.video, "query": q.text, "duration": 60} for q in QUERIES]
+    rows_ = [{**row, "windows": q.moments.tolist()} for row, q in zip(annotations, QUERIES, strict=True)]
+    put(tmp_path / "annotations.jsonl", *rows_)
+    put(path, *rows)
+    assert (
+        main([str(path), "--annotations", str(tmp_path / "annotations.jsonl"), "--json", "--no-baselines"])
+        == 0
+    )
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["systems"][0]["values"]["R@1,IoU@0.5"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"0": [["10", "20"]]}, r"'0': the answer\[0\] start must be a number, found '10'"),
+        ({"0": 7}, r"'0': expected text, \[start, end\] or a list of windows, found 7"),
+        ({"0": [[1, 2, 3, 4]]}, r"the answer\[0\] must be \[start, end, score\], found a list of 4"),
+        (
+            {"0": {"answer": "1 to 2", "response": "3 to 4"}},
+            r"'0': expected one of the keys .*answer.* \(found: answer",
+        ),
+        ({"0": {"text": "1 to 2"}}, r"expected one of the keys pred_relevant_windows, .*\(found: text\)"),
+        (
+            {"0": {"spans": [[1, 2]], "vid": "CD.mp4"}},
+            r"query '0' is about video 'CD\.mp4', the query is about 'AB'",
+        ),
+        ({"CD.mp4>>>a door opens": "1 to 2"}, r"no \(further\) query 'a door opens' about video 'CD\.mp4'"),
+        (
+            [{"answer": "1 to 2"}],
+            r"record 0: expected one of the keys qid, query_id, question_id, id \(found: answer\)",
+        ),
+        ([{"id": 0, "answer": "1 to 2"}, {"id": "0", "answer": ""}], r"record 1: query '0' occurs twice"),
+        ([7], r"record 0: the record must be an object, found 7"),
+        ({"doc_id": 3, "filtered_resps": ["1 to 2"]}, r"doc_id must be a number below 3, .* found 3"),
+        ({"doc_id": 0}, r":1: key 'resps' is missing \(found: doc_id\)"),
+        ({"doc_id": 0, "resps": [["a", "b"]]}, r"filtered_resps must be text, found a list of 2"),
+        ({"vid": "AB"}, r":1: key 'qid' is missing \(found: vid\)"),
+    ],
+)
+def test_what_is_no_answer_is_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message) as caught:
+        read_any(tmp_path / "a.json", QUERIES)
+    assert str(caught.value).startswith(str(tmp_path / "a.json"))
