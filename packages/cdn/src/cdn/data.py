@@ -21,7 +21,7 @@ from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_files import open_features
+from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.unknown_words import UnknownWords
 from vmr_train.word_lookup import WordLookup, plain_words
 
@@ -205,13 +205,15 @@ class Dataset:
         )
 
 
-def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
+def open_frames(config: Config, root: Path, store: FeatureSource | None = None) -> prepared.PreparedFeatures:
     """Frame features by video, ``(F, D)`` float32, kept in memory: a frame is the mean of its part of the feature rows.
+
+    They come from `store`, or from the files of the configuration.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
-    store = open_features(config.data.features, root)
+    store = store or open_features(config.data.features, root)
     return prepared.pooled_features(store, config.data.frames, unit=config.data.unit)
 
 

@@ -22,7 +22,7 @@ from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
 from vmr_train.content_words import content_scores
-from vmr_train.feature_files import open_features
+from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.rng import rng_for
@@ -191,9 +191,12 @@ def keep(features: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
     return pooling.pool(features, clips)[kept_clips(clips)]
 
 
-def open_clips(config: Config, root: Path) -> prepared.PreparedFeatures:
-    """Kept clips by video, ``(L, F)`` float32 each: feature rows pooled to T clips and thinned out, held in memory."""
-    store = open_features(config.data.features, root)
+def open_clips(config: Config, root: Path, store: FeatureSource | None = None) -> prepared.PreparedFeatures:
+    """Kept clips by video, ``(L, F)`` float32 each: feature rows pooled to T clips and thinned out, held in memory.
+
+    They come from `store`, or from the files of the configuration.
+    """
+    store = store or open_features(config.data.features, root)
     return prepared.PreparedFeatures(store, functools.partial(keep, clips=config.data.clips))
 
 

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from leorn.config import Config
 from leorn.object_features.config import open_objects
-from leorn.object_features.prepare import ObjectInputs, ObjectManifest, ObjectStore, PreparedObjects
+from leorn.object_features.prepare import ObjectInputs, ObjectManifest, PreparedObjects
+from leorn.object_features.store import ObjectSource
 from vmr_common.errors import UserError
-from vmr_common.features.store import FeatureStore
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_files import open_features
+from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.unknown_words import UnknownWords
 from vmr_train.word_lookup import WordLookup, plain_words
 
@@ -45,8 +45,8 @@ class VideoArrays(NamedTuple):
 class Stores:
     """The files of object features and, with two streams, those of clip features, as one."""
 
-    objects: ObjectStore
-    features: FeatureStore | None
+    objects: ObjectSource
+    features: FeatureSource | None
 
     @property
     def name(self) -> str:
@@ -92,15 +92,24 @@ class InputFeatures:
         Raises:
             UserError: as `open_objects` and `open_features`.
         """
+        features = config.data.features
+        return cls.of(
+            config,
+            open_objects(config.data.objects, data_root),
+            None if features is None else open_features(features, data_root),
+        )
+
+    @classmethod
+    def of(cls, config: Config, source: ObjectSource, features: FeatureSource | None) -> InputFeatures:
+        """The inputs that come from opened files, or from arrays in their place."""
         data = config.data
         objects = PreparedObjects(
-            open_objects(data.objects, data_root),
+            source,
             frames=data.frames,
             threshold=data.objects.threshold,
             budget=int(data.cache_gb * 1e9),
             memory=data.cache_dtype,
         )
-        features = None if data.features is None else open_features(data.features, data_root)
         clips = None if features is None else prepared.pooled_features(features, data.frames, unit=True)
         return cls(objects, clips, Stores(objects.store, features))
 

@@ -157,20 +157,32 @@ def explain(
     if len(predictions) != 1:
         raise UserError(f"--explain draws one query, found {len(predictions)}: give --video and --query")
     query, prediction = dataset.queries[0], predictions[0]
-    shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
-    if given.frames is not None:
-        pictures, times = read_frames(Path(given.frames), query)
-    elif shapes:
-        from vmr_shapes import frames
-
-        pictures, times = frames(given.root / SHAPES_OBJECTS.parent, query.video)
-    else:
+    found = frames_of(config, given.root, query, None if given.frames is None else Path(given.frames))
+    if found is None:
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
+    pictures, times = found
     view = views(config, method, videos, dataset)[query.id]
     png, line = moment_picture(view, prediction.moments[0], pictures, times)
     with atomic_path(given.explain) as temporary:
         temporary.write_bytes(png)
     logger.info("%s: %s", given.explain, line)
+
+
+def frames_of(
+    config: Config, root: Path, query: Query, folder: Path | None
+) -> tuple[Pictures, NDArray[np.float64]] | None:
+    """The frames of a query's video and their times: of a folder, or rendered; None where they are not at hand.
+
+    Raises:
+        UserError: as `read_frames`, or if Shapes has no such video.
+    """
+    if folder is not None:
+        return read_frames(folder, query)
+    if Path(config.data.objects.path) != SHAPES_OBJECTS or query.video.startswith("objects-"):
+        return None
+    from vmr_shapes import frames
+
+    return frames(root / SHAPES_OBJECTS.parent, query.video)
 
 
 def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float64]]:

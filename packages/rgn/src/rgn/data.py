@@ -19,7 +19,7 @@ from vmr_common.text.vectors import Vocabulary
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.content_words import content_scores
-from vmr_train.feature_files import open_features
+from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.method import warn_of_left_out
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.rng import rng_for
@@ -154,9 +154,12 @@ class Dataset:
         return word_mask(words, self._seed, epoch, query.id)
 
 
-def open_clips(config: Config, root: Path) -> prepared.PreparedFeatures:
-    """Clip features by video, ``(N, F)`` float32, kept in memory: a clip is the mean of its feature rows."""
-    return prepared.pooled_features(open_features(config.data.features, root), config.data.clips)
+def open_clips(config: Config, root: Path, store: FeatureSource | None = None) -> prepared.PreparedFeatures:
+    """Clip features by video, ``(N, F)`` float32, kept in memory: a clip is the mean of its feature rows.
+
+    They come from `store`, or from the files of the configuration.
+    """
+    return prepared.pooled_features(store or open_features(config.data.features, root), config.data.clips)
 
 
 def build_dataset(

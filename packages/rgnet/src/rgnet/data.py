@@ -22,7 +22,7 @@ from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
-from vmr_train.feature_files import open_features
+from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.method import warn_of_left_out
 
 Array = NDArray[np.float32]
@@ -236,14 +236,16 @@ def collate(
     )
 
 
-def open_frames(config: Config, root: Path) -> prepared.PreparedFeatures:
+def open_frames(config: Config, root: Path, store: FeatureSource | None = None) -> prepared.PreparedFeatures:
     """Frame features by video, ``(L, F)`` float32 each, before they are standardised; the last used ones are kept.
+
+    They come from `store`, or from the files of the configuration.
 
     Raises:
         UserError: if a file is missing or of another width; see `open_features`.
     """
     return prepared.PreparedFeatures(
-        open_features(config.data.features, root), limit=config.data.cache_gb * 1e9
+        store or open_features(config.data.features, root), limit=config.data.cache_gb * 1e9
     )
 
 

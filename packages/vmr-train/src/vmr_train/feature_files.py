@@ -14,6 +14,9 @@ from vmr_common.types import Query
 from vmr_train.ranges import PathText, Width, require_ranges
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vmr_common.features.store import FeatureStore
 
 
@@ -71,6 +74,13 @@ class VideoStore(_HasManifest, Protocol):
 
     def length(self, video: str, /) -> int:
         """Rows or frames of a video."""
+
+
+class FeatureSource(VideoStore, Protocol):
+    """A `FeatureStore`, or arrays in its place."""
+
+    def __getitem__(self, video: str, /) -> NDArray[np.float32]:
+        """The features of a video, ``(T, D)``."""
 
 
 def check_manifest(expected: dict[str, Any], store: _HasManifest) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vmr_common.features.checks import Features
 from vmr_common.features.pooling import pool
-from vmr_common.features.store import FeatureStore
 from vmr_train.caches import LRUCache
+from vmr_train.feature_files import FeatureSource
 
 
 def unit_rows(features: NDArray[Any]) -> Features:
@@ -112,7 +112,7 @@ class PreparedFeatures:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: FeatureSource,
         prepare: Callable[[Features], Features] | None = None,
         limit: float = math.inf,
     ) -> None:
@@ -133,7 +133,7 @@ class PreparedFeatures:
         return found
 
 
-def pooled_features(store: FeatureStore, length: int, *, unit: bool = False) -> PreparedFeatures:
+def pooled_features(store: FeatureSource, length: int, *, unit: bool = False) -> PreparedFeatures:
     """Features pooled to a fixed length and kept in memory: ``pooled[video] -> (length, D) float32``.
 
     Args:

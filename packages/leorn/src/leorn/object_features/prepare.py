@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leorn.object_features.layouts import ASSUMED, Floats, ObjectFrames, ObjectManifest
-from leorn.object_features.store import ObjectStore, check_objects, write_objects
+from leorn.object_features.store import ObjectSource, ObjectStore, check_objects, write_objects
 from vmr_common.errors import UserError
 from vmr_common.timeline import pooling_bounds
 from vmr_train.caches import LRUCache
@@ -104,7 +104,7 @@ class PreparedObjects:
 
     def __init__(
         self,
-        store: ObjectStore,
+        store: ObjectSource,
         *,
         frames: int | None,
         objects: int | None = None,

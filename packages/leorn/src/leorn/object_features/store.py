@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -174,6 +175,60 @@ class ObjectStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ObjectSource(Protocol):
+    """An `ObjectStore`, or arrays in its place."""
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+
+    @property
+    def manifest(self) -> ObjectManifest | None:
+        """The manifest, or None."""
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all."""
+
+    def __getitem__(self, video: str, /) -> ObjectFrames:
+        """The objects of all frames."""
+
+    def __contains__(self, video: str, /) -> bool:
+        """True where the video is there."""
+
+    def length(self, video: str, /) -> int:
+        """Number of frames of a video."""
+
+
+@dataclass(frozen=True, eq=False)
+class GivenObjects:
+    """Objects in the place of a file, by video."""
+
+    objects: Mapping[str, ObjectFrames]
+    manifest: ObjectManifest | None = None
+    name: str = "the given objects"
+    paths: list[Path] = field(default_factory=list)
+
+    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
+        """The objects of some frames, or of all."""
+        found = self.objects[video]
+        if frames is None:
+            return found
+        return ObjectFrames(found.features[frames], found.confidence[frames], found.boxes[frames])
+
+    __getitem__ = read
+
+    def __contains__(self, video: str) -> bool:
+        return video in self.objects
+
+    def length(self, video: str) -> int:
+        """Number of frames of a video."""
+        return len(self.objects[video])
 
 
 def write_objects(

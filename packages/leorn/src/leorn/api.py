@@ -1,0 +1,210 @@
+"""LEORN from Python: `train`, `load` and `load_config`, and what it can show of an answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leorn.config import Config
+from vmr_common.errors import UserError
+from vmr_train import api
+from vmr_train.cli.config import DEFAULT
+
+if TYPE_CHECKING:
+    from leorn.data import InputFeatures
+    from leorn.object_features.store import GivenObjects
+    from vmr_common.types import Query
+
+
+def load_config(
+    config: str | os.PathLike[str] | Config = DEFAULT, changes: Mapping[str, Any] | None = None
+) -> Config:
+    """A configuration: a bundled name, a YAML file or one at hand, with changes by dotted name.
+
+    Raises:
+        UserError: for a file that cannot be read, an unknown key or a value that its field cannot hold.
+
+    Example:
+        >>> import leorn
+        >>> leorn.load_config("shapes", {"optim.lr": 1e-4, "train.epochs": 3}).train.epochs
+        3
+    """
+    return api.load_config("leorn", Config, config, changes)
+
+
+def train(
+    config: str | os.PathLike[str] | Config = DEFAULT,
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> api.Run:
+    """Trains, evaluates and reports as ``leorn-train`` does, in this process.
+
+    Args:
+        config: As for `load_config`.
+        data_root: Folder of the data sets (default: ``$VMR_DATA``, else ``data``).
+        runs: Folder of all run folders.
+        resume: Continue the run from its last checkpoint.
+        overwrite: Replace an earlier run of this name, once all is done.
+        **changes: Fields by dotted name, ``**{"train.epochs": 3}``.
+
+    Raises:
+        UserError: as ``leorn-train`` would say it.
+
+    Example:
+        >>> import leorn
+        >>> run = leorn.train("shapes", name="short", **{"train.epochs": 1})
+        >>> run.folder.name, run.results[0]["name"]
+        ('short', 'leorn')
+    """
+    from leorn.training import train as run
+
+    chosen = load_config(config, changes)
+    return api.train("leorn", run, chosen, data_root=data_root, runs=runs, resume=resume, overwrite=overwrite)
+
+
+def load(
+    checkpoint: str | os.PathLike[str], *, data_root: str | os.PathLike[str] | None = None, **changes: Any
+) -> api.Model:
+    """A trained model with its data.
+
+    Args:
+        checkpoint: A checkpoint file, a run folder, or a `Run`.
+        data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
+        **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
+
+    A video that is not in its data is given to `predict` as a file of object features that holds it alone, or as
+    arrays by name: `features` ``(T, O, D)``, `confidence` ``(T, O)``, `boxes` ``(T, O, 4)``, and `clips` ``(T, C)`` to
+    a model with two streams.
+
+    Raises:
+        UserError: if there is no checkpoint of LEORN, or it does not fit.
+
+    Example:
+        >>> import leorn
+        >>> model = leorn.load("runs/leorn/shapes")
+        >>> model.config.name
+        'shapes'
+    """
+    from leorn.data import Dataset, InputFeatures, build_dataset
+    from leorn.method import LEORNMethod
+
+    opened = api.open_checkpoint("leorn", Config, checkpoint, data_root, changes)
+    config = opened.config
+    method = LEORNMethod.restore(config, opened.checkpoint)
+    glove = opened.root / config.data.word_vectors
+
+    def given(video: Any) -> tuple[str, InputFeatures]:
+        name, objects, features = given_objects(video, config)
+        return name, InputFeatures.of(config, objects, features)
+
+    def dataset(videos: InputFeatures, queries: Sequence[Query]) -> Dataset:
+        return build_dataset(config, method.preprocessor, videos, glove, queries)
+
+    return api.Model(
+        opened,
+        method,
+        own=partial(InputFeatures.open, config, opened.root),
+        given=given,
+        dataset=dataset,
+        explain=explain,
+    )
+
+
+def given_objects(video: Any, config: Config) -> tuple[str, GivenObjects, api.GivenFeatures | None]:
+    """The objects of one video that is not in the model's files, and its clip features; see `load`."""
+    from leorn.object_features.layouts import ObjectFrames
+    from leorn.object_features.store import GivenObjects, ObjectStore
+
+    wanted, arrays, manifest = config.data.objects, video, None
+    if isinstance(video, str | os.PathLike):
+        store = ObjectStore(Path(video), objects=wanted.objects, dim=wanted.dim)
+        names = store.videos()
+        if len(names) != 1:
+            raise UserError(f"{store.name}: holds {len(names):,} videos, expected one")
+        frames, manifest = store[names[0]], store.manifest
+        arrays = {"features": frames.features, "confidence": frames.confidence, "boxes": frames.boxes}
+    needed = ["features", "confidence", "boxes"] + ["clips"] * (config.data.features is not None)
+    lacking = [name for name in needed if not isinstance(arrays, Mapping) or name not in arrays]
+    if lacking:
+        raise UserError(
+            f"video: LEORN reads objects, found no {', '.join(lacking)}; expected arrays by name: {', '.join(needed)}"
+        )
+    parts = {name: np.asarray(arrays[name], dtype=np.float32) for name in needed[:3]}
+    rows, slots = (*parts["features"].shape, 0, 0)[:2]
+    frame = (max(rows, 1), max(slots, wanted.objects))
+    shapes = {"features": (*frame, wanted.dim), "confidence": frame, "boxes": (*frame, 4)}
+    for name, part in parts.items():
+        if part.shape != shapes[name] or not np.isfinite(part).all():
+            raise UserError(f"video: {name}: found {part.shape}, expected finite numbers {shapes[name]}")
+    name = f"objects-{api.content_hash(*parts.values())}"
+    features = None
+    if config.data.features is not None:
+        _, clips = api.given_features(arrays["clips"], config.data.features)
+        features = api.GivenFeatures(dict.fromkeys([name], next(iter(clips.arrays.values()))))
+    kept = [part[:, : wanted.objects] for part in parts.values()]
+    return name, GivenObjects({name: ObjectFrames(*kept)}, manifest), features
+
+
+def explain(
+    model: api.Model,
+    videos: InputFeatures,
+    dataset: Any,
+    query: Query,
+    frames: str | os.PathLike[str] | None = None,
+) -> api.Explanation:
+    """The attention over the objects of the video, drawn on the frames of the best moment where they are at hand.
+
+    `values` holds `weights` ``(F, O)``, `sentinel` ``(F,)``, `boxes` ``(F, O, 4)`` and `times` ``(F,)``, see
+    `leorn.explain.View`. Frames of Shapes are rendered; of other videos `frames` names their folder, as ``--frames`` of
+    ``leorn-predict`` does.
+
+    Example:
+        >>> import leorn
+        >>> model = leorn.load("runs/leorn/shapes")
+        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen["weights"].shape == seen["boxes"].shape[:2], seen.show()[:7]
+        (True, '<figure')
+    """
+    from leorn.explain import frames_of, moment_picture, views
+    from vmr_train.answers import Row, image, timeline
+    from vmr_train.cli import commands
+
+    (found,) = commands.find_moments(model.config, model.method, dataset, 1)
+    view = views(model.config, model.method, videos, dataset)[query.id]
+    most = view.weights.max(axis=1)
+    rows = [
+        Row("moment", spans=[(*found.moments[0].tolist(), 1.0)], note=f"{found.scores[0]:.3f}"),
+        Row("objects", curve=(view.times, view.weights.sum(axis=1))),
+        Row("sentinel", curve=(view.times, view.sentinel)),
+    ]
+    picture = timeline(query.duration, rows, "score")
+    start, end = found.moments[0].tolist()
+    lines = [f"{query.video}: {query.text}", f"  {start:.1f} - {end:.1f} s"]
+    known = frames_of(model.config, model.root, query, None if frames is None else Path(frames))
+    if known is None:
+        best = np.argsort(-most, kind="stable")[:5]
+        lines += [
+            f"  {view.times[row]:.1f} s: object {view.weights[row].argmax()} has {most[row]:.0%} of the attention"
+            for row in np.sort(best)
+        ]
+    else:
+        png, line = moment_picture(view, found.moments[0], *known)
+        lines.append(f"  {line}")
+        picture = image(png, "objects that the model attended to") + picture
+    values = {
+        "weights": view.weights,
+        "sentinel": view.sentinel,
+        "boxes": view.boxes,
+        "times": view.times,
+        "moment": found.moments[0],
+    }
+    return api.Explanation("\n".join(lines), values, picture)

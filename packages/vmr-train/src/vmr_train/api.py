@@ -1,0 +1,447 @@
+"""Trained models from Python: the shared parts of `load`, `train` and `load_config`, which every paper offers.
+
+A paper's `api.py` says how its inputs are opened and what it can show of an answer; everything else is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError, listed, quoted
+from vmr_common.splits.load import data_root as chosen_root
+from vmr_common.types import Query
+from vmr_train.answers import Explanation, Html, Moment, Predictions, Rows
+from vmr_train.cli import options, requests
+from vmr_train.cli.config import bundled_config, completed_config, stored_values, to_dict
+from vmr_train.cli.fields import build, check_values, merged
+from vmr_train.config import RunConfig
+from vmr_train.run_files import PAGE
+
+if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
+    from torch import nn
+
+    from vmr_common.features.manifest import BaseManifest
+    from vmr_train.checkpoint import Checkpoint
+    from vmr_train.cli.results import Results
+    from vmr_train.feature_files import FeaturesConfig, VideoStore
+    from vmr_train.method import Dataset
+
+__all__ = [
+    "Explanation",
+    "Html",
+    "Model",
+    "Moment",
+    "Opened",
+    "Predictions",
+    "Rows",
+    "Run",
+    "given_features",
+    "load_config",
+    "open_checkpoint",
+    "train",
+]
+Config = TypeVar("Config", bound=RunConfig)
+Given = "str | os.PathLike[str] | NDArray[Any] | Mapping[str, NDArray[Any]]"
+
+
+# --- configurations ----------------------------------------------------------------------------------------
+
+
+def load_config(
+    package: str,
+    schema: type[Config],
+    config: str | os.PathLike[str] | Config,
+    changes: Mapping[str, Any] | None,
+) -> Config:
+    """A configuration: a bundled name, a YAML file, or one at hand, with changes by dotted name.
+
+    Raises:
+        UserError: for a file that cannot be read, an unknown key (names the accepted ones) and a value that its field
+            cannot hold.
+    """
+    known = config if isinstance(config, schema) else bundled_config(package, schema, os.fspath(config))  # type: ignore[arg-type]
+    values = to_dict(known)
+    for name, value in (changes or {}).items():
+        *sections, key = name.split(".")
+        nested: Any = {key: list(value) if isinstance(value, tuple) else value}
+        for section in reversed(sections):
+            nested = {section: nested}
+        check_values(nested, schema, f"{package}: {name}")
+        values = merged(values, nested, schema)
+    return build(schema, values, f"{package}: ")
+
+
+# --- training ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run; where a path is taken, it stands for its folder (``rgn.load(run)``).
+
+    Attributes:
+        folder: The run folder, ``runs/<package>/<name>``.
+        results: Scores on the test split, as in its ``results.json``.
+
+    Example:
+        >>> run = Run(Path("runs/rgn/shapes"), Rows([], "rgn  47.0"))
+        >>> run
+        runs/rgn/shapes
+        rgn  47.0
+        >>> run.report, os.fspath(run)
+        (PosixPath('runs/rgn/shapes/report.html'), 'runs/rgn/shapes')
+    """
+
+    folder: Path
+    results: Rows
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it."""
+        return self.folder / PAGE
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"{self.folder}\n{self.results!r}"
+
+
+def train(
+    package: str,
+    run: Callable[[Config, Namespace], Results],
+    config: Config,
+    *,
+    data_root: str | os.PathLike[str] | None,
+    runs: str | os.PathLike[str],
+    resume: bool,
+    overwrite: bool,
+) -> Run:
+    """Trains as ``<package>-train`` does; nothing is printed."""
+    root = None if data_root is None else os.fspath(data_root)
+    given = options.train_options(
+        package, data_root=root, runs=os.fspath(runs), resume=resume, overwrite=overwrite
+    )
+    results = run(config, given)
+    return Run(Path(runs) / package / config.name, _rows(results))
+
+
+def _rows(results: Results) -> Rows:
+    return Rows(results.to_dict(), results.text())
+
+
+# --- a trained model ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Opened(Generic[Config]):
+    """A checkpoint, its configuration with changes, and the data root.
+
+    Attributes:
+        package: The paper's package.
+        config: The configuration.
+        checkpoint: The checkpoint.
+        root: The data root.
+    """
+
+    package: str
+    config: Config
+    checkpoint: Checkpoint
+    root: Path
+
+
+def open_checkpoint(
+    package: str,
+    schema: type[Config],
+    checkpoint: str | os.PathLike[str],
+    data_root: str | os.PathLike[str] | None,
+    changes: Mapping[str, Any],
+) -> Opened[Config]:
+    """Reads a checkpoint file, or the best one of a run folder.
+
+    Raises:
+        UserError: as `load_checkpoint` and `load_config`.
+    """
+    from vmr_train.checkpoint import load_checkpoint
+
+    found = load_checkpoint(os.fspath(checkpoint), package=package)
+    stored = completed_config(stored_values(found), schema, package, f"configuration in {found.path}")
+    root = chosen_root(None if data_root is None else os.fspath(data_root), found.data_root)
+    return Opened(package, load_config(package, schema, stored, changes), found, root)
+
+
+class Model:
+    """A trained model with its data, as `load` of a paper's package makes it.
+
+    Attributes:
+        package: The paper's package.
+        config: The configuration that it was trained with.
+        root: The data root, where its videos' features and annotations are.
+        method: The paper's method: the network, its loss and its predictions.
+
+    Args:
+        opened: The checkpoint.
+        method: With the checkpoint's weights.
+        own: Opens the inputs of the configuration; called when a video is first asked for by its id.
+        given: Inputs for a video that is not in them, and the id that they have it under.
+        dataset: Queries as batches, from inputs and queries.
+        explain: What the paper can show of the answer to the one query of a dataset.
+        query_id: The id of a query, from its text and number.
+
+    Example:
+        >>> import rgn
+        >>> model = rgn.load("runs/rgn/shapes")
+        >>> found = model.predict("test-0000", "the red circle spins", k=3)
+        >>> len(found), found.moments.shape
+        (3, (3, 2))
+        >>> model.explain("test-0000", "the red circle spins").show()[:7]
+        '<figure'
+        >>> model.evaluate("test")[0]["name"]
+        'rgn'
+    """
+
+    def __init__(
+        self,
+        opened: Opened[Any],
+        method: Any,
+        *,
+        own: Callable[[], Any],
+        given: Callable[[Any], tuple[str, Any]],
+        dataset: Callable[[Any, Sequence[Query]], Dataset],
+        explain: Callable[..., Explanation],
+        query_id: Callable[[str, int], str] = lambda text, number: str(number),
+    ) -> None:
+        self.package, self.config, self.root = opened.package, opened.config, opened.root
+        self.checkpoint, self.method = opened.checkpoint, method
+        self._open, self._given, self._dataset = own, given, dataset
+        self._explain, self._query_id = explain, query_id
+        self._own: Any = None
+        self._durations: dict[str, float] = {}
+        method.model.eval()
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.network.parameters())
+        return f"{self.package} ({count:,} parameters) of {self.checkpoint.path}, data in {self.root}"
+
+    @property
+    def network(self) -> nn.Module:
+        """The torch module."""
+        found: nn.Module = self.method.model
+        return found
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs of its own videos by id, as the network reads them; opened on first use."""
+        if self._own is None:
+            self._own = self._open()
+        return self._own
+
+    @overload
+    def predict(
+        self, video: Any, sentence: str, k: int = 5, *, duration: float | None = None
+    ) -> Predictions: ...
+    @overload
+    def predict(
+        self, video: Any, sentence: Sequence[str], k: int = 5, *, duration: float | None = None
+    ) -> list[Predictions]: ...
+    def predict(
+        self, video: Any, sentence: str | Sequence[str], k: int = 5, *, duration: float | None = None
+    ) -> Predictions | list[Predictions]:
+        """The moments that a sentence describes, best first; of several sentences a list.
+
+        Args:
+            video: The id of a video in the model's data, an array of its features ``(T, D)``, or the path of a file
+                that holds those of one video (npy, npz, HDF5).
+            sentence: In words; with several each is answered by itself.
+            k: Moments at the most.
+            duration: Length of the video in seconds, where neither annotations nor the features' stride tell it.
+
+        Raises:
+            UserError: if the video has no features or other ones than the model was trained on, its length is not
+                known, or the model knows no word of a sentence.
+        """
+        from vmr_train.cli import commands
+
+        if k < 1:
+            raise UserError(f"k: found {k}, expected at least 1")
+        _, queries, dataset = self._asked(
+            video, [sentence] if isinstance(sentence, str) else sentence, duration
+        )
+        by_id = {one.query: one for one in commands.find_moments(self.config, self.method, dataset, k)}
+        found = [Predictions(by_id[query.id], query.duration) for query in queries]
+        return found[0] if isinstance(sentence, str) else found
+
+    def explain(
+        self, video: Any, sentence: str, *, duration: float | None = None, **shown: Any
+    ) -> Explanation:
+        """What the paper can show of an answer; arguments and errors as those of `predict`.
+
+        What it is stands with the function `explain` of each paper's `api` module, with the further arguments.
+        """
+        inputs, (query,), dataset = self._asked(video, [sentence], duration)
+        return self._explain(self, inputs, dataset, query, **shown)
+
+    def evaluate(self, split: str = "test", *, annotations: str | os.PathLike[str] | None = None) -> Rows:
+        """Scores by the protocols of the configuration, beside chance and bias, as ``<package>-eval`` gives them.
+
+        Args:
+            split: test, validation or train of the run, or a registered split.
+            annotations: An annotation file instead.
+
+        Raises:
+            UserError: if the split cannot be read, or a video of it has no features.
+        """
+        from vmr_train.cli import commands
+
+        path = None if annotations is None else os.fspath(annotations)
+        wanted = Namespace(annotations=path, split=split)
+        chosen, train_queries = requests.requested_split(self.config, wanted, self.root)
+        commands.require_videos(self.inputs, chosen)
+        dataset = commands.require_answerable(self._dataset(self.inputs, chosen.queries), chosen)
+        results = commands.evaluate(self.package, self.config, self.method, dataset, chosen, train_queries)
+        return _rows(results)
+
+    def _asked(
+        self, video: Any, sentences: Sequence[str], duration: float | None
+    ) -> tuple[Any, list[Query], Dataset]:
+        """The inputs with the video, the queries, and both as a dataset."""
+        if not sentences or not all(isinstance(text, str) and text.strip() for text in sentences):
+            raise UserError(f"sentence: found {quoted(sentences, 60)}, expected words")
+        if isinstance(video, str) and not _is_file(video):
+            name, inputs = video, self.inputs
+            self._require_video(name)
+            seconds = duration or self._duration(name)
+        else:
+            name, inputs = self._given(video)
+            seconds = duration or self._rows_times_stride(inputs.store, name)
+        if seconds is None:
+            raise UserError(f"the length of video {name!r} is not known: give duration=... in seconds")
+        queries = [
+            Query(id=self._query_id(text, number), video=name, text=text, duration=float(seconds))
+            for number, text in enumerate(sentences)
+        ]
+        dataset = self._dataset(inputs, queries)
+        if len(dataset) < len(queries):
+            known = {query.id for query in getattr(dataset, "queries", ())}
+            without = [quoted(query.text, 60) for query in queries if query.id not in known]
+            raise UserError(f"the model knows no word of {listed(without, 3)}")
+        return inputs, queries, dataset
+
+    def _require_video(self, name: str) -> None:
+        store = self.inputs.store
+        if name not in store:
+            some: list[str] = getattr(store, "videos", list)()
+            example = f" ({len(some):,} videos, for example {some[0]!r})" if some else ""
+            raise UserError(
+                f"video: found {quoted(name, 60)}, expected an id in {store.name}{example}, an array of features, or "
+                "a file that holds them"
+            )
+
+    def _duration(self, name: str) -> float | None:
+        if name not in self._durations:
+            store = self.inputs.store
+            self._durations |= requests.known_durations(self.config.data.splits, store, self.root, [name])
+        return self._durations.get(name)
+
+    def _rows_times_stride(self, store: VideoStore, name: str) -> float | None:
+        """Seconds by the stride of the given features, or of those that the model was trained on."""
+        manifest: Any = store.manifest or self.checkpoint.meta["describe"].get("features", {}).get("manifest")
+        stride = (
+            manifest.get("stride_s") if isinstance(manifest, dict) else getattr(manifest, "stride_s", None)
+        )
+        return None if not stride else store.length(name) * float(stride)
+
+
+# --- features that are given -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class GivenFeatures:
+    """Arrays in the place of a feature file.
+
+    Attributes:
+        arrays: ``(T, D)`` float32 by video.
+        manifest: Of the file that they come from, if any.
+    """
+
+    arrays: Mapping[str, NDArray[np.float32]]
+    manifest: BaseManifest | None = None
+    name: str = "the given features"
+    paths: list[Path] = dataclasses.field(default_factory=list)
+
+    def __getitem__(self, video: str) -> NDArray[np.float32]:
+        return self.arrays[video]
+
+    def __contains__(self, video: str) -> bool:
+        return video in self.arrays
+
+    def length(self, video: str) -> int:
+        """Rows of a video."""
+        return len(self.arrays[video])
+
+
+def given_features(video: Any, config: FeaturesConfig) -> tuple[str, GivenFeatures]:
+    """One video's features that are not in the model's files: an array, or a file with one video.
+
+    Its id is made of its content, so that what is kept of a video by its id is never another's.
+
+    Raises:
+        UserError: if they cannot be read, or are of another shape than the configuration says.
+    """
+    from vmr_common.features.checks import checked
+
+    manifest, name, where = None, "array", "video"
+    if isinstance(video, str | os.PathLike):
+        array, manifest = _read_file(Path(video), config)
+        name, where = Path(video).stem, os.fspath(video)
+    else:
+        array = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
+    rows = checked(array, where)
+    if rows.shape[1] != config.dim:
+        raise UserError(
+            f"{where}: found features {rows.shape}, expected (T, {config.dim}), the width that the model was trained on"
+        )
+    name = f"{name}-{content_hash(rows)}"
+    return name, GivenFeatures({name: rows}, manifest)
+
+
+def content_hash(*arrays: NDArray[Any]) -> str:
+    """A short name for the content of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") and os.path.isfile(name)
+
+
+def _read_file(path: Path, config: FeaturesConfig) -> tuple[NDArray[np.float32], BaseManifest | None]:
+    from vmr_common.features.store import FeatureStore
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such feature file")
+    key = config.key if isinstance(config.key, str) else None
+    if path.suffix.lower() in (".npy", ".npz"):
+        store, name = FeatureStore(path.parent, key=key), path.stem
+    else:
+        store = FeatureStore(path, key=key)
+        names = store.videos()
+        if len(names) != 1:
+            raise UserError(
+                f"{path}: holds {len(names):,} videos, expected one; take the array of one of them "
+                "(vmr_common.FeatureStore), or load the model with data.features.path"
+            )
+        name = names[0]
+    with store:
+        return store[name], store.manifest
