@@ -19,6 +19,10 @@ class UserError(ValueError):
 
     The message is one line that names the file (or option), the key and the expectation. Commands print
     it as ``error: <message>`` and exit with status 2; any other exception is a fault of ours (status 1).
+
+    Example:
+        >>> str(UserError("k: found 0, expected at least 1"))
+        'k: found 0, expected at least 1'
     """
 
 

@@ -65,6 +65,11 @@ class Query:
             None where there are none.
         saliency_clips: Clip numbers ``(C,)`` int64, or None.
         as_annotated: True allows a start after its end, for readers whose policy keeps records as they are annotated.
+
+    Example:
+        >>> query = Query(id="1", video="kitchen", text="she opens the fridge", duration=30.0, moments=[[3, 9.5]])
+        >>> query.moments.tolist(), query.glance
+        ([[3.0, 9.5]], None)
     """
 
     id: str
@@ -104,6 +109,11 @@ class Prediction:
         scores: ``(K,)`` float64, higher is better; their scale is the model's own.
         text: The sentence, when known (written to files for the reader's sake).
         saliency: Per-clip highlight scores ``(C,)`` float64, or None.
+
+    Example:
+        >>> found = Prediction(query="1", video="kitchen", moments=[[3, 9], [12, 20]], scores=[0.9, 0.2])
+        >>> found.moments[0].tolist()
+        [3.0, 9.0]
     """
 
     query: str
@@ -150,6 +160,13 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
     One object per line: ``qid`` (an integer where the id is a decimal number), ``query``, ``vid``,
     ``pred_relevant_windows`` (``[[start, end, score], ...]``, seconds, best first) and, where present,
     ``pred_saliency_scores``. Raises `UserError` if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/predictions.jsonl"
+        >>> write_predictions(path, [Prediction(query="1", video="kitchen", moments=[[3, 9]], scores=[0.9])])
+        >>> read_predictions(path)[0].moments.tolist()
+        [[3.0, 9.0]]
     """
     write_json_lines(path, map(prediction_row, predictions))
 
@@ -187,6 +204,14 @@ def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Pr
     ``[start, end, score]`` or all ``[start, end]`` of finite numbers (nothing is regrouped or converted), clip scores
     that are not a flat list of such, an id or a sentence of another type, a query id that occurs twice, or another
     video than that of the query in `queries`.
+
+    Example:
+        >>> import json, tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "theirs.jsonl"
+        >>> row = {"qid": 7, "vid": "kitchen", "pred_relevant_windows": [[3, 9, 0.5]]}
+        >>> _ = path.write_text(json.dumps(row))
+        >>> read_predictions(path)[0].query
+        '7'
     """
     return predictions_of(str(path), read_json_lines(path), queries)
 

@@ -36,6 +36,13 @@ class Protocol:
     Rules that hold for all: windows are ranked as given; several targets count by the best match; an overlap
     that is not a number (0/0) is 0; a window that starts after it ends overlaps nothing; windows past the
     end of the video are used as they are unless `clamp_predictions`. The defaults are those of ``strict``.
+
+    Example:
+        >>> from vmr_common.types import Prediction, Query
+        >>> query = Query(id="1", video="kitchen", text="she opens the fridge", duration=30.0, moments=[[3, 9]])
+        >>> found = Prediction(query="1", video="kitchen", moments=[[3, 8]], scores=[0.9])
+        >>> Protocol(name="mine", thresholds=(0.7,), ranks=(1,)).score([query], [found]).values["R@1,IoU@0.7"]
+        1.0
     """
 
     name: str  # what a table calls it

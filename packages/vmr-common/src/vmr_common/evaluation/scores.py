@@ -10,7 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The values of one protocol for one set of predictions."""
+    """The values of one protocol for one set of predictions.
+
+    Example:
+        >>> facts = {"protocol": "strict", "compare": "IoU >= m", "split": "mine", "num_queries": 2}
+        >>> Scores(**facts, num_missing=0, values={"R@1,IoU@0.5": 0.5}).to_dict()["values"]
+        {'R@1,IoU@0.5': 0.5}
+    """
 
     protocol: str  # name of the rule set
     compare: str  # how an overlap becomes a hit, in words for the header of a table

@@ -60,7 +60,12 @@ class BaseManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(BaseManifest):
-    """Description of how a feature file was made. A field that is not known is None."""
+    """Description of how a feature file was made. A field that is not known is None.
+
+    Example:
+        >>> Manifest(extractor="CLIP ViT-B/32", stride_s=0.5).fps is None
+        True
+    """
 
     extractor: str | None = None  # network and weights in words, e.g. `CLIP ViT-B/32`.
     weights_hash: str | None = None  # SHA-256 of the extractor's weights

@@ -45,6 +45,14 @@ class FeatureStore:
 
     Raises:
         UserError: at once if a path does not exist or is of no known kind.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "kitchen.npy", np.ones((40, 512), np.float32))
+        >>> store = FeatureStore(folder, dim=512)
+        >>> store.videos(), store["kitchen"].shape, "garden" in store
+        (['kitchen'], (40, 512), False)
     """
 
     def __init__(
@@ -171,6 +179,14 @@ def write_features(
 
     Raises `UserError` if the file cannot be written, a video occurs twice, widths differ, an array is not
     two-dimensional and finite, or a value does not fit into float16.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/features.h5"
+        >>> write_features(path, [("kitchen", np.ones((40, 512)))], Manifest(stride_s=0.5))
+        1
+        >>> FeatureStore(path).manifest.stride_s
+        0.5
     """
     count, width = 0, None
     with h5_writing.new_file(path, dtype) as file:

@@ -27,7 +27,14 @@ from vmr_common.values import listed
 
 @dataclass(frozen=True)
 class Split:
-    """Queries to train or evaluate on."""
+    """Queries to train or evaluate on.
+
+    Example:
+        >>> from vmr_common.splits.irregular import Report
+        >>> query = Query(id="1", video="kitchen", text="she opens the fridge", duration=30.0)
+        >>> len(Split("mine", [query], Report(source="", read=1, kept=1), "strict").hash)
+        64
+    """
 
     name: str  # registered name, or the file's name for a custom split
     queries: list[Query]  # in file order
@@ -74,6 +81,11 @@ def load_split(
     Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict it as
     they do `custom_split`; without `count` the report has no irregularities. Raises `UserError` if no split has that
     name, files are missing (as `require_files`) or malformed.
+
+    Example:
+        >>> load_split("charades/test", "data")
+        Traceback (most recent call last):
+        vmr_common.errors.UserError: split 'charades/test' is unknown, ...
     """
     entry = ENTRIES.get(name)
     if entry is None:
@@ -130,6 +142,15 @@ def custom_split(
     `videos_key` names one; `durations` a table for formats that have none; `count` as in `load_split`.
 
     Raises `UserError` naming file, key and expectation for anything malformed, or if no query is left.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mine.jsonl"
+        >>> row = {"qid": 1, "vid": "kitchen", "query": "she opens the fridge", "duration": 30}
+        >>> _ = path.write_text(json.dumps(row))
+        >>> split = custom_split(path)
+        >>> split.name, split.queries[0].text
+        ('mine.jsonl', 'she opens the fridge')
     """
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)

@@ -1,0 +1,189 @@
+"""Every paper from Python: train, load, ask, explain; the examples of all docstrings, and what wrong input is told."""
+
+import doctest
+import importlib
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import rgn
+from folders import MODELS
+from leorn.object_features.shapes_file import ensure_objects
+from tiny_papers import default_of, tiny
+from vmr_common import FeatureStore, Manifest, UserError, write_features
+from vmr_shapes import read_spec
+from vmr_train import api
+
+SENTENCE = "the red circle spins"
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data, tmp_path_factory) -> Path:
+    """A data root with the small Shapes and its objects."""
+    root = tmp_path_factory.mktemp("python-data")
+    shutil.copytree(tiny_data, root, dirs_exist_ok=True)
+    ensure_objects(root / "shapes", read_spec(root / "shapes")).rename(root / "objects.h5")
+    return root
+
+
+@pytest.fixture(scope="module")
+def desk(data, tmp_path_factory) -> Path:
+    """A folder with a finished run of every paper, each of its default name, and the configuration of each."""
+    folder = tmp_path_factory.mktemp("desk")
+    for paper in MODELS:
+        (folder / f"{paper}.yaml").write_text(yaml.safe_dump(tiny(paper)))
+        run = importlib.import_module(paper).train(
+            folder / f"{paper}.yaml", data_root=data, runs=folder / "runs"
+        )
+        assert run.folder == folder / "runs" / paper / default_of(paper)
+        assert run.report.is_file()
+        assert run.results[0]["name"] == paper
+        assert repr(run).startswith(f"{run.folder}\nprotocol")
+    return folder
+
+
+@pytest.fixture
+def at_desk(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    monkeypatch.delenv("VMR_DATA", raising=False)
+    return desk
+
+
+@pytest.mark.parametrize("paper", MODELS)
+def test_the_examples_of_a_papers_names_run(paper, at_desk, data, monkeypatch):
+    monkeypatch.setenv("VMR_DATA", str(data))
+    shutil.rmtree(f"runs/{paper}/short", ignore_errors=True)
+    module = importlib.import_module(paper)
+    modules = [importlib.import_module(f"{paper}.api")] + [api] * (paper == "rgn")
+    found = [test for one in modules for test in doctest.DocTestFinder().find(one) if test.examples]
+    names = {test.name.rpartition(".")[2] for test in found}
+    assert {"load", "load_config", "train", "explain"} <= names
+    for test in found:
+        for example in test.examples:  # the bundled configuration would take minutes
+            example.source = example.source.replace(f'.train("{default_of(paper)}"', f'.train("{paper}.yaml"')
+        assert doctest.DocTestRunner(verbose=False).run(test).failed == 0, test.name
+    assert dir(module) == sorted(module.__all__)
+    for name in module.__all__:
+        assert inspect.getdoc(getattr(module, name))
+
+
+@pytest.mark.parametrize("paper", MODELS)
+def test_a_video_is_an_id_an_array_or_a_file(paper, at_desk, data, tmp_path):
+    # the data root comes from the checkpoint
+    model = importlib.import_module(paper).load(f"runs/{paper}/{default_of(paper)}")
+    assert model.root == data
+    found = model.predict("test-0000", SENTENCE, k=2)
+    assert found.moments.shape == (2, 2)
+    assert found[0].score >= found[1].score
+    one, other = model.predict("test-0000", [SENTENCE, "the blue square grows"], k=2)
+    np.testing.assert_allclose(one.moments, found.moments, atol=1e-4)
+    assert other.prediction.text == "the blue square grows"
+    if paper == "leorn":
+        objects = model.inputs.store.objects["test-0000"]
+        video = {"features": objects.features, "confidence": objects.confidence, "boxes": objects.boxes}
+        file = data / "objects.h5"
+    else:
+        video = model.inputs.store["test-0000"]
+        file = tmp_path / "own.npy"
+        np.save(file, video)
+    given = model.predict(video, SENTENCE, k=2, duration=found.duration)
+    np.testing.assert_allclose(given.moments, found.moments, atol=1e-4)
+    if paper == "leorn":
+        with pytest.raises(UserError, match="holds 26 videos, expected one"):
+            model.predict(file, SENTENCE, duration=9.0)
+        with pytest.raises(UserError, match=r"found no confidence, boxes; expected arrays by name"):
+            model.predict({"features": video["features"]}, SENTENCE, duration=9.0)
+        assert "attention" in repr(model.explain(video, SENTENCE, duration=9.0))
+        name = model.explain(video, SENTENCE, duration=9.0).text.partition(":")[0]
+        np.save(tmp_path / f"{name}.npy", np.zeros((8, 40, 40, 3), np.uint8))
+        seen = model.explain(video, SENTENCE, duration=9.0, frames=tmp_path)
+        assert "data:image/png;base64," in seen.show()
+    else:
+        again = model.predict(str(file), SENTENCE, k=2, duration=found.duration)
+        np.testing.assert_array_equal(again.moments, given.moments)
+        with pytest.raises(UserError, match=r"found features \(.*, 5\), expected \(T, 16\)"):
+            model.predict(video[:, :5], SENTENCE, duration=9.0)
+
+
+def test_predictions_and_explanations_are_texts_and_pages(at_desk, tmp_path):
+    model = rgn.load("runs/rgn/shapes")
+    found, seen = (
+        model.predict("test-0000", "the <red> circle spins", k=3),
+        model.explain("test-0000", SENTENCE),
+    )
+    assert repr(found).splitlines()[1].split() == ["rank", "start", "end", "score"]
+    assert len(list(found)) == len(found[:]) == 3
+    for page in (found.show(), seen.show(), found._repr_html_()):
+        assert page.startswith("<figure")
+        assert "<red>" not in page
+    found.show().save(tmp_path / "page.html")
+    assert "&lt;red&gt;" in (tmp_path / "page.html").read_text()
+    assert seen["windows"].shape == (4, len(seen["times"]))
+    assert "NLL" in repr(seen)
+
+
+def test_wrong_questions_are_one_error_that_says_what_was_expected(at_desk, data, caplog, tmp_path):
+    model = rgn.load("runs/rgn/shapes")
+    with pytest.raises(UserError, match=r"video: found 'nope', expected an id in .*features.h5 \(26 videos"):
+        model.predict("nope", SENTENCE)
+    with pytest.raises(UserError, match="knows no word of 'zzz yyy'"):
+        model.predict("test-0000", [SENTENCE, "zzz yyy"])
+    with pytest.raises(UserError, match=r"sentence: found \[' '\], expected words"):
+        model.predict("test-0000", " ")
+    with pytest.raises(UserError, match="k: found 0, expected at least 1"):
+        model.predict("test-0000", SENTENCE, k=0)
+    with pytest.raises(UserError, match="holds 26 videos, expected one"):
+        model.predict(data / "shapes/features.h5", SENTENCE)
+    with pytest.raises(UserError, match=r"nowhere.npy: no such feature file"):
+        model.predict(Path("nowhere.npy"), SENTENCE)
+    with pytest.raises(
+        UserError, match=r"rgn: train.epoch: unknown key train.epoch \(did you mean train.epochs\?\)"
+    ):
+        rgn.load_config("shapes", {"train.epoch": 3})
+    with pytest.raises(UserError, match="already holds a run"):
+        rgn.train("rgn.yaml", data_root=data)
+    caplog.clear()
+    model.predict("test-0000", "the red circle skateboards")
+    assert "words that the model does not know are left out: 'skateboards'" in caplog.text
+    # features that say nothing of time: the manifest's stride is the only clock
+    write_features(tmp_path / "one.h5", [("a", np.ones((12, 16), np.float32))], Manifest(stride_s=2.0))
+    assert model.predict(tmp_path / "one.h5", SENTENCE).duration == 24.0
+
+
+def test_commands_find_the_data_of_a_checkpoint_from_any_folder(
+    at_desk, data, done, refused, monkeypatch, tmp_path
+):
+    from rgn import cli
+
+    monkeypatch.chdir(tmp_path)
+    asked = ["--checkpoint", at_desk / "runs/rgn/shapes", "--video", "test-0000", "--query", SENTENCE]
+    assert done(cli.predict, *asked).startswith("test-0000  the red circle spins\n")
+    assert "elsewhere" in refused(cli.predict, *asked, "--data-root", "elsewhere")
+    monkeypatch.setenv("VMR_DATA", "environment")
+    assert "environment" in refused(cli.predict, *asked)
+
+
+@pytest.mark.parametrize("package", [*MODELS, "vmr_common", "vmr_train"])
+def test_a_package_is_imported_at_once_and_lists_its_names(package):
+    heavy = "{'torch', 'numpy', 'yaml'} & set(sys.modules)"
+    code = f"import sys, {package} as p; print(dir(p) == sorted(p.__all__), *{heavy})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "True\n"
+
+
+def test_features_of_a_store_and_an_index_of_its_own(at_desk, data):
+    store = FeatureStore(data / "shapes/features.h5")
+    model = rgn.load("runs/rgn/shapes", **{"data.features.path": str(data / "shapes/features.h5")})
+    assert model.predict(store.videos()[0], SENTENCE).prediction.video == store.videos()[0]
+    assert model.evaluate("validation")[0]["split"] == "val.jsonl"
+    assert model.evaluate(annotations=data / "shapes/test.jsonl")[0]["num_queries"] > 0
