@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import yaml
 
 import vmr_common
 from folders import MODELS, ROOT
+from tiny_papers import SPEC, tiny
+from vmr_shapes import ensure
 from vmr_train.cli.config import bundled_config, bundled_configs, to_dict
 
 PACKAGES = sorted((ROOT / "packages").iterdir())
@@ -159,3 +163,27 @@ def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
 @pytest.mark.e2e
 def test_wheels_of_all_packages_are_built(wheels):
     assert set(wheels) == {module(path) for path in PACKAGES}
+
+
+@pytest.mark.e2e
+def test_the_first_lines_of_the_python_page_run_from_the_wheels_alone(wheels, tmp_path):
+    """In an environment of its own, which finds the libraries of others (torch above all) where this one has them."""
+    venv.create(tmp_path / "env", symlinks=True)
+    python = tmp_path / "env/bin/python"
+    install = [str(UV), "pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(python)]
+    subprocess.run([*install, *map(str, wheels.values())], check=True)
+    (own,) = tmp_path.glob("env/lib/python*/site-packages")
+    (own / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    assert len(program.splitlines()) <= 10
+    ensure(tmp_path / "data/shapes", SPEC)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny("rgn")))
+    program = program.replace('train("shapes"', 'train("tiny.yaml"') + "print(rgn.__file__)\n"
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VMR_DATA")}
+    run = [str(python), "-c", program]
+    done = subprocess.run(run, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *table, where = done.stdout.splitlines()
+    assert table[0] == "test-0000  the red circle spins"
+    assert where.startswith(str(own))

@@ -1,5 +1,8 @@
 """A configuration of every paper for the small Shapes, with a network that trains in a second."""
 
+from vmr_shapes import ShapesSpec
+
+SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
 DATA = "shapes/{}.jsonl"
 FRAMES = {"path": "shapes/features.h5", "dim": 16}
 MAP = {"hidden": 12, "text_layers": 1, "clips": 8, "scales": [8], "layers": 2}

@@ -13,9 +13,9 @@ import yaml
 
 from processes import run_to_end
 from rgn.training import command as train
-from vmr_shapes import ShapesSpec, ensure
+from tiny_papers import SPEC
+from vmr_shapes import ensure
 
-SPEC = ShapesSpec(train=16, val=4, test=6, duration=(6.0, 9.0), size=40, feature_dim=16, word_dim=12)
 COMMON = """
 name: tiny
 data:

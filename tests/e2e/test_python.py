@@ -151,7 +151,7 @@ def test_wrong_questions_are_one_error_that_says_what_was_expected(at_desk, data
         rgn.train("rgn.yaml", data_root=data)
     caplog.clear()
     model.predict("test-0000", "the red circle skateboards")
-    assert "words that the model does not know are left out: 'skateboards'" in caplog.text
+    assert "unknown to the model: 'skateboards'" in caplog.text
     # features that say nothing of time: the manifest's stride is the only clock
     write_features(tmp_path / "one.h5", [("a", np.ones((12, 16), np.float32))], Manifest(stride_s=2.0))
     assert model.predict(tmp_path / "one.h5", SENTENCE).duration == 24.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdn.config import Config
+from vmr_common.splits.sources import found_path
 from vmr_train import api
 from vmr_train.cli.config import DEFAULT
 
@@ -94,7 +95,7 @@ def load(
     opened = api.open_checkpoint("cdn", Config, checkpoint, data_root, changes)
     config = opened.config
     method = CDNMethod.restore(config, opened.checkpoint)
-    glove = opened.root / config.data.word_vectors
+    glove = found_path(config.data.word_vectors, opened.root)
 
     def dataset(frames: PreparedFeatures, queries: Sequence[Query]) -> Dataset:
         return build_dataset(config, method.preprocessor, frames, glove, queries)

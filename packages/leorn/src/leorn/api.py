@@ -12,6 +12,7 @@ import numpy as np
 
 from leorn.config import Config
 from vmr_common.errors import UserError
+from vmr_common.splits.sources import found_path
 from vmr_train import api
 from vmr_train.cli.config import DEFAULT
 
@@ -100,7 +101,7 @@ def load(
     opened = api.open_checkpoint("leorn", Config, checkpoint, data_root, changes)
     config = opened.config
     method = LEORNMethod.restore(config, opened.checkpoint)
-    glove = opened.root / config.data.word_vectors
+    glove = found_path(config.data.word_vectors, opened.root)
 
     def given(video: Any) -> tuple[str, InputFeatures]:
         name, objects, features = given_objects(video, config)
@@ -178,7 +179,7 @@ def explain(
     from vmr_train.answers import Row, image, timeline
     from vmr_train.cli import commands
 
-    (found,) = commands.find_moments(model.config, model.method, dataset, 1)
+    (found,) = commands.predict(model.config, model.method, dataset)
     view = views(model.config, model.method, videos, dataset)[query.id]
     most = view.weights.max(axis=1)
     rows = [

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
     from vmr_train.checkpoint import Checkpoint
     from vmr_train.cli.results import Results
     from vmr_train.feature_files import FeaturesConfig, VideoStore
-    from vmr_train.method import Dataset
+    from vmr_train.method import Asked
 
 __all__ = [
     "Explanation",
@@ -216,7 +216,7 @@ class Model:
         *,
         own: Callable[[], Any],
         given: Callable[[Any], tuple[str, Any]],
-        dataset: Callable[[Any, Sequence[Query]], Dataset],
+        dataset: Callable[[Any, Sequence[Query]], Asked],
         explain: Callable[..., Explanation],
         query_id: Callable[[str, int], str] = lambda text, number: str(number),
     ) -> None:
@@ -288,6 +288,7 @@ class Model:
         What it is stands with the function `explain` of each paper's `api` module, with the further arguments.
         """
         inputs, (query,), dataset = self._asked(video, [sentence], duration)
+        dataset.unknown.warn()
         return self._explain(self, inputs, dataset, query, **shown)
 
     def evaluate(self, split: str = "test", *, annotations: str | os.PathLike[str] | None = None) -> Rows:
@@ -312,7 +313,7 @@ class Model:
 
     def _asked(
         self, video: Any, sentences: Sequence[str], duration: float | None
-    ) -> tuple[Any, list[Query], Dataset]:
+    ) -> tuple[Any, list[Query], Asked]:
         """The inputs with the video, the queries, and both as a dataset."""
         if not sentences or not all(isinstance(text, str) and text.strip() for text in sentences):
             raise UserError(f"sentence: found {quoted(sentences, 60)}, expected words")
@@ -330,8 +331,8 @@ class Model:
             for number, text in enumerate(sentences)
         ]
         dataset = self._dataset(inputs, queries)
-        if len(dataset) < len(queries):
-            known = {query.id for query in getattr(dataset, "queries", ())}
+        if len(dataset) < len(queries) or not dataset.unknown.answerable:
+            known = {query.id for query in getattr(dataset, "queries", ()) if dataset.unknown.answerable}
             without = [quoted(query.text, 60) for query in queries if query.id not in known]
             raise UserError(f"the model knows no word of {listed(without, 3)}")
         return inputs, queries, dataset
