@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leorn.explain import View, moment_picture, read_frames
+from leorn.boxes import draw_boxes
+from leorn.explain import View, moment_picture, read_frames, where_seen
+from leorn.object_features.shapes_objects import object_frames, patch_boxes
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 from vmr_train.report.strips import thumbnails
@@ -166,3 +168,33 @@ def test_a_picture_starts_no_program_whatever_it_holds(tmp_path, monkeypatch):
     with Image.open(tmp_path / "v/0.png") as picture, contextlib.suppress(OSError):
         picture.load()  # so it would be without a list of formats
     assert started.exists()
+
+
+def test_boxes_are_drawn_where_the_picture_shows_the_thing_and_nowhere_else():
+    frames = np.full((4, 40, 40, 3), 128, np.uint8)
+    frames[0, 10:20, 10:20] = (250, 0, 0)  # seen in the first frame of its row alone, as a thing that blinks
+    frames[2, 10:20, 10:20] = frames[3, 10:20, 14:24] = (250, 0, 0)  # moves
+    boxes = object_frames(frames, 2).boxes
+    assert (boxes[:, 0, 2] > 0).all()  # both rows have an object
+    shown = where_seen(boxes, frames[[1, 2]])
+    assert not shown[0].any()
+    np.testing.assert_allclose(shown[1, 0], np.array([10, 10, 20, 20]) / 40)
+    assert not shown[1, 1:].any()
+    assert patch_boxes(frames[1]).shape == (0, 4)
+
+
+def test_a_slot_without_an_object_draws_nothing():
+    grey = np.full((20, 20, 3), 90, np.uint8)
+    np.testing.assert_array_equal(draw_boxes(grey, np.zeros((1, 4)), [1.0]), grey)
+
+
+def test_film_strips_are_taken_at_the_times_of_the_models_frames():
+    black = np.zeros((16, 20, 20, 3), np.uint8)
+    seen: list[float] = []
+
+    def draw(frames: np.ndarray, times: np.ndarray) -> np.ndarray:
+        seen.extend(times.tolist())
+        return frames
+
+    thumbnails(black, TIMES, end=8.0, draw=draw, known=np.array([1.25, 5.25]))
+    assert set(seen) == {1.25, 5.25}

@@ -6,18 +6,15 @@ import dataclasses
 import json
 import math
 import re
-import subprocess
-import sys
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from report_toy import HOSTILE, Page, full_report, history, page, predictions, queries, run_command
 from vmr_common import Prediction, Query, UserError
-from vmr_common.evaluation import Scores, protocol
+from vmr_common.evaluation import Scores
 from vmr_common.io import write_json_lines
 from vmr_common.types import write_predictions
 from vmr_train.report import Curve, Report, choose_queries, load_report, save_report, write_report
@@ -32,140 +29,7 @@ from vmr_train.report.json_form import from_json, to_json
 from vmr_train.report.page import MOST_CHARTS, render
 from vmr_train.report.strips import BUDGET, shrink, thumbnails
 
-VOID = {"meta", "img", "input", "br", "hr", "link"}
-HOSTILE = (
-    """</p><script>alert("x")</script><img src=http://evil.example/x.png onerror='a()'>"""
-    """ & "quoted" 'too' \x00\ud800"""
-)
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-
-
-class Page(HTMLParser):
-    """Checks the nesting while it reads, and collects what the tests ask for."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.cells: list[str] = []
-        self.source = text
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute of {tag} is given twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "td":
-            self.cells.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in {"style", "script"}:
-            self.texts.append(data)
-        if "td" in self.open:
-            self.cells[-1] += data
-
-    def values(self, attribute: str) -> list[str]:
-        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
-
-    def count(self, tag: str, **wanted: str) -> int:
-        return sum(name == tag and wanted.items() <= attrs.items() for name, attrs in self.tags)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.texts)
-
-
-def queries(number: int = 60, seed: int = 0) -> list[Query]:
-    rng = np.random.default_rng(seed)
-    made = []
-    for row in range(number):
-        duration = float(rng.uniform(10, 40))
-        start, end = np.sort(rng.uniform(0, duration, 2))
-        made.append(
-            Query(
-                id=f"q{row}",
-                video=f"video_{row // 3}",
-                text=f"sentence number {row}",
-                duration=duration,
-                moments=[[start, end]],
-                glance=float(rng.uniform(start, end)),
-            )
-        )
-    return made
-
-
-def predictions(made: list[Query], seed: int = 1, k: int = 5) -> list[Prediction]:
-    rng = np.random.default_rng(seed)
-    return [
-        Prediction(
-            query=query.id,
-            video=query.video,
-            moments=np.sort(rng.uniform(0, query.duration, (k, 2)), axis=1),
-            scores=np.sort(rng.uniform(0, 1, k))[::-1],
-        )
-        for query in made
-    ]
-
-
-def frames(video: str) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(len(video))
-    return rng.integers(0, 255, (20, 24, 24, 3), dtype=np.uint8), np.arange(20) * 2.0
-
-
-def history(updates: int = 500) -> list[dict]:
-    rows: list[dict] = []
-    for update in range(1, updates + 1):
-        place = {
-            "update": update,
-            "epoch": 1 + (update - 1) // 100,
-            "lr": 1e-3 / update,
-            "seconds": update * 0.1,
-        }
-        terms = {"train/total": 3.0 / update, "train/hinge <b>": 1.0}
-        rows.append({"kind": "interval", **place, "grad_norm": None, **terms})
-        if update % 100 == 0:
-            metrics = {"R@1,IoU@0.5": 0.001 * update, "R@5,IoU@0.5": 0.6, "R@1,mIoU": 0.3}
-            values = {f"validation/{key}": value for key, value in metrics.items()}
-            rows.append({"kind": "epoch", **place, **terms, **values, "selected": update < 400})
-    return rows
-
-
-def full_report(**changes: object) -> Report:
-    made = queries()
-    guesses, bias = predictions(made)[:-2], predictions(made, seed=2)
-    rows = [(name, protocol("strict").score(made, p)) for name, p in (("rgn", guesses), ("bias", bias))]
-    shown = choose_queries(made, guesses)
-    times = np.linspace(0, 40, 50)
-    report = Report(
-        title="rgn on shapes/test",
-        facts={"seed": "17", "date": "2026-01-02"},
-        warnings=["Be careful: this is a warning"],
-        command="uv run rgn-train --seed 17",
-        bias_window="0 to 35 % of the video",
-        tables=[("Strict rules", rows)],
-        history=history(),
-        queries=made,
-        predictions=guesses,
-        bias=bias,
-        curves={
-            s.query.id: [Curve(name="re-glance", times=times, values=np.exp(-((times - 5) ** 2)))]
-            for s in shown
-        },
-        frames=frames,
-    )
-    return dataclasses.replace(report, **changes)
-
-
-def page(report: Report, folder: Path) -> Page:
-    write_report(folder / "report.html", report)
-    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_a_full_report_is_well_formed_and_loads_nothing(tmp_path):
@@ -464,7 +328,7 @@ def test_thumbnails_are_small_and_keep_the_mean_colour():
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 255, (240, 427, 3), dtype=np.uint8)
     small = shrink(frame)
-    assert small.shape == (48, 85, 3)
+    assert small.shape == (96, 171, 3)
     assert np.abs(small.mean((0, 1)) - frame.mean((0, 1))).max() < 1
     assert len(thumbnails(frame[None], np.zeros(1), end=5.0)) == 8
     assert thumbnails(frame[None][:0], np.zeros(0), end=5.0) == []
@@ -553,13 +417,6 @@ def test_a_damaged_report_is_named_in_one_line(damage, message):
         from_json(row, where="runs/x/report.json")
     assert str(caught.value).startswith("runs/x/report.json: ")
     assert "\n" not in str(caught.value)
-
-
-def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = "import sys; from vmr_train.cli.report import main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.mark.e2e

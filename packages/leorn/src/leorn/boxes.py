@@ -48,6 +48,8 @@ def draw_boxes(
         if force < LEAST:
             continue
         left, top, right, bottom = corners[number].tolist()
+        if right <= left or bottom <= top:  # no object in this slot
+            continue
         line = max(1, round(min(picture.size) / 100 * (1 + 2 * force)))
         opacity = FAINT + (1 - FAINT) * force
         _outline(picture, (left - 1, top - 1, right + 1, bottom + 1), 1, opacity * SHADOW, (0, 0, 0))

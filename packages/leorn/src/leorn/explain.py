@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
@@ -23,7 +22,7 @@ from leorn.data import Dataset, InputFeatures, build_dataset
 from leorn.method import LEORNMethod
 from leorn.object_features.config import SHAPES_OBJECTS
 from leorn.object_features.prepare import sampled_frames
-from vmr_common.boundary import boundary, open_regular, require_size
+from leorn.object_features.shapes_objects import patch_boxes
 from vmr_common.errors import UserError
 from vmr_common.features import npz
 from vmr_common.io import atomic_path
@@ -31,12 +30,12 @@ from vmr_common.timeline import clip_centres
 from vmr_common.types import Prediction, Query
 from vmr_train.predict import batches_of
 from vmr_train.report import FrameOverlay
+from vmr_train.report.pictures import picture_folder
 from vmr_train.report.strips import HEIGHT, shrink
 
 logger = logging.getLogger(__name__)
 FRAMES = 8
 """Most frames that are drawn of a moment."""
-SUFFIXES = (".png", ".jpg", ".jpeg")
 Pictures = NDArray[np.uint8]
 
 
@@ -96,6 +95,7 @@ def draw_attention(
     """Function with which the report draws the objects that mattered on the film strips of some queries."""
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     known = views(config, method, videos, dataset)
+    shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
 
     def draw(query: Query, pictures: Pictures, times: NDArray[np.float64]) -> Pictures:
         view = known.get(query.id)
@@ -104,14 +104,55 @@ def draw_attention(
         rows = view.at(times)
         strength = view.weights[rows] / max(float(view.weights.max()), 1e-12)
         small = np.stack([shrink(picture, HEIGHT) for picture in pictures])
-        boxes = view.boxes_at(rows, pictures)
+        boxes = (
+            where_seen(view.boxes_at(rows, pictures), pictures) if shapes else view.boxes_at(rows, pictures)
+        )
         return np.stack([draw_boxes(*each) for each in zip(small, boxes, strength, strict=True)])
 
-    return draw
+    def times(query: Query) -> NDArray[np.float64] | None:
+        return known[query.id].times if query.id in known else None
+
+    return FrameOverlay(draw, times)
+
+
+def where_seen(boxes: NDArray[np.float32], pictures: Pictures) -> NDArray[np.float32]:
+    """Boxes of things of Shapes, moved to where each picture shows the thing; empty where it does not.
+
+    An object stands for several frames, with the box of one of them: in the others the thing may be elsewhere, or not
+    be seen at all while it blinks.
+
+    Args:
+        boxes: ``(n, O, 4)`` fractions of the frame.
+        pictures: ``(n, H, W, 3)``.
+    """
+    found = np.zeros_like(boxes)
+    for row, picture in enumerate(pictures):
+        shown = patch_boxes(picture)
+        if len(shown):
+            overlap = _overlap(boxes[row], shown)  # (O, M)
+            there = overlap.max(axis=1) > 0
+            found[row, there] = shown[overlap.argmax(axis=1)[there]]
+    return found
+
+
+def _overlap(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Area that each of ``(O, 4)`` boxes shares with each of ``(M, 4)`` others, by the area of both, ``(O, M)``."""
+    sides = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(
+        boxes[:, None, :2], others[None, :, :2]
+    )
+    shared = sides.clip(0).prod(axis=2)
+    areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, others)]
+    ratio: NDArray[np.float32] = shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
+    return ratio
 
 
 def moment_picture(
-    view: View, moment: NDArray[np.float64], pictures: Pictures, times: NDArray[np.float64]
+    view: View,
+    moment: NDArray[np.float64],
+    pictures: Pictures,
+    times: NDArray[np.float64],
+    *,
+    shapes: bool = False,
 ) -> tuple[bytes, str]:
     """The frames of a moment that hold the most attended objects, as a PNG file, and a line about them.
 
@@ -120,6 +161,7 @@ def moment_picture(
         moment: Start and end, seconds.
         pictures: ``(n, H, W, 3)`` frames of the video.
         times: ``(n,)`` their times, seconds.
+        shapes: Whether the video is one of Shapes, whose things can be found in the pictures.
     """
     inside = np.flatnonzero((view.times >= moment[0]) & (view.times <= moment[1]))
     if not len(inside):  # shorter than a frame of the model
@@ -134,7 +176,8 @@ def moment_picture(
         f"{len(rows)} of {len(inside)} frames of {moment[0]:.1f} to {moment[1]:.1f} s; of the attention in the moment "
         f"{objects:.0%} is on objects, {sentinel:.0%} on the sentinel"
     )
-    return box_strip(shown, view.boxes_at(rows, shown), strength), line
+    boxes = view.boxes_at(rows, shown)
+    return box_strip(shown, where_seen(boxes, shown) if shapes else boxes, strength), line
 
 
 def explain(
@@ -162,7 +205,9 @@ def explain(
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
     pictures, times = found
     view = views(config, method, videos, dataset)[query.id]
-    png, line = moment_picture(view, prediction.moments[0], pictures, times)
+    png, line = moment_picture(
+        view, prediction.moments[0], pictures, times, shapes=shapes and given.frames is None
+    )
     with atomic_path(given.explain) as temporary:
         temporary.write_bytes(png)
     logger.info("%s: %s", given.explain, line)
@@ -202,28 +247,10 @@ def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float6
         if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or 0 in found.shape:
             raise UserError(f"{array}: expected frames (n, H, W, 3) uint8, found {found.shape} {found.dtype}")
     elif pictures.is_dir():
-        found = _read_pictures(pictures)
+        files = picture_folder(pictures)
+        found = files[np.arange(len(files))]
     else:
         raise UserError(
             f"{folder}: no frames of video {query.video!r} (neither {array.name} nor a folder of pictures)"
         )
     return found, clip_centres(len(found), query.duration)
-
-
-def _read_pictures(folder: Path) -> Pictures:
-    names = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not names:
-        raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
-    found = [_picture(name) for name in names]
-    if len({picture.shape for picture in found}) > 1:
-        raise UserError(f"{folder}: the pictures differ in size")
-    return np.stack(found)
-
-
-def _picture(path: Path) -> Pictures:
-    with boundary(f"{path}: a picture that cannot be read"), open_regular(path) as file:
-        # these alone: for others Pillow starts programs (Ghostscript for PostScript, whatever the name says)
-        picture = Image.open(file, formats=("PNG", "JPEG"))
-        width, height = picture.size
-        require_size((height, width, 3), np.dtype(np.uint8), path.stat().st_size, str(path))
-        return np.asarray(picture.convert("RGB"))

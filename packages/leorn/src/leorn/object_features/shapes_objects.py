@@ -172,6 +172,12 @@ def _looks(frames: NDArray[np.uint8], patches: Patches) -> dict[str, Doubles]:
     }
 
 
+def patch_boxes(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The boxes ``(M, 4)`` of the things in a frame ``(H, W, 3)``: x1 y1 x2 y2 as fractions of it."""
+    corners = np.stack(_boxes(find_patches(frame[None])), axis=1)
+    return (corners / len(frame)).astype(np.float32)
+
+
 def _boxes(patches: Patches) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """Left, top, right and bottom edges of each patch, pixels, ``(M,)`` each."""
     edges = []

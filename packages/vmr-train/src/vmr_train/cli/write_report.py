@@ -14,14 +14,13 @@ import torch
 
 import vmr_common
 from vmr_common.io import write_text
-from vmr_common.splits.generated import offered
 from vmr_common.types import Query, write_predictions
 from vmr_train import distributed, run_files
 from vmr_train.checkpoint import Meta, Versions
 from vmr_train.cli.results import Results
 from vmr_train.machine import Machine
 from vmr_train.report import Curve, FrameOverlay, Report, choose_queries, read_history, save_report
-from vmr_train.report.data import Frames
+from vmr_train.report.generated import generated_frames, held_out_queries
 from vmr_train.report.seen import Seen, seen_in_training
 from vmr_train.run_folder import RunFolder
 
@@ -107,7 +106,7 @@ def _write(
         predictions=results.predictions,
         bias=results.bias_predictions,
         curves={} if curves is None else curves(shown),
-        frames=_frames(results.split.name, data_root),
+        frames=generated_frames(results.split.name, data_root),
         draw=None if draw is None else draw(shown),
         shown=SHOWN,
         seen=_seen(results, data_root),
@@ -191,26 +190,9 @@ def _machine(found: Machine) -> str:
     return f"{found['device']}, {threads}, {found['cpu']}, {found['kernels']} kernels"
 
 
-FRAMES = "vmr_common.video_frames"
-"""Entry points ``name = function(folder, video)``: frames ``(F, H, W, 3)`` uint8 and their times ``(F,)``, seconds."""
-
-
-HELD_OUT = "vmr_common.held_out_queries"
-"""Entry points ``name = function(folder)``: ids of the queries that describe what training never shows."""
-
-
 def _seen(results: Results, data_root: Path) -> dict[str, Seen]:
     """What training knows of each query's sentence, by query id; nothing without training queries."""
     if not results.train_queries:
         return {}
-    name = results.split.name.partition("/")[0]
-    function = offered(HELD_OUT, name)
-    held_out = None if function is None else function(data_root / name)
+    held_out = held_out_queries(results.split.name, data_root)
     return seen_in_training(results.split.queries, results.train_queries, held_out)
-
-
-def _frames(split: str, data_root: Path) -> Frames | None:
-    """Renders the videos of a data set; None where no installed package does."""
-    name = split.partition("/")[0]
-    function = offered(FRAMES, name)
-    return None if function is None else lambda video: function(data_root / name, video)

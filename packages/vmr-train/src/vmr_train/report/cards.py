@@ -34,7 +34,7 @@ def run_cards(report: Report, shown: Sequence[Shown]) -> list[dict[str, Any]]:
                 "iou": f"{item.iou:.2f}",
                 "timeline": drawn,
                 "zoomed": None if part is None else timeline(f"q{row}z", item, (), None, part),
-                "plays": list(_plays(query, {"first prediction": item.prediction}, report.videos)),
+                "plays": list(plays(query, {"first prediction": item.prediction}, report.videos)),
             }
         )
     return cards
@@ -60,10 +60,10 @@ def _frames(query: Query, strip: Sequence[str]) -> Iterator[tuple[str, str, bool
             yield image, _time(float(time)), inside
 
 
-def _plays(
+def plays(
     query: Query, predictions: Mapping[str, Prediction | None], videos: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Name and address of each moment that can be played: the true one and first predictions."""
+    """Name and address of each moment that can be played: the true one and the first ones of predictions, by name."""
     address = videos.get(query.video)
     moments: dict[str, Iterable[FloatArray]] = {"true moment": query.moments[:1]}
     moments |= {name: found.moments[:1] for name, found in predictions.items() if found is not None}

@@ -22,6 +22,7 @@ FloatArray: TypeAlias = "NDArray[np.float64]"
 LINE_HEIGHT, ROW_HEIGHT = 132, 22
 LABEL_GAP = 13
 DOTS_UP_TO = 30
+MOST_DIFFERENCE = 0.3
 FLAT = 0.25
 """Share of the largest value by which values must differ for an axis from 0 to show it."""
 COLOURS = 6
@@ -295,6 +296,33 @@ def _describe(series: Sequence[Series], x_name: str, y_text: Callable[[float], s
             f"lowest {y_text(y.min())}, highest {y_text(y.max())}"
         )
     return ". ".join(parts) + "."
+
+
+def difference_bar(value: float, low: float, high: float) -> Markup:
+    """A difference of fractions as a bar from the middle of an axis of ±`MOST_DIFFERENCE`, with its interval."""
+
+    def place(number: float) -> float:
+        return 50 + 50 * min(max(number / MOST_DIFFERENCE, -1.0), 1.0)
+
+    middle, left = ROW_HEIGHT / 2, min(place(value), 50.0)
+    parts = [
+        el("rect", width="100%", y=middle - 6, height=12, class_="track"),
+        el(
+            "rect",
+            x=_percent(left),
+            width=_percent(abs(place(value) - 50)),
+            y=middle - 6,
+            height=12,
+            class_="bar rival" if value > 0 else "bar",
+        ),
+        el("line", x1="50%", x2="50%", y1=0, y2=ROW_HEIGHT, class_="axis"),
+    ]
+    if math.isfinite(low) and math.isfinite(high):
+        ends = {"x1": _percent(place(low)), "x2": _percent(place(high))}
+        parts += [
+            el("line", **ends, y1=middle, y2=middle, class_=name) for name in ("whisker halo", "whisker")
+        ]
+    return el("svg", parts, class_="plot", width="100%", height=ROW_HEIGHT, aria_hidden="true")
 
 
 def interval_bar(value: float, low: float, high: float, *, bias: float | None, whole: float) -> Markup:

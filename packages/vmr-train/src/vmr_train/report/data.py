@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,34 @@ MOST_SHOWN = 1000
 """Queries that a page draws at the most; each takes some ten thousand characters."""
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
-Frames: TypeAlias = Callable[[str], "tuple[NDArray[np.uint8], NDArray[np.float64]] | None"]
-FrameOverlay: TypeAlias = Callable[[Query, "NDArray[np.uint8]", "NDArray[np.float64]"], "NDArray[np.uint8]"]
-"""Frames ``(n, H, W, 3)`` of a query's video and their times ``(n,)`` in seconds, with something drawn on them."""
+
+
+class Pictures(Protocol):
+    """Frames of a video: an array ``(F, H, W, 3)`` uint8, or what reads rows of one when asked for them."""
+
+    def __len__(self) -> int:
+        """The number of frames F."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """The frames of some rows, ``(n, H, W, 3)``."""
+
+
+Frames: TypeAlias = Callable[[str], "tuple[Pictures, NDArray[np.float64]] | None"]
+
+
+@dataclass(frozen=True)
+class FrameOverlay:
+    """What a model has to show on the frames of a query's video.
+
+    Attributes:
+        draw: Draws on frames ``(n, H, W, 3)``, given the query and their times ``(n,)`` in seconds.
+        times: The times that it knows something about, ``(m,)`` seconds, or None for all.
+    """
+
+    draw: Callable[[Query, NDArray[np.uint8], FloatArray], NDArray[np.uint8]]
+    times: Callable[[Query], FloatArray | None]
+
+
 Group: TypeAlias = Literal["best", "worst", "random"]
 
 

@@ -28,9 +28,9 @@ def figure(value: float) -> str:
     return f"{value * 100:.2f}" if math.isfinite(value) else DASH
 
 
-def difference(value: float) -> str:
+def difference(value: float, decimals: int = 2) -> str:
     """A difference of fractions in percentage points, always with its sign."""
-    return f"{value * 100:+.2f}".replace("-", MINUS) if math.isfinite(value) else DASH
+    return f"{value * 100:+.{decimals}f}".replace("-", MINUS) if math.isfinite(value) else DASH
 
 
 def interval(low: float, high: float) -> str:

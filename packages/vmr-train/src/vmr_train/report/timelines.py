@@ -20,7 +20,7 @@ from vmr_train.report.svg import el, number
 FloatArray: TypeAlias = "NDArray[np.float64]"
 
 ROW, BAR, CURVE_ROW = 16, 9, 34
-RANKS = 5
+RANKS, PAIR_RANKS = 5, 3
 MAX_POINTS = 160
 LONG = 600.0  # seconds from which on times are written in minutes
 
@@ -81,17 +81,8 @@ def timeline(
     for curve in curves:
         parts += _curve_row(curve, y, axis)
         y += CURVE_ROW
-    guesses = shown.prediction
-    if guesses is None or not len(guesses.moments):
-        parts.append(el("text", "no prediction", x="0", y=y + ROW * 0.6, class_="tick"))
-        y += ROW
-    else:
-        ious = moment_ious(guesses.moments[:RANKS], query.moments)
-        scores = score_texts(guesses.scores[:RANKS])
-        for rank, moment in enumerate(guesses.moments[:RANKS]):
-            parts += _moment_row(str(rank + 1), moment, y, axis, f"guess g{rank}")
-            parts += _figures(y, scores[rank], f"{ious[rank]:.2f}", strong=rank == 0)
-            y += ROW
+    rows, y = _ranked(query, shown.prediction, y, axis)
+    parts += rows
     if bias is not None and len(bias.moments):
         parts += _moment_row("bias", bias.moments[0], y, axis, "guess other", height=BAR - 4)
         parts += _figures(y, "", f"{moment_ious(bias.moments[:1], query.moments)[0]:.2f}")
@@ -102,6 +93,52 @@ def timeline(
     ]
     content = head + _axis(y, axis) + _truth(query, y, axis) + parts + _glance(query, y, axis)
     return picture(key, y + 4, content, "time")
+
+
+def pair_timeline(
+    key: str, query: Query, first: Prediction | None, second: Prediction | None, words: str
+) -> Markup:
+    """The timeline of one query with the first predictions of two runs, A and B.
+
+    Args:
+        key: Id of the picture, unique on the page.
+        query: The query.
+        first: The prediction of A.
+        second: The prediction of B.
+        words: The picture in words.
+    """
+    axis = Axis(0.0, time_end(query), whole=True)
+    one, y = _ranked(query, first, float(ROW), axis, label="A", kind="guess", ranks=PAIR_RANKS)
+    two, y = _ranked(query, second, y, axis, label="B", kind="guess rival", ranks=PAIR_RANKS)
+    head = [
+        el("title", f"Timeline of query {query.id}", id=f"{key}-t"),
+        el("desc", words, id=f"{key}-d"),
+    ]
+    return picture(key, y + 4, head + _axis(y, axis) + _truth(query, y, axis) + one + two, "time")
+
+
+def _ranked(
+    query: Query,
+    guesses: Prediction | None,
+    y: float,
+    axis: Axis,
+    *,
+    label: str = "",
+    kind: str = "guess",
+    ranks: int = RANKS,
+) -> tuple[list[Markup], float]:
+    """The rows of the first predictions, and where the next row begins."""
+    if guesses is None or not len(guesses.moments):
+        missing = f"{label} no prediction".strip()
+        return [el("text", missing, x="0", y=y + ROW * 0.6, class_="tick")], y + ROW
+    parts: list[Markup] = []
+    ious = moment_ious(guesses.moments[:ranks], query.moments)
+    scores = score_texts(guesses.scores[:ranks])
+    for rank, moment in enumerate(guesses.moments[:ranks]):
+        parts += _moment_row(f"{label} {rank + 1}".strip(), moment, y, axis, f"{kind} g{rank}")
+        parts += _figures(y, scores[rank], f"{ious[rank]:.2f}", strong=rank == 0)
+        y += ROW
+    return parts, y
 
 
 def describe(shown: Shown) -> str:
