@@ -221,9 +221,22 @@ def test_strange_records_are_drawn_without_failing(tmp_path):
         Query(
             id="late", video="v", text="ends after the video", duration=10.0, moments=[[8, 14]], glance=13.0
         ),
-        Query(id="reversed", video="v", text="ends before it starts", duration=10.0, moments=[[6, 2]]),
         Query(
-            id="nan", video="v", text="not a number", duration=10.0, moments=[[math.nan, 4]], glance=math.nan
+            id="reversed",
+            video="v",
+            text="ends before it starts",
+            duration=10.0,
+            moments=[[6, 2]],
+            as_annotated=True,
+        ),
+        Query(
+            id="nan",
+            video="v",
+            text="not a number",
+            duration=10.0,
+            moments=[[math.nan, 4]],
+            glance=math.nan,
+            as_annotated=True,
         ),
         Query(id="two", video="v", text="two moments", duration=7200.0, moments=[[100, 200], [4000, 4600]]),
         Query(id="none", video="v", text="no moments predicted", duration=0.01, moments=[[0, 0.005]]),
@@ -362,7 +375,17 @@ def test_saved_report_makes_the_same_page_again_without_frames(tmp_path):
 
 def test_json_form_survives_values_that_are_not_numbers():
     report = full_report(
-        queries=[Query(id="a", video="v", text="t", duration=3.0, moments=[[math.nan, 2]], glance=math.nan)],
+        queries=[
+            Query(
+                id="a",
+                video="v",
+                text="t",
+                duration=3.0,
+                moments=[[math.nan, 2]],
+                glance=math.nan,
+                as_annotated=True,
+            )
+        ],
         curves={"a": [Curve(name="c", times=np.arange(2.0), values=np.array([math.nan, 1.0]))]},
     )
     text = json.dumps(to_json(report), allow_nan=False)

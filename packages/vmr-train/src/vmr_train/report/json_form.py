@@ -237,6 +237,7 @@ def _query(row: _QueryJson) -> Query:
         duration=row["duration"],
         moments=_moments(row["moments"]),
         glance=None if row["glance"] is None else _times([row["glance"]])[0],
+        as_annotated=True,  # what the split's policy kept
     )
 
 
