@@ -128,6 +128,14 @@ def test_intervals_draw_whole_videos():
     assert estimates(values, ["v"] * 400) == {}
 
 
+def test_queries_that_all_miss_or_all_hit_still_have_an_interval():
+    videos = [str(n // 2) for n in range(60)]
+    found = estimates({"miss": np.zeros(60), "hit": np.ones(60)}, videos)
+    assert found["miss"][:2] == (0, 0)
+    assert 1 - found["miss"].high == pytest.approx(0.025 ** (1 / 30))
+    assert found["hit"] == (1, 1 - found["miss"].high, 1)
+
+
 def test_an_unknown_protocol_or_a_query_without_truth_has_no_interval():
     made = [query("a"), Query(id="b", video="w", text="t", duration=3.0)]
     assert protocol_estimates("mine", made[:1], []) == {}

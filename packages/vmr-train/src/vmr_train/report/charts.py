@@ -182,7 +182,7 @@ def _y_range(series: Sequence[Series], from_zero: bool) -> tuple[float, float]:
     """The vertical axis: from 0 where asked for, and where the values differ enough for that to show them."""
     values = np.concatenate([s.y[np.isfinite(s.y)] for s in series])
     low, high = float(values.min()), float(values.max())
-    from_zero = from_zero or (low >= 0 and high - low >= FLAT * high)
+    from_zero = from_zero or (low >= 0 and not 0 < high - low < FLAT * high)
     if from_zero:
         low = min(low, 0.0)
     margin = (high - low) * 0.06 or max(abs(high) * 0.1, 1e-9 if not from_zero else 0.05)

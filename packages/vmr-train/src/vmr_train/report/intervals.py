@@ -9,7 +9,7 @@ import numpy as np
 
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
-from vmr_common.evaluation.paired import paired_differences
+from vmr_common.evaluation.paired import Difference, paired_differences
 from vmr_common.evaluation.recall import PerQuery
 from vmr_common.types import Prediction, Query
 
@@ -28,22 +28,27 @@ class Estimate(NamedTuple):
 def estimates(values: PerQuery, videos: Sequence[str]) -> dict[str, Estimate]:
     """The mean of every value with its 95 % percentile interval from 1,000 bootstrap samples, seed 0.
 
-    Whole videos are drawn, because queries of one video stand or fall together. A value whose queries are of one
-    video has no interval and is left out, as is one for which no query counts.
+    Whole videos are drawn, because queries of one video stand or fall together. Where all queries have 0, or all have
+    1, samples do not differ, and the interval ends where so many equal videos would be seen one time in forty. A value
+    whose queries are of one video has no interval and is left out, as is one for which no query counts.
 
     Args:
-        values: ``(N,)`` per key, not-a-number where a query does not count (`Protocol.per_query`).
+        values: ``(N,)`` in [0, 1] per key, not-a-number where a query does not count (`Protocol.per_query`).
         videos: ``(N,)`` video of each query.
     """
     group = np.unique(np.asarray(videos), return_inverse=True)[1]
-    enough = {
-        key: array
-        for key, array in values.items()
-        if len(np.unique(group[~np.isnan(array)])) >= FEWEST_VIDEOS
-    }
+    counted = {key: len(np.unique(group[~np.isnan(array)])) for key, array in values.items()}
+    enough = {key: array for key, array in values.items() if counted[key] >= FEWEST_VIDEOS}
     nothing = {key: np.zeros_like(array) for key, array in enough.items()}
     found = paired_differences(nothing, enough, videos, draws=DRAWS)
-    return {key: Estimate(gain.second, gain.low, gain.high) for key, gain in found.items()}
+    return {key: _estimate(gain, counted[key]) for key, gain in found.items()}
+
+
+def _estimate(found: Difference, videos: int) -> Estimate:
+    value, room = found.second, 1 - 0.025 ** (1 / videos)
+    if found.low < found.high or value not in (0, 1):
+        return Estimate(value, found.low, found.high)
+    return Estimate(value, 0.0, room) if value == 0 else Estimate(value, 1 - room, 1.0)
 
 
 def protocol_estimates(
