@@ -4,6 +4,7 @@ Error messages about missing files and ``--check`` read the same table.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,9 @@ UNKNOWN = "not known"
 
 def entry_text(entry: Mapping[str, Any]) -> str:
     """What is known of some files: addresses, licence and commands, and a row for each file."""
-    lines = [f"### {entry['what'][:1].upper()}{entry['what'][1:]}", ""]
+    title = re.split("[,;:(]", entry["what"])[0].strip()
+    lines = [f"### {title[:1].upper()}{title[1:]}", ""]
+    lines += [f"- Holds: {entry['what']}"] if title != entry["what"] else []
     places = [f"<{address}>" for address in entry["addresses"]]
     if places or "make" not in entry:
         lines.append(f"- Published: {', '.join(places) or UNKNOWN}")

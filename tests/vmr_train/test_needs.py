@@ -1,6 +1,7 @@
 """The files that a configuration needs, from its fields and its registered splits."""
 
 import importlib
+from argparse import Namespace
 
 import pytest
 
@@ -54,3 +55,28 @@ def test_word_vectors_of_an_embedded_data_set_are_made_for_its_own_splits_alone(
     needs.require_files(config_of("rgn", "shapes"), tmp_path)
     with pytest.raises(UserError, match=r"shapes/words.txt: no such file \(.*make it: vmr-shapes"):
         needs.require_files(config_of("rgn", "charades", *words), tmp_path, ["data.splits", "data.features"])
+
+
+def test_an_evaluation_names_all_that_its_split_and_the_model_lack(tmp_path):
+    config = config_of("rgn", "charades")
+
+    def lacking(**options):
+        with pytest.raises(UserError) as caught:
+            needs.require_requested(config, Namespace(root=tmp_path, **options))
+        names = ("glance_train", "glance_test", "i3d_features", "glove", "own.jsonl", "tacos/test.json")
+        return [name for name in names if name in str(caught.value)]
+
+    evaluation = {"annotations": None, "split": "test"}
+    assert lacking(**evaluation) == ["glance_train", "glance_test", "i3d_features"]
+    assert lacking(**evaluation | {"split": "tacos/test"}) == [
+        "glance_train",
+        "i3d_features",
+        "tacos/test.json",
+    ]
+    assert lacking(**evaluation | {"annotations": "own.jsonl"}) == [
+        "glance_train",
+        "i3d_features",
+        "own.jsonl",
+    ]
+    assert lacking(queries=None) == ["i3d_features"]
+    assert lacking(queries="own.jsonl") == ["i3d_features", "own.jsonl"]

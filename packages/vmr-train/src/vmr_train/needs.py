@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -61,9 +62,32 @@ def require_files(config: RunConfig, root: Path, but: Sequence[str] = ()) -> Non
     Raises:
         UserError: naming all that are missing, where they were looked for, and where they come from.
     """
-    found = needed_files(config).items()
-    wanted = [path for path, key in found if not key.startswith(("init", *but))]
-    sources.require_files(wanted, root, made=made_on_first_use(config))
+    sources.require_files(_needed_but(config, but), root, made=made_on_first_use(config))
+
+
+def _needed_but(config: RunConfig, but: Sequence[str]) -> list[str]:
+    return [path for path, key in needed_files(config).items() if not key.startswith(("init", *but))]
+
+
+def require_requested(config: RunConfig, options: Namespace) -> None:
+    """Makes sure that the files are there that a trained model needs for what the options of its command ask for.
+
+    Raises:
+        UserError: as `require_files`.
+    """
+    made, unread, paths = made_on_first_use(config), [SPLITS], []
+    if getattr(options, "queries", None) is not None:
+        paths = [options.queries]
+    elif "split" in options:
+        # the training queries choose the bias row
+        unread = [f"{SPLITS}.test", f"{SPLITS}.validation"]
+        if options.annotations is not None:
+            paths = [options.annotations]
+        elif (entry := ENTRIES.get(options.split)) is not None:
+            paths, made = entry.files, made | {entry.made}
+        else:
+            unread = []
+    sources.require_files([*paths, *_needed_but(config, [*unread, WORDS])], options.root, made=made)
 
 
 def check_files(config: RunConfig, root: Path) -> None:

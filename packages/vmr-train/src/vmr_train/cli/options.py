@@ -258,7 +258,7 @@ def read_checkpoint(
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
     with said_once():
-        needs.require_files(config, options.root, [needs.SPLITS, needs.WORDS])
+        needs.require_requested(config, options)
     return config, options, checkpoint
 
 
