@@ -82,7 +82,10 @@ def test_folders_of_npy_and_npz_are_read(tmp_path):
         assert store.length(video) == 6
     assert store.videos() == ["a", "b", "c", "d", "e"]
     assert store.manifest == Manifest(extractor="CLIP", dim=3)
-    with pytest.raises(UserError, match=r"e\.npz: no array 'features' \(found: x, y\)"):
+    with pytest.raises(
+        UserError,
+        match=r"e\.npz: no array 'features' \(found: x, y\); say which with --key x, .* data\.features\.key: x$",
+    ):
         store["e"]
     assert np.array_equal(FeatureStore(tmp_path, key="y")["e"], values)
 

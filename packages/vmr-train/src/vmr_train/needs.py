@@ -116,4 +116,7 @@ def check_files(config: RunConfig, root: Path) -> None:
 def _size(place: Path | None) -> str:
     if place is None:
         return "made on first use"
-    return "folder" if place.is_dir() else f"{place.stat().st_size / 1e6:,.1f} MB"
+    if place.is_dir():
+        return "folder"
+    size = place.stat().st_size
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
