@@ -49,6 +49,7 @@ class View:
         boxes: ``(F, O, 4)`` x1 y1 x2 y2 as stored.
         times: ``(F,)`` when the stored frames were seen that the model's frames were taken from, seconds.
         pixels: Whether the boxes are in pixels, not in fractions of the frame.
+        shapes: Whether the video is one of Shapes, whose things can be found in its pictures.
     """
 
     weights: NDArray[np.float32]
@@ -56,6 +57,7 @@ class View:
     boxes: NDArray[np.float32]
     times: NDArray[np.float64]
     pixels: bool = False
+    shapes: bool = False
 
     def at(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
         """The model's frame nearest to each time, seconds."""
@@ -67,7 +69,7 @@ class View:
         height, width = pictures.shape[1:3] if self.pixels else (1, 1)
         scale = np.array([width, height, width, height])
         boxes: NDArray[np.float32] = (self.boxes[rows] / scale).astype(np.float32)
-        return boxes
+        return where_seen(boxes, pictures) if self.shapes else boxes
 
 
 def views(config: Config, method: LEORNMethod, videos: InputFeatures, dataset: Dataset) -> dict[str, View]:
@@ -75,6 +77,7 @@ def views(config: Config, method: LEORNMethod, videos: InputFeatures, dataset: D
     method.model.eval().cpu()
     manifest = videos.store.manifest
     pixels = manifest is not None and manifest.box_units == "pixels"
+    shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
     found: dict[str, View] = {}
     for batch in batches_of(dataset, config.train.eval_batch):
         with torch.no_grad():
@@ -85,7 +88,7 @@ def views(config: Config, method: LEORNMethod, videos: InputFeatures, dataset: D
             sentinel = weights[:, :first].sum(axis=1)
             stored = videos.objects.store.length(query.video)
             times = clip_centres(stored, query.duration)[sampled_frames(stored, len(weights))]
-            found[query.id] = View(weights[:, first:], sentinel, boxes, times, pixels)
+            found[query.id] = View(weights[:, first:], sentinel, boxes, times, pixels, shapes)
     return found
 
 
@@ -95,7 +98,6 @@ def draw_attention(
     """Function with which the report draws the objects that mattered on the film strips of some queries."""
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     known = views(config, method, videos, dataset)
-    shapes = Path(config.data.objects.path) == SHAPES_OBJECTS
 
     def draw(query: Query, pictures: Pictures, times: NDArray[np.float64]) -> Pictures:
         view = known.get(query.id)
@@ -104,9 +106,7 @@ def draw_attention(
         rows = view.at(times)
         strength = view.weights[rows] / max(float(view.weights.max()), 1e-12)
         small = np.stack([shrink(picture, HEIGHT) for picture in pictures])
-        boxes = (
-            where_seen(view.boxes_at(rows, pictures), pictures) if shapes else view.boxes_at(rows, pictures)
-        )
+        boxes = view.boxes_at(rows, pictures)
         return np.stack([draw_boxes(*each) for each in zip(small, boxes, strength, strict=True)])
 
     def times(query: Query) -> NDArray[np.float64] | None:
@@ -147,12 +147,7 @@ def _overlap(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray
 
 
 def moment_picture(
-    view: View,
-    moment: NDArray[np.float64],
-    pictures: Pictures,
-    times: NDArray[np.float64],
-    *,
-    shapes: bool = False,
+    view: View, moment: NDArray[np.float64], pictures: Pictures, times: NDArray[np.float64]
 ) -> tuple[bytes, str]:
     """The frames of a moment that hold the most attended objects, as a PNG file, and a line about them.
 
@@ -161,7 +156,6 @@ def moment_picture(
         moment: Start and end, seconds.
         pictures: ``(n, H, W, 3)`` frames of the video.
         times: ``(n,)`` their times, seconds.
-        shapes: Whether the video is one of Shapes, whose things can be found in the pictures.
     """
     inside = np.flatnonzero((view.times >= moment[0]) & (view.times <= moment[1]))
     if not len(inside):  # shorter than a frame of the model
@@ -176,8 +170,7 @@ def moment_picture(
         f"{len(rows)} of {len(inside)} frames of {moment[0]:.1f} to {moment[1]:.1f} s; of the attention in the moment "
         f"{objects:.0%} is on objects, {sentinel:.0%} on the sentinel"
     )
-    boxes = view.boxes_at(rows, shown)
-    return box_strip(shown, where_seen(boxes, shown) if shapes else boxes, strength), line
+    return box_strip(shown, view.boxes_at(rows, shown), strength), line
 
 
 def explain(
@@ -205,9 +198,7 @@ def explain(
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
     pictures, times = found
     view = views(config, method, videos, dataset)[query.id]
-    png, line = moment_picture(
-        view, prediction.moments[0], pictures, times, shapes=shapes and given.frames is None
-    )
+    png, line = moment_picture(view, prediction.moments[0], pictures, times)
     with atomic_path(given.explain) as temporary:
         temporary.write_bytes(png)
     logger.info("%s: %s", given.explain, line)
