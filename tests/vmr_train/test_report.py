@@ -404,6 +404,10 @@ def test_json_form_survives_values_that_are_not_numbers():
         (lambda row: row.update(tables=[3]), "key tables[0]: found 3, expected an object"),
         (lambda row: row.update(queries=[{"id": "a"}]), "in queries[0], key 'video' is missing"),
         (lambda row: row.update(strips=7), "key strips: found 7, expected an object"),
+        (
+            lambda row: row["seen"].update(q={"rarest": 10**40, "together": True, "held_out": None}),
+            "rarest: found 1",
+        ),
         (lambda row: row.update(later=1), "unknown key 'later'"),
         (lambda row: row.update(title=None), "key title: found None, expected text"),
         (lambda row: row.update(shown=10**9), "key shown: found 1000000000, expected at most"),

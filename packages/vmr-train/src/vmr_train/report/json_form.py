@@ -20,6 +20,7 @@ from vmr_train.report.seen import Seen
 
 FORMAT = 1
 BIAS_MOMENTS = 5
+MOST_SENTENCES = 10**12
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 Number: TypeAlias = float | None
@@ -180,7 +181,10 @@ def from_json(
             key: [image for image in images if image.startswith("data:image/")]
             for key, images in known["strips"].items()
         },
-        seen={key: Seen(**row) for key, row in known.get("seen", {}).items()},
+        seen={
+            key: _seen(row, f"{where}: key seen.{shortened(key, 60)}")
+            for key, row in known.get("seen", {}).items()
+        },
         history=history,
         predictions=predictions,
     )
@@ -227,6 +231,14 @@ def _query_row(query: Query) -> _QueryJson:
 
 def _seen_row(seen: Seen) -> _SeenJson:
     return {"rarest": seen.rarest, "together": seen.together, "held_out": seen.held_out}
+
+
+def _seen(row: _SeenJson, where: str) -> Seen:
+    if not 0 <= row["rarest"] <= MOST_SENTENCES:
+        raise UserError(
+            f"{where}: rarest: found {quoted(row['rarest'], 60)}, expected 0 to {MOST_SENTENCES:,} sentences"
+        )
+    return Seen(**row)
 
 
 def _query(row: _QueryJson) -> Query:
