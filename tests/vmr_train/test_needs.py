@@ -80,3 +80,12 @@ def test_an_evaluation_names_all_that_its_split_and_the_model_lack(tmp_path):
     ]
     assert lacking(queries=None) == ["i3d_features"]
     assert lacking(queries="own.jsonl") == ["i3d_features", "own.jsonl"]
+
+
+def test_a_training_from_python_names_them_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"glance_train_charades.* no such file .*i3d_features\.hdf5: no such file"
+    ):
+        importlib.import_module("rgn").train("charades", data_root=tmp_path)
+    assert not (tmp_path / "runs").exists()

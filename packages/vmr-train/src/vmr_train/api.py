@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.splits.load import data_root as chosen_root
 from vmr_common.types import Query
+from vmr_train import needs
 from vmr_train.answers import Explanation, Html, Moment, Predictions, Rows
 from vmr_train.cli import options, requests
 from vmr_train.cli.config import bundled_config, completed_config, stored_values, to_dict
@@ -126,11 +127,16 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> Run:
-    """Trains as ``<package>-train`` does; nothing is printed."""
+    """Trains as ``<package>-train`` does; nothing is printed.
+
+    Raises:
+        UserError: if files of the configuration are missing, or as the run.
+    """
     root = None if data_root is None else os.fspath(data_root)
     given = options.train_options(
         package, data_root=root, runs=os.fspath(runs), resume=resume, overwrite=overwrite
     )
+    needs.require_files(config, given.root)
     results = run(config, given)
     return Run(Path(runs) / package / config.name, _rows(results))
 
@@ -304,7 +310,8 @@ class Model:
         from vmr_train.cli import commands
 
         path = None if annotations is None else os.fspath(annotations)
-        wanted = Namespace(annotations=path, split=split)
+        wanted = Namespace(annotations=path, split=split, root=self.root)
+        needs.require_requested(self.config, wanted)
         chosen, train_queries = requests.requested_split(self.config, wanted, self.root)
         commands.require_videos(self.inputs, chosen)
         dataset = commands.require_answerable(self._dataset(self.inputs, chosen.queries), chosen)
