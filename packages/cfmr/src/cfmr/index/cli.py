@@ -87,7 +87,7 @@ def _index_parser() -> ArgumentParser:
         "64 shards of fewer than 256 videos, they are merged",
     )
     add("--device", default="auto", help="auto, cpu, cuda, ... for the model")
-    add_data_root(parser)
+    add_data_root(parser, options.REMEMBERED)
     return parser
 
 
@@ -108,5 +108,5 @@ def _search_parser() -> ArgumentParser:
     add("--json", action="store_true", help="print JSON lines")
     add("--checkpoint", help="make sure that the index was built by this model")
     add("--device", default="cpu", help="where to multiply: cpu, cuda, ...")
-    add_data_root(parser)
+    add_data_root(parser, options.REMEMBERED)
     return parser

@@ -19,13 +19,14 @@ _READ = (*_SPLIT_FILES, "features", "objects", "query_features", "word_vectors")
 """Options that name files of data that a command reads."""
 
 
-def add_data_root(parser: argparse.ArgumentParser) -> None:
-    """The option that says where the data sets are (see `splits.data_root`)."""
+def add_data_root(parser: argparse.ArgumentParser, default: str = "data") -> None:
+    """The option that says where the data sets are (see `splits.data_root`); `default` in words."""
     parser.add_argument(
         "--data-root",
         type=str,
         default=None,
-        help="folder of the data sets, from which relative data paths start (default: $VMR_DATA, else data)",
+        help="folder of the data sets, from which relative data paths start (default: $VMR_DATA, "
+        f"else {default})",
     )
 
 

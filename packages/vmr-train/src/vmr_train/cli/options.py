@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=RunConfig)
 
 
+REMEMBERED = "the folder that the checkpoint was trained with, if it is still there, else data"
+"""The data root of commands that read a checkpoint, in words."""
+
+
 def _out_of_memory(error: Exception) -> str | None:
     """The message for an error of missing memory, which torch words in several ways, or None."""
     lacking = (
@@ -164,7 +168,7 @@ def add_word_list(parser: ArgumentParser) -> None:
 
 def _parser(package: str, verb: str, about: str) -> ArgumentParser:
     parser = make_parser(f"{package}-{verb}", about)
-    add_data_root(parser)
+    add_data_root(parser, REMEMBERED if verb in ("eval", "predict") else "data")
     return parser
 
 
