@@ -11,7 +11,7 @@ import sys
 import rgn
 
 config = sys.argv[1] if len(sys.argv) > 1 else "shapes"
-sentence = sys.argv[2] if len(sys.argv) > 2 else "the red circle spins"
+sentence = sys.argv[2] if len(sys.argv) > 2 else "the orange triangle slides down"
 
 # the same run as `rgn-train --name example`: checkpoints, metrics and a report under runs/rgn/example
 run = rgn.train(config, overwrite=True, name="example")

@@ -123,7 +123,7 @@ def explain(model: api.Model, frames: PreparedFeatures, dataset: Any, query: Que
     Example:
         >>> import cdn
         >>> model = cdn.load("runs/cdn/shapes")
-        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen = model.explain("test-0000", "the orange triangle slides down")
         >>> seen["map"].shape == (model.config.model.clips,) * 2, seen.show()[:7]
         (True, '<figure')
     """

@@ -118,7 +118,7 @@ def explain(model: api.Model, clips: PreparedFeatures, dataset: Any, query: Quer
     Example:
         >>> import cfmr
         >>> model = cfmr.load("runs/cfmr/shapes")
-        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen = model.explain("test-0000", "the orange triangle slides down")
         >>> seen["cosines"].shape[1] == model.config.model.concepts, seen.show()[:7]
         (True, '<figure')
     """

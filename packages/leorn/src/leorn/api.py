@@ -171,7 +171,7 @@ def explain(
     Example:
         >>> import leorn
         >>> model = leorn.load("runs/leorn/shapes")
-        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen = model.explain("test-0000", "the orange triangle slides down")
         >>> seen["weights"].shape == seen["boxes"].shape[:2], seen.show()[:7]
         (True, '<figure')
     """

@@ -115,7 +115,7 @@ def explain(model: api.Model, clips: PreparedFeatures, dataset: Any, query: Quer
     Example:
         >>> import rgn
         >>> model = rgn.load("runs/rgn/shapes")
-        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen = model.explain("test-0000", "the orange triangle slides down")
         >>> bool(seen["nll"][0] <= seen["nll"][-1]), seen.show()[:7]
         (True, '<figure')
     """

@@ -129,7 +129,7 @@ def explain(model: api.Model, frames: PreparedFeatures, dataset: Any, query: Que
     Example:
         >>> import rgnet
         >>> model = rgnet.load("runs/rgnet/shapes-long")
-        >>> seen = model.explain("test-0000", "the red circle spins")
+        >>> seen = model.explain("test-0000", "the red star wobbles")
         >>> len(seen["order"]) == len(seen["spans"]), seen.show()[:7]
         (True, '<figure')
     """

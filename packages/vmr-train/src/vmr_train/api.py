@@ -206,10 +206,10 @@ class Model:
     Example:
         >>> import rgn
         >>> model = rgn.load("runs/rgn/shapes")
-        >>> found = model.predict("test-0000", "the red circle spins", k=3)
+        >>> found = model.predict("test-0000", "the orange triangle slides down", k=3)
         >>> len(found), found.moments.shape
         (3, (3, 2))
-        >>> model.explain("test-0000", "the red circle spins").show()[:7]
+        >>> model.explain("test-0000", "the orange triangle slides down").show()[:7]
         '<figure'
         >>> model.evaluate("test")[0]["name"]
         'rgn'
