@@ -128,7 +128,7 @@ def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, refused):
         )
     for count in ("0", "1000000000000"):
         assert "at least 1 and at most 65,536" in refused(index, "--out", built, "--shard-videos", count)
-    assert "no such feature file" in refused(index, "--out", built, "--add", "--features", tmp_path / "no.h5")
+    assert "no.h5: no such file" in refused(index, "--out", built, "--add", "--features", tmp_path / "no.h5")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"qid": 7}\n')
     assert "key 'query' must hold a sentence" in refused(search, built, "--queries", questions)
