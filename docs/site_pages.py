@@ -142,6 +142,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.startswith("api/"):
         return markdown
     page.meta["search"] = {"boost": 2}  # a page that tells of something comes before the names of code
-    if page.file.src_uri == "index.md":
-        page.meta["hide"] = ["navigation"]
     return code_links(site_links(markdown), public_modules())
