@@ -80,9 +80,13 @@ def _add_query_features(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    split = chosen_split(arguments, arguments.split)
     if not (arguments.query_features or arguments.word_vectors):
         raise UserError("nothing to check: give --query-features or --word-vectors")
+    if arguments.query_features and arguments.word_vectors:
+        raise UserError("give --query-features or --word-vectors, and not both")
+    if arguments.word_vectors and arguments.split is None and arguments.annotations is None:
+        raise UserError("--word-vectors needs --split or --annotations, the sentences to look up")
+    split = chosen_split(arguments, arguments.split)
     if split is not None:
         echo(*split.report.lines())
     name, count, problems = _judged(arguments, split)
@@ -95,11 +99,8 @@ def _judged(arguments: argparse.Namespace, split: Split | None) -> tuple[str, in
     Raises:
         UserError: if the options contradict each other or a file cannot be opened.
     """
-    if arguments.query_features and arguments.word_vectors:
-        raise UserError("give --query-features or --word-vectors, and not both")
     if arguments.word_vectors:
-        if split is None:
-            raise UserError("--word-vectors needs --split or --annotations, the sentences to look up")
+        assert split is not None
         words = _word_vectors(arguments, split)
         return words.name, len(split.queries), check_queries(words, split.queries)
     store = _open_store(arguments, token_dim=arguments.token_dim, sentence_dim=arguments.sentence_dim)
