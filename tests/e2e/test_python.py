@@ -139,6 +139,12 @@ def test_wrong_questions_are_one_error_that_says_what_was_expected(at_desk, data
         model.predict("test-0000", " ")
     with pytest.raises(UserError, match="k: found 0, expected at least 1"):
         model.predict("test-0000", SENTENCE, k=0)
+    with pytest.raises(UserError, match=r"k: found 1\.5, expected a whole number"):
+        model.predict("test-0000", SENTENCE, k=1.5)
+    with pytest.raises(UserError, match="sentence: found 7, expected words"):
+        model.predict("test-0000", 7)
+    with pytest.raises(UserError, match=r"duration must be positive seconds up to 1e\+09, found 0"):
+        model.predict("test-0000", SENTENCE, duration=0)
     with pytest.raises(UserError, match="holds 26 videos, expected one"):
         model.predict(data / "shapes/features.h5", SENTENCE)
     with pytest.raises(UserError, match=r"nowhere.npy: no such feature file"):

@@ -11,6 +11,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -277,6 +278,8 @@ class Model:
         """
         from vmr_train.cli import commands
 
+        if not isinstance(k, Integral):
+            raise UserError(f"k: found {quoted(k, 60)}, expected a whole number")
         if k < 1:
             raise UserError(f"k: found {k}, expected at least 1")
         _, queries, dataset = self._asked(
@@ -322,15 +325,19 @@ class Model:
         self, video: Any, sentences: Sequence[str], duration: float | None
     ) -> tuple[Any, list[Query], Asked]:
         """The inputs with the video, the queries, and both as a dataset."""
+        if not isinstance(sentences, Sequence):
+            raise UserError(
+                f"sentence: found {quoted(sentences, 60)}, expected words, or a list of sentences"
+            )
         if not sentences or not all(isinstance(text, str) and text.strip() for text in sentences):
             raise UserError(f"sentence: found {quoted(sentences, 60)}, expected words")
         if isinstance(video, str) and not _is_file(video):
             name, inputs = video, self.inputs
             self._require_video(name)
-            seconds = duration or self._duration(name)
+            seconds = self._duration(name) if duration is None else duration
         else:
             name, inputs = self._given(video)
-            seconds = duration or self._rows_times_stride(inputs.store, name)
+            seconds = self._rows_times_stride(inputs.store, name) if duration is None else duration
         if seconds is None:
             raise UserError(f"the length of video {name!r} is not known: give duration=... in seconds")
         queries = [
