@@ -126,9 +126,12 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
         ({"0": [[1, 2, 3, 4]]}, r"the answer\[0\] must be \[start, end, score\], found a list of 4"),
         (
             {"0": {"answer": "1 to 2", "response": "3 to 4"}},
-            r"'0': expected one of the keys .*answer.* \(found: answer",
+            r"'0': expected exactly one of the keys .*answer.* \(found: answer",
         ),
-        ({"0": {"text": "1 to 2"}}, r"expected one of the keys pred_relevant_windows, .*\(found: text\)"),
+        (
+            {"0": {"text": "1 to 2"}},
+            r"expected exactly one of the keys pred_relevant_windows, .*\(found: text\)",
+        ),
         (
             {"0": {"spans": [[1, 2]], "vid": "CD.mp4"}},
             r"query '0' is about video 'CD\.mp4', the query is about 'AB'",
@@ -136,7 +139,7 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
         ({"CD.mp4>>>a door opens": "1 to 2"}, r"no \(further\) query 'a door opens' about video 'CD\.mp4'"),
         (
             [{"answer": "1 to 2"}],
-            r"record 0: expected one of the keys qid, query_id, question_id, id \(found: answer\)",
+            r"record 0: expected exactly one of the keys qid, query_id, question_id, id \(found: answer\)",
         ),
         ([{"id": 0, "answer": "1 to 2"}, {"id": "0", "answer": ""}], r"record 1: query '0' occurs twice"),
         ([7], r"record 0: the record must be an object, found 7"),

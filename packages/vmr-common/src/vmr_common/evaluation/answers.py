@@ -170,7 +170,9 @@ def _one(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The one of some keys that an object has."""
     there = [name for name in names if name in row]
     if len(there) != 1:
-        raise UserError(f"{where}: expected one of the keys {', '.join(names)} (found: {listed(row)})")
+        raise UserError(
+            f"{where}: expected exactly one of the keys {', '.join(names)} (found: {listed(row)})"
+        )
     return there[0]
 
 
