@@ -14,7 +14,7 @@ from torch._inductor.exc import CppCompileError
 
 import training_toy as toy
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import load_checkpoint, load_weights
+from vmr_train.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
 from vmr_train.device import seed_everything, select_device
 from vmr_train.method import NonFiniteLoss, Progress
@@ -162,6 +162,18 @@ def test_resuming_a_finished_run_with_more_epochs_goes_on_as_if_never_ended(tmp_
     fit(tmp_path / "parts", replace(CONFIG, epochs=4), resume=True)
     assert toy.digest(weights(tmp_path / "whole")) == toy.digest(weights(tmp_path / "parts"))
     assert [r["epoch"] for r in rows(tmp_path / "parts", "epoch")] == [1, 2, 3, 4]
+
+
+def test_the_time_left_of_a_resumed_run_follows_its_own_pace(tmp_path, caplog):
+    caplog.set_level("INFO")
+    fit(tmp_path / "run", replace(CONFIG, epochs=1))
+    last = load_checkpoint(tmp_path / "run", prefer="last")
+    parts = {prefix: last.part(prefix) for prefix in ("model", "optim", "ema", "state")}
+    save_checkpoint(last.path, parts, {**last.meta, "seconds": 360000.0})  # a slow machine before
+    fit(tmp_path / "run", replace(CONFIG, epochs=3), resume=True)
+    (line,) = [line for line in caplog.messages if line.startswith("epoch 2/3")]
+    assert ", 0:0" in line.partition(" left")[0]
+    assert rows(tmp_path / "run", "interval")[-1]["seconds"] > 360000
 
 
 def test_resuming_a_finished_run_only_reports_it_again(tmp_path):

@@ -127,7 +127,7 @@ class Trainer:
             )
         self.state = State()
         self.best: tuple[float | None, int] | None = None
-        self._started = time.monotonic()
+        self._started, self._first_update = time.monotonic(), 0
         self._stop = StopRequest()
 
     def fit(self, *, resume: bool = False) -> FitResult:
@@ -145,6 +145,7 @@ class Trainer:
             self.run.write_config(self.describe["config"])
         if resume and distributed.from_rank_zero(self.run.last.exists):
             state = self._restore()
+        self._first_update = state.update
         self.updater.connect()
         self._events = Events(self.run, wanted=config.tensorboard, from_update=state.update)
         if distributed.rank() == 0:
@@ -282,15 +283,22 @@ class Trainer:
         chosen = (
             config.select_metric
         )  # the other terms and metrics are in metrics.jsonl: a line fits a terminal
-        left = self._seconds() / state.update * (self.plan.updates * config.epochs - state.update)
         parts = [
             f"epoch {state.epoch}/{config.epochs}",
             f"loss {terms['train/total']:.4g}",
             *([f"{split} {chosen} {metrics[chosen]:.3f}"] if chosen in metrics else []),
-            f"{seconds:.1f} s" + (f", {format_hours(left)} left" if state.epoch < config.epochs else ""),
+            f"{seconds:.1f} s{self._time_left()}",
             *(["best so far"] if selected and config.select != "last" else []),
         ]
         logger.info(" | ".join(parts))
+
+    def _time_left(self) -> str:
+        """What the epoch line says of the epochs to come, by the pace of this session: an earlier one had its own."""
+        done = self.state.update - self._first_update
+        to_come = self.plan.updates * self.config.epochs - self.state.update
+        if not done or not to_come:
+            return ""
+        return f", {format_hours((time.monotonic() - self._started) / done * to_come)} left"
 
     def _save(self, role: Role, metrics: Mapping[str, float] | None = None) -> None:
         distributed.from_rank_zero(lambda: self._write(role, metrics))
