@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from vmr_common.features.store import FeatureStore, check_store
 from vmr_common.splits.json_lines import read_canonical
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import WordVectors
-from vmr_shapes import language, render, scene
+from vmr_shapes import generate, language, render, scene
 from vmr_shapes.features import Projection, statistics
 from vmr_shapes.spec import ACTIONS, SPLITS
 
@@ -324,6 +325,39 @@ def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0], [c.stderr.read() for c in callers]
     assert digests(tmp_path / "shapes") == digests(tiny)
     assert os.listdir(tmp_path) == ["shapes"]
+
+
+@pytest.mark.e2e
+def test_who_waits_for_another_process_says_so_and_who_does_not_says_nothing(tmp_path, caplog):
+    caplog.set_level("INFO")
+    hold = (
+        "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], **pipes) as holder:
+        holder.stdout.readline()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(shapes.ensure, tmp_path / "shapes", TINY)
+            deadline = time.monotonic() + 60
+            while "waiting" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not (tmp_path / "shapes").exists()
+            holder.stdin.close()  # it ends, which frees the lock
+            asked.result(timeout=60)
+    waiting = f"{tmp_path / 'shapes'}: waiting for another process that renders Shapes"
+    assert caplog.messages.count(waiting) == 1
+    shapes.ensure(tmp_path / "other", TINY)
+    assert caplog.text.count("waiting") == 1
+
+
+@pytest.mark.e2e
+def test_rendering_says_how_far_it_is_where_there_is_no_terminal(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(generate, "SAY_EVERY_S", 0.0)
+    shapes.ensure(tmp_path / "shapes", TINY)
+    said = [message for message in caplog.messages if message.startswith("Shapes: ")]
+    assert said == [f"Shapes: {done} of 6 videos" for done in range(1, 6)]
 
 
 @pytest.mark.e2e

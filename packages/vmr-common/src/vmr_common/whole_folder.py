@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -11,21 +12,23 @@ from pathlib import Path
 
 from vmr_common.io import no_links, sweep_partials, sync_folder, umask
 
+logger = logging.getLogger(__name__)
 _NEW, _OLD = "new", "old"
 Own = Callable[[str], bool]
 """Test of a file name: True if the program writes it into such a folder."""
 
 
 @contextlib.contextmanager
-def held(folder: Path, own: Own) -> Iterator[None]:
+def held(folder: Path, own: Own, doing: str = "writes there") -> Iterator[None]:
     """Lets one process at a time write beside `folder`, and clears what killed ones have left of it there.
 
-    Others wait. The system frees the lock when its holder dies; where it has no locks, nothing is cleared, and the
+    Others wait, and log that they do. The system frees the lock when its holder dies; where it has no locks, nothing is cleared, and the
     last rename decides.
 
     Args:
         folder: Its parent is made if it is not there.
         own: See `whole_folder`.
+        doing: What the process does that others wait for, for their log line.
 
     Raises:
         OSError: if the parent cannot be made.
@@ -37,7 +40,11 @@ def held(folder: Path, own: Own) -> Iterator[None]:
             import fcntl
 
             handle = os.open(folder.parent, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("%s: waiting for another process that %s", folder, doing)
+                fcntl.flock(handle, fcntl.LOCK_EX)
             form = re.compile(rf"\.{re.escape(folder.name)}\.[a-z0-9_]{{8}}\.partial")
             for name in os.listdir(folder.parent):
                 if form.fullmatch(name):  # of a killed process: a living one would hold the lock

@@ -6,6 +6,9 @@ import contextlib
 import json
 import logging
 import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -32,6 +35,8 @@ from vmr_shapes.vectors import word_table
 
 GENERATOR = 3  # raised whenever the same spec gives other bytes
 WORKERS = 2
+SAY_EVERY_S = 20.0
+"""Between log lines on progress, where there is no terminal."""
 META, CHECKSUMS = "meta.json", "checksums.json"
 OBJECTS, OBJECTS_NOTE = "objects.h5", "objects.json"  # made when first asked for, see `object_file`
 FILES = (*(f"{split}.jsonl" for split in SPLITS), "features.h5", "words.txt", META)
@@ -179,7 +184,7 @@ def is_own(name: str) -> bool:
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Lets one process at a time generate beside `folder`, see `held`."""
-    return held(folder, is_own)
+    return held(folder, is_own, "renders Shapes")
 
 
 def _replace(folder: Path, spec: ShapesSpec, problem: str) -> None:
@@ -221,6 +226,19 @@ def _write(folder: Path, spec: ShapesSpec) -> None:
     write_text(folder / CHECKSUMS, json.dumps(sums, indent=1) + "\n")
 
 
+def with_progress(items: Iterable[Kind], total: int, what: str) -> Iterator[Kind]:
+    """The items of so many videos, with a bar in a terminal and a log line now and then elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, what, total, unit="video", leave=False)
+        return
+    said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if done < total and time.monotonic() - said >= SAY_EVERY_S:
+            logger.info("%s: %d of %d videos", what, done, total)
+            said = time.monotonic()
+
+
 def _write_features(path: Path, spec: ShapesSpec) -> Projection:
     videos = [video for split in SPLITS for video in spec.videos(split)]
 
@@ -230,9 +248,7 @@ def _write_features(path: Path, spec: ShapesSpec) -> Projection:
     # threads: the arrays are large enough for numpy to work on two cores, and nothing needs to be spawned
     pool = ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1))
     try:
-        table = list(
-            tqdm(pool.map(rows, videos), "Shapes", len(videos), unit="video", leave=False, disable=None)
-        )
+        table = list(with_progress(pool.map(rows, videos), len(videos), "Shapes"))
     finally:
         pool.shutdown(cancel_futures=True)
     projection = Projection.fit(np.concatenate(table[: spec.train]), spec.feature_dim, spec.seed)

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from tqdm import tqdm
-
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
 from leorn.object_features.shapes_objects import object_frames
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import creator
 from vmr_common.io import no_links, read_json, sha256, write_text, writing
 from vmr_common.schema import conform
-from vmr_shapes.generate import GENERATOR, OBJECTS, OBJECTS_NOTE, ensure, locked
+from vmr_shapes.generate import GENERATOR, OBJECTS, OBJECTS_NOTE, ensure, locked, with_progress
 from vmr_shapes.render import render
 from vmr_shapes.scene import make_scene
 from vmr_shapes.spec import SHORT, SPLITS, ShapesSpec
@@ -99,7 +97,7 @@ def _make(folder: Path, spec: ShapesSpec) -> None:
 
 def _items(spec: ShapesSpec) -> Iterator[tuple[str, ObjectFrames]]:
     videos = [video for split in SPLITS for video in spec.videos(split)]
-    for video in tqdm(videos, "Shapes objects", unit="video", delay=2, leave=False, disable=None):
+    for video in with_progress(videos, len(videos), "Shapes objects"):
         yield video, object_frames(render(make_scene(video, spec)), spec.frames_per_row)
 
 
