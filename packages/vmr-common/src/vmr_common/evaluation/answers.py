@@ -19,54 +19,160 @@ SENTENCES = ("caption", "query", "sentence", "question")
 WINDOWS = ("pred_relevant_windows", "windows", "moments", "spans", "timestamps", "timestamp")
 TEXTS = ("answer", "response", "prediction", "output")
 ENDINGS = (".mp4", ".avi", ".mkv", ".webm")
+LONGEST_TEXT = 20_000
 
-_TIME = r"(?<![\d.:])(?:\d{1,2}:)?(?:\d{1,2}:\d\d|\d{1,9})(?:\.\d{1,9})?(?![\d:]|\.\d)"
-_UNIT = r"\s{0,2}(?:s|secs?|seconds?)\b"
-_TO = r"\s{0,2}(?:-|–|—|~|to|until|till)\s{0,2}"  # noqa: RUF001 - the dashes that models write
-_RANGE = re.compile(
-    rf"(from\s|between\s|\[)?\s{{0,2}}({_TIME})({_UNIT})?(?:{_TO}|(?<=\d)\s{{0,2}},\s{{0,2}}|\s{{0,2}}and\s{{0,2}})"
-    rf"({_TIME})({_UNIT})?",
+_TOKEN = re.compile(
+    r"(?P<number>\.?\d++(?:[.:]\d++)*+)"
+    r"(?:[ \t\xa0]{0,2}(?P<unit>(?:hour|hr|minute|min|second|sec|millisecond|frame)s?|h|m|s|ms|%|percent|fps)"
+    r"(?![^\W\d]))?"
+    r"(?P<glued>[^\W\d]\w*)?|(?P<word>[^\W\d]\w*(?:-\w+)*)|(?P<bullet>\n[ \t]{0,8}[-*•]\s)|\S|\n",
     re.IGNORECASE,
 )
-_SINGLE = re.compile(rf"({_TIME})({_UNIT})?", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!0\d\d)\d{1,9}(\.\d{1,20})?")
+_CLOCK = re.compile(r"(?:\d{1,2}:[0-5]\d|\d{1,3}):[0-5]\d(?:\.\d{1,20})?")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_OF_TIME = r"(?:[_-]?(?:time|timestamp|second|sec|s))?"
+_WORDS = {
+    "S": re.compile(rf"start(?:s|ed|ing)?{_OF_TIME}|begin(?:s|ning)?{_OF_TIME}|began"),
+    "E": re.compile(rf"end(?:s|ed|ing)?{_OF_TIME}|finish(?:es|ed|ing)?|stop(?:s|ped|ping)?"),
+    "f": re.compile("from"),
+    "b": re.compile("between"),
+    "j": re.compile("to|until|till|through"),
+    "a": re.compile("and"),
+    "n": re.compile("(?:minute|min|hour|frame)s?|minus|negative"),
+    "_": re.compile(
+        "(?:second|sec|time|timestamp)s?|at|about|around|approximately|roughly|is|the|of|event|moment"
+    ),
+}
+# A text as letters. Times: t whole number, d decimal number, k clock, h m s number with a unit, x none of these; n
+# makes the next one unclear (a minus, "frame"), g glues two to one number (1,000). Words: as above, w others; _ is
+# passed over.
+_ANY = "[tdkhmsx]"
+_TIME = rf"(?:n_?)?(?:h[ac]?m[ac]?s|h[ac]?[ms]|m[ac]?s|{_ANY})"
+_WHOLE = rf"(?>{_TIME}(?:g?{_ANY})*)"
+_WINDOW = re.compile(
+    rf"\[_?({_TIME})_?[cg]_?({_TIME})_?\]|\(_?({_TIME})_?c_?({_TIME})_?\)"
+    rf"|S_?(?:f_?)?({_WHOLE})[^tdkhmsxngSEj]*[Ej]_?({_WHOLE})"
+    rf"|b_?({_WHOLE})_?a_?({_WHOLE})"
+    rf"|(?:[fb]_?|(?<![tdkhmsxg]))({_WHOLE})_?j_?({_WHOLE})((?:_?j_?{_WHOLE})+)?"
+    rf"|E_?({_WHOLE})"
+)
 
 
 def windows_in(text: str) -> list[list[float]]:
-    """The windows that a text names, in its order, seconds; clock times may be ``mm:ss`` or ``hh:mm:ss``.
+    """The windows that a text names, in its order, seconds, as answered: an end may be before its start.
 
-    Ranges that are surely times (with a unit, a clock, a decimal point, a word such as *from*) outweigh others. Without
-    any range, two times with a unit or by the clock are a start and an end.
+    A time is a number with or without a unit, minutes and seconds, ``mm:ss`` or ``hh:mm:ss``. A window is two times
+    joined by *to*, *until* or a dash, *between* and *and*, a comma in brackets, or words of start and end. Windows
+    that are surely times (with a unit, a clock, a decimal point, a word such as *from*) outweigh others. A text with a
+    window that is not clear (``4,5 to 11,5``, ``-4 to 11``) names none, and so does one of more than `LONGEST_TEXT`
+    characters.
 
     Example:
         >>> windows_in("It happens from 12.5 to 20 seconds, and 2 - 3 people watch.")
         [[12.5, 20.0]]
-        >>> windows_in("00:12 - 01:20"), windows_in("Start time: 0.8 s. End time: 4 s."), windows_in("never")
-        ([[12.0, 80.0]], [[0.8, 4.0]], [])
+        >>> windows_in("1 min 4 s - 01:20"), windows_in('{"start": 0.8, "end": 4}'), windows_in("4,5 to 11,5")
+        ([[64.0, 80.0]], [[0.8, 4.0]], [])
     """
-    ranges = []
-    for word, start, first, end, second in _RANGE.findall(text):
-        sure = bool(word or first or second or re.search("[.:]", start + end))
-        ranges.append((sure, [_seconds(start), _seconds(end)]))
-    if ranges:
-        surely = [window for sure, window in ranges if sure]
-        return surely or [window for _, window in ranges]
-    times = [_seconds(time) for time, unit in _SINGLE.findall(text) if unit or ":" in time]
-    return [times] if len(times) == 2 else []
+    if len(text) > LONGEST_TEXT:
+        return []
+    letters, seconds = _letters(text)
+    surely, others = [], []
+    for match in _WINDOW.finditer(letters):
+        spans = [match.span(group) for group in range(1, _WINDOW.groups + 1) if match[group]]
+        if len(spans) != 2:  # a chain such as 1 - 4 - 11, or an end without a start
+            return []
+        kinds = [letters[slice(*span)].translate({ord("a"): None, ord("c"): None}) for span in spans]
+        window = _window(kinds, [sum(seconds[slice(*span)]) for span in spans])
+        if window is None:
+            return []
+        if match[0][0] in "[(Sfb" or kinds != ["t", "t"]:
+            surely.append(window)
+        elif not letters.startswith(("w", "_w"), match.end()):  # not "2 - 3 people"
+            others.append(window)
+    return surely or others
 
 
-def _seconds(time: str) -> float:
-    total = 0.0
-    for part in time.split(":"):
-        total = 60 * total + float(part)
-    return total
+def _window(kinds: Sequence[str], seconds: Sequence[float]) -> list[float] | None:
+    """The window of two times in letters, None if it is not clear."""
+    first, second = (kind.replace("d", "t") for kind in kinds)
+    start, end = seconds
+    if not all(re.fullmatch("t|k|h?m?s?", kind) for kind in (first, second)):
+        return None
+    if first == "t" and second in ("h", "m"):  # 1 to 2 minutes
+        start *= _UNITS[second]
+        return [start, end] if start <= end else None
+    if "t" in (first, second) and {first, second} - {"t", "s"}:  # 1:04 to 11
+        return None
+    return [start, end]
+
+
+def _letters(text: str) -> tuple[str, list[float]]:
+    """A text in letters, one per token, in round brackets as a whole, and the seconds of each."""
+    letters, seconds, last = ["("], [0.0], "("  # last: the last letter but _
+    for token in _TOKEN.finditer(text):
+        value = 0.0
+        if token["number"]:
+            letter, value = _number(token["number"], (token["unit"] or "").lower())
+            letter = "w" if token["glued"] else letter
+        elif token["word"]:
+            word = token["word"].lower()
+            letter = next((name for name, words in _WORDS.items() if words.fullmatch(word)), "w")
+        elif token["bullet"]:
+            letter = "o"
+        else:
+            within = (
+                text[token.start() - 1 : token.start()].isdigit(),
+                text[token.end() : token.end() + 1].isdigit(),
+            )
+            letter = _mark(token[0], within, last)
+        if letter == "_" == letters[-1]:
+            continue
+        letters.append(letter)
+        seconds.append(value)
+        last = last if letter == "_" else letter
+    return "".join([*letters, ")"]), [*seconds, 0.0]
+
+
+def _number(text: str, unit: str) -> tuple[str, float]:
+    """The letter and the seconds of a number and its unit."""
+    if _CLOCK.fullmatch(text) and unit[:1] in ("", "m", "s"):
+        total = 0.0
+        for part in text.split(":"):
+            total = 60 * total + float(part)
+        return "k", total
+    plain = _PLAIN.fullmatch(text)
+    if not plain or unit in ("%", "percent", "fps", "frame", "frames"):
+        return "x", 0.0
+    if not unit:
+        return "d" if plain[1] else "t", float(text)
+    if unit.startswith(("ms", "milli")):
+        return "s", float(text) / 1000
+    return unit[0], float(text) * _UNITS[unit[0]]
+
+
+def _mark(mark: str, between_digits: tuple[bool, bool], last: str) -> str:
+    """The letter of a character that is neither of a number nor of a word."""
+    if mark in ",'’/" and all(between_digits):  # noqa: RUF001
+        return "g"
+    if mark in "-–—−~→":  # noqa: RUF001 - the dashes that models write
+        if last in "tdkhmsx":
+            return "j"
+        return "n" if between_digits[1] and mark not in "~→" else "_"
+    if mark in "[]()":
+        return mark
+    if mark == ",":
+        return "c"
+    return "_" if mark in "\"'`*:=>$≈\n" else "o"
 
 
 def answers_of(path: str, document: Any, queries: Iterable[Query]) -> list[Prediction]:
     """The predictions of one JSON text: answers by query id, or a list of objects with an id and an answer each.
 
     An answer is text, ``[start, end]``, a list of such windows (with or without a score; without, they are ranked as
-    listed), or an object with one of `WINDOWS` or `TEXTS`. An id ``video>>>sentence>>>...`` (lmms-eval) is the query
-    about them. Raises `UserError` naming file and record for whatever is something else, or a query that occurs twice.
+    listed), nothing (null), or an object with one of `WINDOWS` or `TEXTS`. An id ``video>>>sentence>>>...`` (lmms-eval)
+    is the query about them. Raises `UserError` naming file and record for whatever is something else, or a query that
+    occurs twice.
     """
     if isinstance(document, dict):
         entries: Iterable[tuple[str, Any, Any]] = (
@@ -107,7 +213,8 @@ def samples_of(
             answer = row["filtered_resps"] if "filtered_resps" in row else field_of(row, "resps", where)
             while isinstance(answer, list) and len(answer) == 1:
                 answer = answer[0]
-            yield where, _subject(row, queries, where), sentence(answer, where, "filtered_resps")
+            answer = None if answer is None else sentence(answer, where, "filtered_resps")
+            yield where, _subject(row, queries, where), answer
 
     return _predictions(path, entries(), queries)
 
@@ -133,7 +240,7 @@ def _predictions(
 ) -> list[Prediction]:
     known, about = {query.id: query for query in queries}, _by_sentence(queries)
     found: dict[str, Prediction] = {}
-    silent = 0
+    silent = reversed_windows = 0
     for where, key, value in entries:
         name = identifier(key, where, "the query id")
         query = about(name, where) if ">>>" in name and name not in known else known.get(name)
@@ -146,18 +253,23 @@ def _predictions(
                 require_video(name, video, query.video, where)
         moments, scores = _windows(value, where)
         silent += not len(moments)
+        reversed_windows += int((moments[:, 0] > moments[:, 1]).sum())
         found[name] = Prediction(
             query=name, video=query.video if query else "", moments=moments, scores=scores
         )
     if silent:
         logger.info("%s: %d of %d answers name no window", path, silent, len(found))
+    if reversed_windows:
+        logger.info("%s: windows that end before they start, kept as answered: %d", path, reversed_windows)
     return list(found.values())
 
 
 def _windows(value: Any, where: str) -> Any:
     if isinstance(value, dict):
         value = value[_one(value, (*WINDOWS, *TEXTS), where)]
-    if isinstance(value, str):
+    if value is None:
+        value = []
+    elif isinstance(value, str):
         value = windows_in(sentence(value, where, "the answer"))
     elif isinstance(value, list) and len(value) == 2 and not any(isinstance(item, list) for item in value):
         value = [value]
