@@ -84,7 +84,7 @@ def test_folders_of_npy_and_npz_are_read(tmp_path):
     assert store.manifest == Manifest(extractor="CLIP", dim=3)
     with pytest.raises(
         UserError,
-        match=r"e\.npz: no array 'features' \(found: x, y\); say which with --key x, .* data\.features\.key: x$",
+        match=r"e\.npz: no array 'features' \(found: x, y\); say which with the key x \(data\.features\.key .*\)$",
     ):
         store["e"]
     assert np.array_equal(FeatureStore(tmp_path, key="y")["e"], values)

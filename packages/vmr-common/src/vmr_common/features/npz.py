@@ -177,7 +177,11 @@ def chosen(names: Sequence[str], key: str | None) -> str | None:
 def key_hint(names: Sequence[str]) -> str:
     """How to say which of some arrays is meant."""
     name = shlex.quote(shortened(visible(names[0]), 60)) if names else ""
-    return f"; say which with --key {name}, in a configuration with data.features.key: {name}" if name else ""
+    return (
+        f"; say which with the key {name} (data.features.key in a configuration, --key of a command)"
+        if name
+        else ""
+    )
 
 
 def shown(names: Sequence[str]) -> str:

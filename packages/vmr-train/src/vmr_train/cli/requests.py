@@ -64,7 +64,7 @@ def named_split(name: str, config: SplitsConfig, root: Path) -> Split:
 def _part(splits: Splits, name: str) -> Split:
     found: Split | None = getattr(splits, name)
     if found is None:
-        raise UserError("--split validation: this configuration holds no validation videos out")
+        raise UserError("split validation: this configuration holds no validation videos out")
     return found
 
 
