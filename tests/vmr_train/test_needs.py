@@ -48,6 +48,12 @@ def test_sizes_and_origins_are_told(tmp_path, capsys):
     assert lines[-2].strip() == "not a file of a known data set"
     assert str(tmp_path) in lines[-1]
     assert "$VMR_DATA" in lines[-1]
+    assert "does not exist" not in lines[-1]
+    with pytest.raises(UserError, match="6 of 6 files"):
+        needs.check_files(config, tmp_path / "nowhere")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"looked for under {tmp_path / 'nowhere'} (" in last
+    assert "; this folder does not exist)" in last
 
 
 def test_word_vectors_of_an_embedded_data_set_are_made_for_its_own_splits_alone(tmp_path):

@@ -107,7 +107,7 @@ def check_files(config: RunConfig, root: Path) -> None:
         if path in missing:
             known = "an earlier run" if key.startswith("init") else sources.origin(path)
             echo(f"{'':>19}{known or 'not a file of a known data set'}")
-    echo(f"looked for under {root} ({sources.RULE}), then in the current folder")
+    echo(f"looked for under {sources.described(root)}, then in the current folder")
     if missing:
         raise UserError(f"{len(missing)} of {len(found)} files of {config.name} are missing, listed above")
     echo(f"{config.name}: nothing is missing")

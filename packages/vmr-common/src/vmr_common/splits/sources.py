@@ -48,6 +48,11 @@ def found_path(path: str, root: str | Path, endings: Sequence[str] = ("",)) -> P
     return place_of(path, root, endings) or Path(root) / path
 
 
+def described(root: str | Path) -> str:
+    """The data root and where it comes from, for a message."""
+    return f"{root} ({RULE}{'' if os.path.isdir(root) else '; this folder does not exist'})"
+
+
 def require_files(
     paths: Iterable[str], root: str | Path, where: str = "", made: Collection[str] = ()
 ) -> None:
@@ -66,5 +71,5 @@ def require_files(
         for about, group in lacking.items()
     ]
     if any(not os.path.isabs(path) for group in lacking.values() for path in group):
-        said.append(f"looked for under {root} ({RULE}) and in the current folder")
+        said.append(f"looked for under {described(root)} and in the current folder")
     raise UserError(where + "; ".join(said))
