@@ -22,8 +22,8 @@ Own = Callable[[str], bool]
 def held(folder: Path, own: Own, doing: str = "writes there") -> Iterator[None]:
     """Lets one process at a time write beside `folder`, and clears what killed ones have left of it there.
 
-    Others wait, and log that they do. The system frees the lock when its holder dies; where it has no locks, nothing is cleared, and the
-    last rename decides.
+    Others wait, and log that they do. The system frees the lock when its holder dies; where it has no locks, nothing
+    is cleared, and the last rename decides.
 
     Args:
         folder: Its parent is made if it is not there.

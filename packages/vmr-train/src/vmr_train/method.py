@@ -102,14 +102,14 @@ def to_device(batch: Value, device: torch.device) -> Value:
 
 
 def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
-    """Logs how many queries are left out, if any.
+    """Logs how many queries are left out, if any; where all are, the error that follows says it.
 
     Args:
         queries: Those left out.
         kept: How many are not.
         why: What they have in common, e.g. ``have no known word``.
     """
-    if queries:
+    if queries and kept:
         logger.warning(
             "%d of %d queries %s and are left out, for example %r",
             len(queries),
