@@ -275,8 +275,8 @@ def _read_metadata(file: Path) -> dict[str, str]:
     with open_regular(file) as opened:
         start = opened.read(8)
         length = int.from_bytes(start, "little")
-        if length > HEADER:
-            raise ValueError(f"a header of {length:,} bytes, expected at most {HEADER:,}")
+        if length > HEADER:  # as the first letters of a text say
+            raise UserError(f"{file}: not a safetensors checkpoint")
         text = opened.read(length)
     if len(start) < 8 or len(text) < length:
         raise ValueError("the header is not complete")
