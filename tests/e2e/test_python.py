@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import leorn
 import rgn
 from folders import MODELS
 from leorn.object_features.shapes_file import ensure_objects
@@ -108,6 +109,7 @@ def test_a_video_is_an_id_an_array_or_a_file(paper, at_desk, data, tmp_path):
     else:
         again = model.predict(str(file), SENTENCE, k=2, duration=found.duration)
         np.testing.assert_array_equal(again.moments, given.moments)
+        np.testing.assert_array_equal(again.scores, given.scores)  # whatever the file's name
         with pytest.raises(UserError, match=r"found features \(.*, 5\), expected \(T, 16\)"):
             model.predict(video[:, :5], SENTENCE, duration=9.0)
 
@@ -135,6 +137,29 @@ def test_wrong_questions_are_one_error_that_says_what_was_expected(at_desk, data
         model.predict("nope", SENTENCE)
     with pytest.raises(UserError, match="knows no word of 'zzz yyy'"):
         model.predict("test-0000", [SENTENCE, "zzz yyy"])
+    caplog.clear()
+    with pytest.raises(UserError, match="knows no word of 'zzz yyy'"):
+        model.predict("test-0000", "zzz yyy")
+    assert caplog.text == ""  # the error says it
+    rows = model.inputs.store["test-0000"]
+    for video in (None, 5, {"features": rows}, [[1.0, 2.0], [3.0]]):
+        with pytest.raises(
+            UserError, match=r"expected the id of a video .*, an array of .* \(T, D\), or the path"
+        ):
+            model.predict(video, SENTENCE)
+    with pytest.raises(
+        UserError, match=r"expected the id of a video .*, arrays by name .*, or the path of a file"
+    ):
+        leorn.load("runs/leorn/shapes").predict(rows, SENTENCE)
+    for checkpoint in (5, None):
+        with pytest.raises(
+            UserError, match=f"found {checkpoint}, expected the path .* a run folder, or a .*Run"
+        ):
+            rgn.load(checkpoint)
+    with pytest.raises(UserError, match="config: found 5, expected a bundled name, a YAML file or a Config"):
+        rgn.load_config(5)
+    with pytest.raises(UserError, match=r"rgn\.yaml: not a safetensors checkpoint$"):
+        rgn.load("rgn.yaml")
     with pytest.raises(UserError, match=r"sentence: found \[' '\], expected words"):
         model.predict("test-0000", " ")
     with pytest.raises(UserError, match="k: found 0, expected at least 1"):

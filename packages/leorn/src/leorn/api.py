@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from leorn.object_features.store import GivenObjects
     from vmr_common.types import Query
 
+OBJECT_ARRAYS = ("features", "confidence", "boxes")
+
 
 def load_config(
     config: str | os.PathLike[str] | Config = DEFAULT, changes: Mapping[str, Any] | None = None
@@ -133,13 +135,15 @@ def given_objects(video: Any, config: Config) -> tuple[str, GivenObjects, api.Gi
             raise UserError(f"{store.name}: holds {len(names):,} videos, expected one")
         frames, manifest = store[names[0]], store.manifest
         arrays = {"features": frames.features, "confidence": frames.confidence, "boxes": frames.boxes}
-    needed = ["features", "confidence", "boxes"] + ["clips"] * (config.data.features is not None)
-    lacking = [name for name in needed if not isinstance(arrays, Mapping) or name not in arrays]
+    if not isinstance(arrays, Mapping):
+        raise api.unknown_form(video, f"arrays by name ({', '.join(OBJECT_ARRAYS)})")
+    needed = [*OBJECT_ARRAYS] + ["clips"] * (config.data.features is not None)
+    lacking = [name for name in needed if name not in arrays]
     if lacking:
         raise UserError(
             f"video: LEORN reads objects, found no {', '.join(lacking)}; expected arrays by name: {', '.join(needed)}"
         )
-    parts = {name: np.asarray(arrays[name], dtype=np.float32) for name in needed[:3]}
+    parts = {name: np.asarray(arrays[name], dtype=np.float32) for name in OBJECT_ARRAYS}
     rows, slots = (*parts["features"].shape, 0, 0)[:2]
     frame = (max(rows, 1), max(slots, wanted.objects))
     shapes = {"features": (*frame, wanted.dim), "confidence": frame, "boxes": (*frame, 4)}

@@ -5,6 +5,7 @@ A paper's `api.py` says how its inputs are opened and what it can show of an ans
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -51,9 +52,9 @@ __all__ = [
     "load_config",
     "open_checkpoint",
     "train",
+    "unknown_form",
 ]
 Config = TypeVar("Config", bound=RunConfig)
-Given = "str | os.PathLike[str] | NDArray[Any] | Mapping[str, NDArray[Any]]"
 
 
 # --- configurations ----------------------------------------------------------------------------------------
@@ -71,7 +72,12 @@ def load_config(
         UserError: for a file that cannot be read, an unknown key (names the accepted ones) and a value that its field
             cannot hold.
     """
-    known = config if isinstance(config, schema) else bundled_config(package, schema, os.fspath(config))  # type: ignore[arg-type]
+    if isinstance(config, schema):
+        known = config
+    else:
+        known = bundled_config(
+            package, schema, _path(config, "config", "a bundled name, a YAML file or a Config")
+        )
     values = to_dict(known)
     for name, value in (changes or {}).items():
         *sections, key = name.split(".")
@@ -180,7 +186,10 @@ def open_checkpoint(
     """
     from vmr_train.checkpoint import load_checkpoint
 
-    found = load_checkpoint(os.fspath(checkpoint), package=package)
+    path = _path(
+        checkpoint, "checkpoint", "the path of a checkpoint file or of a run folder, or a finished Run"
+    )
+    found = load_checkpoint(path, package=package)
     stored = completed_config(stored_values(found), schema, package, f"configuration in {found.path}")
     root = chosen_root(None if data_root is None else os.fspath(data_root), found.data_root)
     return Opened(package, load_config(package, schema, stored, changes), found, root)
@@ -407,25 +416,26 @@ class GivenFeatures:
 def given_features(video: Any, config: FeaturesConfig) -> tuple[str, GivenFeatures]:
     """One video's features that are not in the model's files: an array, or a file with one video.
 
-    Its id is made of its content, so that what is kept of a video by its id is never another's.
+    Its id is made of its content alone: what is kept by it is never another video's, and draws that it seeds are those
+    of any file with these rows.
 
     Raises:
         UserError: if they cannot be read, or are of another shape than the configuration says.
     """
     from vmr_common.features.checks import checked
 
-    manifest, name, where = None, "array", "video"
+    manifest, where = None, "video"
     if isinstance(video, str | os.PathLike):
         array, manifest = _read_file(Path(video), config)
-        name, where = Path(video).stem, os.fspath(video)
+        where = os.fspath(video)
     else:
-        array = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
+        array = _as_array(video)
     rows = checked(array, where)
     if rows.shape[1] != config.dim:
         raise UserError(
             f"{where}: found features {rows.shape}, expected (T, {config.dim}), the width that the model was trained on"
         )
-    name = f"{name}-{content_hash(rows)}"
+    name = f"features-{content_hash(rows)}"
     return name, GivenFeatures({name: rows}, manifest)
 
 
@@ -435,6 +445,29 @@ def content_hash(*arrays: NDArray[Any]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:12]
+
+
+def _as_array(video: Any) -> NDArray[Any]:
+    with contextlib.suppress(TypeError, ValueError):  # rows of several lengths, and what torch cannot give
+        array = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
+        if array.ndim > 0:
+            return array
+    raise unknown_form(video, "an array of its features (T, D)")
+
+
+def unknown_form(video: Any, arrays: str) -> UserError:
+    """The error for a video that is given in no form that a model takes; `arrays` is the one without a file."""
+    found = " ".join(quoted(video, 60).split())  # an array's has several lines
+    return UserError(
+        f"video: found {found}, expected the id of a video in the model's data, {arrays}, or the path of a "
+        "file that holds those of one video"
+    )
+
+
+def _path(value: Any, what: str, expected: str) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{what}: found {quoted(value, 60)}, expected {expected}")
+    return os.fspath(value)
 
 
 def _is_file(name: str) -> bool:
