@@ -3,8 +3,8 @@
     uv run python benchmarks/results_page.py --shapes RUN.. --clip RUN.. --long RUN..
 
 Runs of one package and configuration that differ by seed, threads and kernels are one row; `stability.py --runs`
-makes such. The figures of a section that is not given stay as they were: all are kept in
-benchmarks/results/runs.jsonl. Without options the page is only written again.
+makes such. All are kept in benchmarks/results/runs.jsonl: a run that is given takes the place of an equal one,
+others stay; delete a line there to be rid of a run. Without options the page is only written again.
 Parity comes from benchmarks/results/parity.csv, which the parity tests write:
 
     VMR_PARITY_ERRORS=benchmarks/results/parity.csv uv run pytest -n 0 tests/parity

@@ -60,6 +60,12 @@ class Run:
         return str(self.figures["package"])
 
     @property
+    def cell(self) -> str:
+        """Its row, and which of the row's runs it is."""
+        of = [self.figures.get(key) for key in CELL]
+        return json.dumps([self.section, self.package, self.split, self.settings, of], sort_keys=True)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that makes the row, by dotted key."""
         return {
@@ -124,10 +130,11 @@ def portable(value: Any) -> Any:
 
 
 def update(path: Path, given: Mapping[str, Sequence[Path]], packages: Sequence[str]) -> list[Run]:
-    """Puts the runs of the given sections in the place of those kept; all runs, by section, package and seed."""
+    """All runs, by section, package and seed: those kept, and the given ones in the place of equal cells of a row."""
     kept = [Run(**row) for _, row in read_json_lines(path)] if path.is_file() else []
-    runs = [run for run in kept if run.section not in given]
-    runs += [read_run(folder, section) for section, folders in given.items() for folder in folders]
+    added = [read_run(folder, section) for section, folders in given.items() for folder in folders]
+    replaced = {run.cell for run in added}
+    runs = [run for run in kept if run.cell not in replaced] + added
     runs.sort(key=lambda run: (SECTIONS.index(run.section), packages.index(run.package), run.figures["seed"]))
     if given:
         write_json_lines(path, [dataclasses.asdict(run) for run in runs])

@@ -140,7 +140,7 @@ def test_seeds_become_one_row_of_means_and_deviations(make, write):
     assert took[1:4] == ["385,657", "2.63", "4.0 ± 2.0 min"]
     assert took[4:] == [
         "cpu, fp32, 1 thread",
-        "8, best on validation",
+        "6, best on validation",
         "fixed",
         "0, 1, 2",
         "2026-11-20 to 2026-11-22",
@@ -262,6 +262,12 @@ def test_sections_that_are_not_given_stay(make, write):
     again, _ = write()
     assert page == again
     assert [cells(part, "`rgn` (1 run)")[1] for part in page.split("\n## ")[1:]] == ["50.00", "30.00"]
+
+
+def test_a_run_joins_the_row_of_those_kept_and_replaces_its_equal(make, write):
+    write("--shapes", make("one", [0.5] * 7), make("two", [0.6] * 7, seed=1))
+    page, _ = write("--shapes", make("again", [0.4] * 7), make("three", [0.8] * 7, seed=2))
+    assert cells(page, "`rgn` (3 runs)")[1] == "60.0 ± 20.0 (40.0 to 80.0)"
 
 
 def test_no_folder_of_the_machine_is_kept(make, write, tmp_path):
