@@ -57,6 +57,25 @@ def test_released_scores_do_depend_on_the_rest_of_the_batch(method):
     assert np.abs(together - alone).max() > 1e-2
 
 
+def built(**sizes) -> RGN:
+    torch.manual_seed(0)
+    config = ModelConfig(hidden=16, heads=2, video_layers=1, text_layers=1, candidates=4, **sizes)
+    return RGN(config, clip_dim=5, word_dim=6, classes=31).eval()
+
+
+def test_even_candidates_begin_evenly_over_every_video_and_change_no_other_weight():
+    model, other = built(even_candidates=True), built()
+    batch = make_dataset(glanced_queries()).batch(list(range(9)), None)
+    with torch.no_grad():
+        proposals = model.propose(model.embed(batch.inputs))
+    expected = torch.tensor([0.125, 0.375, 0.625, 0.875]).expand(9, 4)
+    torch.testing.assert_close(proposals.centre, expected)
+    torch.testing.assert_close(proposals.width, torch.full((9, 4), 0.5))
+    theirs = other.state_dict()
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, theirs[name])]
+    assert changed == ["proposal_head.weight", "proposal_head.bias"]
+
+
 def test_predictions_are_ranked_moments_inside_the_video(method):
     dataset = make_dataset(glanced_queries())
     for prediction in method.predict(dataset.batch(list(range(9)), None)):

@@ -28,6 +28,8 @@ class ModelConfig:
     """Layers of each text decoder."""
     candidates: ranges.Layers = 8
     """Candidate moments K per query."""
+    even_candidates: bool = False
+    """Begin with candidates evenly over the video, 2 / K of it wide, instead of where random weights put them."""
     sigma: ranges.Positive = 9.0
     """Sharpness of the Gaussians: standard deviation = width / sigma."""
     gamma: ranges.Weight = 0.5

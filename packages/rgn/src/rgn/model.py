@@ -125,6 +125,8 @@ class RGN(nn.Module):
         self.glance_transformer = TwoStreamDecoder(config, captions=False)
         self.caption_transformer = TwoStreamDecoder(config, captions=True)
         self.proposal_head = nn.Linear(dim, 2 * config.candidates)
+        if config.even_candidates:
+            place_evenly(self.proposal_head, config.candidates)
         self.reglance_head = nn.Linear(dim, 1)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -243,6 +245,15 @@ class RGN(nn.Module):
         mask_token = self.word_projection(self.mask_token)
         words = torch.where(masked[..., None], mask_token.to(embedded.words.dtype), embedded.words)
         return (words + embedded.positions)[:, :-1]
+
+
+def place_evenly(head: nn.Linear, candidates: int) -> None:
+    """Makes the head propose candidates evenly over the video for every query, until it learns where else."""
+    centre = (torch.arange(candidates) + 0.5) / candidates
+    width = torch.full_like(centre, min(2 / candidates, 0.5))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.stack([centre, width], dim=-1).logit().flatten())
 
 
 def grid_indices(clips: int) -> Tensor:
