@@ -30,6 +30,7 @@ SEEDLESS = (  # what may differ between the runs of one row
     ("train", "log_updates"),
     ("train", "checkpoint_updates"),
     ("train", "tensorboard"),
+    ("train", "peer_timeout"),
 )
 
 
