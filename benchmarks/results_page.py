@@ -48,9 +48,10 @@ is a table per test split, because variants of a data set keep different queries
 LONG = """The same videos joined end to end by `rgnet-data concat`
 ([long-video-data.md](long-video-data.md#long-streams-out-of-short-videos)), for methods that first have
 to find the right part."""
-QUIRKS = """The same settings, once with `quirks: released` and once with `quirks: fixed`; the page of each model
-lists its quirks. The released rows are runs of version 0.1. Differences within the deviation over runs say nothing. CDN's and LEORN's released rows were measured
-with the cross-entropy of logits, which the fixed ones use."""
+QUIRKS = """The same settings, once with `quirks: released` and once with `quirks: fixed`; the page of each
+model lists its quirks. The released rows are runs of version 0.1. Differences within the deviation over runs
+say nothing. CDN's and LEORN's released rows were measured with the cross-entropy of logits, which the fixed
+ones use."""
 PARITY = """Worst difference between what is computed here and what was recorded while the released code ran, over
 all arrays of a test: absolute, and relative to the largest number of the array. The parity tests themselves write
 it; float32 on the CPU."""
