@@ -44,7 +44,7 @@ def write_store(path, lengths, stride_s=2.0):
 
 def one(video="v0", start=1.0, end=3.0, **more):
     fields = {"id": "q", "text": "t", "duration": 10.0, "moments": as_moments([[start, end]])}
-    return Query(video=video, **{**fields, **more})
+    return Query(video=video, as_annotated=True, **{**fields, **more})
 
 
 # --- the plan ---

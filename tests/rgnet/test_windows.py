@@ -27,7 +27,7 @@ def test_every_row_lies_in_two_windows_and_no_window_is_empty_or_outside(rows, w
 
 
 def query(start: float, end: float) -> Query:
-    return Query(id="q", video="v", text="a", duration=100.0, moments=[[start, end]])
+    return Query(id="q", video="v", text="a", duration=100.0, moments=[[start, end]], as_annotated=True)
 
 
 def test_a_reversed_moment_is_turned_and_one_past_the_end_is_cut():

@@ -76,8 +76,11 @@ def require_requested(config: RunConfig, options: Namespace) -> None:
         UserError: as `require_files`.
     """
     made, unread, paths = made_on_first_use(config), [SPLITS], []
+    asked = ("video", "query", "query_id", "duration")
     if getattr(options, "queries", None) is not None:
-        paths = [options.queries]
+        # beside a question the file is one question too many, which is said before it is looked for
+        alone = all(getattr(options, name, None) is None for name in asked)
+        paths = [options.queries] if alone else []
     elif "split" in options:
         # the training queries choose the bias row
         unread = [f"{SPLITS}.test", f"{SPLITS}.validation"]
