@@ -1,7 +1,7 @@
 """The two commands that the README begins with do what it says.
 
 The first runs as it stands there, to its end, and what it reaches must be what the README's table says, on whatever
-machine this is. The second is the run of all tests itself: `.ci/run` types it.
+machine this is. The second is the run of all tests itself. `.ci/run` types both.
 """
 
 import re
@@ -9,6 +9,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from folders import ROOT
 
@@ -41,6 +43,7 @@ def stated() -> list[tuple[float, float]]:
     return [(float(mean), float(deviation)) for mean, deviation in found]
 
 
+@pytest.mark.slow  # `.ci/run` has a step for it
 def test_the_first_command_keeps_the_promises_of_the_readme(tmp_path):
     """Types it, looks for what the README promises, and types what it says to try next."""
     _, _, *train = commands()[0]
@@ -67,4 +70,6 @@ def test_the_first_command_keeps_the_promises_of_the_readme(tmp_path):
 
 def test_the_readme_begins_with_the_two_commands_that_are_tested():
     assert commands() == [["uv", "run", "rgn-train"], ["uv", "run", "pytest"]]
-    assert "step uv run pytest\n" in (ROOT / ".ci/run").read_text()
+    steps = (ROOT / ".ci/run").read_text()
+    assert "step uv run pytest\n" in steps
+    assert "step uv run pytest -n 0 -m slow tests/e2e/test_first_commands.py\n" in steps

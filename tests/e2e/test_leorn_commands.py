@@ -136,6 +136,7 @@ def test_a_run_is_not_resumed_on_other_objects(tiny, run, data, refused):
     assert "cannot resume, the features were objects.h5" in message
 
 
+@pytest.mark.slow  # RGN's and CDN's run by default
 def test_two_processes_under_torchrun_train_as_one(tiny, run, start):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     both = start([*launcher, "-m", "leorn", "train", *tiny.train_arguments("--name", "two")])
