@@ -74,6 +74,12 @@ SECTIONS = (
         "`*-train` on Shapes as typed, from the command to its last line; `test` is R@1 at an overlap of 0.5.",
         "default_runs.py",
     ),
+    Section(
+        "stability",
+        "The same run with other seeds, threads and kernels",
+        "Percent of the test split, and processor seconds; `native` kernels are the machine's own (AVX2 there).",
+        "stability.py",
+    ),
     Section("flops", "Operations per query, beside the authors'", FLOPS, "flops.py", tuple(PLOTS)),
     Section("rgn", "RGN: a training step, inference, the loader", "Sizes of Charades-STA.", "rgn_speed.py"),
     Section(
