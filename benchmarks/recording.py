@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmr_common.io import atomic_path
+from vmr_train.machine import cpu_name
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,7 @@ def machine(device: torch.device | None = None) -> str:
 
         name = torch.cuda.get_device_name(device)
     else:
-        name = platform.processor() or platform.machine()
-        cpuinfo = Path("/proc/cpuinfo")
-        for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1]
-                break
+        name = cpu_name()
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

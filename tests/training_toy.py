@@ -233,6 +233,7 @@ def work(arguments: list[str], output: Path, environment: dict[str, str]) -> Non
     for stream in (1, 2):
         os.dup2(handle, stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests themselves may ignore, under nohup
     sys.exit(main(arguments))
 
 

@@ -152,7 +152,9 @@ def test_what_the_holder_has_forked_does_not_hold_the_folder_beyond_its_death(tm
     # loader processes outlive a killed training by seconds
     block = (
         f"import os\nlock = FolderLock({str(tmp_path)!r}, 'training')\n"
-        "child = os.fork()\nif not child:\n    lock.close()\n    time.sleep(300)\nif True:\n    print(child)"
+        "closed, close = os.pipe()\nchild = os.fork()\n"
+        "if not child:\n    lock.close()\n    os.write(close, b'.')\n    time.sleep(300)\n"
+        "if os.read(closed, 1):\n    print(child)"  # only now, or the kill might come before the child's close
     )
     with launched(holder(block)) as process:
         child = int(process.stdout.readline())

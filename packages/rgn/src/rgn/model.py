@@ -248,7 +248,12 @@ class RGN(nn.Module):
 
 
 def place_evenly(head: nn.Linear, candidates: int) -> None:
-    """Makes the head propose candidates evenly over the video for every query, until it learns where else."""
+    """Makes the head propose candidates evenly over the video for every query, until it learns where else.
+
+    Args:
+        head: D to 2 K logits, centre and width of each candidate in turn.
+        candidates: K.
+    """
     centre = (torch.arange(candidates) + 0.5) / candidates
     width = torch.full_like(centre, min(2 / candidates, 0.5))
     with torch.no_grad():
