@@ -12,11 +12,12 @@ import pytest
 
 from folders import MODELS, ROOT
 
-PAPERS_MAY_IMPORT = {"vmr_common", "vmr_train", "vmr_shapes"}
+PAPERS_MAY_IMPORT = {"vmr_common", "vmr_train", "vmr_shapes", "vmr_video"}
 MAY_IMPORT = {
     "vmr_common": set(),
-    "vmr_train": {"vmr_common"},
-    "vmr_shapes": {"vmr_common"},
+    "vmr_video": {"vmr_common"},
+    "vmr_train": {"vmr_common", "vmr_video"},
+    "vmr_shapes": {"vmr_common", "vmr_video"},  # optional: its videos as files, and features from files
     **dict.fromkeys(MODELS, PAPERS_MAY_IMPORT),
 }
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where a module has another name than what is installed

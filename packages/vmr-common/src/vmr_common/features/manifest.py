@@ -75,6 +75,13 @@ class Manifest(BaseManifest):
     dim: int | None = None  # width D of a row
     normalised: bool | None = None  # whether rows have length 1
     dtype: str | None = None  # type in the file, e.g. `float16`.
+    sampling: str | None = None  # which frames: `middle` or `start`, see vmr_video.recipe
+    decoder: str | None = None  # program and version that made pictures of the video
+    resize: str | None = None  # e.g. `shorter side to 224, bicubic`
+    crop: str | None = None  # e.g. `centre 224`
+    value_range: str | None = None  # of the pixels that the network sees, and what is subtracted from them
+    network: str | None = None  # name or folder that the weights came from
+    precision: str | None = None  # type in which the network computed
     source: str | None = None  # where the videos or original features come from
     creator: str | None = None  # program and version that wrote the file
 

@@ -1,0 +1,1 @@
+"""The commands ``vmr-extract`` and ``vmr-video``."""
