@@ -47,20 +47,19 @@ class ExtractorOptions:
 
 
 class Extractor(Protocol):
-    """Makes rows of frames.
-
-    Attributes:
-        recipe: The frames that it sees.
-        row_frames: Frames from one row to the next.
-        context: Frames that a row sees before and after its own `row_frames`; None: it needs the whole video at once.
-    """
+    """Makes rows of frames."""
 
     @property
-    def recipe(self) -> FrameRecipe: ...
+    def recipe(self) -> FrameRecipe:
+        """The frames that it sees."""
+
     @property
-    def row_frames(self) -> int: ...
+    def row_frames(self) -> int:
+        """Frames from one row to the next."""
+
     @property
-    def context(self) -> tuple[int, int] | None: ...
+    def context(self) -> tuple[int, int] | None:
+        """Frames that a row sees before and after its own `row_frames`; None: it needs the whole video at once."""
 
     def __call__(self, frames: Frames, before: int, after: int) -> Rows:
         """The rows of consecutive frames of one video, or of many pictures where a row sees a single one.
