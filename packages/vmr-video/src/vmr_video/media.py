@@ -158,8 +158,8 @@ def opened(path: str | Path, threads: int = 1) -> Iterator[Opened]:
         UserError: as `probe`; also while `pictures` are read.
     """
     path = Path(path)
-    with _container(path) as container:
-        stream = _best(container, path)
+    with open_container(path) as container:
+        stream = best_stream(container, path)
         stream.codec_context.thread_count = threads
         stream.codec_context.thread_type = "AUTO"
         damage = Damage()
@@ -172,7 +172,12 @@ def opened(path: str | Path, threads: int = 1) -> Iterator[Opened]:
 
 
 @contextlib.contextmanager
-def _container(path: Path) -> Iterator[InputContainer]:
+def open_container(path: Path) -> Iterator[InputContainer]:
+    """Opens a regular file with demuxers that open no other.
+
+    Raises:
+        UserError: if it is no video that can be read.
+    """
     head = _head(path)
     import av
 
@@ -237,8 +242,12 @@ def _plain(error: BaseException) -> str:
     return text.partition("] ")[2] or text
 
 
-def _best(container: InputContainer, path: Path) -> VideoStream:
-    """The stream that FFmpeg's program takes too: the default one if there is one, then the largest."""
+def best_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The stream that FFmpeg's program takes too: the default one if there is one, then the largest.
+
+    Raises:
+        UserError: if there is none, or its pictures are too large or cannot be decoded.
+    """
     from av.stream import Disposition
 
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -398,8 +407,8 @@ def _scanned(path: Path) -> float:
     import av
 
     end, count = Fraction(0), 0
-    with _container(path) as container:
-        stream = _best(container, path)
+    with open_container(path) as container:
+        stream = best_stream(container, path)
         origin = Fraction(container.start_time or 0, 1_000_000)
         try:
             for packet in container.demux(stream):

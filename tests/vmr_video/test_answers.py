@@ -1,0 +1,185 @@
+"""Answers: what lies in a video, files of moments, markers for editors."""
+
+import csv
+import logging
+from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
+
+import av
+import numpy as np
+import pytest
+
+from videos import pictures, write_video
+from vmr_common.errors import UserError
+from vmr_video.answers import Answer, cut_moments, export
+from vmr_video.answers.numbering import TimeCode
+from vmr_video.answers.reading import exact_rate
+from vmr_video.answers.strip import grab
+from vmr_video.media import VideoInfo, probe
+
+NTSC = Fraction(30_000, 1001)
+
+
+def info(fps: float = 25.0, duration: float = 600.0, path: str = "movie.mp4") -> VideoInfo:
+    return VideoInfo(
+        path=Path(path), duration=duration, start=0.0, width=64, height=48, fps=fps, codec="h264"
+    )
+
+
+def answer(video: VideoInfo, *moments: tuple[float, float], **more) -> Answer:
+    scores = 1 / (1 + np.arange(len(moments)))
+    return Answer(**{"video": video, "text": "a ball rolls", "moments": moments, "scores": scores} | more)
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory):
+    """Five seconds, white from second 2 on, with a tone that ends at 2.048; a key frame each second."""
+    frames = pictures(125) // 3
+    frames[50:] = 255
+    options = {"g": "25", "sc_threshold": "0", "preset": "veryfast", "crf": "18"}
+    path = write_video(
+        tmp_path_factory.mktemp("movie") / "movie.mp4", frames, rate=25, options=options, sound=2.0
+    )
+    return probe(path)
+
+
+def watched(path: Path) -> tuple[int, float, float]:
+    """Number of pictures, when they turn white, and when the sound ends."""
+    with av.open(str(path)) as file:
+        shown = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in file.decode(video=0)]
+    with av.open(str(path)) as file:
+        heard = [
+            frame.time + (np.flatnonzero(loud)[-1] + 1) / frame.sample_rate
+            for frame in file.decode(audio=0)
+            if (loud := np.abs(frame.to_ndarray()[0]) > 0.3).any()
+        ]
+    assert shown[0][0] == pytest.approx(0, abs=0.01)
+    return len(shown), next(time for time, light in shown if light > 250), max(heard)
+
+
+def test_moments_lie_in_the_video():
+    found = answer(info(duration=10.0), (-2, 3), (8, 14), (12, 15), (4, 4), (5, 6)).within(5)
+    assert [(rank, start, end) for rank, start, end, _ in found] == [(1, 0, 3), (2, 8, 10), (5, 5, 6)]
+    with pytest.raises(ValueError, match="finite"):
+        answer(info(), (0, np.nan))
+
+
+def test_an_exact_cut_begins_and_ends_at_the_moment(movie, tmp_path):
+    (path,) = cut_moments(tmp_path, [answer(movie, (1.2, 3.4))], exact=True)
+    assert path.name == "movie-1-1.20-3.40.mp4"
+    count, white, quiet = watched(path)
+    assert count == 55
+    assert white == pytest.approx(0.8, abs=0.001)
+    assert quiet == pytest.approx(0.848, abs=0.005)
+
+
+def test_a_copy_begins_at_a_key_frame_and_says_so(movie, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        (path,) = cut_moments(tmp_path, [answer(movie, (1.2, 3.4))])
+    assert "begins at the key frame at 0:01.0, 0.2 s earlier" in caplog.text
+    count, white, quiet = watched(path)
+    assert 60 <= count <= 63  # to 3.4 s, and pictures that those need
+    assert white == pytest.approx(1.0, abs=0.001)
+    assert quiet == pytest.approx(1.048, abs=0.005)
+
+
+def test_nothing_is_overwritten(movie, tmp_path):
+    moments = answer(movie, (1.0, 2.0), (3.0, 4.0))
+    first = cut_moments(tmp_path / "cuts", [moments, moments], k=2)
+    assert [path.name for path in first] == ["movie-1-1.00-2.00.mp4", "movie-2-3.00-4.00.mp4"]
+    assert cut_moments(tmp_path / "cuts", [moments], k=2) == first
+    first[0].write_text("someone's notes")
+    again = cut_moments(tmp_path / "cuts", [moments])
+    assert again[0].name == "movie-1-1.00-2.00-2.mp4"
+    assert first[0].read_text() == "someone's notes"
+    assert len(list((tmp_path / "cuts").iterdir())) == 3
+
+
+def test_rotation_and_foreign_codecs_are_kept(tmp_path):
+    turned = probe(write_video(tmp_path / "turned.mp4", pictures(30), rotation=-90))
+    copied = cut_moments(tmp_path / "copied", [answer(turned, (0, 2))])
+    encoded = cut_moments(tmp_path / "encoded", [answer(turned, (0, 2))], exact=True)
+    assert {(probe(path).width, probe(path).height) for path in (*copied, *encoded)} == {(48, 64)}
+    lossless = probe(write_video(tmp_path / "kept.mkv", pictures(30), codec="ffv1", pixels="bgr0"))
+    (path,) = cut_moments(tmp_path, [answer(lossless, (1, 2))])
+    assert path.suffix == ".mkv"
+    assert probe(path).codec == "ffv1"
+
+
+def test_pictures_show_what_the_video_shows(movie):
+    from io import BytesIO
+
+    from PIL import Image
+
+    found = grab(movie.path, [0.1, 1.9, 2.0, 9.0])
+    light = [np.asarray(Image.open(BytesIO(found[time]))).mean() for time in sorted(found)]
+    assert max(light[:2]) < 150
+    assert min(light[2:]) > 250
+
+
+@pytest.mark.parametrize("fps", [23.976, 24, 25, 29.97, 30, 59.94, 14.985])
+def test_editors_read_back_the_same_frames(tmp_path, fps):
+    """Every moment, and every event of a list or a project, has the frames that the seconds say."""
+    rate = exact_rate(fps)
+    drawn = np.random.default_rng(0)
+    frames = [sorted(pair) for pair in drawn.choice(int(600 * rate), (20, 2), replace=False).tolist()]
+    moments = [[start / float(rate), end / float(rate)] for start, end in frames]
+    found = [answer(info(float(rate)), *moments, text='a "ball" <rolls>\n& \x07\ud800')]
+    for kind in ("edl", "fcpxml", "csv"):
+        export(tmp_path / f"moments.{kind}", found, kind)
+
+    lines = [line for line in (tmp_path / "moments.edl").read_text().splitlines() if "  AX  " in line]
+    code = TimeCode(rate, fps in (29.97, 59.94))
+    assert ("FCM: DROP" in (tmp_path / "moments.edl").read_text()) == code.drop
+    read = [[code.number(text) for text in line.split()[-4:]] for line in lines]
+    assert [row[:2] for row in read] == frames
+    assert [row[3] - row[2] for row in read] == [end - start for start, end in frames]
+    assert [row[2] for row in read[1:]] == [row[3] for row in read[:-1]]
+
+    root = ElementTree.parse(tmp_path / "moments.fcpxml").getroot()
+
+    def number(element: ElementTree.Element, name: str) -> int:
+        count = Fraction(element.attrib[name].removesuffix("s")) * rate
+        assert count.denominator == 1
+        return int(count)
+
+    for path in (".//keyword", ".//spine/asset-clip"):
+        spans = [(number(one, "start"), number(one, "duration")) for one in root.findall(path)]
+        assert [[start, start + length] for start, length in spans] == frames
+    ids = {one.attrib["id"] for one in root.find("resources")}
+    assert {one.attrib["ref"] for one in root.iter("asset-clip")} <= ids
+
+    with (tmp_path / "moments.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [[int(row["start_frame"]), int(row["end_frame"])] for row in rows] == frames
+    assert rows[0]["query"] == 'a "ball" <rolls> & \\u0007\\ud800'
+
+
+@pytest.mark.parametrize("fps", [Fraction(30_000, 1001), Fraction(60_000, 1001)])
+def test_drop_frame_numbers_keep_up_with_the_clock(fps):
+    code = TimeCode(fps, True)
+    for frame in (*range(40_000), *range(10**6, 10**6 + 20_000)):
+        assert code.number(code.of(frame)) == frame
+    hour = round(3600 * fps)
+    assert abs(code.number("01:00:00;00") - hour) <= 1
+
+
+def test_a_camera_s_time_code_is_kept(tmp_path):
+    path = write_video(
+        tmp_path / "camera.mov",
+        pictures(50),
+        rate=25,
+        change=lambda stream: stream.metadata.update(timecode="10:00:00:00"),
+    )
+    export(tmp_path / "a.edl", [answer(probe(path), (1, 1.4))], "edl")
+    assert "10:00:01:00 10:00:01:10 00:00:00:00 00:00:00:10" in (tmp_path / "a.edl").read_text()
+
+
+def test_one_list_has_one_rate(tmp_path):
+    answers = [answer(info(25.0), (1, 2)), answer(info(30.0, path="other.mp4"), (1, 2))]
+    with pytest.raises(UserError, match="found 25 and 30 frames per second"):
+        export(tmp_path / "a.edl", answers, "edl")
+    export(tmp_path / "a.fcpxml", answers, "fcpxml")
+    with pytest.raises(UserError, match="no moment"):
+        export(tmp_path / "a.csv", [answer(info(), (700, 800))], "csv")
