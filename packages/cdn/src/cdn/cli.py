@@ -29,7 +29,9 @@ def evaluate(argv: list[str]) -> None:
             glove = found_path(config.data.word_vectors, given.root)
             dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
             commands.require_answerable(dataset, split)
-        results = commands.evaluate("cdn", config, method, dataset, split, train_queries)
+        results = commands.evaluate(
+            "cdn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+        )
         commands.print_results(given, results)
 
 
@@ -48,7 +50,9 @@ def predict(argv: list[str]) -> None:
     method = CDNMethod.restore(config, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
-    commands.print_moments(given, commands.find_moments(config, method, dataset, given.k))
+    commands.print_moments(
+        given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
+    )
 
 
 @options.command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from vmr_train import map_proposals
 from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
+from vmr_train.presence import log_odds
 
 
 class CDNMethod:
@@ -84,6 +85,10 @@ class CDNMethod:
         scores = self.model.score(proposals, batch.words).float().sigmoid().T  # (B, P)
         rows = scores.detach().cpu().numpy()
         return decode(rows, self._windows, self.model.map.clips, batch.queries, self._decode)
+
+    def evidence(self, batch: Batch, predictions: Sequence[Prediction]) -> list[float]:
+        """The log odds of the best moment of each query: whether the video shows it, from the model's own score."""
+        return [log_odds(float(found.scores[0])) for found in predictions]
 
     def encode_videos(self, videos: tuple[str, ...], features: Tensor) -> Tensor:
         """Projected proposals ``(P, V, H)`` of videos by id; only those not met before are encoded."""

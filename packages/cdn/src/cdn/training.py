@@ -28,6 +28,7 @@ def train(config: Config, given: Namespace) -> Results:
     from cdn.method import CDNMethod
     from vmr_train import distributed
     from vmr_train.cli import commands
+    from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
     with commands.open_run("cdn", config, given) as run:
@@ -75,8 +76,16 @@ def train(config: Config, given: Namespace) -> Results:
 
         # the selected weights on the test split, and the report
         commands.load_best(run, method, "cdn")
+        presence = calibrate(run, config, method, datasets.selection, selection)
         results = commands.evaluate(
-            "cdn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+            "cdn",
+            config,
+            method,
+            datasets.test,
+            splits.test,
+            splits.train.queries,
+            presence=presence,
+            with_flops=True,
         )
         return commands.finish(run, given, trainer, fitted, results)
 

@@ -181,9 +181,9 @@ def explain(
     """
     from leorn.explain import frames_of, moment_picture, views
     from vmr_train.answers import Row, image, timeline
-    from vmr_train.cli import commands
+    from vmr_train.cli.predict import predict
 
-    (found,) = commands.predict(model.config, model.method, dataset)
+    (found,) = predict(model.config, model.method, dataset)
     view = views(model.config, model.method, videos, dataset)[query.id]
     most = view.weights.max(axis=1)
     rows = [

@@ -29,7 +29,9 @@ def evaluate(argv: list[str]) -> None:
             glove = found_path(config.data.word_vectors, given.root)
             dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
             commands.require_answerable(dataset, split)
-        results = commands.evaluate("leorn", config, method, dataset, split, train_queries)
+        results = commands.evaluate(
+            "leorn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+        )
         commands.print_results(given, results)
 
 
@@ -53,7 +55,7 @@ def predict(argv: list[str]) -> None:
     method = LEORNMethod.restore(config, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
-    found = commands.find_moments(config, method, dataset, given.k)
+    found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
     commands.print_moments(given, found)
     explain(config, method, videos, dataset, found, given)
 

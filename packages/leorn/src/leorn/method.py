@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vmr_train import map_proposals
 from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
 from vmr_train.method import Progress
+from vmr_train.presence import log_odds
 
 
 class LEORNMethod:
@@ -89,6 +90,10 @@ class LEORNMethod:
         """The best moments per query after suppression, seconds; the score is a probability."""
         scores = self.output(batch).logits.float().sigmoid().T.cpu().numpy()  # (B, P)
         return decode(scores, self._windows, self.model.map.clips, batch.queries, self._decode)
+
+    def evidence(self, batch: Batch, predictions: Sequence[Prediction]) -> list[float]:
+        """The log odds of the best moment of each query: whether the video shows it, from the model's own score."""
+        return [log_odds(float(found.scores[0])) for found in predictions]
 
     def encode_videos(self, videos: tuple[str, ...], features: Videos) -> VideoEncoding:
         """Videos by id up to where the query comes in; only those not met before are encoded."""

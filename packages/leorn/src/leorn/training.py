@@ -31,6 +31,7 @@ def train(config: Config, given: Namespace) -> Results:
     from leorn.method import LEORNMethod
     from vmr_train import distributed
     from vmr_train.cli import commands
+    from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
     with commands.open_run("leorn", config, given) as run:
@@ -80,8 +81,16 @@ def train(config: Config, given: Namespace) -> Results:
 
         # the selected weights on the test split, and the report
         commands.load_best(run, method, "leorn")
+        presence = calibrate(run, config, method, datasets.selection, selection)
         results = commands.evaluate(
-            "leorn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+            "leorn",
+            config,
+            method,
+            datasets.test,
+            splits.test,
+            splits.train.queries,
+            presence=presence,
+            with_flops=True,
         )
         draw = partial(draw_attention, config, method, videos, glove)
         return commands.finish(run, given, trainer, fitted, results, draw=draw)

@@ -28,7 +28,9 @@ def evaluate(argv: list[str]) -> None:
             method = RGNMethod.restore(config, checkpoint)
             dataset = build_dataset(config, method.preprocessor, clips, split.queries)
             commands.require_answerable(dataset, split)
-        results = commands.evaluate("rgn", config, method, dataset, split, train_queries)
+        results = commands.evaluate(
+            "rgn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+        )
         commands.print_results(given, results)
 
 
@@ -46,7 +48,9 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, clips.store, given.root)
     method = RGNMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
-    commands.print_moments(given, commands.find_moments(config, method, dataset, given.k))
+    commands.print_moments(
+        given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
+    )
 
 
 @options.command

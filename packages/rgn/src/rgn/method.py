@@ -98,6 +98,17 @@ class RGNMethod:
             for query, found, scores in zip(batch.queries, moments, -nll, strict=True)
         ]
 
+    def evidence(self, batch: Batch, predictions: Sequence[Prediction]) -> list[float]:
+        """How much better the best candidate reconstructs each query than a video without content does, in NLL.
+
+        Many words are guessed without any video, so the NLL alone tells more of the sentence than of the video.
+        """
+        nothing = dataclasses.replace(batch.inputs, clips=torch.zeros_like(batch.inputs.clips))
+        embedded = self.model.embed(nothing)
+        complete = embedded.clips.new_ones(len(predictions), 1, nothing.clips.shape[1] // 4)  # (B, 1, P)
+        nll = self.model.nll(embedded, nothing.masked, batch.targets, complete)[:, 0].tolist()
+        return [blind + float(found.scores[0]) for blind, found in zip(nll, predictions, strict=True)]
+
     @torch.no_grad()
     def reglances(self, batch: Batch) -> list[Curve]:
         """The re-glance Gaussian of every query of the batch, over its video's seconds.

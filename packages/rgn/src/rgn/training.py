@@ -28,6 +28,7 @@ def train(config: Config, given: Namespace) -> Results:
     from rgn.method import RGNMethod, reglance_curves
     from vmr_train import distributed
     from vmr_train.cli import commands
+    from vmr_train.cli.presence import calibrate
     from vmr_train.preprocessing import Preprocessor
     from vmr_train.trainer import Trainer
 
@@ -76,8 +77,16 @@ def train(config: Config, given: Namespace) -> Results:
 
         # the selected weights on the test split, and the report
         commands.load_best(run, method, "rgn")
+        presence = calibrate(run, config, method, datasets.selection, selection)
         results = commands.evaluate(
-            "rgn", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+            "rgn",
+            config,
+            method,
+            datasets.test,
+            splits.test,
+            splits.train.queries,
+            presence=presence,
+            with_flops=True,
         )
         curves = partial(reglance_curves, config, method, clips)
         return commands.finish(run, given, trainer, fitted, results, curves=curves)

@@ -40,7 +40,9 @@ def evaluate(argv: list[str]) -> None:
             method = RGNetMethod.restore(config, checkpoint)
             dataset = build_dataset(config, method.scale, frames, given.root, split.queries)
             commands.require_answerable(dataset, split)
-        results = commands.evaluate("rgnet", config, method, dataset, split, train_queries)
+        results = commands.evaluate(
+            "rgnet", config, method, dataset, split, train_queries, presence=checkpoint.presence
+        )
         commands.print_results(given, results, recall_lines(method.windows, split.queries, config.data))
 
 
@@ -60,7 +62,7 @@ def predict(argv: list[str]) -> None:
     queries = requested_queries(config, given, frames)
     method = RGNetMethod.restore(config, checkpoint)
     dataset = build_dataset(config, method.scale, frames, given.root, queries)
-    found = commands.find_moments(config, method, dataset, given.k)
+    found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
     commands.print_moments(given, found, partial(moment_table, method))
 
 

@@ -23,6 +23,7 @@ from vmr_common.types import Prediction, Query
 from vmr_train import checkpoint, prepared, preprocessing
 from vmr_train.caches import LRUCache
 from vmr_train.method import Progress, to_device
+from vmr_train.presence import log_odds
 from vmr_train.report import Curve
 
 
@@ -31,6 +32,7 @@ class WindowScores:
     """The ranking of a video's windows for a query.
 
     Attributes:
+        video: The video.
         order: ``(M,)`` int64 window numbers, best first.
         retrieval: ``(M,)`` score by window number; not-a-number where the network did not score the window.
         centres: ``(M,)`` seconds.
@@ -38,6 +40,7 @@ class WindowScores:
         moment_windows: ``(R,)`` window number of each moment.
     """
 
+    video: str
     order: NDArray[np.int64]
     retrieval: NDArray[np.float64]
     centres: NDArray[np.float64]
@@ -167,7 +170,9 @@ class RGNetMethod:
         rows, windows = found.ranked(self.config.search)
         half, stride = self.config.data.window // 2, self.config.data.feature_stride
         centres = np.arange(len(found.order), dtype=np.float64) * half * stride
-        self.windows[query.id] = WindowScores(found.order, found.retrieval, centres, rows, windows)
+        self.windows[query.id] = WindowScores(
+            query.video, found.order, found.retrieval, centres, rows, windows
+        )
         moments = rows[:, [ranking.START, ranking.END]]
         if self.config.quirks == "fixed":
             moments = moments.clip(0.0, query.duration)
@@ -178,6 +183,10 @@ class RGNetMethod:
             scores=rows[:, ranking.FUSED],
             text=query.text,
         )
+
+    def evidence(self, batch: Batch, predictions: Sequence[Prediction]) -> list[float]:
+        """The log odds of each query's best window: the fused score of moments only compares those of one video."""
+        return [log_odds(float(np.nanmax(self.windows[found.query].retrieval))) for found in predictions]
 
     def state(self) -> dict[str, list[str]]:
         """Nothing beyond the configuration."""
@@ -196,7 +205,8 @@ def window_curves(
     queries: Sequence[Query],
 ) -> dict[str, list[Curve]]:
     """The retrieval score of every window over the whole video, by query id, from its lowest to its highest."""
-    missing = [query for query in queries if query.id not in method.windows]
+    known = {(name, found.video) for name, found in method.windows.items()}
+    missing = [query for query in queries if (query.id, query.video) not in known]
     if missing:
         method.model.eval()
         dataset = build_dataset(config, method.scale, frames, root, missing)

@@ -29,6 +29,7 @@ def train(config: Config, given: Namespace) -> Results:
     from rgnet.search.window_recall import recall_lines
     from vmr_train import distributed, preprocessing
     from vmr_train.cli import commands
+    from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
     with commands.open_run("rgnet", config, given) as run:
@@ -74,8 +75,16 @@ def train(config: Config, given: Namespace) -> Results:
 
         # the selected weights on the test split, and the report
         commands.load_best(run, method, "rgnet")
+        presence = calibrate(run, config, method, datasets.selection, selection)
         results = commands.evaluate(
-            "rgnet", config, method, datasets.test, splits.test, splits.train.queries, with_flops=True
+            "rgnet",
+            config,
+            method,
+            datasets.test,
+            splits.test,
+            splits.train.queries,
+            presence=presence,
+            with_flops=True,
         )
         recall = recall_lines(method.windows, splits.test.queries, config.data)
         curves = partial(window_curves, config, method, frames, given.root)

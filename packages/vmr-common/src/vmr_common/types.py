@@ -109,6 +109,9 @@ class Prediction:
         scores: ``(K,)`` float64, higher is better; their scale is the model's own.
         text: The sentence, when known (written to files for the reader's sake).
         saliency: Per-clip highlight scores ``(C,)`` float64, or None.
+        evidence: How much speaks for the sentence being in the video at all, on the model's own scale, higher is more;
+            None where that is the first of `scores`.
+        presence: Probability that it is there, or None where it is not known.
 
     Example:
         >>> found = Prediction(query="1", video="kitchen", moments=[[3, 9], [12, 20]], scores=[0.9, 0.2])
@@ -122,6 +125,8 @@ class Prediction:
     scores: NDArray[np.float64]
     text: str = ""
     saliency: NDArray[np.float64] | None = None
+    evidence: float | None = None
+    presence: float | None = None
 
     def __post_init__(self) -> None:
         _as_texts(self, "query", "video")
@@ -159,7 +164,7 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
 
     One object per line: ``qid`` (an integer where the id is a decimal number), ``query``, ``vid``,
     ``pred_relevant_windows`` (``[[start, end, score], ...]``, seconds, best first) and, where present,
-    ``pred_saliency_scores``. Raises `UserError` if the file cannot be written.
+    ``pred_saliency_scores`` and ``presence``. Raises `UserError` if the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -182,6 +187,8 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
     }
     if prediction.saliency is not None:
         row["pred_saliency_scores"] = prediction.saliency.tolist()
+    if prediction.presence is not None:
+        row["presence"] = prediction.presence
     return row
 
 
@@ -265,6 +272,9 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
     saliency = None
     if row.get("pred_saliency_scores") is not None:
         saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
+    presence = row.get("presence")  # other systems may call anything so
+    if isinstance(presence, bool) or not isinstance(presence, int | float) or not 0 <= presence <= 1:
+        presence = None
     query = known.get(name)
     if query is not None:
         require_video(name, video, query.video, where)
@@ -277,4 +287,5 @@ def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where:
         scores=scores,
         text=text,
         saliency=saliency,
+        presence=presence,
     )

@@ -16,6 +16,7 @@ from vmr_common.io import write_text
 from vmr_common.types import Prediction
 from vmr_train.cli.results import moment_table
 from vmr_train.clock import format_clock
+from vmr_train.presence import presence_text
 from vmr_train.report.svg import el
 from vmr_train.report.timelines import score_texts, time_ticks
 
@@ -93,6 +94,11 @@ class Predictions(Sequence[Moment]):
         """``(K,)`` float64, higher is better; their scale is the model's own."""
         return self.prediction.scores
 
+    @property
+    def presence(self) -> float | None:
+        """Probability that the video shows what the sentence says, or None where the model does not tell."""
+        return self.prediction.presence
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -111,7 +117,8 @@ class Predictions(Sequence[Moment]):
             )
         ]
         title = f"{self.prediction.video}  {self.prediction.text}"
-        return moment_table(title, {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}, rows)
+        table = moment_table(title, {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}, rows)
+        return "\n".join(filter(None, [table, presence_text(self.prediction)]))
 
     def show(self) -> Html:
         """The moments over the time of the video, as a picture for a notebook (see `Html`)."""
@@ -121,9 +128,10 @@ class Predictions(Sequence[Moment]):
                 zip(self.moments.tolist(), score_texts(self.scores), strict=True), 1
             )
         ]
-        return figure(
-            f"{self.prediction.video}: {self.prediction.text}", timeline(self.duration, rows, "score")
-        )
+        title = f"{self.prediction.video}: {self.prediction.text}"
+        presence = presence_text(self.prediction)
+        title += f" ({presence})" if presence else ""
+        return figure(title, timeline(self.duration, rows, "score"))
 
     def _repr_html_(self) -> str:
         return self.show()

@@ -240,6 +240,7 @@ class Model:
         self.checkpoint, self.method = opened.checkpoint, method
         self._open, self._given, self._dataset = own, given, dataset
         self._explain, self._query_id = explain, query_id
+        self._presence = opened.checkpoint.presence
         self._own: Any = None
         self._durations: dict[str, float] = {}
         method.model.eval()
@@ -294,7 +295,8 @@ class Model:
         _, queries, dataset = self._asked(
             video, [sentence] if isinstance(sentence, str) else sentence, duration
         )
-        by_id = {one.query: one for one in commands.find_moments(self.config, self.method, dataset, k)}
+        answers = commands.find_moments(self.config, self.method, dataset, k, self._presence)
+        by_id = {one.query: one for one in answers}
         found = [Predictions(by_id[query.id], query.duration) for query in queries]
         return found[0] if isinstance(sentence, str) else found
 
@@ -327,7 +329,9 @@ class Model:
         chosen, train_queries = requests.requested_split(self.config, wanted, self.root)
         commands.require_videos(self.inputs, chosen)
         dataset = commands.require_answerable(self._dataset(self.inputs, chosen.queries), chosen)
-        results = commands.evaluate(self.package, self.config, self.method, dataset, chosen, train_queries)
+        results = commands.evaluate(
+            self.package, self.config, self.method, dataset, chosen, train_queries, presence=self._presence
+        )
         return _rows(results)
 
     def _asked(

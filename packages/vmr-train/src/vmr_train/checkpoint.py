@@ -22,6 +22,7 @@ from vmr_common.io import atomic_path, parse_json
 from vmr_common.schema import conform
 from vmr_train.config import Select
 from vmr_train.fingerprint import Fingerprint
+from vmr_train.presence import Calibration, CalibrationJson
 from vmr_train.run_files import CHECKPOINTS, current
 
 FORMAT = 1
@@ -111,6 +112,7 @@ class Meta(TypedDict):
     scaler: NotRequired[dict[str, float]]
     versions: NotRequired[Versions]
     metrics: NotRequired[dict[str, Any]]
+    presence: NotRequired[CalibrationJson]
 
 
 _TRAINED = (
@@ -153,6 +155,11 @@ class Checkpoint:
         return self.meta["describe"].get("data_root")
 
     @property
+    def presence(self) -> Calibration | None:
+        """How answers tell the probability that there is such a moment; None where nothing is known about it."""
+        return Calibration.from_json(self.meta["presence"]) if "presence" in self.meta else None
+
+    @property
     def state(self) -> dict[str, Any]:
         """The result of the method's `state()`."""
         return self.meta["state"]
@@ -190,6 +197,17 @@ def save_checkpoint(
             save_file(tensors, temporary, metadata={_KEY: text})
         except SafetensorError as error:
             raise OSError(str(error).rpartition("I/O error: ")[2]) from error
+
+
+def amend_checkpoint(path: str | Path, changes: Mapping[str, Any]) -> None:
+    """Changes keys of a checkpoint's JSON part (None deletes one), atomically; its tensors keep every bit.
+
+    Raises:
+        UserError: as `load_checkpoint` and `save_checkpoint`.
+    """
+    found = load_checkpoint(path)
+    meta = {key: value for key, value in {**found.meta, **changes}.items() if value is not None}
+    save_checkpoint(path, {part: found.part(part) for part in PARTS}, meta)
 
 
 def find_checkpoint(path: str | Path, prefer: Role = "best") -> Path:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,14 @@ class Method(Protocol):
         """The same for tensors (for example word vectors)."""
 
 
+@runtime_checkable
+class HasEvidence(Protocol):
+    """A method whose best score does not by itself say whether the sentence is in the video at all."""
+
+    def evidence(self, batch: Any, predictions: Sequence[Prediction]) -> Sequence[float]:
+        """How much speaks for it, per query of the batch, higher is more; called after `predict` of the same batch."""
+
+
 class Dataset(Protocol):
     """Numbered queries that can be collated into batches."""
 
@@ -74,7 +82,13 @@ class Dataset(Protocol):
 
 
 class Asked(Dataset, Protocol):
-    """Queries of a split or a request, with the words of them that the model does not know."""
+    """Queries of a split or a request, with the words of them that the model does not know.
+
+    Attributes:
+        queries: Those that can be answered, numbered as in `batch`, which reads their videos and lengths from here.
+    """
+
+    queries: list[Query]
 
     @property
     def unknown(self) -> UnknownWords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ from vmr_train.config import Precision
 from vmr_train.device import autocast
 from vmr_train.interrupt import Stopped
 from vmr_train.loading import Loader
-from vmr_train.method import Dataset, Method, to_device
+from vmr_train.method import Dataset, HasEvidence, Method, to_device
 from vmr_train.sampler import evaluation_batches
 
 Item = TypeVar("Item")
@@ -46,6 +47,7 @@ class Evaluator:
         device: Where the model is.
         precision: Of the forward passes.
         workers: Loader processes per process.
+        evidence: Whether predictions hold the evidence that a method gives beside its scores, see `HasEvidence`.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class Evaluator:
         device: torch.device,
         precision: Precision = "fp32",
         workers: int = 0,
+        evidence: bool = False,
     ) -> None:
-        self.method, self.device, self.precision = method, device, precision
+        self.method, self.device, self.precision, self.evidence = method, device, precision, evidence
         self.size = len(dataset)
         self.requests = evaluation_batches(self.size, batch_size, distributed.rank(), distributed.world())
         self.batches = Loader(dataset, self.requests, workers=workers, pin=device.type == "cuda")
@@ -102,7 +105,14 @@ class Evaluator:
 
     def _batch(self, batch: Any) -> list[Prediction]:
         with autocast(self.device, self.precision):
-            predictions = self.method.predict(to_device(batch, self.device))
+            placed = to_device(batch, self.device)
+            predictions = self.method.predict(placed)
+            if self.evidence and isinstance(self.method, HasEvidence):
+                values = self.method.evidence(placed, predictions)
+                predictions = [
+                    dataclasses.replace(found, evidence=float(value))
+                    for found, value in zip(predictions, values, strict=True)
+                ]
         if tuple(p.query for p in predictions) != tuple(batch.query_ids):
             raise RuntimeError("the method's predictions do not follow the queries of the batch")
         return predictions
@@ -116,6 +126,7 @@ def predict_all(
     device: torch.device,
     precision: Precision = "fp32",
     workers: int = 0,
+    evidence: bool = False,
 ) -> list[Prediction]:
     """Predicts every query exactly once; all ranks get the whole list, in the order of `dataset`.
 
@@ -126,10 +137,17 @@ def predict_all(
         device: Where the model is.
         precision: Of the forward passes.
         workers: Loader processes per process.
+        evidence: As for `Evaluator`.
 
     Raises:
         UserError: if a batch cannot be loaded.
     """
     return Evaluator(
-        method, dataset, batch_size=batch_size, device=device, precision=precision, workers=workers
+        method,
+        dataset,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        workers=workers,
+        evidence=evidence,
     ).predict()

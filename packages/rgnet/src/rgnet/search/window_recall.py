@@ -21,6 +21,10 @@ class Ranked(Protocol):
     """Ranked windows of a query."""
 
     @property
+    def video(self) -> str:
+        """The video that they are windows of."""
+
+    @property
     def order(self) -> NDArray[np.int64]:
         """``(M,)`` window numbers, best first."""
 
@@ -86,11 +90,12 @@ def recall_lines(windows: Mapping[str, Ranked], queries: Sequence[Query], data: 
     Call it on every rank.
 
     Args:
-        windows: Of the queries that this rank predicted, by query id.
+        windows: Of the queries that this rank predicted, by query id; those of another video do not count.
         queries: Of the whole split.
         data: Window length and feature stride.
     """
-    own = {name: ranked.order for name, ranked in windows.items()}
+    videos = {query.id: query.video for query in queries}
+    own = {name: ranked.order for name, ranked in windows.items() if ranked.video == videos.get(name)}
     orders = {name: order for part in distributed.gather(own) for name, order in part.items()}
     recall = window_recall(orders, queries, data, RANKS)
     if recall is None:

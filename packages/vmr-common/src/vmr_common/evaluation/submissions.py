@@ -282,6 +282,7 @@ def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], quer
     refitted = 0
     for prediction in predictions:
         query, row = known.get(prediction.query), prediction_row(prediction)
+        row.pop("presence", None)  # no key of the server's
         row["pred_relevant_windows"].sort(key=lambda window: -window[2])
         if query is not None:
             row |= {"query": query.text, "vid": query.video}

@@ -1,4 +1,4 @@
-"""Temporal overlap, suppression, recall and average precision: pure functions on numpy arrays.
+"""Temporal overlap, suppression, recall, average precision and AUROC: pure functions on numpy arrays.
 
 The rule sets of published evaluations are built from these in `vmr_common.evaluation`. Windows are
 ``[start, end]`` along the last axis, in any one unit. Everything is batched over queries: loops run at most
@@ -17,6 +17,7 @@ from vmr_common.metrics.overlap import (
     nms,
 )
 from vmr_common.metrics.precision import average_precision, match, step_precision
+from vmr_common.metrics.separation import auroc, recall_at_false_alarms, weighted_auroc
 
 __all__ = [
     "Booleans",
@@ -24,11 +25,14 @@ __all__ = [
     "Floats",
     "Integers",
     "Union",
+    "auroc",
     "average_precision",
     "best_at",
     "hits",
     "iou",
     "match",
     "nms",
+    "recall_at_false_alarms",
     "step_precision",
+    "weighted_auroc",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vmr_common.cli.entrypoint import echo
-from vmr_common.errors import UserError, quoted, require
+from vmr_common.errors import UserError, require
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
@@ -28,6 +28,8 @@ from vmr_train import splits as run_splits
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.options import with_same_data
+from vmr_train.cli.predict import predict
+from vmr_train.cli.presence import measured
 from vmr_train.cli.requests import PARTS
 from vmr_train.cli.results import Results, moment_table, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
@@ -39,7 +41,8 @@ from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
 from vmr_train.method import Asked, Dataset, Method, to_device
-from vmr_train.predict import batches_of, predict_all
+from vmr_train.predict import batches_of
+from vmr_train.presence import Calibration, presence_text
 from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE
@@ -298,10 +301,11 @@ def evaluate(
     package: str,
     config: RunConfig,
     method: Method,
-    dataset: Dataset,
+    dataset: Asked,
     split: Split,
     train_queries: Sequence[Query] | None,
     *,
+    presence: Calibration | None = None,
     with_flops: bool = False,
 ) -> Results:
     """Predicts a split and scores it by the protocols of the run, with chance and bias rows. Call it on every rank.
@@ -313,16 +317,24 @@ def evaluate(
         dataset: The queries of the split that can be answered.
         split: All of its queries.
         train_queries: Choose the constant windows of the bias row; None leaves the row out.
+        presence: From evidence to a probability, which predictions then hold.
         with_flops: Count FLOPs on the first batch; they cannot be counted where the model is compiled.
     """
     counted = flops_per_query(config, method, dataset) if with_flops and not config.train.compile else None
-    predictions = predict(config, method, dataset)
+    predictions, told = measured(config, method, dataset, split)
+    if presence is not None:
+        predictions = presence.applied(predictions)
     results = distributed.from_rank_zero(
-        lambda: score_all(package, split, require_finite(predictions), config.protocols, train_queries)
+        lambda: score_all(package, split, predictions, config.protocols, train_queries)
     )
     computed = machine(select_device(config.train.device))
     return dataclasses.replace(
-        results, flops_per_query=counted, machine=computed, train_queries=train_queries
+        results,
+        flops_per_query=counted,
+        machine=computed,
+        train_queries=train_queries,
+        presence=told,
+        calibration=presence,
     )
 
 
@@ -334,28 +346,6 @@ def flops_per_query(config: RunConfig, method: Method, dataset: Dataset) -> floa
     with torch.no_grad(), autocast(device, train.precision), count_flops() as counted:
         method.predict(batch)
         return counted() / distributed.world() / len(batch.query_ids)  # all ranks count the same batch
-
-
-def predict(config: RunConfig, method: Method, dataset: Dataset) -> list[Prediction]:
-    """Predictions for all queries of a dataset, on the device of the configuration."""
-    device, train = select_device(config.train.device), config.train
-    method.model.to(device)
-    return predict_all(method, dataset, batch_size=train.eval_batch, device=device, precision=train.precision)
-
-
-def require_finite(predictions: list[Prediction]) -> list[Prediction]:
-    """The predictions themselves.
-
-    Raises:
-        UserError: if one holds what is not a finite number, so that no score would mean anything.
-    """
-    for found in predictions:
-        if not (np.isfinite(found.moments).all() and np.isfinite(found.scores).all()):
-            raise UserError(
-                f"the model's answer to query {quoted(found.query, 60)} is not made of finite numbers: its weights, or "
-                f"the features of video {quoted(found.video, 60)}, cannot be right"
-            )
-    return predictions
 
 
 def finish(
@@ -429,8 +419,12 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
             write_predictions(given.out, results.predictions)
 
 
-def find_moments(config: RunConfig, method: Method, dataset: Asked, k: int) -> list[Prediction]:
+def find_moments(
+    config: RunConfig, method: Method, dataset: Asked, k: int, presence: Calibration | None = None
+) -> list[Prediction]:
     """The k best moments of every query; logs which words of the queries the model does not know.
+
+    With `presence` they hold the probability that there is such a moment, or the log says why not.
 
     Raises:
         UserError: if the model knows no word of any query, or its answer is not finite.
@@ -438,7 +432,15 @@ def find_moments(config: RunConfig, method: Method, dataset: Asked, k: int) -> l
     if not dataset.unknown.answerable:
         raise UserError(f"the model knows no word of the query ({dataset.unknown.text() or 'there is none'})")
     dataset.unknown.warn()
-    found = require_finite(predict(config, method, dataset))
+    if presence is None:
+        found = predict(config, method, dataset)
+    else:
+        found = presence.applied(predict(config, method, dataset, evidence=True))
+        if not presence.figures.works:
+            logger.warning(
+                "this model's scores do not tell whether a sentence is in the video (AUROC %.2f on %s): no presence",
+                *(presence.figures.auroc, presence.split),
+            )
     return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
 
 
@@ -460,7 +462,7 @@ def print_moments(
     if given.json:
         echo(*(json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions))
     else:
-        echo("\n\n".join(map(table, predictions)))
+        echo("\n\n".join("\n".join(filter(None, [table(one), presence_text(one)])) for one in predictions))
 
 
 def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:

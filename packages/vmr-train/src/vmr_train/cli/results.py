@@ -11,6 +11,7 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_sco
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, rank_scores
 from vmr_train.machine import Machine
+from vmr_train.presence import Calibration, Separation
 from vmr_train.report.intervals import protocol_estimates
 
 TableRows = list[tuple[str, Scores]]
@@ -29,6 +30,8 @@ class Results:
         flops_per_query: FLOPs of a prediction (see `vmr_train.flops`), or None where they were not counted.
         machine: Computed the predictions, or None where it is not known.
         train_queries: Of the training split, or None without such.
+        presence: How well the model tells which sentences are in a video, or None where that was not measured.
+        calibration: Makes probabilities of that in answers, or None where these have none.
     """
 
     split: Split
@@ -39,10 +42,28 @@ class Results:
     flops_per_query: float | None = None
     machine: Machine | None = None
     train_queries: Sequence[Query] | None = None
+    presence: Separation | None = None
+    calibration: Calibration | None = None
 
     def text(self) -> str:
-        """All tables for the terminal."""
-        return "\n\n".join(format_table(rows) for _, rows in self.tables)
+        """All tables for the terminal, and how well the model tells which sentences are in a video."""
+        return "\n\n".join(
+            filter(None, [*(format_table(rows) for _, rows in self.tables), self.presence_text()])
+        )
+
+    def presence_text(self) -> str:
+        """How well the model tells which sentences are in a video; nothing where that was not measured."""
+        if self.presence is None:
+            return ""
+        known = self.calibration
+        if known is not None and known.figures.works:
+            return self.presence.text()
+        why = (
+            "there was no validation"
+            if known is None
+            else f"{known.split} had AUROC {known.figures.auroc:.2f}"
+        )
+        return f"{self.presence.text()}\n          answers have no presence: {why}"
 
     def to_dict(self) -> list[dict[str, Any]]:
         """All rows as JSON can hold them; those of the model have 95 % intervals and name the machine too."""
@@ -53,6 +74,8 @@ class Results:
             own["intervals"] = {key: [found.low, found.high] for key, found in intervals.items()}
             if self.machine is not None:
                 own["machine"] = self.machine
+            if self.presence is not None:
+                own["presence"] = self.presence.to_dict()
             every += [own, *baselines]
         return every
 

@@ -110,6 +110,7 @@ def _write(
         draw=None if draw is None else draw(shown),
         shown=SHOWN,
         seen=_seen(results, data_root),
+        presence=results.presence_text(),
     )
     save_report(folder, report)
 

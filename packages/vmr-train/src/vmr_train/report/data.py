@@ -88,6 +88,7 @@ class Report:
             history holds test metrics by epoch.
         bias_window: The baseline's first window in words ("0 to 35 % of the video").
         tables: One per protocol: its title and rows (name, scores), in order: model, chance, bias.
+        presence: How well the model tells which sentences are in a video, in words; empty where not measured.
         history: Rows of ``metrics.jsonl`` as the training loop writes them; unknown kinds are ignored.
         queries: All queries of the split.
         predictions: Their predictions; missing ones count as misses.
@@ -110,6 +111,7 @@ class Report:
     command: str = ""
     selected_on_test: bool = False
     bias_window: str = ""
+    presence: str = ""
     tables: Sequence[tuple[str, Sequence[tuple[str, Scores]]]] = ()
     history: Sequence[Mapping[str, Any]] = ()
     queries: Sequence[Query] = ()

@@ -13,5 +13,7 @@ GLOSSARY = {
     "glance": "One annotated time inside the moment, in place of its start and end.",
     "re-glance": "RGN: a Gaussian around the glance, as wide as the model takes the moment to be.",
     "95 % interval": "Where the figure of another draw of test videos of this kind would lie, 95 times in 100.",
+    "presence": "Is what a sentence says in the video at all? Measured with sentences asked of other videos.",
+    "AUROC": "How often a sentence scores higher in its own video than one in another video; 0.5 is chance.",
     "selected epoch": "The one whose weights were kept.",
 }

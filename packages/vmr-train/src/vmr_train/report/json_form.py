@@ -94,6 +94,7 @@ class ReportJson(TypedDict):
     curves: dict[str, list[_CurveJson]]
     strips: dict[str, list[str]]
     seen: NotRequired[dict[str, _SeenJson]]
+    presence: NotRequired[str]
 
 
 def to_json(report: Report) -> ReportJson:
@@ -109,6 +110,7 @@ def to_json(report: Report) -> ReportJson:
         "command": report.command,
         "selected_on_test": report.selected_on_test,
         "bias_window": report.bias_window,
+        "presence": report.presence,
         "shown": report.shown,
         "seed": report.seed,
         "tables": [
@@ -168,6 +170,7 @@ def from_json(
         command=known["command"],
         selected_on_test=known["selected_on_test"],
         bias_window=known["bias_window"],
+        presence=known.get("presence", ""),
         shown=known["shown"],
         seed=known["seed"],
         tables=[(table["title"], [_scores(row) for row in table["rows"]]) for table in known["tables"]],
