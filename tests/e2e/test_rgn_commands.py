@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+import rgn
 from golden import GOLDEN, released_sizes, released_weights
 from processes import PATIENCE_S, launched
 from rgn import cli
@@ -24,6 +26,7 @@ from vmr_common.features.store import Manifest, write_features
 from vmr_common.io import read_json_lines
 from vmr_common.splits.load import custom_split
 from vmr_common.types import read_predictions
+from vmr_train.checkpoint import amend_checkpoint, load_checkpoint
 from vmr_train.cli.config import bundled_config, bundled_configs, completed_config
 
 BIN = Path(sys.executable).parent
@@ -63,8 +66,12 @@ def test_the_last_lines_are_the_table_and_the_next_command(trained):
     table, _, ending = trained.done.stdout.partition("\n\nreport")
     assert table.startswith("protocol strict")
     assert f"{count(trained, 'test')} queries, 0 without prediction" in table
-    rows = [line.split()[0] for line in table.splitlines() if line and not line.startswith(("protocol", "%"))]
+    tables, _, presence = table.partition("presence: ")
+    rows = [
+        line.split()[0] for line in tables.splitlines() if line and not line.startswith(("protocol", "%"))
+    ]
     assert rows == ["rgn", "chance", "bias"] * 2
+    assert re.match(r"AUROC 0\.\d\d .*, recall at 5 % false alarms [01]\.\d\d ", presence)
     run, data = trained.place.run, trained.place.data
     assert f"rgn-eval --checkpoint {run} --data-root {data}\n" in ending
     assert f"rgn-predict --checkpoint {run} --data-root {data} --video test-0000 --query '" in ending
@@ -252,6 +259,44 @@ def test_predict_prints_json_lines_that_the_score_command_reads(asked, trained, 
     assert row["vid"] == "test-0001"
     (start, end, _score) = row["pred_relevant_windows"][0]
     assert 0 <= start <= end <= 9
+
+
+@pytest.fixture
+def telling(trained, tmp_path):
+    """Makes a copy of the checkpoint whose evidence tells, or of which nothing is known."""
+
+    def make(known: bool) -> list:
+        path = tmp_path / "best.safetensors"
+        shutil.copy(trained.place.run / "checkpoints" / "best.safetensors", path)
+        kept = load_checkpoint(path)
+        calibration = {**kept.meta["presence"], "slope": 0.0, "intercept": -2.0, "auroc": 0.9, "low": 0.8}
+        amend_checkpoint(path, {"presence": calibration if known else None})
+        changed = load_checkpoint(path)
+        assert all(torch.equal(tensor, changed.tensors[name]) for name, tensor in kept.tensors.items())
+        return ["--checkpoint", path, "--data-root", trained.place.data]
+
+    return make
+
+
+def test_answers_say_how_likely_there_is_such_a_moment(telling, trained, tmp_path, done):
+    asked = telling(known=True)
+    assert done(cli.predict, *asked, *REQUEST).endswith("\npresence 12 %: probably no such moment\n")
+    row = json.loads(done(cli.predict, *asked, *REQUEST, "--json"))
+    assert row["presence"] == pytest.approx(0.1192, abs=1e-4)
+    found = rgn.load(asked[1], data_root=trained.place.data).predict(*REQUEST[1::2])
+    assert found.presence == row["presence"]
+    assert repr(found).endswith("probably no such moment")
+    done(cli.evaluate, *asked, "--out", tmp_path / "all.jsonl")
+    assert {one.presence for one in read_predictions(tmp_path / "all.jsonl")} == {row["presence"]}
+
+
+def test_a_checkpoint_without_presence_answers_as_before(telling, done, caplog):
+    asked = telling(known=False)
+    lines = done(cli.predict, *asked, *REQUEST).splitlines()
+    assert lines[-1].startswith("   3 ")
+    assert "presence" not in json.loads(done(cli.predict, *asked, *REQUEST, "--json"))
+    assert "answers have no presence: there was no validation" in done(cli.evaluate, *asked)
+    assert "presence" not in caplog.text
 
 
 def test_predict_takes_the_length_from_the_features_where_there_are_no_annotations(asked, place, done):
