@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ GROUP = "vmr_video.extractors"
 """Entry points through which other packages offer an `ExtractorKind`."""
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtractorOptions:
     """The settings of an extractor; None leaves a setting to it.
@@ -32,6 +35,7 @@ class ExtractorOptions:
     Attributes:
         weights: A local folder or file, or a name on a hub, of its weights (of Shapes: the folder of the data set).
         fps: Frames per second; of networks on clips of frames, those that are read.
+        stride_s: Seconds from one row to the next, of networks on clips of frames.
         sampling: See `FrameRecipe`.
         normalise: Divide every row by its L2 norm.
         device: A torch device; None takes the best one at hand.
@@ -40,10 +44,11 @@ class ExtractorOptions:
 
     weights: str | None = None
     fps: float | None = None
+    stride_s: float | None = None
     sampling: Sampling | None = None
     normalise: bool | None = None
     device: str | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class Extractor(Protocol):
@@ -107,6 +112,18 @@ def kinds() -> Mapping[str, ExtractorKind]:
         kind: ExtractorKind = entry.load()
         found[kind.name] = kind
     return found
+
+
+def precision_of(manifest: BaseManifest) -> Precision:
+    """The type in which a manifest says that its network computed; fp32 where it says none that is known."""
+    found = getattr(manifest, "precision", None)
+    return next((known for known in get_args(Precision) if known == found), "fp32")
+
+
+def sampling_of(manifest: BaseManifest) -> Sampling | None:
+    """The rule by which a manifest says that frames were taken; None where it says none that is known."""
+    found = getattr(manifest, "sampling", None)
+    return next((known for known in get_args(Sampling) if known == found), None)
 
 
 def kind_of(name: str) -> ExtractorKind:

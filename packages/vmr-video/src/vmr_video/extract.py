@@ -1,0 +1,208 @@
+"""Features of many videos into one file: resumable, bad videos told at the end, an earlier file added to."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError, listed
+from vmr_common.features.manifest import BaseManifest, Manifest
+from vmr_common.features.store import FeatureStore, write_features
+from vmr_common.features.writing import check_dtype
+from vmr_video.cache import identity
+from vmr_video.decoding import Failed
+from vmr_video.extractor import FEATURES, Extractor, ExtractorKind, Rows
+from vmr_video.parts import Parts, key_of, parts_beside
+from vmr_video.pipeline import BATCH, TIME_LIMIT, extract
+from vmr_video.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of an extraction.
+
+    Attributes:
+        added: Videos whose rows are new in the file.
+        kept: Videos that the file held before.
+        resumed: Of `added`, those that were finished by an extraction that did not come to its end.
+        failed: Videos without rows, with the reasons.
+    """
+
+    added: int
+    kept: int
+    resumed: int
+    failed: Sequence[Failed]
+
+
+def extract_file(
+    out: Path,
+    kind: ExtractorKind,
+    extractor: Extractor,
+    videos: Sequence[tuple[str, Path]],
+    *,
+    workers: int = 1,
+    batch: int = BATCH,
+    across: bool = False,
+    dtype: str | None = None,
+    source: str | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    time_limit: float = TIME_LIMIT,
+) -> Outcome:
+    """Writes the rows of all videos, in the order of their ids, atomically; killed, it goes on when called again.
+
+    A file that is there already is added to, if its manifest agrees; its videos are not looked at again.
+
+    Args:
+        out: The file.
+        kind: The extractor's kind, which says how its rows are written.
+        extractor: Makes the rows.
+        videos: Pairs of id and path.
+        workers: Processes that decode.
+        batch: Frames in one call of the extractor.
+        across: See `extract`.
+        dtype: Of the stored numbers; None: float32, or as the file has.
+        source: Of the manifest.
+        strict: Stop at the first video that fails.
+        overwrite: Replace what is at `out`.
+        time_limit: See `extract`.
+
+    Raises:
+        UserError: if no video can be read, `strict` and one fails, the file at `out` is of another making, or it cannot
+            be written.
+    """
+    manifest = dataclasses.replace(extractor.manifest(), **({"source": source} if source else {}))
+    earlier = None if overwrite else _Earlier.at(out, kind)
+    if earlier is not None:
+        manifest, dtype = earlier.agreed(manifest, dtype)
+    dtype = dtype or "float32"
+    check_dtype(out, dtype)
+    new = [video for video in videos if earlier is None or video[0] not in earlier.videos]
+    kept = [] if earlier is None else list(earlier.videos)
+    if not new:
+        return Outcome(0, len(kept), 0, [])
+    with parts_beside(out) as parts:
+        made = identity(extractor.manifest(), batch=batch)
+        keys = {video: key_of(video, path, made) for video, path in new}
+        there = {video for video, key in keys.items() if parts.get(key) is not None}
+        if there:
+            logger.info(
+                "%d of %d videos are finished already; going on with the others", len(there), len(new)
+            )
+        work = _Work(parts, keys, strict)
+        left = [video for video in new if video[0] not in there]
+        options = {"workers": workers, "batch": batch, "across": across, "time_limit": time_limit}
+        failed = work.run(extractor, left, options)
+        done = sorted(set(keys) - {failure.video for failure in failed})
+        if not done:
+            raise UserError(f"none of {len(new)} videos could be read; the first: {failed[0].reason}")
+
+        def items() -> Iterator[tuple[str, Rows]]:
+            for video in sorted([*done, *kept]):
+                rows = parts.get(keys[video]) if video in keys else None
+                if rows is None and video in keys:
+                    raise UserError(
+                        f"{out}: the finished rows of {video} are gone; run the same command again"
+                    )
+                yield video, rows if rows is not None else earlier.rows(video)  # type: ignore[union-attr]
+
+        with contextlib.ExitStack() as stack:
+            if earlier is not None:
+                stack.enter_context(contextlib.closing(earlier))
+            if kind.write is not None:
+                kind.write(out, items(), manifest, dtype)
+            else:
+                assert isinstance(manifest, Manifest)
+                write_features(out, ((video, rows[FEATURES]) for video, rows in items()), manifest, dtype)
+    return Outcome(len(done), len(kept), len(there), failed)
+
+
+class _Work:
+    """The videos of an extraction that are left to do."""
+
+    def __init__(self, parts: Parts, keys: Mapping[str, str], strict: bool) -> None:
+        self._parts, self._keys, self._strict = parts, keys, strict
+
+    def run(
+        self, extractor: Extractor, videos: Sequence[tuple[str, Path]], options: Mapping[str, Any]
+    ) -> list[Failed]:
+        """Makes and keeps the rows of all, and returns what failed."""
+        failed: list[Failed] = []
+        progress = Progress({video: path.stat().st_size for video, path in videos})
+        try:
+            for found in extract(extractor, videos, seen=progress.see, **options):
+                if isinstance(found, Failed):
+                    if self._strict:
+                        raise UserError(found.reason)
+                    failed.append(found)
+                else:
+                    self._parts.put(self._keys[found.video], found.rows)
+                progress.done(found.video)
+        finally:
+            progress.close()
+        return sorted(failed, key=lambda failure: failure.video)
+
+
+class _Earlier:
+    """A file of features that is added to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._store = path, FeatureStore(path)
+        self.videos = set(self._store.videos())
+
+    @staticmethod
+    def at(path: Path, kind: ExtractorKind) -> _Earlier | None:
+        """The file at `path`, or None where nothing is."""
+        if not os.path.lexists(path) or (path.exists() and not path.is_file() and not path.is_dir()):
+            return None
+        if path.is_dir():
+            raise UserError(f"{path}: expected the name of a file to write, found a folder")
+        if kind.write is not None:
+            raise UserError(f"{path}: is there already; --overwrite replaces it, or name another --out")
+        return _Earlier(path)
+
+    def agreed(self, made: BaseManifest, dtype: str | None) -> tuple[BaseManifest, str | None]:
+        """The manifest and type of the file, if rows made now belong beside its own.
+
+        Raises:
+            UserError: naming the first field that differs, with both sides.
+        """
+        found = self._store.manifest
+        other = "--overwrite replaces it, or name another --out"
+        if found is None:
+            raise UserError(
+                f"{self._path}: is there already, without a manifest that says what made it; {other}"
+            )
+        for field in dataclasses.fields(made):
+            there, here = getattr(found, field.name), getattr(made, field.name)
+            if field.name not in ("source", "creator", "dim", "dtype", "network") and there != here:
+                raise UserError(
+                    f"{self._path}: its rows were made with {field.name} {there}, new ones would be with {here}; "
+                    f"{other}"
+                )
+        if dtype is not None and found.dtype != dtype:
+            raise UserError(f"{self._path}: holds {found.dtype}, found --dtype {dtype}; {other}")
+        return found, found.dtype
+
+    def rows(self, video: str) -> dict[str, NDArray[Any]]:
+        """The rows of one of its videos."""
+        return {FEATURES: self._store[video]}
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._store.close()
+
+
+def sources_of(paths: Sequence[Path]) -> str:
+    """A manifest's `source`, of the files and folders that were named."""
+    return listed([str(path) for path in paths], 3)
