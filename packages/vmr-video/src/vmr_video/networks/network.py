@@ -112,7 +112,7 @@ class NetworkExtractor:
     def manifest(self) -> Manifest:
         """All that decides the rows."""
         from vmr_common.version import __version__
-        from vmr_video.decoding import DECODER
+        from vmr_video.media import decoder
 
         fps = self.recipe.fps
         facts: dict[str, Any] = self.recipe.to_manifest()
@@ -124,7 +124,7 @@ class NetworkExtractor:
             stride_s=self.row_frames / fps,
             window_s=self._clip / fps if self._preset.of_clips else 0.0,
             normalised=bool(self._options.normalise),
-            decoder=DECODER,
+            decoder=decoder(),
             value_range=words_of(self._preset.mean, self._preset.deviation),
             precision=self._options.precision,
             creator=f"vmr-video {__version__}",

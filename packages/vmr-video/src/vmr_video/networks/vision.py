@@ -24,13 +24,15 @@ def load(preset: Preset, options: ExtractorOptions) -> NetworkExtractor:
         UserError: if torchvision is not installed, the weights are not there or of another network, or an option does
             not fit.
     """
+    import torch
+
     models = _torchvision(preset.name)
     name = preset.families[0]
-    with boundary(f"{preset.name}: cannot be built by this version of torchvision"):
-        module = models.get_model(name, weights=None)
+    with boundary(f"{preset.name}: cannot be built by this version of torchvision"), torch.device("meta"):
+        module = models.get_model(name, weights=None)  # no memory is filled before the weights are there
     state, source = _weights(models, name, options.weights)
     with boundary(f"weights: {source}: not the weights of {name}"):
-        lacking = module.load_state_dict(state, strict=False)
+        lacking = module.load_state_dict(state, strict=False, assign=True)
     if lacking.missing_keys or lacking.unexpected_keys:
         wrong = [*lacking.missing_keys, *lacking.unexpected_keys]
         raise UserError(
@@ -94,7 +96,10 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise UserError(f"weights: {path}: holds no tensors by name")
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
+    return {
+        str(name).removeprefix("module."): value.float() if value.is_floating_point() else value
+        for name, value in found.items()
+    }
 
 
 def _vgg(module: Any, pixels: Tensor) -> Tensor:
