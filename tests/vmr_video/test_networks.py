@@ -175,7 +175,7 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path, monkeypatch):
         kind_of("clip-vit-b32").load(ExtractorOptions())
     with pytest.raises(UserError, match=r"found a network of type 'dinov2', expected clip"):
         loaded("clip-vit-b32", tiny_networks.dinov2(tmp_path / "dino"))
-    with pytest.raises(UserError, match="expected a folder with config.json"):
+    with pytest.raises(UserError, match=r"expected a folder with config\.json"):
         loaded("clip-vit-b32", tmp_path / "nothing")
     (tmp_path / "half").mkdir()
     with pytest.raises(UserError, match=f"cannot load {tmp_path}/half"):

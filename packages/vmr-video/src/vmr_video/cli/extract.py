@@ -244,4 +244,23 @@ def _sentences(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    raise UserError("--verify: not there yet")
+    from vmr_video.media import video_files
+    from vmr_video.verify import verify
+
+    if not options.inputs:
+        raise UserError("--verify compares a file with videos: name some of those that it was made of")
+    videos = video_files(options.inputs)
+    _, chosen = _chosen(options)
+    names = [options.extractor] if options.extractor else []
+    workers = _workers(options)
+    echo(
+        verify(
+            options.verify,
+            videos,
+            extractors=names,
+            options=chosen,
+            sample=options.sample,
+            workers=workers,
+            batch=options.batch or 32,
+        )
+    )
