@@ -117,6 +117,12 @@ def require_alike(wanted: BaseManifest, made: BaseManifest) -> None:
             f"features of a new video would differ in {field}: the model's were made with {there}, here they would be "
             f"with {here}{do.get(field, '')}"
         )
+    unsaid = [
+        name for name in ("weights_hash", "sampling", "fps", "normalised") if getattr(wanted, name, 0) is None
+    ]
+    if unsaid:
+        assumed = ", ".join(f"{name} {getattr(made, name)}" for name in unsaid)
+        logger.warning("the manifest of the model's features does not say all; assumed: %s", assumed)
     for field in ("decoder", "precision"):
         there, here = getattr(wanted, field, None), getattr(made, field, None)
         if there is not None and here is not None and there != here:
@@ -171,11 +177,11 @@ def features_alike(
             found[content] = entry[0], float(entry[1]["duration"])
     if missing:
         logger.info("encoding %d of %d videos (the others were before)", len(missing), len(contents))
-    for video in extract(extractor, list(missing.items()), workers=workers, batch=batch):
-        if isinstance(video, Failed):
-            raise UserError(video.reason)
-        kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
-        found[video.video] = video.rows, video.info.duration
+        for video in extract(extractor, list(missing.items()), workers=workers, batch=batch):
+            if isinstance(video, Failed):
+                raise UserError(video.reason)
+            kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
+            found[video.video] = video.rows, video.info.duration
     return [_features(path, contents[path], found[contents[path]], manifest, made) for path in paths]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.features import writing
-from vmr_common.features.manifest import Manifest
+from vmr_common.features.manifest import Manifest, same_extractor
 from vmr_common.features.npz import SENTENCE_KEYS
 from vmr_common.version import __version__
 from vmr_video.extractor import ExtractorOptions, precision_of
@@ -58,6 +58,7 @@ class SentenceEncoder:
             moved(model.text_projection, self._device, dtype_of(options.precision)) if self._clip else None
         )
         self.limit = int(model.config.text_config.max_position_embeddings)
+        self.cut = 0
         vocabulary = int(model.config.text_config.vocab_size)
         if len(self._tokenizer) > vocabulary:
             raise UserError(
@@ -65,11 +66,10 @@ class SentenceEncoder:
             )
 
     def __call__(self, texts: Sequence[str]) -> list[Vectors]:
-        """The vectors of sentences; what is longer than `limit` tokens is cut, and one log line counts these."""
+        """The vectors of sentences; those longer than `limit` tokens are cut there, and counted in `cut`."""
         texts = [text.lower() for text in texts] if not self._clip else list(texts)
         tokens = [list(self._tokenizer(text)["input_ids"]) for text in texts]
-        if long := sum(len(ids) > self.limit for ids in tokens):
-            logger.warning("%d sentences are longer than %d tokens; they are cut there", long, self.limit)
+        self.cut += sum(len(ids) > self.limit for ids in tokens)
         # the last token, which ends a sentence, stays
         tokens = [ids if len(ids) <= self.limit else ids[: self.limit - 1] + ids[-1:] for ids in tokens]
         if empty := [text for text, ids in zip(texts, tokens, strict=True) if not ids]:
@@ -121,6 +121,12 @@ class SentenceEncoder:
         found = self._text(input_ids=ids.to(self._device))
         return found.last_hidden_state, found.pooler_output
 
+    def say_cut(self) -> None:
+        """One log line that counts the sentences that were cut, if any was."""
+        if self.cut:
+            one = "sentence is" if self.cut == 1 else "sentences are"
+            logger.warning("%d %s longer than %d tokens, and cut there", self.cut, one, self.limit)
+
     def manifest(self) -> Manifest:
         """What made the vectors; the hash is that of the whole network, as in a manifest of its pictures."""
         return Manifest(
@@ -135,6 +141,7 @@ class SentenceEncoder:
 
 def _preset(name: str) -> Preset:
     known = {preset.name: preset for preset in PRESETS if preset.text}
+    name = next((preset for preset in known if same_extractor(preset, name)), name)
     if name not in known:
         raise UserError(
             f"extractor: {quoted(name, 60)} reads no sentences, expected one of {', '.join(known)}"
@@ -176,13 +183,15 @@ def sentences_alike(
             f"sentences would differ in weights_hash: the model's were made with {there}, here they would be with "
             f"{here}; give the same weights by --weights (a folder or a name on a hub)"
         )
+    found = encoder(texts)
+    encoder.say_cut()
     rounded = np.float16 if manifest.dtype == "float16" else np.float32
     return [
         (
             tokens.astype(rounded).astype(np.float32),
             None if sentence is None else sentence.astype(rounded).astype(np.float32),
         )
-        for tokens, sentence in encoder(texts)
+        for tokens, sentence in found
     ]
 
 
@@ -228,6 +237,7 @@ def write_sentences(
                 group.create_dataset(SENTENCE_KEYS[0], data=writing.cast(sentence, dtype, where))
         manifest = dataclasses.replace(encoder.manifest(), source=source)
         writing.write_manifest(file, manifest, dim=width, dtype=dtype)
+    encoder.say_cut()
     return len(queries)
 
 

@@ -43,7 +43,8 @@ class BaseManifest:
     def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
         """Compares with the fields that a configuration expects; a field that is None on either side is skipped.
 
-        Raises `UserError` naming the field, what the file says and what the configuration expects.
+        Extractors are the same where their letters and digits are: `CLIP ViT-B/32` and `clip-vit-b32`. Raises
+        `UserError` naming the field, what the file says and what the configuration expects.
         """
         facts = (
             expected
@@ -52,7 +53,9 @@ class BaseManifest:
         )
         for field in dataclasses.fields(self):
             found, wanted = getattr(self, field.name), getattr(facts, field.name)
-            if found is not None and wanted is not None and found != wanted:
+            if found is None or wanted is None or found == wanted:
+                continue
+            if field.name != "extractor" or not same_extractor(found, wanted):
                 raise UserError(
                     f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
                 )
@@ -84,6 +87,17 @@ class Manifest(BaseManifest):
     precision: str | None = None  # type in which the network computed
     source: str | None = None  # where the videos or original features come from
     creator: str | None = None  # program and version that wrote the file
+
+
+def same_extractor(one: str, other: str) -> bool:
+    """True if two names of extractors have the same letters and digits.
+
+    Example:
+        >>> same_extractor("CLIP ViT-B/32", "clip-vit-b32"), same_extractor("CLIP ViT-B/32", "CLIP ViT-B/16")
+        (True, False)
+    """
+    letters = [[letter for letter in name.lower() if letter.isalnum()] for name in (one, other)]
+    return letters[0] == letters[1]
 
 
 Kind = TypeVar("Kind", bound=BaseManifest)

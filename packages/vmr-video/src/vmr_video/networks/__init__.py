@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from vmr_common.features.manifest import BaseManifest, Manifest
+from vmr_common.features.manifest import BaseManifest, Manifest, same_extractor
 from vmr_video.extractor import Extractor, ExtractorKind, ExtractorOptions, precision_of, sampling_of
 from vmr_video.networks.presets import PRESETS, Preset
 
@@ -20,7 +20,7 @@ def _load(preset: Preset, options: ExtractorOptions) -> Extractor:
 
 
 def _like(preset: Preset, manifest: BaseManifest) -> ExtractorOptions | None:
-    if not isinstance(manifest, Manifest) or manifest.extractor != preset.name:
+    if not isinstance(manifest, Manifest) or not same_extractor(manifest.extractor or "", preset.name):
         return None
     rate = 1 / manifest.stride_s if manifest.stride_s and not preset.of_clips else None
     return ExtractorOptions(
