@@ -334,8 +334,8 @@ def test_a_configuration_refuses_objects_that_it_was_not_made_for(tmp_path):
     assert store["a"].objects == 3
     with pytest.raises(UserError, match="box_units 'pixels', the configuration expects 'normalised'"):
         open_objects(ObjectsConfig(**fits, expected_manifest={"box_units": "normalised"}), tmp_path)
-    with pytest.raises(UserError, match="unknown field 'fps', a manifest has detector"):
-        open_objects(ObjectsConfig(**fits, expected_manifest={"fps": 1}), tmp_path)
+    with pytest.raises(UserError, match="unknown field 'speed', a manifest has detector"):
+        open_objects(ObjectsConfig(**fits, expected_manifest={"speed": 1}), tmp_path)
     with pytest.raises(
         UserError, match=r"data\.objects\.objects: found 0, expected a whole number, at least 1"
     ):

@@ -78,7 +78,7 @@ def extractor_like(
     assert manifest is not None
     changed: dict[str, Any] = {"device": device} | ({} if weights is None else {"weights": weights})
     extractor = load(dataclasses.replace(options, **changed))
-    require_alike(manifest, extractor.manifest())
+    require_alike(manifest, extractor.manifest(), options)
     return extractor
 
 
@@ -94,7 +94,7 @@ def _matching(
         options = kind.like(manifest)
         if options is not None:
             return options, kind.load
-    found = getattr(manifest, "extractor", None)
+    found = getattr(manifest, "extractor", None) or getattr(manifest, "detector", None)
     raise UserError(
         f"the features were made by {quoted(found, 80) if found else 'what their manifest does not name'}, "
         f"and those of a new video can be made by {', '.join(sorted(kinds()))} (some packages add others); train on "
@@ -102,8 +102,17 @@ def _matching(
     )
 
 
-def require_alike(wanted: BaseManifest, made: BaseManifest) -> None:
+def require_alike(
+    wanted: BaseManifest,
+    made: BaseManifest,
+    known: ExtractorOptions = ExtractorOptions(),  # noqa: B008 - frozen
+) -> None:
     """Makes sure that two manifests describe rows of one making; another decoder's version is logged.
+
+    Args:
+        wanted: Of the features that are to be matched.
+        made: Of the extractor.
+        known: What the extractor's kind knows of features of its own that their manifest does not say.
 
     Raises:
         UserError: naming the field and both sides.
@@ -117,9 +126,13 @@ def require_alike(wanted: BaseManifest, made: BaseManifest) -> None:
             f"features of a new video would differ in {field}: the model's were made with {there}, here they would be "
             f"with {here}{do.get(field, '')}"
         )
-    unsaid = [
-        name for name in ("weights_hash", "sampling", "fps", "normalised") if getattr(wanted, name, 0) is None
-    ]
+    settled = {
+        "weights_hash": getattr(made, "weights_hash", None) is None,
+        "sampling": known.sampling is not None,
+        "fps": known.fps is not None,
+        "normalised": known.normalise is not None,
+    }
+    unsaid = [name for name, sure in settled.items() if getattr(wanted, name, 0) is None and not sure]
     if unsaid:
         assumed = ", ".join(f"{name} {getattr(made, name)}" for name in unsaid)
         logger.warning("the manifest of the model's features does not say all; assumed: %s", assumed)

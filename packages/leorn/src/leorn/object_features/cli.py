@@ -212,4 +212,6 @@ def _manifest(
     given = stated(arguments, ("detector", "weights_hash", "frame_sampling", "source"))
     if boxes is not None:
         given |= {"box_order": ASSUMED.box_order, "box_units": ASSUMED.box_units}
+    if arguments.frames is not None:
+        given |= {"stride_s": None}  # frames are spread over each video
     return dataclasses.replace(source.manifest or ASSUMED, creator=creator(), **given)

@@ -58,6 +58,14 @@ class ObjectManifest(BaseManifest):
         box_order: What the four numbers of a box are, e.g. ``x1 y1 x2 y2``.
         box_units: ``normalised`` (fractions of the picture's width and height) or ``pixels``.
         frame_sampling: Which frames of the video the detector saw, in words.
+        fps: Frames per second that the detector saw.
+        stride_s: Seconds from one object frame to the next; None also where frames are spread over the video.
+        sampling: Which pictures those frames are, see `vmr_video.recipe.FrameRecipe`.
+        decoder: Program and version that made pictures of the video.
+        resize: Of a picture before the detector, e.g. ``both sides to 640, bilinear``.
+        crop: Likewise.
+        network: Name or file that the weights came from.
+        precision: Type in which the detector computed.
         frames: Frames per video; None also where videos differ.
         objects: Object slots per frame.
         object_order: Order of the slots of a frame, e.g. ``falling confidence``.
@@ -72,6 +80,14 @@ class ObjectManifest(BaseManifest):
     box_order: str | None = None
     box_units: str | None = None
     frame_sampling: str | None = None
+    fps: float | None = None
+    stride_s: float | None = None
+    sampling: str | None = None
+    decoder: str | None = None
+    resize: str | None = None
+    crop: str | None = None
+    network: str | None = None
+    precision: str | None = None
     frames: int | None = None
     objects: int | None = None
     object_order: str | None = None

@@ -90,7 +90,8 @@ def _make(folder: Path, spec: ShapesSpec) -> None:
     logger.info("making the object features of the Shapes data set in %s", folder)
     _refuse_foreign(folder)
     path = folder / OBJECTS
-    write_objects(path, _items(spec), _manifest(spec))
+    source = f"{_SOURCE}{GENERATOR}, seed {spec.seed}"
+    write_objects(path, _items(spec), shapes_manifest(float(spec.fps), spec.stride, source))
     note = Note(generator=GENERATOR, version=VERSION, sha256=sha256(path), bytes=path.stat().st_size)
     write_text(folder / OBJECTS_NOTE, json.dumps(note, indent=1) + "\n")
 
@@ -101,13 +102,16 @@ def _items(spec: ShapesSpec) -> Iterator[tuple[str, ObjectFrames]]:
         yield video, object_frames(render(make_scene(video, spec)), spec.frames_per_row)
 
 
-def _manifest(spec: ShapesSpec) -> ObjectManifest:
+def shapes_manifest(fps: float, stride: float, source: str | None) -> ObjectManifest:
+    """The manifest of object features of Shapes: pictures per second, seconds of a row, where the videos come from."""
     return ObjectManifest(
         detector=f"connected patches of one hue, pixel statistics, version {VERSION}",
         box_order="x1 y1 x2 y2",
         box_units="normalised",
-        frame_sampling=f"one per feature row of {spec.stride:g} s: the last frame in it that shows the object",
+        frame_sampling=f"one per feature row of {stride:g} s: the last frame in it that shows the object",
+        fps=fps,
+        stride_s=stride,
         object_order="by arrival; an object keeps its slot while it is followed",
-        source=f"{_SOURCE}{GENERATOR}, seed {spec.seed}",
+        source=source,
         creator=creator(),
     )
