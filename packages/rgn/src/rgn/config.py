@@ -68,9 +68,9 @@ class LossConfig:
     alpha_2: ranges.Weight = 5.0
     """Weight of the diversity term."""
     lambda_: ranges.Weight = 0.146
-    """Preferred squared norm of a scaled window: width about sigma / (2 sqrt(pi) (P - 1) lambda)."""
+    """The paper's setting of the same width as `preferred_width`, by a norm whose meaning depends on `data.clips`."""
     preferred_width: ranges.Fraction | None = None
-    """Preferred width of a candidate as a share of the video, from which lambda then follows."""
+    """Preferred width of a candidate as a share of the video, about that of a typical moment; null: by `lambda_`."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")
