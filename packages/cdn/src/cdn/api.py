@@ -100,8 +100,8 @@ def load(
     def dataset(frames: PreparedFeatures, queries: Sequence[Query]) -> Dataset:
         return build_dataset(config, method.preprocessor, frames, glove, queries)
 
-    def given(video: Any) -> tuple[str, PreparedFeatures]:
-        name, store = api.given_features(video, config.data.features)
+    def given(video: Any, making: api.Making) -> tuple[str, PreparedFeatures]:
+        name, store = api.given_features(video, config.data.features, making)
         return name, open_frames(config, opened.root, store)
 
     return api.Model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdn.config import TITLE, Config
 from vmr_common.splits.sources import found_path
-from vmr_train.cli import options, requests
+from vmr_train.cli import options, requests, video_files
 
 
 @options.command
@@ -45,9 +45,10 @@ def predict(argv: list[str]) -> None:
     from cdn.method import CDNMethod
     from vmr_train.cli import commands
 
-    frames = open_frames(config, given.root)
-    queries = requests.requested_queries(config, given, frames.store, given.root)
     method = CDNMethod.restore(config, checkpoint)
+    features = video_files.frame_features(config, given, checkpoint)
+    frames = open_frames(config, given.root, features)
+    queries = requests.requested_queries(config, given, frames.store, given.root)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
     commands.print_moments(

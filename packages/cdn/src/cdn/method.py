@@ -99,6 +99,10 @@ class CDNMethod:
 
         return torch.stack(self._encoded.of(videos, encode), dim=1)
 
+    def forget(self) -> None:
+        """Lets go of what is kept of videos by their ids."""
+        self._encoded.clear()
+
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
         return self.preprocessor.state()

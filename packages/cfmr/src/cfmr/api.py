@@ -94,8 +94,8 @@ def load(
     config = opened.config
     method = CFMRMethod.restore(config, opened.checkpoint)
 
-    def given(video: Any) -> tuple[str, PreparedFeatures]:
-        name, store = api.given_features(video, config.data.features)
+    def given(video: Any, making: api.Making) -> tuple[str, PreparedFeatures]:
+        name, store = api.given_features(video, config.data.features, making)
         return name, open_clips(config, opened.root, store)
 
     return api.Model(

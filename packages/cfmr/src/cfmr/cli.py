@@ -5,7 +5,7 @@ from __future__ import annotations
 from cfmr.config import TITLE, Config
 from vmr_common.errors import require
 from vmr_common.splits.sources import found_path
-from vmr_train.cli import options, requests
+from vmr_train.cli import options, requests, video_files
 
 
 @options.command
@@ -45,9 +45,10 @@ def predict(argv: list[str]) -> None:
     from cfmr.method import CFMRMethod
     from vmr_train.cli import commands
 
-    clips = open_clips(config, given.root)
-    queries = requests.requested_queries(config, given, clips.store, given.root)
     method = CFMRMethod.restore(config, checkpoint)
+    features = video_files.frame_features(config, given, checkpoint)
+    clips = open_clips(config, given.root, features)
+    queries = requests.requested_queries(config, given, clips.store, given.root)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
     commands.print_moments(
         given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)

@@ -105,6 +105,10 @@ class CFMRMethod:
 
         return torch.stack(self._encoded.of(videos, encode))
 
+    def forget(self) -> None:
+        """Lets go of what is kept of videos by their ids."""
+        self._encoded.clear()
+
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
         return self.preprocessor.state()

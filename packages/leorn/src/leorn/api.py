@@ -13,7 +13,7 @@ import numpy as np
 from leorn.config import Config
 from vmr_common.errors import UserError
 from vmr_common.splits.sources import found_path
-from vmr_train import api
+from vmr_train import api, given_features
 from vmr_train.cli.config import DEFAULT
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ def load(
     method = LEORNMethod.restore(config, opened.checkpoint)
     glove = found_path(config.data.word_vectors, opened.root)
 
-    def given(video: Any) -> tuple[str, InputFeatures]:
+    def given(video: Any, making: api.Making) -> tuple[str, InputFeatures]:
+        if given_features.is_video_file(video):
+            found = InputFeatures.of_video_files(config, [Path(video)], making)
+            return next(iter(found.store.durations)), found
         name, objects, features = given_objects(video, config)
         return name, InputFeatures.of(config, objects, features)
 
@@ -122,7 +125,9 @@ def load(
     )
 
 
-def given_objects(video: Any, config: Config) -> tuple[str, GivenObjects, api.GivenFeatures | None]:
+def given_objects(
+    video: Any, config: Config
+) -> tuple[str, GivenObjects, given_features.GivenFeatures | None]:
     """The objects of one video that is not in the model's files, and its clip features; see `load`."""
     from leorn.object_features.layouts import ObjectFrames
     from leorn.object_features.store import GivenObjects, ObjectStore
@@ -136,7 +141,7 @@ def given_objects(video: Any, config: Config) -> tuple[str, GivenObjects, api.Gi
         frames, manifest = store[names[0]], store.manifest
         arrays = {"features": frames.features, "confidence": frames.confidence, "boxes": frames.boxes}
     if not isinstance(arrays, Mapping):
-        raise api.unknown_form(video, f"arrays by name ({', '.join(OBJECT_ARRAYS)})")
+        raise given_features.unknown_form(video, f"arrays by name ({', '.join(OBJECT_ARRAYS)})")
     needed = [*OBJECT_ARRAYS] + ["clips"] * (config.data.features is not None)
     lacking = [name for name in needed if name not in arrays]
     if lacking:
@@ -150,11 +155,11 @@ def given_objects(video: Any, config: Config) -> tuple[str, GivenObjects, api.Gi
     for name, part in parts.items():
         if part.shape != shapes[name] or not np.isfinite(part).all():
             raise UserError(f"video: {name}: found {part.shape}, expected finite numbers {shapes[name]}")
-    name = f"objects-{api.content_hash(*parts.values())}"
+    name = f"objects-{given_features.content_hash(*parts.values())}"
     features = None
     if config.data.features is not None:
-        _, clips = api.given_features(arrays["clips"], config.data.features)
-        features = api.GivenFeatures(dict.fromkeys([name], next(iter(clips.arrays.values()))))
+        _, clips = given_features.given_features(arrays["clips"], config.data.features)
+        features = given_features.GivenFeatures(dict.fromkeys([name], next(iter(clips.arrays.values()))))
     kept = [part[:, : wanted.objects] for part in parts.values()]
     return name, GivenObjects({name: ObjectFrames(*kept)}, manifest), features
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leorn.config import TITLE, Config
 from vmr_common.splits.sources import found_path
-from vmr_train.cli import options, requests
+from vmr_train.cli import options, requests, video_files
 
 
 @options.command
@@ -50,9 +50,13 @@ def predict(argv: list[str]) -> None:
     from leorn.method import LEORNMethod
     from vmr_train.cli import commands
 
-    videos = InputFeatures.open(config, given.root)
-    queries = requests.requested_queries(config, given, videos.store, given.root)
     method = LEORNMethod.restore(config, checkpoint)
+    if given.video_file is None:
+        videos = InputFeatures.open(config, given.root)
+    else:
+        making = video_files.making(config, given, checkpoint)
+        videos = InputFeatures.of_video_files(config, video_files.paths(given), making)
+    queries = requests.requested_queries(config, given, videos.store, given.root)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)

@@ -7,6 +7,7 @@ feature size, C clip feature size, N clips of the map.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,17 @@ from torch import Tensor
 from leorn.config import Config
 from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, PreparedObjects
-from leorn.object_features.store import ObjectSource
+from leorn.object_features.store import GivenObjects, ObjectSource
 from vmr_common.errors import UserError
+from vmr_common.features.manifest import BaseManifest
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import FeatureSource, open_features
+from vmr_train.given_features import frame_features
 from vmr_train.unknown_words import UnknownWords
+from vmr_train.video_files import Making
 from vmr_train.word_lookup import WordLookup, plain_words
 
 logger = logging.getLogger(__name__)
@@ -62,6 +66,17 @@ class Stores:
     def manifest(self) -> ObjectManifest | None:
         """The manifest of the object file."""
         return self.objects.manifest
+
+    @property
+    def manifests(self) -> dict[str, BaseManifest | None]:
+        """The manifests of all files, by the part of the inputs."""
+        features = {} if self.features is None else {"features": self.features.manifest}
+        return {"objects": self.objects.manifest, **features}
+
+    @property
+    def durations(self) -> Mapping[str, float]:
+        """Seconds of the video files that the objects were made of, where there were any."""
+        return self.objects.durations if isinstance(self.objects, GivenObjects) else {}
 
     def length(self, video: str) -> int:
         """Frames with objects of a video."""
@@ -112,6 +127,20 @@ class InputFeatures:
         )
         clips = None if features is None else prepared.pooled_features(features, data.frames, unit=True)
         return cls(objects, clips, Stores(objects.store, features))
+
+    @classmethod
+    def of_video_files(cls, config: Config, paths: Sequence[Path], making: Making) -> InputFeatures:
+        """The inputs of video files by name without ending, made as those that the model was trained on.
+
+        Raises:
+            UserError: if they cannot be made alike, or are of another shape than the configuration says.
+        """
+        features, root = config.data.features, making.root
+        open_files = functools.partial(open_objects, config.data.objects, root)
+        manifest = making.manifest("objects", ObjectManifest, open_files)
+        videos = making.alike(paths, manifest)
+        objects = GivenObjects.of_rows(videos, manifest, config.data.objects)
+        return cls.of(config, objects, None if features is None else frame_features(paths, features, making))
 
     def __getitem__(self, video: str) -> VideoArrays:
         """The inputs of one video."""

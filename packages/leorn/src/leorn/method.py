@@ -109,6 +109,10 @@ class LEORNMethod:
         """Weight of each slot of a frame, ``(B, F, S)``; slot 0 is the sentinel where there is one."""
         return self.output(batch).attention.float().cpu().numpy()
 
+    def forget(self) -> None:
+        """Lets go of what is kept of videos by their ids."""
+        self._encoded.clear()
+
     def state(self) -> dict[str, list[str]]:
         """The words of the training queries."""
         return self.preprocessor.state()

@@ -63,7 +63,9 @@ def train(config: Config, given: Namespace) -> Results:
             # two-stage recipe: the second stage begins with the object reasoning of the first
             load_pretrained(method.model, config.init)
 
-        provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run, given.root)
+        provenance = commands.describe_run(
+            "leorn", config, splits, videos.store, [glove], run, given.root, **videos.store.manifests
+        )
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rgn.config import TITLE, Config
 from vmr_common.splits.sources import found_path
-from vmr_train.cli import options, requests
+from vmr_train.cli import options, requests, video_files
 
 
 @options.command
@@ -44,9 +44,10 @@ def predict(argv: list[str]) -> None:
     from rgn.method import RGNMethod
     from vmr_train.cli import commands
 
-    clips = open_clips(config, given.root)
-    queries = requests.requested_queries(config, given, clips.store, given.root)
     method = RGNMethod.restore(config, checkpoint)
+    features = video_files.frame_features(config, given, checkpoint)
+    clips = open_clips(config, given.root, features)
+    queries = requests.requested_queries(config, given, clips.store, given.root)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
     commands.print_moments(
         given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)

@@ -123,6 +123,9 @@ class RGNMethod:
             for query, values in zip(batch.queries, window.double().cpu().numpy(), strict=True)
         ]
 
+    def forget(self) -> None:
+        """Lets go of what is kept of videos by their ids: nothing is."""
+
     def state(self) -> dict[str, list[str]]:
         """The vocabulary, by word class."""
         return self.preprocessor.state()

@@ -78,7 +78,8 @@ def load(
         data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
         **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
 
-    A model that reads query features from a file (`data.queries.path`) takes the id of an entry as the sentence.
+    A model that reads query features from a file (`data.queries.path`) takes the id of an entry as the sentence, or a
+    new one, whose vectors are made as that file's were.
 
     Raises:
         UserError: if there is no checkpoint of RGNet, or it does not fit.
@@ -100,13 +101,21 @@ def load(
     def dataset(frames: PreparedFeatures, queries: Sequence[Query]) -> Dataset:
         return build_dataset(config, method.scale, frames, opened.root, queries)
 
+    def asked(frames: PreparedFeatures, queries: Sequence[Query], making: api.Making) -> Dataset:
+        if file is None:
+            return dataset(frames, queries)
+        from rgnet.query_features.new_sentences import of_texts
+
+        vectors = of_texts([query.text for query in queries], config.data.queries, making)
+        return build_dataset(config, method.scale, frames, opened.root, queries, vectors)
+
     def query_id(text: str, number: int) -> str:
         return (
             str(number) if file is None else text
         )  # a model that reads a file of query features knows their ids
 
-    def given(video: Any) -> tuple[str, PreparedFeatures]:
-        name, store = api.given_features(video, config.data.features)
+    def given(video: Any, making: api.Making) -> tuple[str, PreparedFeatures]:
+        name, store = api.given_features(video, config.data.features, making)
         return name, open_frames(config, opened.root, store)
 
     return api.Model(
@@ -117,6 +126,7 @@ def load(
         dataset=dataset,
         explain=explain,
         query_id=query_id,
+        asked=asked,
     )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rgnet.config import DEFAULT, TITLE, Config
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
-from vmr_train.cli import options, requests
+from vmr_train.cli import options, requests, video_files
 from vmr_train.clock import format_hours
 
 if TYPE_CHECKING:
     from rgnet.method import RGNetMethod
+    from rgnet.query_features.new_sentences import NewSentences
     from vmr_train import prepared
+    from vmr_train.checkpoint import Checkpoint
 
 
 @options.command
@@ -58,10 +61,12 @@ def predict(argv: list[str]) -> None:
     from rgnet.method import RGNetMethod
     from vmr_train.cli import commands
 
-    frames = open_frames(config, given.root)
-    queries = requested_queries(config, given, frames)
     method = RGNetMethod.restore(config, checkpoint)
-    dataset = build_dataset(config, method.scale, frames, given.root, queries)
+    features = video_files.frame_features(config, given, checkpoint)
+    frames = open_frames(config, given.root, features)
+    queries = requested_queries(config, given, frames)
+    vectors = new_sentences(config, given, checkpoint, queries)
+    dataset = build_dataset(config, method.scale, frames, given.root, queries, vectors)
     found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
     commands.print_moments(given, found, partial(moment_table, method))
 
@@ -85,26 +90,38 @@ def requested_queries(config: Config, given: Namespace, frames: prepared.Prepare
     """The queries to find moments for: entries of the query feature file (``--query-id``), or sentences.
 
     Raises:
-        UserError: if the query has no vectors that the model reads; says which would have.
+        UserError: if an entry is asked for, and the model reads none.
     """
     entry, file = given.query_id, config.data.queries.path
     if entry is None:
-        if file is not None and given.queries is None and given.query is not None:
-            raise UserError(
-                f"--query: this model reads the vectors of its queries from {file}, so a new sentence has none; give "
-                "--query-id with an entry of that file"
-            )
         return requests.requested_queries(config, given, frames.store, given.root)
     if file is None:
         raise UserError(f"--query-id {entry}: this model reads sentences (word vectors); give --query")
     if given.queries is not None:
         raise UserError("give either --queries (a file) or --query-id")
     if given.query is None:
-        given.query = entry
+        given.query = [entry]
     return [
         dataclasses.replace(query, id=entry)
         for query in requests.requested_queries(config, given, frames.store, given.root)
     ]
+
+
+def new_sentences(
+    config: Config, given: Namespace, checkpoint: Checkpoint, queries: Sequence[Query]
+) -> NewSentences | None:
+    """Vectors of sentences that the model's file of query features does not hold; None where it reads what is there.
+
+    Raises:
+        UserError: if they cannot be made as those of the file were; says what to do.
+    """
+    stored = given.query_id is not None or (given.queries is not None and given.video_file is None)
+    if config.data.queries.path is None or stored:
+        return None
+    from rgnet.query_features.new_sentences import encoded
+
+    texts = list(dict.fromkeys(query.text for query in queries))
+    return encoded(texts, config.data.queries, video_files.making(config, given, checkpoint))
 
 
 def moment_table(method: RGNetMethod, prediction: Prediction) -> str:

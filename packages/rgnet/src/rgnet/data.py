@@ -15,9 +15,10 @@ from rgnet.config import Config
 from rgnet.losses import Targets
 from rgnet.model import Frames, Tokens
 from rgnet.query_features.config import open_query_features, require_queries
-from rgnet.query_features.store import QueryFeatures, QueryVectors, normalise
+from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, QueryVectors, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
 from vmr_common.errors import UserError
+from vmr_common.features.manifest import Manifest
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train import prepared
@@ -255,12 +256,21 @@ def query_files(config: Config, root: Path) -> list[Path]:
     return [found_path(path, root) for path in named if path is not None]
 
 
+def query_manifest(config: Config, root: Path) -> Manifest | None:
+    """The manifest of the file of query features; None where words are looked up, or the file has none."""
+    if config.data.queries.path is None:
+        return None
+    found = open_query_features(config.data.queries, root)
+    return found.manifest if isinstance(found, QueryFeatureStore) else None
+
+
 def build_dataset(
     config: Config,
     scale: prepared.FeatureNormalizer | None,
     frames: prepared.FeaturesByVideo,
     root: Path,
     queries: Sequence[Query],
+    vectors: QueryFeatures | None = None,
 ) -> Dataset:
     """Queries of a run as batches; those without a known word are left out with a warning.
 
@@ -270,11 +280,13 @@ def build_dataset(
         frames: Features by video.
         root: The data root, where the tokens and sentence vectors of the queries are.
         queries: The queries.
+        vectors: Theirs; None: those of the configuration's files.
 
     Raises:
         UserError: if a file of query features cannot be read or lacks a query.
     """
-    vectors = open_query_features(config.data.queries, root, [query.text for query in queries])
+    if vectors is None:
+        vectors = open_query_features(config.data.queries, root, [query.text for query in queries])
     if config.data.queries.path is not None:
         require_queries(vectors, {"this split or request": queries})
     return Dataset(

@@ -24,7 +24,7 @@ def train(config: Config, given: Namespace) -> Results:
         given: The options beside it, see `options.train_options`.
     """
     # torch takes seconds to load: not before the options are understood
-    from rgnet.data import build_dataset, open_frames, query_files
+    from rgnet.data import build_dataset, open_frames, query_files, query_manifest
     from rgnet.method import RGNetMethod, window_curves
     from rgnet.search.window_recall import recall_lines
     from vmr_train import distributed, preprocessing
@@ -57,7 +57,17 @@ def train(config: Config, given: Namespace) -> Results:
                 method.start_from(config.init)
 
         words = query_files(config, given.root)
-        provenance = commands.describe_run("rgnet", config, splits, frames.store, words, run, given.root)
+        provenance = commands.describe_run(
+            "rgnet",
+            config,
+            splits,
+            frames.store,
+            words,
+            run,
+            given.root,
+            features=frames.store.manifest,
+            queries=query_manifest(config, given.root),
+        )
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(

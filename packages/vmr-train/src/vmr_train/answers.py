@@ -6,12 +6,13 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from vmr_common.errors import UserError, quoted
 from vmr_common.io import write_text
 from vmr_common.types import Prediction
 from vmr_train.cli.results import moment_table
@@ -19,6 +20,9 @@ from vmr_train.clock import format_clock
 from vmr_train.presence import presence_text
 from vmr_train.report.svg import el
 from vmr_train.report.timelines import score_texts, time_ticks
+
+if TYPE_CHECKING:
+    from vmr_video.answers import Answer
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +71,7 @@ class Predictions(Sequence[Moment]):
     Attributes:
         prediction: The same for files and metrics.
         duration: Of the video, seconds.
+        file: The video file, where the question was about one; `page`, `cut` and `export` need it.
 
     Example:
         >>> found = Predictions(
@@ -83,6 +88,7 @@ class Predictions(Sequence[Moment]):
 
     prediction: Prediction
     duration: float
+    file: Path | None = None
 
     @property
     def moments(self) -> Floats:
@@ -135,6 +141,54 @@ class Predictions(Sequence[Moment]):
 
     def _repr_html_(self) -> str:
         return self.show()
+
+    def page(self, path: str | Path, *more: Predictions) -> Path:
+        """Writes a page that plays the moments, with those of `more` sentences or videos; returns its path.
+
+        Raises:
+            UserError: if no video file is known, or the page cannot be written.
+        """
+        from vmr_video.answers import write_page
+
+        told = [one._answer() for one in (self, *more)]
+        write_page(Path(path), told, title=", ".join(dict.fromkeys(one.video.path.stem for one in told)))
+        return Path(path)
+
+    def cut(self, folder: str | Path, *, k: int = 1, exact: bool = False) -> list[Path]:
+        """Writes the first k moments as files of their own into a folder; returns their paths.
+
+        Copies begin at a key frame; `exact` ones are encoded anew.
+
+        Raises:
+            UserError: if no video file is known, or a moment cannot be cut.
+        """
+        from vmr_video.answers import cut_moments
+
+        return cut_moments(Path(folder), [self._answer()], exact=exact, k=k)
+
+    def export(self, path: str | Path, *more: Predictions) -> Path:
+        """Writes the moments as markers for an editor: a path that ends in .edl, .fcpxml or .csv; returns it.
+
+        Raises:
+            UserError: if no video file is known, or the path ends otherwise.
+        """
+        from vmr_train.cli.video_files import export_of
+        from vmr_video.answers import export
+
+        place, kind = export_of(str(path))
+        export(place, [one._answer() for one in (self, *more)], kind)
+        return place
+
+    def _answer(self) -> Answer:
+        if self.file is None:
+            raise UserError(
+                f"video {quoted(self.prediction.video, 60)} was not given as a video file, which pages, cuts and "
+                "markers are made of"
+            )
+        from vmr_train.cli.video_files import answer_of
+        from vmr_video.media import probe
+
+        return answer_of(self.prediction, probe(self.file))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,6 @@ A paper's `api.py` says how its inputs are opened and what it can show of an ans
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -16,32 +13,32 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.splits.load import data_root as chosen_root
 from vmr_common.types import Query
 from vmr_train import needs
 from vmr_train.answers import Explanation, Html, Moment, Predictions, Rows
+from vmr_train.caches import LRUCache
 from vmr_train.cli import options, requests
 from vmr_train.cli.config import bundled_config, completed_config, stored_values, to_dict
 from vmr_train.cli.fields import build, check_values, merged
 from vmr_train.config import RunConfig
+from vmr_train.given_features import given_features, is_video_file
 from vmr_train.run_files import PAGE
+from vmr_train.video_files import Making
 
 if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
     from torch import nn
 
-    from vmr_common.features.manifest import BaseManifest
     from vmr_train.checkpoint import Checkpoint
     from vmr_train.cli.results import Results
-    from vmr_train.feature_files import FeaturesConfig, VideoStore
+    from vmr_train.feature_files import VideoStore
     from vmr_train.method import Asked
 
 __all__ = [
     "Explanation",
     "Html",
+    "Making",
     "Model",
     "Moment",
     "Opened",
@@ -52,8 +49,9 @@ __all__ = [
     "load_config",
     "open_checkpoint",
     "train",
-    "unknown_form",
 ]
+FILES = 4
+"""Video files whose features a model keeps."""
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -208,10 +206,13 @@ class Model:
         opened: The checkpoint.
         method: With the checkpoint's weights.
         own: Opens the inputs of the configuration; called when a video is first asked for by its id.
-        given: Inputs for a video that is not in them, and the id that they have it under.
+        given: Inputs for a video that is not in them, and the id that they have it under; how those of a video file
+            are made is its second argument.
         dataset: Queries as batches, from inputs and queries.
         explain: What the paper can show of the answer to the one query of a dataset.
         query_id: The id of a query, from its text and number.
+        asked: As `dataset`, of sentences that are asked for, where vectors of new ones are made; how is the last
+            argument.
 
     Example:
         >>> import rgn
@@ -231,18 +232,22 @@ class Model:
         method: Any,
         *,
         own: Callable[[], Any],
-        given: Callable[[Any], tuple[str, Any]],
+        given: Callable[[Any, Making], tuple[str, Any]],
         dataset: Callable[[Any, Sequence[Query]], Asked],
         explain: Callable[..., Explanation],
         query_id: Callable[[str, int], str] = lambda text, number: str(number),
+        asked: Callable[[Any, Sequence[Query], Making], Asked] | None = None,
     ) -> None:
         self.package, self.config, self.root = opened.package, opened.config, opened.root
         self.checkpoint, self.method = opened.checkpoint, method
         self._open, self._given, self._dataset = own, given, dataset
         self._explain, self._query_id = explain, query_id
         self._presence = opened.checkpoint.presence
+        self._of_asked = asked or (lambda inputs, queries, making: dataset(inputs, queries))
         self._own: Any = None
         self._durations: dict[str, float] = {}
+        self._files: LRUCache[tuple[str, int, int], tuple[str, Any]] = LRUCache(FILES)
+        self._met: dict[str, object] = {}
         method.model.eval()
 
     def __repr__(self) -> str:
@@ -264,27 +269,51 @@ class Model:
 
     @overload
     def predict(
-        self, video: Any, sentence: str, k: int = 5, *, duration: float | None = None
+        self,
+        video: Any,
+        sentence: str,
+        k: int = 5,
+        *,
+        duration: float | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> Predictions: ...
     @overload
     def predict(
-        self, video: Any, sentence: Sequence[str], k: int = 5, *, duration: float | None = None
+        self,
+        video: Any,
+        sentence: Sequence[str],
+        k: int = 5,
+        *,
+        duration: float | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> list[Predictions]: ...
     def predict(
-        self, video: Any, sentence: str | Sequence[str], k: int = 5, *, duration: float | None = None
+        self,
+        video: Any,
+        sentence: str | Sequence[str],
+        k: int = 5,
+        *,
+        duration: float | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> Predictions | list[Predictions]:
         """The moments that a sentence describes, best first; of several sentences a list.
 
         Args:
-            video: The id of a video in the model's data, an array of its features ``(T, D)``, or the path of a file
-                that holds those of one video (npy, npz, HDF5).
+            video: The id of a video in the model's data, an array of its features ``(T, D)``, the path of a file that
+                holds those of one video (npy, npz, HDF5), or that of a video file: its features are made as those that
+                the model was trained on (extra ``video``), and are kept for the next questions.
             sentence: In words; with several each is answered by itself.
             k: Moments at the most.
             duration: Length of the video in seconds, where neither annotations nor the features' stride tell it.
+            cache: Folder in which features that are made of video files are kept.
+            weights: Of the network that makes them, where it is not where the checkpoint says.
 
         Raises:
-            UserError: if the video has no features or other ones than the model was trained on, its length is not
-                known, or the model knows no word of a sentence.
+            UserError: if the video has no features or other ones than the model was trained on and none can be made
+                alike, its length is not known, or the model knows no word of a sentence.
         """
         from vmr_train.cli import commands
 
@@ -292,22 +321,29 @@ class Model:
             raise UserError(f"k: found {quoted(k, 60)}, expected a whole number")
         if k < 1:
             raise UserError(f"k: found {k}, expected at least 1")
-        _, queries, dataset = self._asked(
-            video, [sentence] if isinstance(sentence, str) else sentence, duration
-        )
+        making, asked = self._making(cache, weights), [sentence] if isinstance(sentence, str) else sentence
+        _, queries, dataset = self._asked(video, asked, duration, making)
         answers = commands.find_moments(self.config, self.method, dataset, k, self._presence)
         by_id = {one.query: one for one in answers}
-        found = [Predictions(by_id[query.id], query.duration) for query in queries]
+        file = Path(video) if is_video_file(video) else None
+        found = [Predictions(by_id[query.id], query.duration, file) for query in queries]
         return found[0] if isinstance(sentence, str) else found
 
     def explain(
-        self, video: Any, sentence: str, *, duration: float | None = None, **shown: Any
+        self,
+        video: Any,
+        sentence: str,
+        *,
+        duration: float | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        **shown: Any,
     ) -> Explanation:
         """What the paper can show of an answer; arguments and errors as those of `predict`.
 
         What it is stands with the function `explain` of each paper's `api` module, with the further arguments.
         """
-        inputs, (query,), dataset = self._asked(video, [sentence], duration)
+        inputs, (query,), dataset = self._asked(video, [sentence], duration, self._making(cache, weights))
         dataset.unknown.warn()
         return self._explain(self, inputs, dataset, query, **shown)
 
@@ -334,8 +370,19 @@ class Model:
         )
         return _rows(results)
 
+    def _making(self, cache: str | os.PathLike[str] | None, weights: str | os.PathLike[str] | None) -> Making:
+        device = self.config.train.device
+        return Making(
+            package=self.package,
+            checkpoint=self.checkpoint,
+            root=self.root,
+            cache=None if cache is None else Path(cache),
+            weights=() if weights is None else (os.fspath(weights),),
+            device=None if device == "auto" else device,
+        )
+
     def _asked(
-        self, video: Any, sentences: Sequence[str], duration: float | None
+        self, video: Any, sentences: Sequence[str], duration: float | None, making: Making
     ) -> tuple[Any, list[Query], Asked]:
         """The inputs with the video, the queries, and both as a dataset."""
         if not isinstance(sentences, Sequence):
@@ -344,12 +391,16 @@ class Model:
             )
         if not sentences or not all(isinstance(text, str) and text.strip() for text in sentences):
             raise UserError(f"sentence: found {quoted(sentences, 60)}, expected words")
-        if isinstance(video, str) and not _is_file(video):
+        if is_video_file(video):
+            name, inputs = self._video_file(Path(video), making)
+            seconds = inputs.store.durations[name] if duration is None else duration
+        elif isinstance(video, str) and not _is_file(video):
             name, inputs = video, self.inputs
             self._require_video(name)
+            self._meet(name, None)
             seconds = self._duration(name) if duration is None else duration
         else:
-            name, inputs = self._given(video)
+            name, inputs = self._given(video, making)
             seconds = self._rows_times_stride(inputs.store, name) if duration is None else duration
         if seconds is None:
             raise UserError(f"the length of video {name!r} is not known: give duration=... in seconds")
@@ -357,12 +408,28 @@ class Model:
             Query(id=self._query_id(text, number), video=name, text=text, duration=float(seconds))
             for number, text in enumerate(sentences)
         ]
-        dataset = self._dataset(inputs, queries)
+        dataset = self._of_asked(inputs, queries, making)
         if len(dataset) < len(queries) or not dataset.unknown.answerable:
             known = {query.id for query in getattr(dataset, "queries", ()) if dataset.unknown.answerable}
             without = [quoted(query.text, 60) for query in queries if query.id not in known]
             raise UserError(f"the model knows no word of {listed(without, 3)}")
         return inputs, queries, dataset
+
+    def _video_file(self, path: Path, making: Making) -> tuple[str, Any]:
+        """The inputs of a video file and its id there; those of the last few files are kept."""
+        status = path.stat()
+        key = (str(path.absolute()), status.st_mtime_ns, status.st_size)
+        found = self._files.get(key)
+        if found is None:
+            found = self._files[key] = self._given(path, making)
+        self._meet(found[0], key)
+        return found
+
+    def _meet(self, name: str, origin: object) -> None:
+        """Lets the method forget what it keeps by id where an id stands for another video than before."""
+        if self._met.setdefault(name, origin) != origin:
+            self._met[name] = origin
+            self.method.forget()
 
     def _require_video(self, name: str) -> None:
         store = self.inputs.store
@@ -371,7 +438,7 @@ class Model:
             example = f" ({len(some):,} videos, for example {some[0]!r})" if some else ""
             raise UserError(
                 f"video: found {quoted(name, 60)}, expected an id in {store.name}{example}, an array of features, or "
-                "a file that holds them"
+                "a file of them or of a video"
             )
 
     def _duration(self, name: str) -> float | None:
@@ -389,111 +456,11 @@ class Model:
         return None if not stride else store.length(name) * float(stride)
 
 
-# --- features that are given -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class GivenFeatures:
-    """Arrays in the place of a feature file.
-
-    Attributes:
-        arrays: ``(T, D)`` float32 by video.
-        manifest: Of the file that they come from, if any.
-    """
-
-    arrays: Mapping[str, NDArray[np.float32]]
-    manifest: BaseManifest | None = None
-    name: str = "the given features"
-    paths: list[Path] = dataclasses.field(default_factory=list)
-
-    def __getitem__(self, video: str) -> NDArray[np.float32]:
-        return self.arrays[video]
-
-    def __contains__(self, video: str) -> bool:
-        return video in self.arrays
-
-    def length(self, video: str) -> int:
-        """Rows of a video."""
-        return len(self.arrays[video])
-
-
-def given_features(video: Any, config: FeaturesConfig) -> tuple[str, GivenFeatures]:
-    """One video's features that are not in the model's files: an array, or a file with one video.
-
-    Its id is made of its content alone: what is kept by it is never another video's, and draws that it seeds are those
-    of any file with these rows.
-
-    Raises:
-        UserError: if they cannot be read, or are of another shape than the configuration says.
-    """
-    from vmr_common.features.checks import checked
-
-    manifest, where = None, "video"
-    if isinstance(video, str | os.PathLike):
-        array, manifest = _read_file(Path(video), config)
-        where = os.fspath(video)
-    else:
-        array = _as_array(video)
-    rows = checked(array, where)
-    if rows.shape[1] != config.dim:
-        raise UserError(
-            f"{where}: found features {rows.shape}, expected (T, {config.dim}), the width that the model was trained on"
-        )
-    name = f"features-{content_hash(rows)}"
-    return name, GivenFeatures({name: rows}, manifest)
-
-
-def content_hash(*arrays: NDArray[Any]) -> str:
-    """A short name for the content of arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _as_array(video: Any) -> NDArray[Any]:
-    with contextlib.suppress(TypeError, ValueError):  # rows of several lengths, and what torch cannot give
-        array = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
-        if array.ndim > 0:
-            return array
-    raise unknown_form(video, "an array of its features (T, D)")
-
-
-def unknown_form(video: Any, arrays: str) -> UserError:
-    """The error for a video that is given in no form that a model takes; `arrays` is the one without a file."""
-    found = " ".join(quoted(video, 60).split())  # an array's has several lines
-    return UserError(
-        f"video: found {found}, expected the id of a video in the model's data, {arrays}, or the path of a "
-        "file that holds those of one video"
-    )
+def _is_file(name: str) -> bool:
+    return Path(name).suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") and os.path.isfile(name)
 
 
 def _path(value: Any, what: str, expected: str) -> str:
     if not isinstance(value, str | os.PathLike):
         raise UserError(f"{what}: found {quoted(value, 60)}, expected {expected}")
     return os.fspath(value)
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") and os.path.isfile(name)
-
-
-def _read_file(path: Path, config: FeaturesConfig) -> tuple[NDArray[np.float32], BaseManifest | None]:
-    from vmr_common.features.store import FeatureStore
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such feature file")
-    key = config.key if isinstance(config.key, str) else None
-    if path.suffix.lower() in (".npy", ".npz"):
-        store, name = FeatureStore(path.parent, key=key), path.stem
-    else:
-        store = FeatureStore(path, key=key)
-        names = store.videos()
-        if len(names) != 1:
-            raise UserError(
-                f"{path}: holds {len(names):,} videos, expected one; take the array of one of them "
-                "(vmr_common.FeatureStore), or load the model with data.features.path"
-            )
-        name = names[0]
-    with store:
-        return store[name], store.manifest

@@ -85,6 +85,7 @@ class Description(TypedDict):
     splits: NotRequired[dict[str, _SplitSource | None]]
     features: NotRequired[_FeaturesSource]
     words: NotRequired[Fingerprint]
+    manifests: NotRequired[dict[str, dict[str, Any] | None]]
     imported_from: NotRequired[str]
 
 

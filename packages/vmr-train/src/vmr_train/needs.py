@@ -18,6 +18,8 @@ from vmr_train.splits import SplitConfig
 
 SPLITS, WORDS = "data.splits", "data.word_vectors"
 """Keys of queries and of word vectors, which a trained model needs for new words alone."""
+MADE_ALIKE = (SPLITS, WORDS, "data.features", "data.objects", "data.queries.path")
+"""Keys of what a trained model does without where features and sentences are made anew."""
 
 
 def needed_files(config: RunConfig) -> dict[str, str]:
@@ -75,6 +77,10 @@ def require_requested(config: RunConfig, options: Namespace) -> None:
     Raises:
         UserError: as `require_files`.
     """
+    if getattr(options, "video_file", None) is not None:
+        files = [] if options.queries is None else [options.queries]
+        sources.require_files([*files, *_needed_but(config, MADE_ALIKE)], options.root)
+        return
     made, unread, paths = made_on_first_use(config), [SPLITS], []
     asked = ("video", "query", "query_id", "duration")
     if getattr(options, "queries", None) is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
@@ -29,6 +29,10 @@ from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
 from vmr_common.features.hdf5 import Hdf5File
 from vmr_common.features.manifest import parse_facts
+
+if TYPE_CHECKING:
+    from leorn.object_features.config import ObjectsConfig
+    from vmr_video.alike import VideoFeatures
 
 CHUNK = 1 << 16  # bytes; frames smaller than this share a chunk
 SLACK = 0.02  # boxes may stick out of the picture by so much: detectors round
@@ -207,12 +211,40 @@ class ObjectSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GivenObjects:
-    """Objects in the place of a file, by video."""
+    """Objects in the place of a file, by video.
+
+    Attributes:
+        objects: By video.
+        manifest: Of the file that they come from, if any.
+        durations: Seconds of the video files that they were made of, where there were any.
+    """
 
     objects: Mapping[str, ObjectFrames]
     manifest: ObjectManifest | None = None
+    durations: Mapping[str, float] = field(default_factory=dict)
     name: str = "the given objects"
     paths: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of_rows(
+        cls, videos: Mapping[str, VideoFeatures], manifest: ObjectManifest, config: ObjectsConfig
+    ) -> GivenObjects:
+        """The objects that an extractor made of video files.
+
+        Raises:
+            UserError: if they are of another width, or fewer, than a configuration says.
+        """
+        made: dict[str, ObjectFrames] = {}
+        for name, video in videos.items():
+            parts = [np.asarray(video.rows[part], np.float32) for part in (FEATURES, CONFIDENCE, BOXES)]
+            _, slots, dim = parts[0].shape
+            if dim != config.dim or slots < config.objects:
+                raise UserError(
+                    f"{video.path}: {slots} objects per frame of {dim} columns were made of it, expected at least "
+                    f"{config.objects} of {config.dim}, as the model was trained on"
+                )
+            made[name] = ObjectFrames(*(part[:, : config.objects] for part in parts))
+        return cls(made, manifest, {name: video.duration for name, video in videos.items()})
 
     def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
         """The objects of some frames, or of all."""

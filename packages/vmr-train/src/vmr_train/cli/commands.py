@@ -21,11 +21,13 @@ from tqdm import tqdm
 from vmr_common.cli.entrypoint import echo
 from vmr_common.errors import UserError, require
 from vmr_common.evaluation import protocol
+from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
 from vmr_train import distributed, feature_files
 from vmr_train import splits as run_splits
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.cli import video_files
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.options import with_same_data
 from vmr_train.cli.predict import predict
@@ -247,6 +249,7 @@ def describe_run(
     words: Iterable[Path],
     run: RunFolder,
     root: Path,
+    **manifests: BaseManifest | None,
 ) -> dict[str, Any]:
     """Provenance of a run, stored in its checkpoints: configuration, data root, splits and files with their hashes.
 
@@ -260,6 +263,7 @@ def describe_run(
         words: The files behind the words of queries.
         run: The folder; its last checkpoint knows the files of a run that is resumed.
         root: The data root, where later commands look for the data.
+        **manifests: Of each part of the inputs by name (`video_files.PARTS`), where there are several.
     """
 
     def proofs() -> dict[str, Mapping[str, Any]]:
@@ -273,15 +277,20 @@ def describe_run(
         return {"features": proof("features", store.paths), "words": proof("words", words)}
 
     found = distributed.from_rank_zero(proofs)
-    manifest = None if store.manifest is None else dataclasses.asdict(store.manifest)
+    kept = {part: _plain(manifest) for part, manifest in manifests.items()}
     return {
         "package": package,
         "config": to_dict(config),
         "data_root": str(root.absolute()),
         "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
-        "features": {**found["features"], "manifest": manifest},
+        "features": {**found["features"], "manifest": _plain(store.manifest)},
         "words": found["words"],
+        **({"manifests": kept} if kept else {}),
     }
+
+
+def _plain(manifest: BaseManifest | None) -> dict[str, Any] | None:
+    return None if manifest is None else dataclasses.asdict(manifest)
 
 
 def _provenance(split: Split | None) -> dict[str, Any] | None:
@@ -458,11 +467,12 @@ def ranked_moments(prediction: Prediction) -> str:
 def print_moments(
     given: Namespace, predictions: Sequence[Prediction], table: Callable[[Prediction], str] = ranked_moments
 ) -> None:
-    """Prints the moments of every query as a table each, or as JSON lines."""
+    """Prints the moments of every query as a table each, or as JSON lines; writes what else the options ask for."""
     if given.json:
         echo(*(json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions))
     else:
         echo("\n\n".join("\n".join(filter(None, [table(one), presence_text(one)])) for one in predictions))
+    video_files.write_answers(given, predictions)
 
 
 def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import data_root
 from vmr_train import needs
+from vmr_train.cli import video_files
 from vmr_train.cli.config import (
     DEFAULT,
     STORED,
@@ -143,11 +144,13 @@ def predict_parser(package: str, title: str) -> ArgumentParser:
     _add_checkpoint(parser)
     add = parser.add_argument
     add("--video", type=str, default=None, help="video id, as in the feature files")
-    add("--query", type=str, default=None, help="the sentence")
+    add("--query", type=str, action="append", default=None, help="the sentence; several times for several")
     add("--duration", type=seconds, default=None, help="length of the video in seconds")
-    add("--queries", type=str, default=None, help="an annotation file with many queries instead")
+    about = "an annotation file with many queries instead, or with --video-file a .txt of a sentence a line"
+    add("--queries", type=str, default=None, help=about)
     add("-k", type=whole(1), default=5, help="moments per query")
     add("--json", action="store_true", help=f"print JSON lines, as in {PREDICTIONS}")
+    video_files.add_options(parser)
     return parser
 
 
@@ -262,6 +265,8 @@ def read_checkpoint(
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
     with said_once():
+        if "video_file" in options:
+            video_files.check(package, options)
         needs.require_requested(config, options)
     return config, options, checkpoint
 

@@ -10,6 +10,7 @@ from vmr_common.errors import UserError
 from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
+from vmr_train.cli import video_files
 from vmr_train.feature_files import VideoStore, require_videos
 from vmr_train.run_files import CONFIG, current, unfinished
 from vmr_train.splits import SplitConfig, Splits, SplitsConfig, load, load_splits
@@ -69,7 +70,7 @@ def _part(splits: Splits, name: str) -> Split:
 
 
 def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
-    """The queries to find moments for: of a file, or one sentence in one video.
+    """The queries to find moments for: of a file, or sentences in one video or in video files.
 
     Raises:
         UserError: if neither or both are given, the video has no features or its length is not known.
@@ -80,13 +81,15 @@ def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) 
 
 
 def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
+    if options.video_file is not None:
+        return video_files.queries(options, store, root)
     if options.queries is not None:
         if any(value is not None for value in (options.video, options.query, options.duration)):
             raise UserError("give either --queries (a file), or --video and --query")
         return load(SplitConfig(annotations=options.queries), root).queries
     if not options.video or options.query is None:
         raise UserError("--video and --query are needed (or --queries with a file)")
-    if not options.query.strip():
+    if not all(text.strip() for text in options.query):
         raise UserError("--query is empty, expected a sentence")
     require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
     duration = options.duration
@@ -94,7 +97,10 @@ def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path)
         duration = known_durations(config.data.splits, store, root, [options.video]).get(options.video)
         if duration is None:
             raise UserError(f"the length of video {options.video!r} is not known: give --duration in seconds")
-    return [Query(id="0", video=options.video, text=options.query, duration=duration)]
+    return [
+        Query(id=str(number), video=options.video, text=text, duration=duration)
+        for number, text in enumerate(options.query)
+    ]
 
 
 def known_durations(
