@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.errors import UserError
+from vmr_common.features.manifest import Manifest, same_extractor
 from vmr_common.metrics import nms
 from vmr_common.timeline import FloatArray
 from vmr_common.types import Prediction, Query
@@ -145,6 +147,44 @@ class _Contrast:
             found.append((start[best], end[best]))
             scores.append(values[best])
         return np.array(found, np.int64).reshape(-1, 2), np.array(scores)
+
+
+def share_space(
+    frames: Manifest | None, sentences: Manifest | None, width: int, sentence_width: int
+) -> str | None:
+    """Why vectors of frames and of sentences are not in one space, or None where nothing says so.
+
+    Their widths are held against each other, then what the manifests know: the hash of the weights, else the extractor
+    (that of sentences may be named with ``text`` behind it) and the network.
+
+    Example:
+        >>> share_space(Manifest(extractor="CLIP ViT-B/32"), Manifest(extractor="clip-vit-b32 text"), 512, 512)
+        >>> share_space(Manifest(extractor="I3D"), Manifest(extractor="clip-vit-b32"), 512, 512)
+        "frames were made by extractor 'I3D', sentences by 'clip-vit-b32'"
+    """
+    if width != sentence_width:
+        return f"frames have vectors of width {width}, sentences of {sentence_width}"
+    if frames is None or sentences is None:
+        return None
+    for name in ("weights_hash", "extractor", "network"):
+        seen, read = getattr(frames, name), getattr(sentences, name)
+        if seen is None or read is None:
+            continue
+        named = name == "extractor" and same_extractor(seen, read.removesuffix(" text"))
+        if read != seen and not named:
+            return f"frames were made by {name} {seen!r}, sentences by {read!r}"
+        if name == "weights_hash":
+            return None
+    return None
+
+
+def require_shared_space(
+    frames: Manifest | None, sentences: Manifest | None, width: int, sentence_width: int
+) -> None:
+    """Raises `UserError` with both sides where vectors of frames and of sentences are not in one space."""
+    reason = share_space(frames, sentences, width, sentence_width)
+    if reason is not None:
+        raise UserError(f"{ZERO_SHOT}: no common space of frames and sentences: {reason}")
 
 
 def zero_shot_predictions(
