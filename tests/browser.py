@@ -1,0 +1,126 @@
+"""A page in headless Chromium, driven over its debugging protocol with the standard library alone."""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S = 30.0
+
+
+class Tab:
+    """The tab of a browser."""
+
+    def __init__(self, address: str) -> None:
+        host, _, path = address.removeprefix("ws://").partition("/")
+        name, _, port = host.partition(":")
+        self._socket = socket.create_connection((name, int(port)), START_S)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [f"GET /{path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
+        self._socket.sendall("\r\n".join(lines).encode())
+        self._file = self._socket.makefile("rb")
+        while self._file.readline().strip():
+            pass
+        self._count = 0
+
+    def _message(self) -> Any:
+        text = b""
+        while True:
+            first, size = self._file.read(2)
+            size &= 127
+            if size >= 126:
+                form = ">H" if size == 126 else ">Q"
+                (size,) = struct.unpack(form, self._file.read(struct.calcsize(form)))
+            text += self._file.read(size)
+            if first & 128:
+                return json.loads(text)
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """The result of a method of the protocol."""
+        self._count += 1
+        text = json.dumps({"id": self._count, "method": method, "params": parameters}).encode()
+        size = bytes([128 | len(text)]) if len(text) < 126 else bytes([254]) + struct.pack(">H", len(text))
+        self._socket.sendall(b"\x81" + size + b"\0\0\0\0" + text)
+        while (answer := self._message()).get("id") != self._count:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def value(self, code: str) -> Any:
+        """The value of a JavaScript expression."""
+        found = self.call("Runtime.evaluate", expression=code, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def wait(self, code: str, seconds: float = START_S) -> Any:
+        """The value of an expression, as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (found := self.value(code)):
+            assert time.monotonic() < end, f"{code} is never true"
+            time.sleep(0.02)
+        return found
+
+    def click(self, selector: str, number: int = 0) -> None:
+        """Clicks into the middle of an element, as a mouse does."""
+        code = f"(() => {{ const e = document.querySelectorAll({json.dumps(selector)})[{number}];"
+        code += "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
+        x, y = self.value(code + "return [r.x + r.width / 2, r.y + r.height / 2]; })()")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, letter: str) -> None:
+        """Presses a key."""
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+
+    def picture(self, path: Path, width: int, height: int, *, dark: bool = False) -> None:
+        """Writes what the page looks like, as PNG."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        time.sleep(0.5)
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextlib.contextmanager
+def opened(page: Path, home: Path) -> Iterator[Tab]:
+    """The page from the disk; skips the test where there is no Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--no-first-run"]
+    options += ["--remote-debugging-port=0", f"--user-data-dir={home}", page.absolute().as_uri()]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    browser = subprocess.Popen([program, *options], **quiet)
+    try:
+        yield Tab(_address(home))
+    finally:
+        browser.terminate()
+        browser.wait(START_S)
+
+
+def _address(home: Path) -> str:
+    """Where the tab listens."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, StopIteration, IndexError):
+            port = (home / "DevToolsActivePort").read_text().split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=5) as answer:
+                tabs = json.load(answer)
+            return next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+        time.sleep(0.05)
+    pytest.skip("Chromium does not start here")
+    raise AssertionError
