@@ -177,6 +177,19 @@ def features_alike(
     for path in paths:
         probe(path)  # what is no video is said before a network is loaded
     extractor = extractor_like(manifest, weights=weights, device=device)
+    return features_by(extractor, paths, like=manifest, cache=cache, workers=workers, batch=batch)
+
+
+def features_by(
+    extractor: Extractor,
+    paths: Sequence[Path],
+    *,
+    like: BaseManifest | None = None,
+    cache: Path | None = None,
+    workers: int = 1,
+    batch: int = BATCH,
+) -> list[VideoFeatures]:
+    """The features of videos by one extractor, rounded as those are that `like` describes; see `features_alike`."""
     made, kept = extractor.manifest(), Cache(cache)
     key = identity(made, batch=batch)
     contents = {path: sha256(path) for path in dict.fromkeys(paths)}
@@ -195,7 +208,7 @@ def features_alike(
                 raise UserError(video.reason)
             kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
             found[video.video] = video.rows, video.info.duration
-    return [_features(path, contents[path], found[contents[path]], manifest, made) for path in paths]
+    return [_features(path, contents[path], found[contents[path]], like, made) for path in paths]
 
 
 def _features(

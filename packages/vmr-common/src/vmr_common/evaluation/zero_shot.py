@@ -96,7 +96,7 @@ def zero_shot_moments(
     if len(scores) > _KEPT:
         best = np.sort(np.argpartition(-scores, _KEPT)[:_KEPT])
         rows, scores = rows[best], scores[best]
-    kept = nms(rows.astype(np.float64), _OVERLAP, scores=scores, limit=2 * k)
+    kept = nms(rows.astype(np.float64), _OVERLAP, scores=scores, limit=4 * k + 10)
     rows, scores = contrast.refined(rows[kept])
     moments = np.minimum(rows * stride, duration)
     shown = moments[:, 1] > moments[:, 0]  # rows may go on where the annotated duration ends

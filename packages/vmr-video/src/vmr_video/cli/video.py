@@ -13,6 +13,7 @@ from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root, add_options, chosen_split
 from vmr_common.errors import UserError, quoted
+from vmr_common.io import read_text
 from vmr_common.splits.load import data_root
 from vmr_video.answers import files
 
@@ -64,7 +65,6 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     ready(
         "--features",
         nargs="+",
-        type=Path,
         help="file or folder with frame features of videos; several are joined",
     )
     ready("--key", help="data set in each video's group, or array in each npz file")
@@ -133,7 +133,7 @@ def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
         else:
             texts.append(word)
     if options.queries:
-        texts += [line.strip() for line in Path(options.queries).read_text("utf-8").splitlines()]
+        texts += [line.strip() for line in read_text(options.queries).splitlines()]
     texts = [text for text in texts if text.strip()]
     if not paths:
         found = f"; found {quoted(options.inputs[0], 60)}, which is no file here" if options.inputs else ""
@@ -173,9 +173,7 @@ def _over_features(options: argparse.Namespace) -> None:
     split = chosen_split(options, options.split, count=False)
     if split is None:
         raise UserError("which queries? give --annotations FILE or --split NAME")
-    frames = FeatureStore(
-        [found_path(str(path), options.data_root) for path in options.features], key=options.key
-    )
+    frames = FeatureStore([found_path(path, options.data_root) for path in options.features], key=options.key)
     sentences = sentence_vectors(found_path(str(options.sentences), options.data_root))
     predictions = search_files(frames, sentences, split.queries, stride=options.stride, k=options.k)
     write_predictions(options.out, predictions)
@@ -208,4 +206,9 @@ def _probe(options: argparse.Namespace) -> None:
                 f"{path}: {time_code(info.duration)}, {size}, {info.fps:.4g} frames per second, {info.codec}"
             )
     if failed:
-        raise UserError(f"{failed:,} files cannot be read as videos, listed above")
+        files_are = (
+            "1 file cannot be read as a video"
+            if failed == 1
+            else f"{failed:,} files cannot be read as videos"
+        )
+        raise UserError(f"{files_are}, listed above")
