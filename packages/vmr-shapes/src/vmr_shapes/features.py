@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.features.manifest import Manifest, creator
 from vmr_shapes.pixels import GREY, HUES, UNIT, around_rows, hue_sixths
-from vmr_shapes.spec import PortableRandom
+from vmr_shapes.spec import PortableRandom, ShapesSpec
 
 CELLS = 4  # per side
 NOTHING = HUES  # bin of pixels without colour
@@ -31,6 +32,9 @@ LEVELS = 8  # the projection's entries are integers of -LEVELS .. LEVELS
 LOOKS, MOVES, FLOWS, LIGHT, PLACES = 6, 8, 9, 1, 6
 WEIGHTS = (0.35,) * LOOKS + (3.5,) + (0.7,) * (MOVES - 1) + (4.0,) * FLOWS + (8.0,) + (0.25,) * PLACES
 COLUMNS = (HUES,) * (LOOKS + MOVES) + (1,) * (FLOWS + LIGHT) + (CELLS * CELLS,) * PLACES
+
+EXTRACTOR = "Shapes pixel statistics"
+"""With this begins what a manifest says of the extractor."""
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -255,3 +259,16 @@ class Projection:
         """SHA-256 of everything that turns pixels into features, hexadecimal."""
         parts = (self.mean, self.deviation, self.matrix, np.array(WEIGHTS), np.array(COLUMNS))
         return hashlib.sha256(b"".join(np.ascontiguousarray(p, "<f8").tobytes() for p in parts)).hexdigest()
+
+
+def manifest_of(spec: ShapesSpec, projection: Projection) -> Manifest:
+    """What made the features of a Shapes data set."""
+    return Manifest(
+        extractor=f"{EXTRACTOR}: colour, edges and motion, randomly projected",
+        weights_hash=projection.digest(),
+        fps=float(spec.fps),
+        stride_s=spec.stride,
+        window_s=(spec.frames_per_row + 4) / spec.fps,
+        normalised=False,
+        creator=creator(),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -19,14 +20,14 @@ from tqdm import tqdm
 
 from vmr_common.boundary import reason
 from vmr_common.errors import UserError, quoted
-from vmr_common.features.manifest import Manifest, creator
+from vmr_common.features.manifest import creator
 from vmr_common.features.store import write_features
 from vmr_common.io import partial_of, read_json, sha256, write_json_lines, write_text, writing
 from vmr_common.schema import conform
 from vmr_common.splits.json_lines import canonical_row
 from vmr_common.types import Query, as_moments
 from vmr_common.whole_folder import held, whole_folder
-from vmr_shapes.features import Projection, statistics
+from vmr_shapes.features import COLUMNS, Projection, manifest_of, statistics
 from vmr_shapes.language import sentences
 from vmr_shapes.render import Frames, render
 from vmr_shapes.scene import held_out_combinations, make_scene
@@ -252,16 +253,8 @@ def _write_features(path: Path, spec: ShapesSpec) -> Projection:
     finally:
         pool.shutdown(cancel_futures=True)
     projection = Projection.fit(np.concatenate(table[: spec.train]), spec.feature_dim, spec.seed)
-    manifest = Manifest(
-        extractor="Shapes pixel statistics: colour, edges and motion, randomly projected",
-        weights_hash=projection.digest(),
-        fps=float(spec.fps),
-        stride_s=spec.stride,
-        window_s=(spec.frames_per_row + 4) / spec.fps,
-        normalised=False,
-        source=f"Shapes, generator {GENERATOR}, seed {spec.seed}",
-        creator=creator(),
-    )
+    source = f"Shapes, generator {GENERATOR}, seed {spec.seed}"
+    manifest = dataclasses.replace(manifest_of(spec, projection), source=source)
     items = ((video, projection(t)) for video, t in zip(videos, table, strict=True))
     write_features(path, items, manifest, "float32")
     return projection
@@ -280,6 +273,20 @@ def read_spec(folder: str | Path) -> ShapesSpec:
         raise UserError(
             f"{Path(folder) / META}: not the description of a Shapes data set ({reason(error)})"
         ) from None
+
+
+def projection_of(folder: str | Path) -> Projection:
+    """What turns pixel statistics into the features of a Shapes folder.
+
+    Raises:
+        UserError: if the folder holds no Shapes data set of this version.
+    """
+    spec, known = read_spec(folder), _read_meta(folder)["standardisation"]
+    if not len(known["mean"]) == len(known["deviation"]) == len(COLUMNS):
+        raise UserError(
+            f"{Path(folder) / META}: standardisation: expected {len(COLUMNS)} means and deviations"
+        )
+    return Projection.drawn(known["mean"], known["deviation"], spec.feature_dim, spec.seed)
 
 
 def held_out_queries(folder: str | Path) -> frozenset[str]:

@@ -78,8 +78,9 @@ class Scaler:
             self._size = self._size or (wide, high)
             wide, high = self._size
         require_pixels(wide, high, f"{self._where}: scaled")
-        if recipe.resize != "none" or (wide, high) != (width, height):
-            yield "scale", f"{wide}:{high}:flags={recipe.filter}"
+        if recipe.resize != "none" or recipe.full_chroma or (wide, high) != (width, height):
+            exact = "+full_chroma_int+full_chroma_inp+accurate_rnd" if recipe.full_chroma else ""
+            yield "scale", f"{wide}:{high}:flags={recipe.filter}{exact}"
         if cut:
             if min(wide, high) < size:
                 raise UserError(

@@ -1,0 +1,166 @@
+"""Writes the embedded videos as real files, so that the way from a video file to an answer runs with no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.boundary import open_regular
+from vmr_common.errors import UserError, listed, quoted
+from vmr_common.io import atomic_path
+from vmr_shapes.generate import GENERATOR, with_progress
+from vmr_shapes.render import Frames, render
+from vmr_shapes.scene import make_scene
+from vmr_shapes.spec import SPLITS, ShapesSpec, split_video
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CRF, SCALE = 12, 8
+"""Quality of H.264 (0 is best, 23 its own default), and the pixels a side that each pixel of Shapes becomes."""
+FULL_RANGE, BT709 = 2, 1
+"""FFmpeg's numbers of them."""
+RED, BLUE = 0.2126, 0.0722
+"""Weights of the colours in the brightness, BT.709."""
+KEY_S = 2
+"""Seconds from one key frame to the next: players seek, and files are cut, at those."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How videos are written.
+
+    Attributes:
+        lossless: FFV1 in Matroska, whose pixels come back as they were; else H.264 in MP4, which every browser plays.
+        crf: Quality of H.264, 1 (best) to 51; 0 would be a profile that browsers do not play.
+        scale: Pixels a side that each pixel becomes, so that colours at half the resolution do not smear.
+    """
+
+    lossless: bool = False
+    crf: int = CRF
+    scale: int = SCALE
+
+    @property
+    def ending(self) -> str:
+        """Of the file's name."""
+        return ".mkv" if self.lossless else ".mp4"
+
+    def mark(self, spec: ShapesSpec) -> str:
+        """Comment in a file that says what it was made from: a file with another one is made anew."""
+        coded = "lossless" if self.lossless else f"crf {self.crf}"
+        values = ",".join(str(value) for value in spec.to_json().values()).replace(" ", "")
+        return f"vmr-shapes, generator {GENERATOR}, {coded}, scale {self.scale}, {values}"
+
+
+def chosen(spec: ShapesSpec, split: str, videos: Sequence[str] | None = None) -> list[str]:
+    """The videos that are named, else all of a split.
+
+    Raises:
+        UserError: for a video that the data set does not have.
+    """
+    if videos is None:
+        return spec.videos(split)
+    for video in videos:
+        try:
+            split_video(video, spec)
+        except ValueError:
+            raise UserError(
+                f"--videos: no video {quoted(video)}, there are {spec.videos(SPLITS[0])[0]} to "
+                f"{spec.videos(SPLITS[-1])[-1]}"
+            ) from None
+    return list(dict.fromkeys(videos))
+
+
+def write_videos(out: Path, spec: ShapesSpec, videos: Sequence[str], form: Form) -> list[Path]:
+    """Writes videos into a folder, each whole or not at all; one that stands there and was made alike stays.
+
+    Raises:
+        UserError: if the folder cannot be written or holds a file of such a name that is not ours, or PyAV is lacking.
+    """
+    av = _library()
+    mark = form.mark(spec)
+    paths = {video: out / f"{video}{form.ending}" for video in videos}
+    standing = {video: _mark(av, path) for video, path in paths.items() if path.exists() or path.is_symlink()}
+    foreign = [paths[video].name for video, found in standing.items() if not found.startswith("vmr-shapes,")]
+    if foreign:
+        raise UserError(f"{out}: holds {listed(foreign, 3)}, not written by vmr-shapes; name another folder")
+    missing = [video for video in videos if standing.get(video) != mark]
+    for video in with_progress(missing, len(missing), "videos"):
+        with atomic_path(paths[video]) as temporary:
+            _write(av, temporary, render(make_scene(video, spec)), spec.fps, form, mark)
+    return list(paths.values())
+
+
+def _library() -> ModuleType:
+    try:
+        import av
+    except ImportError:
+        raise UserError(
+            'writing and reading video files needs PyAV: pip install "vmr-shapes[video]"'
+        ) from None
+    return av
+
+
+def _mark(av: Any, path: Path) -> str:
+    """The comment in a video file; empty for other files."""
+    try:
+        with open_regular(path), av.open(f"file:{path.absolute()}", metadata_errors="replace") as file:
+            tags = {key.lower(): value for key, value in file.metadata.items()}
+            return str(tags.get("comment", ""))
+    except (OSError, ValueError, av.FFmpegError):
+        return ""
+
+
+def _write(av: Any, path: Path, frames: Frames, fps: int, form: Form, mark: str) -> None:
+    codec, pixels, kind = ("ffv1", "bgr0", "matroska") if form.lossless else ("libx264", "yuv420p", "mp4")
+    options = {} if form.lossless else {"crf": str(form.crf), "preset": "veryfast", "g": str(KEY_S * fps)}
+    muxing = {} if form.lossless else {"movflags": "faststart"}
+    with av.open(str(path), "w", format=kind, options=muxing | {"fflags": "+bitexact"}) as file:
+        file.metadata["comment"] = mark
+        stream = file.add_stream(codec, rate=fps, options=options)
+        stream.height, stream.width = (side * form.scale for side in frames.shape[1:3])
+        stream.pix_fmt = pixels
+        context = stream.codec_context
+        context.thread_count = 1  # the bytes do not depend on the machine's processors
+        if not form.lossless:
+            context.color_range, context.colorspace = FULL_RANGE, BT709
+            context.color_primaries = context.color_trc = BT709
+        for number, frame in enumerate(frames):
+            picture = _rgb(av, frame, form.scale) if form.lossless else _yuv(av, frame, form.scale)
+            picture.pts = number
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+def _rgb(av: Any, frame: Frames, scale: int) -> Any:
+    return av.VideoFrame.from_ndarray(_larger(frame, scale), format="rgb24")
+
+
+def _yuv(av: Any, frame: Frames, scale: int) -> Any:
+    """A picture in the full range of values, which keeps every level of grey; FFmpeg's conversion rounds twice."""
+    colours = frame.astype(np.float64)
+    red, blue = colours[..., 0], colours[..., 2]
+    light = colours @ (RED, 1 - RED - BLUE, BLUE)
+    planes = [
+        _larger(light, scale),
+        _larger((blue - light) / (2 - 2 * BLUE) + 128, scale, halved=True),
+        _larger((red - light) / (2 - 2 * RED) + 128, scale, halved=True),
+    ]
+    height, width = planes[0].shape
+    whole = np.clip(np.rint(np.concatenate([plane.ravel() for plane in planes])), 0, 255).astype(np.uint8)
+    picture = av.VideoFrame.from_ndarray(whole.reshape(height * 3 // 2, width), format="yuv420p")
+    picture.color_range, picture.colorspace = FULL_RANGE, BT709
+    return picture
+
+
+def _larger(plane: NDArray[Any], scale: int, *, halved: bool = False) -> NDArray[Any]:
+    """Each pixel as a square of so many a side; halved: at half the resolution, means of two by two."""
+    large = np.repeat(np.repeat(plane, scale, axis=0), scale, axis=1)
+    if not halved:
+        return large
+    return np.asarray((large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) / 4)
