@@ -47,6 +47,8 @@ def desk(data, tmp_path_factory) -> Path:
         assert run.report.is_file()
         assert run.results[0]["name"] == paper
         assert repr(run).startswith(f"{run.folder}\nprotocol")
+        assert "presence: AUROC 0." in repr(run)
+        assert 0 <= run.results[0]["presence"]["auroc"] <= 1
     return folder
 
 
@@ -83,6 +85,9 @@ def test_a_video_is_an_id_an_array_or_a_file(paper, at_desk, data, tmp_path):
     found = model.predict("test-0000", SENTENCE, k=2)
     assert found.moments.shape == (2, 2)
     assert found[0].score >= found[1].score
+    # how likely it is there at all, where validation has shown that the model tells
+    assert model.checkpoint.presence.split == "val.jsonl"
+    assert (found.presence is not None) == model.checkpoint.presence.figures.works
     one, other = model.predict("test-0000", [SENTENCE, "the blue square grows"], k=2)
     np.testing.assert_allclose(one.moments, found.moments, atol=1e-4)
     assert other.prediction.text == "the blue square grows"
