@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,9 +13,11 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, one_line, quoted
 from vmr_common.features.manifest import BaseManifest
 from vmr_video.recipe import FrameRecipe, Sampling
+
+logger = logging.getLogger(__name__)
 
 Frames = NDArray[np.uint8]
 Rows = Mapping[str, NDArray[Any]]
@@ -104,14 +107,27 @@ class ExtractorKind:
 
 @cache
 def kinds() -> Mapping[str, ExtractorKind]:
-    """All known extractors by name: those of this package, then those of others that are installed."""
-    from vmr_video.networks import KINDS
+    """All known extractors by name: those of this package, then those of others that are installed.
 
-    found = {kind.name: kind for kind in KINDS}
+    One of another package that cannot be loaded is left out, and logged.
+    """
+    found = dict(_own())
     for entry in entry_points(group=GROUP):
-        kind: ExtractorKind = entry.load()
+        try:
+            kind: ExtractorKind = entry.load()
+        except Exception as error:  # whatever is wrong with that package, the others go on
+            logger.warning(
+                "extractor %s (%s) cannot be loaded: %s", entry.name, entry.value, one_line(str(error))
+            )
+            continue
         found[kind.name] = kind
     return found
+
+
+def _own() -> Mapping[str, ExtractorKind]:
+    from vmr_video.networks import KINDS
+
+    return {kind.name: kind for kind in KINDS}
 
 
 def precision_of(manifest: BaseManifest) -> Precision:
@@ -132,6 +148,8 @@ def kind_of(name: str) -> ExtractorKind:
     Raises:
         UserError: if there is none; names all.
     """
+    if name in (own := _own()):  # without a look at what other packages import
+        return own[name]
     known = kinds()
     if name not in known:
         raise UserError(f"extractor: found {quoted(name, 60)}, expected one of {', '.join(sorted(known))}")
