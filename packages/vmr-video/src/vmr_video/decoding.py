@@ -43,7 +43,7 @@ def decode_all(
                 held: Frames | None = None
                 for taken in reader:
                     if held is not None:
-                        yield Decoded(video, held, False, None)
+                        yield Decoded(video, held, False, reader.info)
                     held = taken
                 size = (recipe.size, recipe.size) if recipe.crop else (0, 0)
                 yield Decoded(

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 EVERY = 30.0
 """Seconds between two log lines."""
+_DELAY, _BLINK = 2.0, 0.2  # seconds before the bar shows, and between two of its states
 
 
 class Progress:
@@ -33,7 +34,7 @@ class Progress:
             from tqdm import tqdm
 
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
-            self._bar = tqdm(total=self._total, bar_format=form, delay=2, leave=False, smoothing=0.05)
+            self._bar = tqdm(total=self._total, bar_format=form, delay=_DELAY, leave=False, smoothing=0)
 
     def see(self, video: str, frames: int, share: float) -> None:
         """Frames of a video have come, `share` of the whole video (0 where that is not known)."""
@@ -56,12 +57,16 @@ class Progress:
     def _show(self) -> None:
         at = self._whole + sum(self._sizes.get(video, 0) * share for video, share in self._part.items())
         count = f"{self._done:,} of {len(self._sizes):,} videos"
+        now = time.monotonic()
         if self._bar is not None:
+            if now - self._said < _BLINK or now - self._start < _DELAY:
+                return
+            self._said = now
             self._bar.set_description_str(count, refresh=False)
             self._bar.set_postfix_str(f"{self._frames:,} frames", refresh=False)
-            self._bar.update(at - self._bar.n)
+            self._bar.n = at
+            self._bar.refresh()
             return
-        now = time.monotonic()
         if now - self._said < EVERY:
             return
         self._said, passed = now, now - self._start
