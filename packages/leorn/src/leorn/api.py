@@ -174,8 +174,8 @@ def explain(
     """The attention over the objects of the video, drawn on the frames of the best moment where they are at hand.
 
     `values` holds `weights` ``(F, O)``, `sentinel` ``(F,)``, `boxes` ``(F, O, 4)`` and `times` ``(F,)``, see
-    `leorn.explain.View`. Frames of Shapes are rendered; of other videos `frames` names their folder, as ``--frames`` of
-    ``leorn-predict`` does.
+    `leorn.explain.View`. Frames of Shapes are rendered, those of a video file read; of other videos `frames` names
+    their folder, as ``--frames`` of ``leorn-predict`` does.
 
     Example:
         >>> import leorn
@@ -199,7 +199,8 @@ def explain(
     picture = timeline(query.duration, rows, "score")
     start, end = found.moments[0].tolist()
     lines = [f"{query.video}: {query.text}", f"  {start:.1f} - {end:.1f} s"]
-    known = frames_of(model.config, model.root, query, None if frames is None else Path(frames))
+    folder = None if frames is None else Path(frames)
+    known = frames_of(model.config, model.root, videos, query, found.moments[0], folder)
     if known is None:
         best = np.argsort(-most, kind="stable")[:5]
         lines += [

@@ -41,7 +41,7 @@ def predict(argv: list[str]) -> None:
     parser = options.predict_parser("leorn", TITLE)
     about = "draw the objects that mattered in the best moment here (PNG)"
     parser.add_argument("--explain", type=str, default=None, help=about)
-    about = "folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes needs none)"
+    about = "folder with VIDEO.npy or a folder VIDEO of pictures, for --explain (Shapes and video files need none)"
     parser.add_argument("--frames", type=str, default=None, help=about)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
 

@@ -78,6 +78,11 @@ class Stores:
         """Seconds of the video files that the objects were made of, where there were any."""
         return self.objects.durations if isinstance(self.objects, GivenObjects) else {}
 
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The video files that the objects were made of, where there were any."""
+        return self.objects.files if isinstance(self.objects, GivenObjects) else {}
+
     def length(self, video: str) -> int:
         """Frames with objects of a video."""
         return self.objects.length(video)

@@ -191,9 +191,12 @@ def explain(
             raise UserError("--frames says where the frames for --explain are: give --explain OUT.png too")
         return
     if len(predictions) != 1:
-        raise UserError(f"--explain draws one query, found {len(predictions)}: give --video and --query")
+        raise UserError(
+            f"--explain draws one query, found {len(predictions)}: give one video and one --query"
+        )
     query, prediction = dataset.queries[0], predictions[0]
-    found = frames_of(config, given.root, query, None if given.frames is None else Path(given.frames))
+    folder = None if given.frames is None else Path(given.frames)
+    found = frames_of(config, given.root, videos, query, prediction.moments[0], folder)
     if found is None:
         raise UserError("--explain needs the frames of the video: give their folder with --frames")
     pictures, times = found
@@ -205,20 +208,55 @@ def explain(
 
 
 def frames_of(
-    config: Config, root: Path, query: Query, folder: Path | None
+    config: Config,
+    root: Path,
+    videos: InputFeatures,
+    query: Query,
+    moment: NDArray[np.float64],
+    folder: Path | None,
 ) -> tuple[Pictures, NDArray[np.float64]] | None:
-    """The frames of a query's video and their times: of a folder, or rendered; None where they are not at hand.
+    """Frames of a query's video and their times: of a folder, of the video file, or rendered; None without any.
+
+    Of a video file they are those of the moment alone.
 
     Raises:
         UserError: as `read_frames`, or if Shapes has no such video.
     """
     if folder is not None:
         return read_frames(folder, query)
+    if (path := videos.store.files.get(query.video)) is not None:
+        manifest = videos.store.manifest
+        return file_frames(path, moment, square=bool(manifest and (manifest.crop or "").startswith("centre")))
     if Path(config.data.objects.path) != SHAPES_OBJECTS or query.video.startswith("objects-"):
         return None
     from vmr_shapes import frames
 
     return frames(root / SHAPES_OBJECTS.parent, query.video)
+
+
+def file_frames(
+    path: Path, moment: NDArray[np.float64], *, square: bool
+) -> tuple[Pictures, NDArray[np.float64]]:
+    """Frames of a moment of a video file, some more than are drawn, and their times; `square` ones of its middle."""
+    from vmr_video.frames import frames
+    from vmr_video.recipe import FrameRecipe
+
+    start, end = moment.tolist()
+    fps = min(max(4 * FRAMES / max(end - start, 0.1), 0.1), 8.0)
+    recipe = FrameRecipe(fps=fps, sampling="start", size=2 * HEIGHT, crop=square, filter="area")
+    found: list[Pictures] = []
+    times: list[float] = []
+    seen = 0
+    for chunk in frames(path, recipe):
+        now = (seen + np.arange(len(chunk))) / fps
+        seen += len(chunk)
+        # the frame that shows when the moment begins is the last one before it
+        kept = (now > start - 1 / fps) & (now < end)
+        found.append(chunk[kept])
+        times += now[kept].tolist()
+        if now[-1] >= end:
+            break
+    return np.concatenate(found), np.array(times)
 
 
 def read_frames(folder: Path, query: Query) -> tuple[Pictures, NDArray[np.float64]]:

@@ -84,7 +84,9 @@ class ShapesObjects:
         from leorn.object_features.shapes_file import shapes_manifest
 
         made = shapes_manifest(float(self.spec.fps), self.spec.stride, source=None)
-        frames: dict[str, Any] = dict(self.recipe.to_manifest())
+        from vmr_video.media import decoder
+
+        frames: dict[str, Any] = {**self.recipe.to_manifest(), "decoder": decoder()}
         return dataclasses.replace(made, **frames)
 
 
@@ -137,7 +139,9 @@ def _like_rt_detr(manifest: BaseManifest) -> ExtractorOptions | None:
 
 def detector_manifest(detector: str, recipe: FrameRecipe, **more: str | None) -> ObjectManifest:
     """The manifest of a detector's file."""
-    facts: dict[str, Any] = {**recipe.to_manifest(), **more}
+    from vmr_video.media import decoder
+
+    facts: dict[str, Any] = {**recipe.to_manifest(), "decoder": decoder(), **more}
     return ObjectManifest(
         detector=detector,
         box_order="x1 y1 x2 y2",

@@ -217,11 +217,13 @@ class GivenObjects:
         objects: By video.
         manifest: Of the file that they come from, if any.
         durations: Seconds of the video files that they were made of, where there were any.
+        files: Those files.
     """
 
     objects: Mapping[str, ObjectFrames]
     manifest: ObjectManifest | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     name: str = "the given objects"
     paths: list[Path] = field(default_factory=list)
 
@@ -244,7 +246,12 @@ class GivenObjects:
                     f"{config.objects} of {config.dim}, as the model was trained on"
                 )
             made[name] = ObjectFrames(*(part[:, : config.objects] for part in parts))
-        return cls(made, manifest, {name: video.duration for name, video in videos.items()})
+        return cls(
+            made,
+            manifest,
+            {name: video.duration for name, video in videos.items()},
+            {name: video.path for name, video in videos.items()},
+        )
 
     def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
         """The objects of some frames, or of all."""
