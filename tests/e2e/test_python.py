@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -17,9 +18,11 @@ import leorn
 import rgn
 from folders import MODELS
 from leorn.object_features.shapes_file import ensure_objects
-from tiny_papers import default_of, tiny
+from tiny_papers import SPEC, default_of, tiny
 from vmr_common import FeatureStore, Manifest, UserError, write_features
+from vmr_common.splits.load import custom_split
 from vmr_shapes import read_spec
+from vmr_shapes.video_files import Form, write_videos
 from vmr_train import api
 
 SENTENCE = "the red circle spins"
@@ -223,3 +226,111 @@ def test_features_of_a_store_and_an_index_of_its_own(at_desk, data):
     assert model.predict(store.videos()[0], SENTENCE).prediction.video == store.videos()[0]
     assert model.evaluate("validation")[0]["split"] == "val.jsonl"
     assert model.evaluate(annotations=data / "shapes/test.jsonl")[0]["num_queries"] > 0
+
+
+@pytest.fixture(scope="module")
+def films(data, tmp_path_factory) -> Path:
+    """Two videos of the small Shapes as files without loss, beside what is no video."""
+    folder = tmp_path_factory.mktemp("films")
+    write_videos(folder, SPEC, ["test-0000", "test-0001"], Form(lossless=True))
+    (folder / "notes.txt").write_text(f"{SENTENCE}\n\nthe blue square grows\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("paper", MODELS)
+def test_a_video_file_is_answered_as_its_stored_features(paper, at_desk, films, cache, done):
+    """Without loss a file has the pixels of the data set, so that all that follows is the same."""
+    predict = importlib.import_module(f"{paper}.cli").predict
+    run = ["--checkpoint", f"runs/{paper}/{default_of(paper)}", "--json", "--cache", cache]
+    asked = ["--query", SENTENCE, "--query", "the blue square grows"]
+    file = films / "test-0000.mkv"
+    stored = [
+        json.loads(line) for line in done(predict, *run[:-2], "--video", "test-0000", *asked).splitlines()
+    ]
+    made = [json.loads(line) for line in done(predict, *run, "--video-file", file, *asked).splitlines()]
+    assert [row["query"] for row in made] == [SENTENCE, "the blue square grows"]
+    assert [row["vid"] for row in made] == ["test-0000"] * 2
+    for row, other in zip(made, stored, strict=True):
+        np.testing.assert_allclose(row["pred_relevant_windows"], other["pred_relevant_windows"], atol=1e-4)
+    model = importlib.import_module(paper).load(f"runs/{paper}/{default_of(paper)}")
+    found = model.predict(file, SENTENCE, cache=cache)
+    np.testing.assert_allclose(found.moments, [m[:2] for m in made[0]["pred_relevant_windows"]], atol=1e-4)
+    assert model.explain(str(file), SENTENCE, cache=cache).show().startswith("<figure")
+
+
+def test_many_sentences_about_many_files(at_desk, data, films, cache, done, refused):
+    from rgn import cli
+
+    run = ["--checkpoint", "runs/rgn/shapes", "--cache", cache, "--video-file", films / "test-0000.mkv"]
+    two = [*run, films / "test-0001.mkv"]
+    listed = done(cli.predict, *two, "--queries", films / "notes.txt", "-k", 1)
+    assert [line.split("  ")[0] for line in listed.splitlines() if line.startswith("test-")] == [
+        "test-0000", "test-0000", "test-0001", "test-0001",
+    ]  # fmt: skip
+    annotated = done(cli.predict, *two, "--queries", data / "shapes/test.jsonl", "-k", 1, "--json")
+    of_both = [
+        q for q in custom_split(data / "shapes/test.jsonl").queries if q.video in ("test-0000", "test-0001")
+    ]
+    assert [json.loads(line)["qid"] for line in annotated.splitlines()] == [query.id for query in of_both]
+    assert "no query is about" in refused(cli.predict, *two, "--queries", data / "shapes/train.jsonl")
+    # neither annotations nor features are needed, but the folder with the constants of the features of Shapes
+    gone = [*run, "--data-root", "gone", "--query", SENTENCE, "--weights", data / "shapes"]
+    assert done(cli.predict, *gone).startswith(f"test-0000  {SENTENCE}\n")
+
+
+def test_answers_about_a_file_are_pages_cuts_and_markers(at_desk, films, cache, done, tmp_path):
+    from rgn import cli
+
+    run = ["--checkpoint", "runs/rgn/shapes", "--cache", cache, "--video-file", films / "test-0000.mkv"]
+    wanted = ["--page", tmp_path / "out.html", "--cut", tmp_path / "cuts", "--cut-exact"]
+    said = done(cli.predict, *run, "--query", SENTENCE, "-k", 2, *wanted, "--export", tmp_path / "marks.csv")
+    assert len(list((tmp_path / "cuts").iterdir())) == said.count("cuts/") == 2
+    assert SENTENCE in (tmp_path / "out.html").read_text()
+    assert (tmp_path / "marks.csv").read_text().count(SENTENCE) == 2
+    model = rgn.load("runs/rgn/shapes")
+    found = model.predict(films / "test-0000.mkv", SENTENCE, cache=cache)
+    assert found.page(tmp_path / "own.html").is_file()
+    assert len(found.cut(tmp_path / "own", exact=True)) == 1
+    assert found.export(tmp_path / "own.edl").is_file()
+    with pytest.raises(UserError, match="was not given as a video file"):
+        model.predict("test-0000", SENTENCE).page(tmp_path / "none.html")
+
+
+def test_two_videos_of_one_name_are_not_taken_for_one_another(at_desk, films, cache, tmp_path):
+    import cdn
+
+    other = tmp_path / "test-0000.mkv"
+    shutil.copy(films / "test-0001.mkv", other)
+    model = cdn.load("runs/cdn/shapes")
+    first, second = (model.predict(path, SENTENCE, cache=cache) for path in (films / "test-0000.mkv", other))
+    stored = [model.predict(video, SENTENCE) for video in ("test-0000", "test-0001")]
+    for one, two in zip((first, second), stored, strict=True):
+        np.testing.assert_allclose(one.moments, two.moments, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--page", "x.html"], "--page is for videos that --video-file names"),
+        (["--video-file", "a.mp4"], "--video-file needs --query, once or several times, or --queries"),
+        (["--video-file", "a.mp4", "--video", "b", "--query", "c"], "give either --video-file or --video"),
+        (["--video-file", "a.mp4", "--query", " "], "--query is empty, expected a sentence"),
+        (["--video-file", "a.mp4", "--query", "c", "--cut-exact"], "--cut-exact is for --cut"),
+        (
+            ["--video-file", "a.mp4", "--query", "c", "--export", "x.doc"],
+            "expected edl, fcpxml, csv, or a path",
+        ),
+        (["--video-file", "gone.mp4", "--query", "c"], "gone.mp4"),
+        (["--video-file", "rgn.yaml", "--query", "c"], "rgn.yaml"),
+        (["--video-file", "gone.mp4", "--queries", "gone.txt"], "gone.txt: no such file"),
+    ],
+)
+def test_what_a_question_about_files_lacks_is_said(options, message, at_desk, refused):
+    from rgn import cli
+
+    assert message in refused(cli.predict, "--checkpoint", "runs/rgn/shapes", *options)

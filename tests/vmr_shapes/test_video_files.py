@@ -88,7 +88,7 @@ def test_a_manifest_of_shapes_tells_how_to_make_more(folder, pixels):
     with h5py.File(folder / "features.h5") as file:
         made = Manifest.from_mapping(__import__("json").loads(file.attrs["manifest"]))
     like = video_features.KIND.like(made)
-    assert like == ExtractorOptions(fps=4.0)
+    assert like == ExtractorOptions(fps=4.0, sampling="middle", normalise=False)
     pixels.manifest().check(dataclasses.replace(made, dim=None, dtype=None, source=None))
     assert video_features.KIND.like(Manifest(extractor="CLIP ViT-B/32")) is None
     with pytest.raises(UserError, match=r"shapes-pixels: fps 1\.0, the features of .* were made with 4"):

@@ -19,6 +19,13 @@ SEEN = 2
 """Frames before and after a row that its motion looks at."""
 
 
+def recipe_of(spec: ShapesSpec) -> FrameRecipe:
+    """The frames of a data set: its rate, each the mean of the square of pixels that it was written as."""
+    return FrameRecipe(
+        fps=float(spec.fps), sampling="middle", size=spec.size, filter="area", full_chroma=True
+    )
+
+
 @dataclass(frozen=True)
 class ShapesPixels:
     """Pixel statistics and the projection of one Shapes data set."""
@@ -28,10 +35,8 @@ class ShapesPixels:
 
     @property
     def recipe(self) -> FrameRecipe:
-        """The frames of the data set: its rate, each the mean of the square of pixels that it was written as."""
-        return FrameRecipe(
-            fps=float(self.spec.fps), sampling="middle", size=self.spec.size, filter="area", full_chroma=True
-        )
+        """See `recipe_of`."""
+        return recipe_of(self.spec)
 
     @property
     def row_frames(self) -> int:
@@ -101,7 +106,7 @@ def like(manifest: BaseManifest) -> ExtractorOptions | None:
         or not extractor.startswith(EXTRACTOR)
     ):
         return None
-    return ExtractorOptions(fps=manifest.fps)
+    return ExtractorOptions(fps=manifest.fps, sampling="middle", normalise=False)
 
 
 KIND = ExtractorKind(

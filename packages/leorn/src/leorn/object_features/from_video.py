@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from leorn.object_features.layouts import BOXES, CONFIDENCE, FEATURES, ObjectFrames, ObjectManifest
 from vmr_common.features.manifest import BaseManifest, creator
 from vmr_shapes.spec import LONG, SHORT, ShapesSpec
+from vmr_shapes.video_features import recipe_of
 from vmr_video.extractor import ExtractorKind, ExtractorOptions, Rows
 from vmr_video.recipe import FrameRecipe, Sampling
 
@@ -70,8 +71,8 @@ class ShapesObjects:
 
     @property
     def recipe(self) -> FrameRecipe:
-        """As ``shapes-pixels`` takes them: the pictures of the data set, each the mean of what it was written as."""
-        return FrameRecipe(fps=float(self.spec.fps), size=self.spec.size, filter="area")
+        """As ``shapes-pixels`` takes them."""
+        return recipe_of(self.spec)
 
     def __call__(self, frames: NDArray[np.uint8], before: int, after: int) -> Rows:
         """The objects of a whole video."""
