@@ -82,3 +82,7 @@ def test_cdn_and_rgnet_train_on_them(data, tmp_path):
         assert train(["--cfg", config, "--data-root", str(data), "--runs", str(out)]) == 0
         (predictions,) = out.rglob("predictions.jsonl")
         assert len(read_predictions(predictions)) == PARTS["test"]
+        rows = {
+            row["name"] for row in json.loads((predictions.parent / "results.json").read_text())["results"]
+        }
+        assert ("zero-shot" in rows) == (train is rgnet_train)

@@ -16,8 +16,10 @@ from rgnet.query_features.store import (
     WordVectorQueries,
     write_query_features,
 )
+from rgnet.zero_shot import zero_shot
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError
+from vmr_common.evaluation.zero_shot import zero_shot_moments
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
@@ -125,6 +127,27 @@ def test_queries_without_a_known_word_are_left_out_and_said(features, caplog):
 def test_queries_of_one_video_stand_together_unless_their_order_matters(features):
     assert [one.video for one in make(features).queries] == ["a", "a", "a", "b", "b"]
     assert [one.id for one in make(features, by_video=False).queries] == ["0", "1", "2", "3", "5"]
+
+
+def test_zero_shot_answers_the_queries_where_sentences_lie_in_the_space_of_the_frames(
+    features, stored, caplog
+):
+    assert make(features).baselines() == {}  # words have no common space with frames
+    dataset = make(features, vectors=stored)
+    (found,) = dataset.baselines().values()
+    assert {one.query for one in found} == {one.id for one in QUERIES}
+    for one in found:
+        asked = next(query for query in QUERIES if query.id == one.query)
+        moments, _ = zero_shot_moments(
+            features[asked.video], stored[asked.id].sentence, SECONDS, asked.duration, 5
+        )
+        assert np.array_equal(one.moments, moments)
+    with caplog.at_level("INFO"):
+        assert zero_shot(QUERIES, features, stored, 1e-8) is None
+        narrow = {video: features[video][:, :3] for video in ("a", "b")}
+        assert zero_shot(QUERIES, narrow, stored, SECONDS) is None
+    assert "would take long" in caplog.text
+    assert "width 3, sentences of 6" in caplog.text
 
 
 def test_training_windows_hold_their_moment_and_negatives_come_from_the_same_video(features):

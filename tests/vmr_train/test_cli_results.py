@@ -44,3 +44,17 @@ def test_predictions_are_written_where_the_reader_of_the_tables_has_gone(as_json
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
     assert [found.query for found in read_predictions(tmp_path / "out.jsonl")] == ["q"]
+
+
+def test_further_baselines_have_rows_in_every_table(tmp_path):
+    annotations = tmp_path / "a.jsonl"
+    annotations.write_text(
+        '{"query_id": "q", "video_id": "v", "duration": 9.0, "query": "red", "windows": [[1, 2]]}\n'
+    )
+    split = custom_split(str(annotations))
+    answer = Prediction(query="q", video="v", moments=np.array([[1.0, 2.0]]), scores=np.ones(1))
+    results = score_all("model", split, [], ["strict", "viga"], split.queries, {"zero-shot": [answer]})
+    for _, rows in results.tables:
+        assert [name for name, _ in rows] == ["model", "chance", "bias", "zero-shot"]
+        assert rows[-1][1].values["R@1,IoU@0.5"] == 1
+    assert "zero-shot" in results.text()

@@ -17,10 +17,12 @@ from rgnet.model import Frames, Tokens
 from rgnet.query_features.config import open_query_features, require_queries
 from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, QueryVectors, normalise
 from rgnet.windows import SampledWindow, moment_rows, sample_window
+from rgnet.zero_shot import zero_shot
 from vmr_common.errors import UserError
+from vmr_common.evaluation.zero_shot import ZERO_SHOT
 from vmr_common.features.manifest import Manifest
 from vmr_common.splits.sources import found_path
-from vmr_common.types import Query
+from vmr_common.types import Prediction, Query
 from vmr_train import prepared
 from vmr_train.caches import distinct_videos
 from vmr_train.feature_files import FeatureSource, open_features
@@ -165,6 +167,11 @@ class Dataset:
         matched = vectors[0].sentence is not None
         videos = [self._video(name, matched=matched) for name in names]
         return collate(queries, vectors, None, videos, video_of)
+
+    def baselines(self) -> dict[str, list[Prediction]]:
+        """The answers of ``zero-shot``, where frames and sentences share a space."""
+        found = zero_shot(self.queries, self._features, self._vectors, self._windowing.feature_stride)
+        return {} if found is None else {ZERO_SHOT: found}
 
     def _normalised(self, query: Query) -> QueryVectors:
         vectors = normalise(self._vectors.of(query), self._windowing.max_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -93,6 +93,14 @@ class Asked(Dataset, Protocol):
     @property
     def unknown(self) -> UnknownWords:
         """Of all queries, those too that are left out."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """Queries that a baseline answers too, from the features that the model reads."""
+
+    def baselines(self) -> Mapping[str, list[Prediction]]:
+        """Its predictions, under its name; nothing where these features allow none."""
 
 
 def map_tensors(value: Value, function: Callable[[Tensor], Tensor]) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,13 +19,15 @@ from vmr_common.types import Prediction, Query
 ZERO_SHOT = "zero-shot"
 """Name of the baseline's row in tables."""
 
+LEAST_S = 1.0
+"""Seconds of the shortest windows, where a row is not longer."""
 _SCENE = 0.1  # part of the variance of similarities that the mean of a window does not average out
 _STEP = np.sqrt(2.0)  # from one width to the next
 _PER_WIDTH = 8  # windows begin at every eighth of their width
 _WIDEST = 0.85  # of the video: what is wider has hardly any surroundings
 _OVERLAP = 0.5  # that two moments may have
 _LEAST_SPREAD = 1e-9  # of similarities: less is rounding
-_KEPT = 20_000  # best windows that compete in the suppression
+_KEPT = 5_000  # best windows that compete in the suppression
 
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
@@ -56,7 +60,7 @@ def zero_shot_moments(
 ) -> tuple[FloatArray, FloatArray]:
     """The k moments whose frames are more like the sentence than what lies around them, best first.
 
-    The rule: windows of all widths from one row to 85 % of the video, in steps of a factor of sqrt(2), each with its
+    The rule: windows from one second (or row) to 85 % of the video, in steps of a factor of sqrt(2), each with its
     contrast d, the mean similarity inside less that of as many rows on either side; a constant added to all
     similarities, as CLIP has one, is nothing to it. A window of w rows with n around scores
     ``d / (sigma * sqrt(1 / w + 1 / n + 0.1))``, sigma being the deviation of the video's similarities: d in units of
@@ -86,52 +90,80 @@ def zero_shot_moments(
         >>> moments.tolist()
         [[10.0, 15.0]]
     """
-    found = similarities(frames, sentence)
+    # rows may go on where the annotated duration ends
+    shown = max(1, math.ceil(duration / stride - 1e-6))
+    found = similarities(frames[:shown], sentence)
     if not len(found):
         raise ValueError("a video without rows has no moments")
     if len(found) < 2 or float(found.std()) < _LEAST_SPREAD:
         return np.array([[0.0, duration]]), np.zeros(1)
     contrast = _Contrast(found)
-    rows, scores = contrast.grid()
-    if len(scores) > _KEPT:
-        best = np.sort(np.argpartition(-scores, _KEPT)[:_KEPT])
-        rows, scores = rows[best], scores[best]
+    rows, scores = contrast.best(_widths(len(found), stride))
     kept = nms(rows.astype(np.float64), _OVERLAP, scores=scores, limit=4 * k + 10)
     rows, scores = contrast.refined(rows[kept])
     moments = np.minimum(rows * stride, duration)
-    shown = moments[:, 1] > moments[:, 0]  # rows may go on where the annotated duration ends
-    moments, scores = moments[shown], scores[shown]
-    best = nms(moments, _OVERLAP, scores=scores, limit=k)
-    return moments[best], scores[best]
+    kept = nms(moments, _OVERLAP, scores=scores, limit=k)
+    return moments[kept], scores[kept]
+
+
+def _widths(count: int, stride: float) -> tuple[int, ...]:
+    """Widths of windows in rows: from `LEAST_S` on, or all where the video is that short."""
+    most = max(int(_WIDEST * count), 1)
+    width, found = float(np.clip(round(LEAST_S / stride), 1, most)), []
+    while round(width) <= most:
+        found.append(round(width))
+        width *= _STEP
+    return tuple(dict.fromkeys(found))
+
+
+@functools.lru_cache(maxsize=2)
+def _grid(count: int, widths: tuple[int, ...]) -> tuple[Rows, Rows, FloatArray, FloatArray]:
+    """Windows ``(N, 2)`` in rows, what lies around them ``(N, 2)``, and the factors of the sums of both."""
+    rows = []
+    for wide in widths:
+        start = np.arange(0, count - wide + 1, max(1, wide // _PER_WIDTH))
+        rows.append(np.stack([start, start + wide], axis=1))
+    windows = np.concatenate(rows)
+    return windows, *_factors(windows[:, 0], windows[:, 1], count)
+
+
+def _factors(start: Rows, end: Rows, count: int) -> tuple[Rows, FloatArray, FloatArray]:
+    wide = end - start
+    surroundings = np.stack([np.maximum(start - wide, 0), np.minimum(end + wide, count)], axis=1)
+    around = surroundings[:, 1] - surroundings[:, 0] - wide
+    noise = np.sqrt(1 / wide + 1 / around + _SCENE)
+    return surroundings, 1 / (wide * noise), 1 / (around * noise)
 
 
 class _Contrast:
     """The scores of windows over the similarities ``(T,)`` of a video, T at least 2."""
 
     def __init__(self, values: FloatArray) -> None:
-        self.count, self.spread = len(values), float(values.std())
+        self.count = len(values)
         # summed around the mean: a large constant would cost digits
-        self._sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
+        self._sums = np.concatenate([[0.0], np.cumsum((values - values.mean()) / values.std())])
 
-    def of(self, start: Rows, end: Rows) -> FloatArray:
-        """Scores of the windows ``[start, end)``, rows; none may be the whole video."""
-        sums, wide = self._sums, end - start
-        low, high = np.maximum(start - wide, 0), np.minimum(end + wide, self.count)
-        inside, around = sums[end] - sums[start], high - low - wide
-        contrast = inside / wide - (sums[high] - sums[low] - inside) / around
-        scores: FloatArray = contrast / (self.spread * np.sqrt(1 / wide + 1 / around + _SCENE))
+    def of(self, windows: Rows) -> FloatArray:
+        """Scores of windows ``(N, 2)``, rows; none may be the whole video."""
+        return self._scores(windows, *_factors(windows[:, 0], windows[:, 1], self.count))
+
+    def _scores(
+        self, windows: Rows, surroundings: Rows, of_inside: FloatArray, of_around: FloatArray
+    ) -> FloatArray:
+        sums = self._sums
+        inside = sums[windows[:, 1]] - sums[windows[:, 0]]
+        outside = sums[surroundings[:, 1]] - sums[surroundings[:, 0]] - inside
+        scores: FloatArray = inside * of_inside - outside * of_around
         return scores
 
-    def grid(self) -> tuple[Rows, FloatArray]:
-        """Windows ``(N, 2)`` of all widths, and their scores ``(N,)``."""
-        rows, scores, width, last = [], [], 1.0, 0
-        while (wide := round(width)) <= max(int(_WIDEST * self.count), 1):
-            if wide > last:
-                start = np.arange(0, self.count - wide + 1, max(1, wide // _PER_WIDTH))
-                rows.append(np.stack([start, start + wide], axis=1))
-                scores.append(self.of(start, start + wide))
-            last, width = wide, width * _STEP
-        return np.concatenate(rows), np.concatenate(scores)
+    def best(self, widths: tuple[int, ...]) -> tuple[Rows, FloatArray]:
+        """The windows of these widths that score best, and their scores."""
+        windows, surroundings, of_inside, of_around = _grid(self.count, widths)
+        scores = self._scores(windows, surroundings, of_inside, of_around)
+        if len(scores) <= _KEPT:
+            return windows, scores
+        kept = np.sort(np.argpartition(-scores, _KEPT)[:_KEPT])
+        return windows[kept], scores[kept]
 
     def refined(self, rows: Rows) -> tuple[Rows, FloatArray]:
         """For each window the best one whose ends lie within a third of its width of its own, and their scores."""
@@ -141,12 +173,12 @@ class _Contrast:
             shifts = np.arange(-reach, reach + 1, max(reach // _PER_WIDTH, 1))
             start, end = (grid.ravel() for grid in np.meshgrid(first + shifts, last + shifts))
             fits = (start >= 0) & (end <= self.count) & (start < end) & (end - start < self.count)
-            start, end = np.append(start[fits], first), np.append(end[fits], last)
-            values = self.of(start, end)
+            windows = np.stack([np.append(start[fits], first), np.append(end[fits], last)], axis=1)
+            values = self.of(windows)
             best = int(values.argmax())
-            found.append((start[best], end[best]))
+            found.append(windows[best])
             scores.append(values[best])
-        return np.array(found, np.int64).reshape(-1, 2), np.array(scores)
+        return np.stack(found), np.array(scores)
 
 
 def share_space(

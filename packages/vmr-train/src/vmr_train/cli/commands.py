@@ -42,7 +42,7 @@ from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
-from vmr_train.method import Asked, Dataset, Method, to_device
+from vmr_train.method import Answering, Asked, Dataset, Method, to_device
 from vmr_train.predict import batches_of
 from vmr_train.presence import Calibration, presence_text
 from vmr_train.released_weights import read_weights
@@ -317,13 +317,13 @@ def evaluate(
     presence: Calibration | None = None,
     with_flops: bool = False,
 ) -> Results:
-    """Predicts a split and scores it by the protocols of the run, with chance and bias rows. Call it on every rank.
+    """Predicts a split and scores it by the protocols of the run, with rows of baselines. Call it on every rank.
 
     Args:
         package: The paper's package, label of its row.
         config: The configuration.
         method: Holds the weights.
-        dataset: The queries of the split that can be answered.
+        dataset: The queries of the split that can be answered; its own baselines have rows too (see `Answering`).
         split: All of its queries.
         train_queries: Choose the constant windows of the bias row; None leaves the row out.
         presence: From evidence to a probability, which predictions then hold.
@@ -334,7 +334,7 @@ def evaluate(
     if presence is not None:
         predictions = presence.applied(predictions)
     results = distributed.from_rank_zero(
-        lambda: score_all(package, split, predictions, config.protocols, train_queries)
+        lambda: score_all(package, split, predictions, config.protocols, train_queries, _baselines(dataset))
     )
     computed = machine(select_device(config.train.device))
     return dataclasses.replace(
@@ -345,6 +345,10 @@ def evaluate(
         presence=told,
         calibration=presence,
     )
+
+
+def _baselines(dataset: Asked) -> Mapping[str, list[Prediction]]:
+    return dataset.baselines() if isinstance(dataset, Answering) else {}
 
 
 def flops_per_query(config: RunConfig, method: Method, dataset: Dataset) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from vmr_common.evaluation import Scores, format_table, protocol
@@ -26,7 +27,7 @@ class Results:
         predictions: Of the model.
         bias: The constant windows chosen on the training queries, or None without such.
         bias_predictions: Theirs, for the same queries.
-        tables: Per protocol: its name and the rows model, chance, bias.
+        tables: Per protocol: its name and the rows model, chance, bias, further baselines.
         flops_per_query: FLOPs of a prediction (see `vmr_train.flops`), or None where they were not counted.
         machine: Computed the predictions, or None where it is not known.
         train_queries: Of the training split, or None without such.
@@ -86,6 +87,7 @@ def score_all(
     predictions: Sequence[Prediction],
     protocols: Sequence[str],
     train_queries: Sequence[Query] | None,
+    baselines: Mapping[str, Sequence[Prediction]] = MappingProxyType({}),
 ) -> Results:
     """Scores predictions by several protocols, with the baselines in the same tables.
 
@@ -95,6 +97,7 @@ def score_all(
         predictions: Of the model; queries without one count as misses.
         protocols: Names.
         train_queries: Choose the constant windows of the bias row; None leaves the row out.
+        baselines: Further rows: predictions for the same queries, by name.
 
     Raises:
         UserError: for an unknown protocol, or predictions that do not fit the split.
@@ -105,6 +108,9 @@ def score_all(
     for rules in map(protocol, protocols):
         own = rules.score(split.queries, predictions, split=split.name)
         rows = [(name, own), *baseline_scores(rules, split.queries, bias, split=split.name)]
+        rows += [
+            (label, rules.score(split.queries, found, split=split.name)) for label, found in baselines.items()
+        ]
         tables.append((rules.name, rows))
     return Results(split, list(predictions), bias, constant, tables)
 
