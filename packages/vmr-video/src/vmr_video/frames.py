@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -44,10 +44,16 @@ def frames(path: str | Path, recipe: FrameRecipe, *, chunk: int = 32) -> Iterato
 
 
 class FrameReader:
-    """Iterates over chunks of the frames of one video; `info` is complete at the end."""
+    """Iterates over chunks of the frames of one video; `info` is complete at the end.
 
-    def __init__(self, video: Opened, recipe: FrameRecipe, chunk: int) -> None:
+    Calls `step` at each picture that is decoded, whether it is taken or not.
+    """
+
+    def __init__(
+        self, video: Opened, recipe: FrameRecipe, chunk: int, step: Callable[[], object] = lambda: None
+    ) -> None:
         self._video, self._recipe, self._chunk = video, recipe, chunk
+        self._step = step
         self._rate = rate_of(recipe)
         self.info: VideoInfo = video.info
         self.seconds = 0.0
@@ -77,6 +83,7 @@ class FrameReader:
         spare = round(1 / (Fraction(video.info.fps or 25).limit_denominator(100_000) * base))
         end = 0
         for picture in video.pictures:
+            self._step()
             stamp = stamp_of(picture)
             stamp = end if stamp is None else stamp - shift
             end = stamp + (picture.duration or spare)
