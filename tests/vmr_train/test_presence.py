@@ -71,7 +71,11 @@ def test_the_draw_is_bounded_and_the_same_in_any_order():
     pairs, again = draw_pairs(asked), draw_pairs(asked[::-1])
     assert len(pairs.own) == MOST_PAIRS
     # recorded: another machine must draw the same
-    assert [query.id for query in pairs.own[:3]] == ["q249", "q209", "q428"]
+    assert [(query.id, query.video) for query in pairs.other[:3]] == [
+        ("q41", "v0"),
+        ("q127", "v0"),
+        ("q165", "v0"),
+    ]
     assert [(query.id, query.video) for query in pairs.other] == [(q.id, q.video) for q in again.other]
 
 

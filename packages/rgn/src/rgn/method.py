@@ -105,7 +105,7 @@ class RGNMethod:
         """
         nothing = dataclasses.replace(batch.inputs, clips=torch.zeros_like(batch.inputs.clips))
         embedded = self.model.embed(nothing)
-        complete = embedded.clips.new_ones(len(predictions), 1, nothing.clips.shape[1] // 4)  # (B, 1, P)
+        complete = batch.glance.new_ones(len(predictions), 1, nothing.clips.shape[1] // 4)  # (B, 1, P)
         nll = self.model.nll(embedded, nothing.masked, batch.targets, complete)[:, 0].tolist()
         return [blind + float(found.scores[0]) for blind, found in zip(nll, predictions, strict=True)]
 

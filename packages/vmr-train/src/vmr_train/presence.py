@@ -48,7 +48,7 @@ def draw_pairs(queries: Sequence[Query], annotated: Sequence[Query] | None = Non
 
     No sentence comes to a video that is annotated with the same words; where none else is left, it is not in `other`.
     The draw is the same on every machine. Queries of `other` keep their ids, have the length of their new video and no
-    moments, and those of one video follow one another.
+    moments. On both sides those of one video follow one another.
 
     Args:
         queries: Those that may be drawn.
@@ -90,7 +90,7 @@ def draw_pairs(queries: Sequence[Query], annotated: Sequence[Query] | None = Non
         for query, source in zip(own, dealt, strict=True)
         if fits(query, source.video)
     ]
-    return Pairs(own, sorted(other, key=lambda query: query.video))
+    return Pairs(*(sorted(side, key=lambda query: query.video) for side in (own, other)))
 
 
 def _words(text: str) -> str:

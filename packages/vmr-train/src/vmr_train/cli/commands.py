@@ -445,15 +445,15 @@ def find_moments(
     if not dataset.unknown.answerable:
         raise UserError(f"the model knows no word of the query ({dataset.unknown.text() or 'there is none'})")
     dataset.unknown.warn()
-    if presence is None:
-        found = predict(config, method, dataset)
-    else:
-        found = presence.applied(predict(config, method, dataset, evidence=True))
-        if not presence.figures.works:
-            logger.warning(
-                "this model's scores do not tell whether a sentence is in the video (AUROC %.2f on %s): no presence",
-                *(presence.figures.auroc, presence.split),
-            )
+    if presence is not None and not presence.figures.works:
+        logger.warning(
+            "this model's scores do not tell whether a sentence is in the video (AUROC %.2f on %s): no presence",
+            *(presence.figures.auroc, presence.split),
+        )
+        presence = None
+    found = predict(config, method, dataset, evidence=presence is not None)
+    if presence is not None:
+        found = presence.applied(found)
     return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
 
 
