@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
+import cdn.cli
+import rgnet.cli
 import tiny_networks
 from cdn.training import command as cdn_train
 from rgnet.training import command as rgnet_train
@@ -71,16 +73,59 @@ def config_of(paper: str, data, **own) -> str:
     return str(path)
 
 
-def test_cdn_and_rgnet_train_on_them(data, tmp_path):
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """The run of each paper."""
     queries = {"path": "text.h5", "token_dim": 32, "sentence_dim": 16}
-    runs = {
-        cdn_train: config_of("cdn", data, word_vectors="words.txt"),
-        rgnet_train: config_of("rgnet", data, queries=queries),
+    configs = {
+        "cdn": config_of("cdn", data, word_vectors="words.txt"),
+        "rgnet": config_of("rgnet", data, queries=queries),
     }
-    for train, config in runs.items():
-        out = tmp_path / train.__module__
+    out = tmp_path_factory.mktemp("runs")
+    for paper, config in configs.items():
+        train = {"cdn": cdn_train, "rgnet": rgnet_train}[paper]
         assert train(["--cfg", config, "--data-root", str(data), "--runs", str(out)]) == 0
-        (predictions,) = out.rglob("predictions.jsonl")
-        assert len(read_predictions(predictions)) == PARTS["test"]
-        rows = {row["name"] for row in json.loads((predictions.parent / "results.json").read_text())}
-        assert ("zero-shot" in rows) == (train is rgnet_train)
+    return {paper: out / paper / "video" for paper in configs}
+
+
+def moments(text: str) -> np.ndarray:
+    return np.array([row["pred_relevant_windows"] for row in map(json.loads, text.splitlines())])
+
+
+def test_cdn_and_rgnet_train_on_them(runs):
+    for paper, run in runs.items():
+        assert len(read_predictions(run / "predictions.jsonl")) == PARTS["test"]
+        rows = {row["name"] for row in json.loads((run / "results.json").read_text())}
+        assert ("zero-shot" in rows) == (paper == "rgnet")
+
+
+def test_a_video_file_is_answered_as_its_features_in_the_file(data, runs, tmp_path, done):
+    file, sentence = data / "videos/v10.mp4", "a square jumps up"
+    for paper, predict in (("cdn", cdn.cli.predict), ("rgnet", rgnet.cli.predict)):
+        run = ["--checkpoint", runs[paper], "--json"]
+        asked = ["--query", sentence] if paper == "cdn" else ["--query-id", "11"]
+        stored = moments(done(predict, *run, "--video", "v10", *asked))
+        run += ["--cache", tmp_path / "cache", "--query", sentence]
+        found = moments(done(predict, *run, "--video-file", file))
+        np.testing.assert_allclose(found, stored, atol=1e-4)
+        # where neither annotations nor features are, the words and the network that was named are enough
+        words = data if paper == "cdn" else "gone"
+        alone = done(predict, *run, "--video-file", file, "--data-root", words, "--weights", data / "clip")
+        np.testing.assert_array_equal(moments(alone), found)
+
+
+def test_rgnet_encodes_new_sentences_as_its_file_of_query_features(data, runs, tmp_path, done, refused):
+    run = ["--checkpoint", runs["rgnet"], "--json", "--video", "v10"]
+    known = moments(done(rgnet.cli.predict, *run, "--query-id", "11"))
+    np.testing.assert_allclose(
+        moments(done(rgnet.cli.predict, *run, "--query", "a square jumps up")), known, atol=1e-4
+    )
+    other = tiny_networks.clip(tmp_path / "other", seed=1)
+    said = refused(rgnet.cli.predict, *run, "--query", "all new", "--weights", other)
+    assert "a new sentence has none made alike" in said
+    assert "weights" in said
+    model = rgnet.load(runs["rgnet"])
+    entry, new = model.predict("v10", ["11", "the colours are all new"])
+    np.testing.assert_allclose(entry.moments, known[0, : len(entry), :2], atol=1e-4)
+    assert len(new) == len(entry)
+    assert model.evaluate()[0]["num_queries"] == PARTS["test"]
