@@ -143,6 +143,13 @@ class _Row:
         return time_code(self.start), time_code(self.end)
 
     @property
+    def figure(self) -> str:
+        """The score as text."""
+        return (f"{self.score:.3f}" if abs(self.score) < 1000 else f"{self.score:.3g}").replace(
+            "-", "\N{MINUS SIGN}"
+        )
+
+    @property
     def length(self) -> str:
         return f"{self.end - self.start:.1f} s"
 

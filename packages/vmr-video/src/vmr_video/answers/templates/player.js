@@ -20,7 +20,7 @@
   }
   var players = Array.from(document.querySelectorAll('section.video'), function (section) {
     var videos = Array.from(section.querySelectorAll('video')), status = section.querySelector('.now');
-    var duration = parseFloat(section.dataset.duration), current = videos[0], until = null, chosen = null, ours = false;
+    var duration = parseFloat(section.dataset.duration), current = videos[0], until = null, words = '', chosen = null, ours = false;
     var heads = Array.from(section.querySelectorAll('.head')), buttons = Array.from(section.querySelectorAll('.moments button'));
     function offset(video) { return parseFloat(video.dataset.start); }
     function holds(video, time) { return time >= offset(video) && time <= parseFloat(video.dataset.end) + 0.5; }
@@ -64,7 +64,8 @@
       if (!go(start + MARGIN, true)) return;
       until = end;
       choose(button);
-      status.textContent = 'Playing ' + code(start) + ' to ' + code(end) + '.';
+      words = code(start) + ' to ' + code(end) + '.';
+      status.textContent = 'Playing ' + words;
     }
     function watch() {
       if (until === null || current.paused || current.seeking) return;
@@ -81,7 +82,11 @@
       if (!current.paused) requestAnimationFrame(tick);
     }
     videos.forEach(function (video) {
-      video.addEventListener('play', function () { requestAnimationFrame(tick); });
+      video.addEventListener('play', function () {
+        if (until !== null) status.textContent = 'Playing ' + words;
+        requestAnimationFrame(tick);
+      });
+      video.addEventListener('pause', function () { if (until !== null) status.textContent = 'Paused in ' + words; });
       video.addEventListener('timeupdate', function () { watch(); mark(); });
       video.addEventListener('seeking', function () {
         if (!ours) { until = null; status.textContent = ''; }
