@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -81,15 +82,19 @@ class FrameReader:
         shift = round(origin / base)
         sampler: Sampler[VideoFrame] = Sampler(self._rate * base, self._recipe.sampling)
         spare = round(1 / (Fraction(video.info.fps or 25).limit_denominator(100_000) * base))
-        end = 0
+        end, unit, declared = 0, float(base), self.info.declared
+        most = min(MOST_S, math.inf if declared is None else declared * (1 + _BEYOND) + _BEYOND_S)
+        add, step = sampler.add, self._step
         for picture in video.pictures:
-            self._step()
+            step()
             stamp = stamp_of(picture)
             stamp = end if stamp is None else stamp - shift
             end = stamp + (picture.duration or spare)
-            before, self.seconds = self.seconds, float(stamp * base)
-            self._require_near(before)
-            yield from sampler.add(stamp, picture)
+            now, before = stamp * unit, self.seconds
+            self.seconds = now
+            if now > most or now - before > MOST_GAP_S:  # it would be filled with copies of one picture
+                raise UserError(f"{self.info.path}: {self._strange(before)}: its times are damaged")
+            yield from add(stamp, picture)
         yield from sampler.end(end)
         if sampler.taken == 0:
             raise UserError(
@@ -98,19 +103,11 @@ class FrameReader:
             )
         self._finish(float(end * base), float(video.damage.end - origin))
 
-    def _require_near(self, before: float) -> None:
-        """A time far off would be filled with copies of one picture."""
-        path, now, declared = self.info.path, self.seconds, self.info.declared
-        if now - before > MOST_GAP_S:
-            raise UserError(
-                f"{path}: nothing from second {before:.6g} to second {now:.6g}: its times are damaged"
-            )
-        if declared is not None and now > declared * (1 + _BEYOND) + _BEYOND_S:
-            raise UserError(
-                f"{path}: a picture at second {now:.6g} of {declared:.6g} that it says it lasts: its times are damaged"
-            )
-        if now > MOST_S:
-            raise UserError(f"{path}: a picture at second {now:.6g}, at most {MOST_S:.0f} are taken")
+    def _strange(self, before: float) -> str:
+        if self.seconds - before > MOST_GAP_S:
+            return f"nothing from second {before:.6g} to second {self.seconds:.6g}"
+        lasts = MOST_S if self.info.declared is None else self.info.declared
+        return f"a picture at second {self.seconds:.6g} of {lasts:.6g}"
 
     def _finish(self, end: float, packets_end: float) -> None:
         video, info = self._video, self.info

@@ -8,11 +8,11 @@ import logging
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmr_common.boundary import open_regular, reason
 from vmr_common.errors import UserError, is_text, quoted
@@ -21,6 +21,7 @@ from vmr_video.rotation import upright
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 MOST_PIXELS = 1 << 26
@@ -157,13 +158,19 @@ def opened(path: str | Path, threads: int = 1) -> Iterator[Opened]:
     Raises:
         UserError: as `probe`; also while `pictures` are read.
     """
+    from av.stream import Discard
+
     path = Path(path)
     with open_container(path) as container:
         stream = best_stream(container, path)
         stream.codec_context.thread_count = threads
         stream.codec_context.thread_type = "AUTO"
         damage = Damage()
-        pictures = _decoded(container, stream, path, damage)
+        others = [] if _length(container, stream)[1] else list(container.streams.audio)
+        for other in container.streams:
+            if other is not stream and other not in others:
+                other.discard = Discard.all  # nothing of it is read from the disk
+        pictures = _decoded(container, stream, others, path, damage)
         first = next(pictures, None)
         if first is None:
             why = f" ({damage.reason})" if damage.reason else ""
@@ -278,14 +285,17 @@ def require_pixels(width: int, height: int, where: str) -> None:
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, path: Path, damage: Damage
+    container: InputContainer, stream: VideoStream, others: Sequence[Stream], path: Path, damage: Damage
 ) -> Iterator[VideoFrame]:
-    """The pictures in the order in which they show; packets that cannot be decoded are left out, and counted."""
+    """The pictures in the order in which they show; packets that cannot be decoded are left out, and counted.
+
+    Packets of `others` only tell how far the file goes.
+    """
     import av
 
-    context, found = stream.codec_context, False
-    steady = _Steady(stream) if not _JUMPING.isdisjoint(container.format.name.split(",")) else None
-    packets = container.demux(stream)
+    decode, index, found = stream.codec_context.decode, stream.index, False
+    steady = None if _JUMPING.isdisjoint(container.format.name.split(",")) else _Steady(stream)
+    packets = container.demux(stream, *others)
     for count in itertools.count():
         try:
             packet = next(packets, None)
@@ -294,22 +304,25 @@ def _decoded(
                 raise UserError(f"{path}: reading it took more than {OPEN_S:.0f} s") from None
             damage(error)
             packet = None
-        last = packet is None or (packet.size == 0 and packet.pts is None)
-        if packet is not None and not last:
-            if steady is not None:
-                steady(packet)
-            if packet.pts is not None:
-                damage.end = max(damage.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        if (
+            packet is not None and not packet.size and packet.pts is None
+        ):  # the end, of one stream after the other
+            packet = None
+        elif packet is not None and others and packet.pts is not None:
+            damage.end = max(damage.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        if packet is not None and packet.stream_index != index:
+            continue
+        if packet is not None and steady is not None:
+            steady(packet)
         try:
-            frames = context.decode(None if last else packet)
+            frames = decode(packet)
         except (av.FFmpegError, ValueError) as error:
-            if not (last and isinstance(error, EOFError)):
-                damage(error)
+            damage(error)
             frames = []
         for frame in frames:
             found = True
             yield frame
-        if last or (not found and count >= PROBED):
+        if packet is None or (not found and count >= PROBED):
             return
 
 
@@ -323,7 +336,7 @@ class _Steady:
         self._next: int | None = None
         self._offset = 0
 
-    def __call__(self, packet: Packet[VideoStream]) -> None:
+    def __call__(self, packet: Packet[Any]) -> None:
         """Shifts the times of a packet where they must be."""
         if packet.dts is None:
             return
@@ -348,11 +361,10 @@ def _described(
 ) -> Opened:
     width, height = upright(first)
     require_pixels(width, height, str(path))
-    base = stream.time_base or Fraction(1, 1_000_000)
-    origin = Fraction(container.start_time or 0, 1_000_000)
+    base, origin = _clock(container, stream)
     stamp = stamp_of(first)
     start = max(0.0, float(stamp * base - origin)) if stamp is not None else 0.0
-    length, of_pictures = _length(container, stream, base, origin)
+    length, of_pictures = _length(container, stream)
     if not 0 <= (length or 0) <= MOST_S:
         raise UserError(f"{path}: says that it lasts {length:.6g} s, expected at most {MOST_S:.0f}")
     rate = stream.average_rate or stream.guessed_rate
@@ -370,16 +382,20 @@ def _described(
     return Opened(info, pictures, damage, base, origin, of_pictures)
 
 
+def _clock(container: InputContainer, stream: VideoStream) -> tuple[Fraction, Fraction]:
+    """Seconds of a unit of the stream's times, and seconds of the container's start."""
+    return stream.time_base or Fraction(1, 1_000_000), Fraction(container.start_time or 0, 1_000_000)
+
+
 def stamp_of(frame: VideoFrame) -> int | None:
     """The time at which a picture shows, in units of its stream."""
     stamp = frame.pts if frame.pts is not None else frame.dts
     return None if stamp is None else int(stamp)
 
 
-def _length(
-    container: InputContainer, stream: VideoStream, base: Fraction, origin: Fraction
-) -> tuple[float | None, bool]:
+def _length(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
     """Seconds from the container's start to the end of the pictures as declared, and whether of the pictures alone."""
+    base, origin = _clock(container, stream)
     if stream.duration is not None and stream.duration > 0:
         first = stream.start_time * base if stream.start_time is not None else origin
         return float(first + stream.duration * base - origin), True

@@ -31,12 +31,12 @@ def frame_count(duration: float, recipe: FrameRecipe) -> int:
         >>> frame_count(30.7, FrameRecipe(fps=0.5)), frame_count(30.7, FrameRecipe(fps=0.5, sampling="start"))
         (15, 16)
     """
-    return _rounded(Fraction(duration).limit_denominator(1_000_000) * rate_of(recipe), recipe.sampling)
+    place = Fraction(duration).limit_denominator(1_000_000) * rate_of(recipe)
+    return _rounded(place.numerator, place.denominator, recipe.sampling)
 
 
-def _rounded(place: Fraction, sampling: Sampling) -> int:
-    """A place in frames as a whole number: the nearest one, halves away from zero, or the next."""
-    above, below = place.numerator, place.denominator
+def _rounded(above: int, below: int, sampling: Sampling) -> int:
+    """A place in frames, a ratio, as a whole number: the nearest one, halves away from zero, or the next."""
     if sampling == "start":
         return -(-above // below)
     nearest = (2 * abs(above) + below) // (2 * below)
@@ -52,7 +52,8 @@ class Sampler(Generic[Picture]):
 
     def __init__(self, step: Fraction, sampling: Sampling) -> None:
         """With the frames to a unit of time: frames per second times seconds per unit."""
-        self._step, self._sampling = step, sampling
+        self._above, self._below = step.numerator, step.denominator  # whole numbers are faster than ratios
+        self._sampling: Sampling = sampling
         self._held: Picture | None = None
         self._next = 0
 
@@ -77,4 +78,4 @@ class Sampler(Generic[Picture]):
             self._next = place
 
     def _place(self, time: int) -> int:
-        return _rounded(time * self._step, self._sampling)
+        return _rounded(time * self._above, self._below, self._sampling)
