@@ -15,8 +15,10 @@ from golden import released_sizes, released_weights
 from leorn import cli
 from leorn.object_features.shapes_file import ensure_objects
 from leorn.training import command as train
+from tiny_papers import SPEC
 from vmr_common.types import read_predictions
 from vmr_shapes import frames, read_spec
+from vmr_shapes.video_files import Form, write_videos
 from vmr_train.checkpoint import load_checkpoint
 
 CONFIG = """
@@ -123,6 +125,13 @@ def test_the_second_stage_begins_with_the_objects_of_the_first(
     written = tiny.run_named("two-streams") / "predictions.jsonl"
     assert (tmp_path / "mine.jsonl").read_text() == written.read_text()
     assert "do not fit" in refused(train, *second, "--overwrite", "--model.blocks", 1)
+    # a video file is seen by both extractors, of which the checkpoint keeps both manifests
+    (file,) = write_videos(tmp_path, SPEC, ["test-0000"], Form(lossless=True))
+    asked = [*again, "--query", "the red circle spins", "--json"]
+    stored = done(cli.predict, *asked, "--video", "test-0000")
+    found = done(cli.predict, *asked, "--video-file", file, "--cache", tmp_path / "cache")
+    windows = [json.loads(text)["pred_relevant_windows"] for text in (stored, found)]
+    np.testing.assert_allclose(*windows, atol=1e-4)
 
 
 def test_a_run_is_not_resumed_on_other_objects(tiny, run, data, refused):

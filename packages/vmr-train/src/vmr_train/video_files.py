@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ class Making:
             cache=self.cache,
             weights=self._weights(manifest),
             device=self.device,
+            workers=min(len(named), max(1, (os.cpu_count() or 1) // 2)),
         )
         return {name: video for (name, _), video in zip(named, made, strict=True)}
 

@@ -202,7 +202,9 @@ def features_by(
         else:
             found[content] = entry[0], float(entry[1]["duration"])
     if missing:
-        logger.info("encoding %d of %d videos (the others were before)", len(missing), len(contents))
+        count, others = len(missing), len(contents) - len(missing)
+        known = f" ({others} more were before)" if others else ""
+        logger.info("encoding %d video%s%s", count, "s" * (count != 1), known)
         for video in extract(extractor, list(missing.items()), workers=workers, batch=batch):
             if isinstance(video, Failed):
                 raise UserError(video.reason)
