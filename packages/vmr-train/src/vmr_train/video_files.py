@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmr_common.errors import UserError
-from vmr_common.features.manifest import BaseManifest
+from vmr_common.features.manifest import BaseManifest, Manifest
+from vmr_common.splits.load import load_split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vmr_common.features.manifest import Manifest
     from vmr_train.checkpoint import Checkpoint
     from vmr_video.alike import VideoFeatures
 
@@ -118,9 +118,12 @@ class Making:
         if self.weights:
             return self.weights[0 if hasattr(manifest, "detector") else -1]
         # an embedded data set holds the constants of its extractors, and stands where the checkpoint's data are
-        source = getattr(manifest, "source", None) or ""
-        folder = self.root / ("shapes-long" if getattr(manifest, "fps", None) == LONG_FPS else "shapes")
-        return str(folder) if source.startswith("Shapes, ") and (folder / "meta.json").is_file() else None
+        if not (getattr(manifest, "source", None) or "").startswith("Shapes, "):
+            return None
+        name = "shapes-long" if getattr(manifest, "fps", None) == LONG_FPS else "shapes"
+        if isinstance(manifest, Manifest) and not (self.root / name).exists():
+            load_split(f"{name}/test", self.root)  # which makes it
+        return str(self.root / name) if (self.root / name / "meta.json").is_file() else None
 
 
 def stored_manifest(checkpoint: Checkpoint, part: str) -> dict[str, Any] | None:

@@ -171,7 +171,7 @@ def write_answers(given: Namespace, found: Sequence[Prediction]) -> None:
         lines.append(f"page        {given.page}")
     if given.cut:
         cuts = answers.cut_moments(Path(given.cut), told, exact=given.cut_exact, k=given.k)
-        lines += [f"{'cut' if not number else '':<12}{path}" for number, path in enumerate(cuts)]
+        lines += [f"{'' if number else 'cut':<12}{path}" for number, path in enumerate(dict.fromkeys(cuts))]
     if given.export:
         path, kind = export_of(given.export)
         answers.export(path, told, kind)
