@@ -107,6 +107,22 @@ def test_rotation_and_foreign_codecs_are_kept(tmp_path):
     assert probe(path).codec == "ffv1"
 
 
+@pytest.mark.parametrize("name", ["broadcast.ts", "old.avi"])
+def test_cuts_begin_in_time_in_files_without_an_index_or_with_coarse_times(tmp_path, name):
+    frames = pictures(150) // 3
+    frames[100:] = 255
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    options = {"g": "30"} | ({} if codec == "mpeg4" else {"sc_threshold": "0", "preset": "veryfast"})
+    video = probe(write_video(tmp_path / name, frames, rate=25, codec=codec, options=options, sound=4.096))
+    start = 3.3 + video.duration - 6.0  # these containers shift all times
+    copied, exact = (
+        cut_moments(tmp_path, [answer(video, (start, start + 1.7))], exact=exact)[0]
+        for exact in (False, True)
+    )
+    assert watched(exact)[1:] == pytest.approx((0.7, 0.796), abs=0.025)
+    assert watched(copied)[1:] == pytest.approx((1.6, 1.696), abs=0.045)  # from the key frame at 2.4
+
+
 def test_pictures_show_what_the_video_shows(movie):
     from io import BytesIO
 

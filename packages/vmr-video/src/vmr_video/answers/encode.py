@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,6 +36,7 @@ _TURNS: dict[int, list[tuple[str, str | None]]] = {
     180: [("hflip", None), ("vflip", None)],
     270: [("transpose", "cclock")],
 }
+_BASE = Fraction(1, 90_000)  # of times: that of a file may be as coarse as its frames
 _MOST_SIDE = 4096  # level 5.1 of H.264
 
 
@@ -158,12 +160,12 @@ class _Parts:
     def _encode(self, frame: VideoFrame, time: float) -> None:
         if self._encoder is None:
             self._encoder = self._new_encoder(frame)
-        assert frame.time_base is not None
-        stamp = round(time / frame.time_base)
-        if stamp <= self._last or (self.shown and (stamp - self._last) * frame.time_base < self._least):
+        stamp = round(time / _BASE)
+        if stamp <= self._last or (self.shown and (stamp - self._last) * _BASE < self._least):
             return
         self._last = frame.pts = stamp
-        seen = (frame.width, frame.height, frame.format.name, frame.rotation, frame.time_base)
+        frame.time_base = _BASE
+        seen = (frame.width, frame.height, frame.format.name, frame.rotation)
         if self._graph is None or seen != self._seen:
             self._graph, self._seen = self._new_graph(frame), seen
         self._graph.vpush(frame)
@@ -185,7 +187,7 @@ class _Parts:
         )
         encoder.width, encoder.height = self._size(frame)
         encoder.pix_fmt = "yuv420p"
-        encoder.codec_context.time_base = frame.time_base or Fraction(1, 90000)
+        encoder.codec_context.time_base = _BASE
         encoder.codec_context.gop_size = max(
             round(min(rate, self.quality.fps)), 1
         )  # a key frame each second: to seek
@@ -206,9 +208,7 @@ class _Parts:
         assert self._encoder is not None
         graph = av.filter.Graph()
         nodes = [
-            graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_BASE)
         ]
         nodes += [graph.add(name, args) for name, args in _TURNS[turn(frame)]]
         nodes.append(graph.add("scale", f"{self._encoder.width}:{self._encoder.height}:flags=bicubic"))
@@ -253,6 +253,8 @@ class _Sound:
             self._graph.add_abuffer(template=sound),
             self._graph.add("atrim", f"start={first:.6f}:end={begin(source) + end:.6f}"),
             self._graph.add("asetpts", f"PTS-{first:.6f}/TB"),
+            # times of sound may jitter and leave gaps, which the encoder does not take
+            self._graph.add("aresample", "async=1:first_pts=0"),
             self._graph.add("aformat", f"sample_fmts=fltp:sample_rates={rate}:channel_layouts={layout}"),
             self._graph.add("abuffersink"),
         ]
@@ -260,8 +262,14 @@ class _Sound:
 
     def take(self, frame: Any) -> list[Any]:
         """Packets of what is left of a frame."""
-        self._graph.push(frame)
+        self._push(frame)
         return self._pull()
+
+    def _push(self, frame: AudioFrame | None) -> None:
+        import av
+
+        with contextlib.suppress(av.error.EOFError):  # the filter takes nothing beyond the end of the part
+            self._graph.push(frame)
 
     def _pull(self) -> list[Any]:
         import av
@@ -276,5 +284,5 @@ class _Sound:
 
     def finish(self) -> list[Any]:
         """Packets that filters and encoder still hold."""
-        self._graph.push(None)
+        self._push(None)
         return self._pull() + self._encoder.encode(None)

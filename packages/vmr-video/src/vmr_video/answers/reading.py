@@ -23,6 +23,7 @@ TOLERANCE = 0.001
 """Seconds by which two times may differ that are the same: containers round to milliseconds."""
 LEAD = 1.0
 """Seconds by which a container may hold sound before the pictures of the same time."""
+_BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a wanted one, until a jump lands before it
 _BROKEN = 100  # packets in a row that cannot be decoded
 
 
@@ -53,13 +54,31 @@ def begin(container: InputContainer) -> float:
 
 
 def seek(container: InputContainer, stream: VideoStream, second: float) -> None:
-    """Goes to a key frame at this second or before it."""
-    assert stream.time_base is not None
+    """Goes to a key frame at this second or before it; to the first packet where there is none."""
+    for back in _BACK:
+        _jump(container, stream, second - back)
+        found = _next_key(container, stream)
+        if second <= back or found is None or found <= second + TOLERANCE:
+            _jump(container, stream, second - back)
+            return
+    _jump(container, stream, 0.0)
+
+
+def _jump(container: InputContainer, stream: VideoStream, second: float) -> None:
     import av
 
+    assert stream.time_base is not None
     place = int((max(second, 0.0) + begin(container)) / stream.time_base)
     with contextlib.suppress(av.error.FFmpegError):  # a stream without an index is read from where it stands
         container.seek(place, stream=stream, backward=True)
+
+
+def _next_key(container: InputContainer, stream: VideoStream) -> float | None:
+    """When the first key frame from here on is shown: broadcasts have no index, and a jump may land too late."""
+    for packet in container.demux(stream):
+        if packet.is_keyframe and (time := packet_time(container, packet)) is not None:
+            return time
+    return None
 
 
 def packet_time(container: InputContainer, packet: Packet[Any]) -> float | None:
