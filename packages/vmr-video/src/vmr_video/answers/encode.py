@@ -37,6 +37,12 @@ _TURNS: dict[int, list[tuple[str, str | None]]] = {
     270: [("transpose", "cclock")],
 }
 _BASE = Fraction(1, 90_000)  # of times: that of a file may be as coarse as its frames
+_BAR: dict[str, Any] = {
+    "bar_format": "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
+    "delay": 2,
+    "disable": None,
+    "leave": False,
+}
 _MOST_SIDE = 4096  # level 5.1 of H.264
 
 
@@ -68,15 +74,18 @@ def encode(path: Path, target: Path, start: float, end: float, quality: Quality)
         UserError: if the video cannot be read, or shows nothing there.
     """
     import av
+    from tqdm import tqdm
 
     with (
         opened(path) as (source, stream),
         av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+        tqdm(desc=f"encode {path.name}", total=end - start, **_BAR) as bar,
     ):
         sound = sound_stream(source)
         parts = _Parts(source, out, stream, sound, start, end, quality)
         for packet in _packets(source, stream, sound, start, end):
             parts.take(packet)
+            bar.update(max(parts.reached - start - bar.n, 0.0))
         parts.finish()
     if not parts.shown:
         raise UserError(f"{path}: shows no picture from {start:.2f} to {end:.2f} s")
@@ -114,6 +123,7 @@ class _Parts:
         self.source, self.out, self.stream = source, out, stream
         self.start, self.end, self.quality = start, end, quality
         self.shown = 0
+        self.reached = start
         self._waiting: VideoFrame | None = None
         self._encoder: VideoStream | None = None
         self._graph: Graph | None = None
@@ -143,7 +153,7 @@ class _Parts:
     def _picture(self, frame: VideoFrame) -> None:
         if frame.time is None:
             return
-        time = frame.time - begin(self.source)
+        time = self.reached = frame.time - begin(self.source)
         if time <= self.start + TOLERANCE:  # it may be the one that shows at the start
             self._waiting = frame
             return
