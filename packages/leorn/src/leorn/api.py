@@ -84,9 +84,9 @@ def load(
         data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
         **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
 
-    A video that is not in its data is given to `predict` as a file of object features that holds it alone, or as
-    arrays by name: `features` ``(T, O, D)``, `confidence` ``(T, O)``, `boxes` ``(T, O, 4)``, and `clips` ``(T, C)`` to
-    a model with two streams.
+    A video that is not in its data is given to `predict` as a video file, as a file of object features that holds it
+    alone, or as arrays by name: `features` ``(T, O, D)``, `confidence` ``(T, O)``, `boxes` ``(T, O, 4)``, and `clips`
+    ``(T, C)`` to a model with two streams.
 
     Raises:
         UserError: if there is no checkpoint of LEORN, or it does not fit.

@@ -118,7 +118,9 @@ def _mark(av: Any, path: Path) -> str:
 
 def _write(av: Any, path: Path, frames: Frames, fps: int, form: Form, mark: str) -> None:
     codec, pixels, kind = ("ffv1", "bgr0", "matroska") if form.lossless else ("libx264", "yuv420p", "mp4")
-    options = {} if form.lossless else {"crf": str(form.crf), "preset": "veryfast", "g": str(KEY_S * fps)}
+    # true levels rather than what looks sharp: features of changes see the difference
+    quality = {"crf": str(form.crf), "preset": "veryfast", "tune": "psnr", "g": str(KEY_S * fps)}
+    options = {} if form.lossless else quality
     muxing = {} if form.lossless else {"movflags": "faststart"}
     with av.open(str(path), "w", format=kind, options=muxing | {"fflags": "+bitexact"}) as file:
         file.metadata["comment"] = mark

@@ -395,8 +395,9 @@ class Model:
             name, inputs = self._video_file(Path(video), making)
             seconds = inputs.store.durations[name] if duration is None else duration
         elif isinstance(video, str) and not _is_file(video):
-            name, inputs = video, self.inputs
+            name = video
             self._require_video(name)
+            inputs = self.inputs
             self._meet(name, None)
             seconds = self._duration(name) if duration is None else duration
         else:
@@ -432,7 +433,14 @@ class Model:
             self.method.forget()
 
     def _require_video(self, name: str) -> None:
-        store = self.inputs.store
+        try:
+            store = self.inputs.store
+        except UserError as error:
+            if not Path(name).suffix:
+                raise
+            raise UserError(
+                f"video: no such file {quoted(name, 60)}, nor data of the model's own: {error}"
+            ) from None
         if name not in store:
             some: list[str] = getattr(store, "videos", list)()
             example = f" ({len(some):,} videos, for example {some[0]!r})" if some else ""

@@ -147,8 +147,8 @@ def unknown_form(video: Any, arrays: str) -> UserError:
     """The error for a video that is given in no form that a model takes; `arrays` is the one without a file."""
     found = " ".join(quoted(video, 60).split())  # an array's has several lines
     return UserError(
-        f"video: found {found}, expected the id of a video in the model's data, {arrays}, or the path of a "
-        "file that holds those of one video"
+        f"video: found {found}, expected the id of a video in the model's data, {arrays}, or the path of a file that "
+        "holds those of one video, or of a video"
     )
 
 

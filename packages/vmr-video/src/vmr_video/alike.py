@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from vmr_video.decoding import Failed
 from vmr_video.extractor import FEATURES, Extractor, ExtractorOptions, kinds
 from vmr_video.media import probe
 from vmr_video.pipeline import BATCH, extract
+from vmr_video.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -205,11 +207,15 @@ def features_by(
         count, others = len(missing), len(contents) - len(missing)
         known = f" ({others} more were before)" if others else ""
         logger.info("encoding %d video%s%s", count, "s" * (count != 1), known)
-        for video in extract(extractor, list(missing.items()), workers=workers, batch=batch):
-            if isinstance(video, Failed):
-                raise UserError(video.reason)
-            kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
-            found[video.video] = video.rows, video.info.duration
+        progress = Progress({content: path.stat().st_size for content, path in missing.items()})
+        with contextlib.closing(progress):
+            videos = list(missing.items())
+            for video in extract(extractor, videos, workers=workers, batch=batch, seen=progress.see):
+                if isinstance(video, Failed):
+                    raise UserError(video.reason)
+                kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
+                found[video.video] = video.rows, video.info.duration
+                progress.done(video.video)
     return [_features(path, contents[path], found[contents[path]], like, made) for path in paths]
 
 
@@ -227,7 +233,7 @@ def _features(
         dtype = getattr(wanted, "dtype", None)
         if dtype == "float16":
             rows[FEATURES] = rows[FEATURES].astype(np.float16).astype(np.float32)
-        stored = {"dim": rows[FEATURES].shape[1], "dtype": dtype or "float32"}
+        stored = {"dim": rows[FEATURES].shape[-1], "dtype": dtype or "float32"}
     return VideoFeatures(
         f"{path.stem}-{content[:12]}", path, rows, dataclasses.replace(made, **stored), duration
     )
