@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Protocol
 
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import FORMATS
@@ -19,7 +19,15 @@ _READ = (*_SPLIT_FILES, "features", "objects", "query_features", "word_vectors")
 """Options that name files of data that a command reads."""
 
 
-def add_data_root(parser: argparse.ArgumentParser, default: str = "data") -> None:
+class Options(Protocol):
+    """A parser, or a group of its options."""
+
+    @property
+    def add_argument(self) -> Any:
+        """Adds an option."""
+
+
+def add_data_root(parser: Options, default: str = "data") -> None:
     """The option that says where the data sets are (see `splits.data_root`); `default` in words."""
     parser.add_argument(
         "--data-root",
@@ -30,7 +38,7 @@ def add_data_root(parser: argparse.ArgumentParser, default: str = "data") -> Non
     )
 
 
-def add_options(parser: argparse.ArgumentParser, *, split: bool = True) -> None:
+def add_options(parser: Options, *, split: bool = True) -> None:
     """The options that `chosen_split` reads; without ``--split`` where the command names splits in another way."""
     add = parser.add_argument
     if split:

@@ -61,7 +61,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     making(
         "--workers", type=whole(1, 256), help="processes that decode (default: by the number of processors)"
     )
-    ready = parser.add_argument_group("or features that are there").add_argument
+    group = parser.add_argument_group("or features that are there")
+    ready = group.add_argument
     ready(
         "--features",
         nargs="+",
@@ -75,8 +76,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
     ready("--stride", type=seconds, help="seconds from row to row (default: as the manifest says)")
     ready("--out", type=Path, help="file of predictions to write")
-    add_options(parser)
-    add_data_root(parser)
+    add_options(group)
+    add_data_root(group)
 
 
 def _search(options: argparse.Namespace) -> None:
