@@ -39,6 +39,7 @@ def write_video(
     late: float = 0.0,
     change: Callable[[Any], None] = lambda stream: None,
     container: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Writes pictures to a video.
 
@@ -54,6 +55,7 @@ def write_video(
         pytest.skip(f"this build of FFmpeg has no encoder {codec}")
     base = base or 1 / Fraction(rate)
     with av.open(str(path), "w", options=container or {}) as file:
+        file.metadata.update(metadata or {})
         stream = file.add_stream(codec, rate=rate, options=options or CRISP.get(codec, {}))
         stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], pixels
         stream.codec_context.time_base = base

@@ -54,7 +54,7 @@ def _render(argv: Sequence[str]) -> None:
     coded = parser.add_mutually_exclusive_group()
     lossless = "exact pixels: FFV1 in Matroska, which few browsers play"
     coded.add_argument("--lossless", action="store_true", help=lossless)
-    coded.add_argument("--crf", type=whole(1, 51), help="quality of H.264, 1 (best) to 51 (default: 12)")
+    coded.add_argument("--crf", type=whole(1, 51), help="quality of H.264, 1 (best) to 51 (default: 3)")
     larger = "pixels a side that each pixel becomes (default: 8)"
     parser.add_argument("--scale", type=whole(1, 16), default=8, help=larger)
     arguments = parser.parse_args(argv)

@@ -21,14 +21,25 @@ from vmr_shapes.spec import SPLITS, ShapesSpec, split_video
 if TYPE_CHECKING:
     from types import ModuleType
 
-CRF, SCALE = 12, 8
-"""Quality of H.264 (0 is best, 23 its own default), and the pixels a side that each pixel of Shapes becomes."""
+CRF, SCALE = 3, 8
+"""Quality of H.264 (1 is best), and the pixels a side that each pixel of Shapes becomes: one block of H.264."""
 FULL_RANGE, BT709 = 2, 1
 """FFmpeg's numbers of them."""
 RED, BLUE = 0.2126, 0.0722
 """Weights of the colours in the brightness, BT.709."""
+QUARTERS = {(0, 0): 0.125, (1, 1): 0.375, (0, 1): 0.625, (1, 0): 0.875}
+"""What is added to a value, in each quarter of its square, before it is rounded down."""
+X264 = {
+    "preset": "superfast",
+    "bf": "0",
+    "x264-params": "qpmin=1:aq-mode=0:no-psy=1:no-dct-decimate=1:no-deblock=1:trellis=0:weightp=0:no-mbtree=1",
+}
+"""Every block is kept as it is; x264 else drops what the eye does not see, and the features do."""
 KEY_S = 2
 """Seconds from one key frame to the next: players seek, and files are cut, at those."""
+
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +129,7 @@ def _mark(av: Any, path: Path) -> str:
 
 def _write(av: Any, path: Path, frames: Frames, fps: int, form: Form, mark: str) -> None:
     codec, pixels, kind = ("ffv1", "bgr0", "matroska") if form.lossless else ("libx264", "yuv420p", "mp4")
-    # true levels rather than what looks sharp: features of changes see the difference
-    quality = {"crf": str(form.crf), "preset": "veryfast", "tune": "psnr", "g": str(KEY_S * fps)}
-    options = {} if form.lossless else quality
+    options = {} if form.lossless else {"crf": str(form.crf), **X264, "g": str(KEY_S * fps)}
     muxing = {} if form.lossless else {"movflags": "faststart"}
     with av.open(str(path), "w", format=kind, options=muxing | {"fflags": "+bitexact"}) as file:
         file.metadata["comment"] = mark
@@ -144,25 +153,39 @@ def _rgb(av: Any, frame: Frames, scale: int) -> Any:
 
 
 def _yuv(av: Any, frame: Frames, scale: int) -> Any:
-    """A picture in the full range of values, which keeps every level of grey; FFmpeg's conversion rounds twice."""
+    """A picture in the full range of values, which keeps every level of grey."""
     colours = frame.astype(np.float64)
     red, blue = colours[..., 0], colours[..., 2]
     light = colours @ (RED, 1 - RED - BLUE, BLUE)
-    planes = [
-        _larger(light, scale),
-        _larger((blue - light) / (2 - 2 * BLUE) + 128, scale, halved=True),
-        _larger((red - light) / (2 - 2 * RED) + 128, scale, halved=True),
-    ]
+    chroma = (blue - light) / (2 - 2 * BLUE) + 128, (red - light) / (2 - 2 * RED) + 128
+    if scale % 2:  # two by two pixels share a colour
+        halves = (np.rint(_halved(_larger(plane, scale))) for plane in chroma)
+    else:
+        halves = (_between(plane, scale // 2) for plane in chroma)
+    planes = [_between(light, scale), *halves]
     height, width = planes[0].shape
-    whole = np.clip(np.rint(np.concatenate([plane.ravel() for plane in planes])), 0, 255).astype(np.uint8)
+    whole = np.clip(np.concatenate([plane.ravel() for plane in planes]), 0, 255).astype(np.uint8)
     picture = av.VideoFrame.from_ndarray(whole.reshape(height * 3 // 2, width), format="yuv420p")
     picture.color_range, picture.colorspace = FULL_RANGE, BT709
     return picture
 
 
-def _larger(plane: NDArray[Any], scale: int, *, halved: bool = False) -> NDArray[Any]:
-    """Each pixel as a square of so many a side; halved: at half the resolution, means of two by two."""
-    large = np.repeat(np.repeat(plane, scale, axis=0), scale, axis=1)
-    if not halved:
-        return large
-    return np.asarray((large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) / 4)
+def _between(plane: Floats, side: int) -> Floats:
+    """Each value as a square of whole numbers whose mean is nearest to it, where the square has four quarters."""
+    if side % 2:
+        return _larger(np.rint(plane), side)
+    height, width = plane.shape
+    quarters = np.empty((height, 2, width, 2))
+    for (row, column), share in QUARTERS.items():
+        quarters[:, row, :, column] = np.floor(plane + share)
+    return _larger(quarters.reshape(2 * height, 2 * width), side // 2)
+
+
+def _halved(plane: Floats) -> Floats:
+    """Means of two by two."""
+    return np.asarray((plane[::2, ::2] + plane[1::2, ::2] + plane[::2, 1::2] + plane[1::2, 1::2]) / 4)
+
+
+def _larger(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """Each pixel as a square of so many a side."""
+    return np.repeat(np.repeat(plane, side, axis=0), side, axis=1)

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, one_line
 from vmr_video.frames import CHUNK_BYTES, FrameReader, Frames
 from vmr_video.media import MOST_PIXELS, VideoInfo, opened
 from vmr_video.recipe import FrameRecipe
@@ -95,7 +95,7 @@ def _here(video: str, path: Path, recipe: FrameRecipe, chunk: int) -> Iterator[P
             if held is not None:
                 yield Decoded(video, held, True, reader.info)
     except UserError as error:
-        yield Failed(video, str(error))
+        yield Failed(video, one_line(str(error)))
 
 
 class _Pool:
@@ -206,12 +206,12 @@ class _Process:
             if message is None:
                 reason = self._buried(process)
                 if not self._ended:
-                    yield Failed(video, f"{path}: {reason}")
+                    yield Failed(video, one_line(f"{path}: {reason}"))
                 return
             values, frames = message
             if values["kind"] == "failed":
-                told = values["reason"]
-                yield Failed(video, told if str(path) in told else f"{path}: {told}")
+                where = "" if "named" in values else f"{path}: "
+                yield Failed(video, one_line(where + values["reason"]))
                 return
             if values["kind"] == "log":
                 logger.warning("%s", values["line"])

@@ -216,6 +216,8 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError:
         dangling = "a link to a file that does not exist" if path.is_symlink() else "no such file"
         raise UserError(f"{path}: {dangling}, expected a video file") from None
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from None
     if not head:
@@ -235,6 +237,8 @@ def _not_a_video(head: bytes, error: BaseException) -> str:
         return f"not a video that can be read: cut off, or without its index ({reason(error)})"
     if _too_slow(error):
         return f"reading it took more than {OPEN_S:.0f} s"
+    if "Invalid argument" in str(error):  # of a demuxer that is not among ours
+        return "not a video of a format that is read"
     return f"not a video that can be read ({_plain(error)})"
 
 

@@ -86,7 +86,7 @@ def main() -> None:
         except BrokenPipeError:
             os._exit(0)
         except UserError as error:
-            channel.send("failed", {"reason": one_line(str(error))})
+            channel.send("failed", {"reason": str(error), "named": True})
         except MemoryError:
             channel.send("failed", {"reason": "needs more memory than there is"})
         except Exception as error:  # whatever a library raises over a damaged file
