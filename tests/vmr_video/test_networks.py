@@ -29,7 +29,7 @@ def loaded(name: str, folder: Path, **options) -> Extractor:
 
 
 def rows_of(extractor: Extractor, path: Path, **options) -> np.ndarray:
-    (found,) = extract(extractor, [("film", path)], **options)
+    (found,) = extract(extractor, [("film", path)], workers=0, **options)
     return found.rows[FEATURES]
 
 
