@@ -45,10 +45,10 @@ def clip_b32(folder):
 
 
 def film(path, seconds, width=640, height=360, rate=25):
-    """A gradient that moves, and some noise, so that it costs about what a real video does."""
+    """A gradient that moves, and a little noise, so that it costs about what a real video does."""
     drawn = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
-    noise = drawn.integers(0, 24, (8, height, width, 3))
+    noise = drawn.integers(0, 8, (8, height, width, 3))
 
     def picture(n):
         base = np.stack([(x + 2 * n) % 256, (y + n) % 256, (x + y) % 256], axis=-1)
@@ -124,6 +124,8 @@ def short(folder, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fps", type=int, nargs="+", default=[1, 2], help="frames per second that are taken")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the network")
     parser.add_argument("--seconds", type=int, default=60, help="length of a video")
     parser.add_argument("--short", type=int, default=1000, help="short videos")
     options = parser.parse_args()
@@ -131,8 +133,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip_b32(folder / "clip")
-        for threads in (1, 2):
-            for fps in (1, 2):
+        for threads in options.threads:
+            for fps in options.fps:
                 rows += speed(folder, fps, threads, options.rounds, options.seconds)
                 print(*rows[-2:], sep="\n", flush=True)
         torch.set_num_threads(1)
