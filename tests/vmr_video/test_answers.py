@@ -172,6 +172,40 @@ def test_editors_read_back_the_same_frames(tmp_path, fps):
     assert rows[0]["query"] == 'a "ball" <rolls> & \\u0007\\ud800'
 
 
+ALLOWED = {  # of the elements that are written: children and attributes in the document type of version 1.9
+    "fcpxml": ("resources library", "version"),
+    "resources": ("format asset", ""),
+    "format": ("", "id frameDuration width height"),
+    "asset": ("media-rep", "id name start duration hasVideo format hasAudio audioSources"),
+    "media-rep": ("", "kind src"),
+    "library": ("event", ""),
+    "event": ("asset-clip project", "name"),
+    "project": ("sequence", "name"),
+    "sequence": ("spine", "format duration tcStart tcFormat"),
+    "spine": ("asset-clip", ""),
+    "asset-clip": ("marker keyword", "ref name offset start duration format tcFormat"),
+    "marker": ("", "start duration value note"),
+    "keyword": ("", "start duration value note"),
+}
+
+
+def test_final_cut_reads_every_element(movie, tmp_path):
+    other = answer(info(29.97, path="other.mov"), (3, 4))
+    export(tmp_path / "a.fcpxml", [answer(movie, (1, 2), (2, 4)), other], "fcpxml")
+    root = ElementTree.parse(tmp_path / "a.fcpxml").getroot()
+    for element in root.iter():
+        children, attributes = ALLOWED[element.tag]
+        assert {child.tag for child in element} <= set(children.split())
+        assert set(element.attrib) <= set(attributes.split())
+    assert root.find(".//media-rep").attrib["src"] == movie.path.as_uri()
+    lengths = [
+        Fraction(one.attrib["duration"].removesuffix("s")) for one in root.findall(".//spine/asset-clip")
+    ]
+    places = [Fraction(one.attrib["offset"].removesuffix("s")) for one in root.findall(".//spine/asset-clip")]
+    assert places == [sum(lengths[:n]) for n in range(3)]
+    assert all((25 * time).denominator == 1 for time in (*places, *lengths))  # frames of the sequence
+
+
 @pytest.mark.parametrize("fps", [Fraction(30_000, 1001), Fraction(60_000, 1001)])
 def test_drop_frame_numbers_keep_up_with_the_clock(fps):
     code = TimeCode(fps, True)

@@ -23,6 +23,7 @@ PREVIEW_S = 20 * 60.0
 """Seconds of a video of which the whole is encoded for a page; of a longer one, seconds of all clips."""
 AROUND_S = 5.0
 """Seconds that a clip shows before and after its moment."""
+_LATE_S = 0.05
 _SIDE, _FPS, _CRF = 480, 30.0, 27
 _SOUND_KILOBITS, _LEAST_KILOBITS, _MOST_KILOBITS = 128, 60, 2_500
 _MP4 = ({"h264", "vp9", "av1"}, {"aac", "mp3", "opus", "flac"})
@@ -70,7 +71,8 @@ def playing(video: VideoInfo, moments: Sequence[tuple[float, float]], room: int)
         UserError: if the video cannot be read.
     """
     room = min(room, WHOLE_BYTES)
-    kind = _plays(video.path)
+    # players differ in where time 0 is of a file whose pictures begin late
+    kind = _plays(video.path) if video.start < _LATE_S else None
     if kind is not None and video.path.stat().st_size <= room:
         return Playing([Piece(0.0, video.duration, _address(video.path.read_bytes(), kind))], "")
     if video.duration <= PREVIEW_S and _kilobits(video.duration, room) >= _LEAST_KILOBITS:
@@ -130,7 +132,7 @@ def _plays(path: Path) -> str | None:
         sound = sound_stream(container)
         picture, heard = stream.codec.canonical_name, None if sound is None else sound.codec.canonical_name
         names = set(container.format.name.split(","))
-        if stream.codec_context.pix_fmt not in _COLOURS or abs(begin(container)) > 0.05:
+        if stream.codec_context.pix_fmt not in _COLOURS or abs(begin(container)) > _LATE_S:
             return None
     if "mp4" in names:
         kind, (pictures, sounds) = "video/mp4", _MP4
