@@ -3,12 +3,14 @@
 import csv
 import logging
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from videos import pictures, write_video
 from vmr_common.errors import UserError
@@ -124,14 +126,21 @@ def test_cuts_begin_in_time_in_files_without_an_index_or_with_coarse_times(tmp_p
 
 
 def test_pictures_show_what_the_video_shows(movie):
-    from io import BytesIO
-
-    from PIL import Image
-
     found = grab(movie.path, [0.1, 1.9, 2.0, 9.0])
     light = [np.asarray(Image.open(BytesIO(found[time]))).mean() for time in sorted(found)]
     assert max(light[:2]) < 150
     assert min(light[2:]) > 250
+
+
+@pytest.mark.parametrize("options", [{"g": "50"}, {"g": "1000"}])
+def test_pictures_far_apart_are_found_by_jumps(tmp_path, options):
+    """With key frames every ten seconds, and with none but the first."""
+    frames = np.zeros((300, 48, 64, 3), np.uint8) + np.uint8(np.arange(300) % 230)[:, None, None, None]
+    path = write_video(tmp_path / "long.mp4", frames, rate=5, options=options | {"preset": "ultrafast"})
+    times = [55.1, 3.0, 40.2, 40.9, 20.5]
+    found = grab(path, times)
+    light = {time: np.asarray(Image.open(BytesIO(found[time]))).mean() for time in times}
+    assert light == {time: pytest.approx(int(time * 5 + 0.01) % 230, abs=4) for time in times}
 
 
 @pytest.mark.parametrize("fps", [23.976, 24, 25, 29.97, 30, 59.94, 14.985])

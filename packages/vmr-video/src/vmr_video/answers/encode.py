@@ -129,7 +129,6 @@ class _Parts:
         self._graph: Graph | None = None
         self._seen: tuple[object, ...] = ()
         self._last = -1
-        stream.thread_type = "AUTO"
         self._held: list[
             Any
         ] = []  # sound that comes before the first picture, when the file is not begun yet

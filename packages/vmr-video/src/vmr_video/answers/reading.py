@@ -38,7 +38,9 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     with open_container(path) as container:
         try:
-            yield container, best_stream(container, path)
+            stream = best_stream(container, path)
+            stream.thread_type = "AUTO"
+            yield container, stream
         except av.error.FFmpegError as error:
             raise UserError(f"{path}: cannot be read to its end ({reason(error)})") from None
 
@@ -110,7 +112,6 @@ def pictures(
     import av
 
     seek(container, stream, second)
-    stream.thread_type = "AUTO"
     broken = 0
     for packet in container.demux(stream):
         try:
