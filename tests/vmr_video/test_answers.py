@@ -143,7 +143,7 @@ def test_pictures_far_apart_are_found_by_jumps(tmp_path, options):
     assert light == {time: pytest.approx(int(time * 5 + 0.01) % 230, abs=4) for time in times}
 
 
-@pytest.mark.parametrize("fps", [23.976, 24, 25, 29.97, 30, 59.94, 14.985])
+@pytest.mark.parametrize("fps", [23.976, 24, 25, 29.97, 30, 59.94, 14.985, 0.2])
 def test_editors_read_back_the_same_frames(tmp_path, fps):
     """Every moment, and every event of a list or a project, has the frames that the seconds say."""
     rate = exact_rate(fps)

@@ -88,6 +88,11 @@ class TimeCode:
     drop: bool
     first: int = 0
 
+    @property
+    def whole(self) -> int:
+        """Numbers of each second; 1 at least, also of pictures that stand for seconds."""
+        return max(round(self.rate), 1)
+
     def of(self, frame: int) -> str:
         """The number of a frame, ``hh:mm:ss:ff``, with a semicolon before the frames where numbers are skipped.
 
@@ -98,7 +103,7 @@ class TimeCode:
             >>> code.of(1799), code.of(1800), code.of(17982)
             ('00:00:59;29', '00:01:00;02', '00:10:00;00')
         """
-        whole, number = round(self.rate), frame + self.first
+        whole, number = self.whole, frame + self.first
         if self.drop:
             skipped = whole // 15  # numbers at the beginning of each minute but every tenth
             minute = 60 * whole - skipped
@@ -123,7 +128,7 @@ class TimeCode:
         if form is None:
             raise ValueError(f"expected hh:mm:ss:ff, found {text!r}")
         hours, minutes, seconds, frames = (int(form[place]) for place in (1, 2, 3, 5))
-        whole, minutes = round(self.rate), 60 * hours + minutes
+        whole, minutes = self.whole, 60 * hours + minutes
         number = (60 * minutes + seconds) * whole + frames
         if self.drop:
             number -= whole // 15 * (minutes - minutes // 10)

@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = best_stream(container, path)
             stream.thread_type = "AUTO"
             yield container, stream
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, IndexError) as error:  # the latter of streams that appear on the way
             raise UserError(f"{path}: cannot be read to its end ({reason(error)})") from None
 
 
