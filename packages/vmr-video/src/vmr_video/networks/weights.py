@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
 _COPY = (
     "where no hub can be reached, copy the folder of that name from a machine where one can "
     "(config.json, model.safetensors or pytorch_model.bin{more}) and give it as --weights FOLDER"
@@ -75,6 +78,8 @@ def pretrained(weights: str, families: tuple[str, ...], *, tokenizer: bool = Fal
     import torch
     from transformers import AutoConfig, AutoModel
 
+    if not Path(weights).is_dir():
+        logger.info("weights of %s, from its hub or from what was downloaded before", weights)
     with quiet():
         config = _loaded(AutoConfig.from_pretrained, weights, tokenizer)
         kind = str(config.model_type)
@@ -129,21 +134,22 @@ def _first(error: Exception) -> str:
     return reason(error).split(". ")[0].split("\n")[0][:160]
 
 
-class quiet:  # noqa: N801 - used as a context
-    """Keeps the library's own bars and warnings from the terminal."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the libraries' own bars and warnings from the terminal: a hub that is away is tried several times."""
+    from huggingface_hub.utils import logging as hub
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._level, self._bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *error: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self._level)
-        if self._bars:
+    level, bars, hub_level = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        hub.set_verbosity(hub_level)
+        if bars:
             logging.enable_progress_bar()
 
 
