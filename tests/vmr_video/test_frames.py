@@ -10,8 +10,8 @@ import pytest
 
 from videos import pictures, write_video
 from vmr_common.errors import UserError
-from vmr_video.frames import frames
-from vmr_video.media import probe
+from vmr_video.frames import FrameReader, frames
+from vmr_video.media import opened, probe
 from vmr_video.recipe import FrameRecipe
 from vmr_video.sampling import Sampler, frame_count, rate_of
 from vmr_video.scaling import scaled_size
@@ -106,6 +106,31 @@ def test_lossless_pictures_come_back_as_they_were(tmp_path):
     assert np.array_equal(whole(path, FrameRecipe(fps=2, resize="none", crop=False)), drawn[[2, 7, 12, 17]])
     first = FrameRecipe(fps=2, resize="none", crop=False, sampling="start")
     assert np.array_equal(whole(path, first), drawn[[0, 5, 10, 15]])
+
+
+@pytest.mark.parametrize("ending", ["mp4", "ts", "avi"])
+def test_pictures_that_nobody_wants_are_not_decoded(tmp_path, monkeypatch, ending):
+    path = write_video(
+        tmp_path / f"a.{ending}",
+        pictures(60),
+        rate=30,
+        options={"bf": "3", "b-pyramid": "normal", "crf": "25"},
+    )
+
+    def read(recipe):
+        steps = []
+        with opened(path) as video:
+            taken = np.concatenate(list(FrameReader(video, recipe, 32, step=lambda: steps.append(1))))
+        return taken, len(steps)
+
+    for recipe in (FrameRecipe(fps=2, size=32), FrameRecipe(fps=7, size=32, sampling="start")):
+        fewer, steps = read(recipe)
+        with monkeypatch.context() as patch:
+            patch.setattr("vmr_video.pictures._SKIPPING", frozenset())
+            every, all_steps = read(recipe)
+        assert np.array_equal(fewer, every)
+        assert all_steps == 60
+        assert steps < 50
 
 
 def test_a_late_stream_repeats_its_first_picture_from_the_start_on(tmp_path):

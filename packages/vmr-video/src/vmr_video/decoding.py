@@ -23,13 +23,16 @@ from typing import IO, Any
 import numpy as np
 
 from vmr_common.errors import UserError, one_line
+from vmr_video.containers import MOST_PIXELS
 from vmr_video.frames import CHUNK_BYTES, FrameReader, Frames
-from vmr_video.media import MOST_PIXELS, VideoInfo, opened
+from vmr_video.media import VideoInfo, opened
 from vmr_video.recipe import FrameRecipe
 from vmr_video.worker import HEAD
 
 START_S = 120.0
 """Seconds that a process may take to start."""
+MOST_THREADS = 8
+"""Threads of one decoder: where processors are left over, as beside the only video, long and large ones gain."""
 _LOOK_S = 0.1
 _PIPE_BYTES, _SET_PIPE_SIZE = 1 << 20, 1031  # F_SETPIPE_SZ of Linux
 _MOST_TEXT, _MOST_BYTES = 1 << 20, max(CHUNK_BYTES, 3 * MOST_PIXELS)
@@ -107,6 +110,7 @@ class _Pool:
         self._left = deque(videos)
         self._recipe, self._chunk, self._limit = recipe, chunk, time_limit
         self._pieces: queue.Queue[Piece | BaseException | None] = queue.Queue()
+        self._threads_each = 1
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._processes: list[_Process] = []
@@ -114,6 +118,7 @@ class _Pool:
     def run(self, workers: int) -> Iterator[Piece]:
         """Yields what the processes send until all videos are done."""
         self._pieces = queue.Queue(maxsize=workers + 1)
+        self._threads_each = max(1, min(MOST_THREADS, _processors() // workers))
         for number in range(workers):
             process = _Process(self._limit)
             self._processes.append(process)
@@ -151,7 +156,7 @@ class _Pool:
                     video, path = self._left.popleft()
                 except IndexError:
                     break
-                for piece in process.decode(video, path, self._recipe, self._chunk):
+                for piece in process.decode(video, path, self._recipe, self._chunk, self._threads_each):
                     self._put(piece)
                     if self._stopped.is_set():
                         break
@@ -186,13 +191,16 @@ class _Process:
         self._allowed = math.inf
         self._late = self._ended = False
 
-    def decode(self, video: str, path: Path, recipe: FrameRecipe, chunk: int) -> Iterator[Piece]:
+    def decode(
+        self, video: str, path: Path, recipe: FrameRecipe, chunk: int, threads: int
+    ) -> Iterator[Piece]:
         """The pieces of one video, or why there are none (any more)."""
         job = {
             "path": os.fsencode(path).hex(),
             "recipe": dataclasses.asdict(recipe),
             "chunk": chunk,
             "every": min(1.0, self._limit / 4),
+            "threads": threads,
         }
         process = self._started()
         if process is None:
@@ -302,6 +310,13 @@ class _Process:
                     pipe.close()
         with self._lock:
             self._process = None
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _read(file: IO[bytes]) -> tuple[dict[str, Any], Frames | None] | None:

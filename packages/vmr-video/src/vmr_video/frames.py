@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -28,6 +29,8 @@ CHUNK_BYTES = 64 << 20
 """Bytes of a chunk of frames at the most, but for one frame."""
 MOST_GAP_S = 6 * 3600.0
 """Seconds between two pictures at the most."""
+REORDERED = 16
+"""Pictures that may be decoded before one that shows earlier: of H.264 at the most."""
 _MISSING, _MISSING_S = 0.05, 1.0  # a video that ends by more of both earlier than it says is cut off
 _BEYOND, _BEYOND_S = 0.1, 60.0  # and one that goes on for more of both has damaged times
 logger = logging.getLogger(__name__)
@@ -85,6 +88,7 @@ class FrameReader:
         end, unit, declared = 0, float(base), self.info.declared
         most = min(MOST_S, math.inf if declared is None else declared * (1 + _BEYOND) + _BEYOND_S)
         add, step = sampler.add, self._step
+        video.decoding.needless = _Needless(sampler, shift)
         for picture in video.pictures:
             step()
             stamp = stamp_of(picture)
@@ -124,6 +128,22 @@ class FrameReader:
                 )
         if info.duration == 0:
             self.info = replace(info, duration=end)
+
+
+class _Needless:
+    """Knows of a picture that another one, which shows later and is decoded already, stands for the same frame."""
+
+    def __init__(self, sampler: Sampler[VideoFrame], shift: int) -> None:
+        self._sampler, self._shift = sampler, shift
+        self._known: deque[tuple[int, int]] = deque(maxlen=REORDERED)
+
+    def __call__(self, stamp: int) -> bool:
+        """Asked for each picture in the order of decoding."""
+        time = stamp - self._shift
+        place = self._sampler.place(time)
+        needless = any(time < other and place == there for other, there in self._known)
+        self._known.append((time, place))
+        return needless
 
 
 def _stacked(parts: list[tuple[Frames, int]], count: int) -> Frames:

@@ -64,12 +64,12 @@ class Sampler(Generic[Picture]):
 
     def add(self, time: int, picture: Picture) -> Iterator[tuple[Picture, int]]:
         """Yields the picture before, with how many frames it stands for, where it stands for any."""
-        yield from self._until(self._place(time))
+        yield from self._until(self.place(time))
         self._held = picture
 
     def end(self, time: int) -> Iterator[tuple[Picture, int]]:
         """Likewise the last picture, with the time at which it ends."""
-        yield from self._until(self._place(time))
+        yield from self._until(self.place(time))
         self._held = None
 
     def _until(self, place: int) -> Iterator[tuple[Picture, int]]:
@@ -77,5 +77,6 @@ class Sampler(Generic[Picture]):
             yield self._held, place - self._next
             self._next = place
 
-    def _place(self, time: int) -> int:
+    def place(self, time: int) -> int:
+        """The rounded place of a time among the frames."""
         return _rounded(time * self._above, self._below, self._sampling)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_video.media import require_pixels
+from vmr_video.containers import require_pixels
 from vmr_video.recipe import FrameRecipe
 from vmr_video.rotation import turns
 

@@ -80,9 +80,7 @@ def main() -> None:
         job = json.loads(jobs.get())
         recipe = FrameRecipe(**job["recipe"])
         try:
-            _decode(
-                channel, Path(os.fsdecode(bytes.fromhex(job["path"]))), recipe, job["chunk"], job["every"]
-            )
+            _decode(channel, Path(os.fsdecode(bytes.fromhex(job["path"]))), recipe, job)
         except BrokenPipeError:
             os._exit(0)
         except UserError as error:
@@ -99,9 +97,9 @@ def _listen(jobs: queue.Queue[str]) -> None:
     os._exit(0)  # also in the middle of a picture
 
 
-def _decode(channel: Channel, path: Path, recipe: FrameRecipe, chunk: int, every: float) -> None:
-    with opened(path) as video:
-        reader = FrameReader(video, recipe, chunk, step=lambda: channel.alive(every))
+def _decode(channel: Channel, path: Path, recipe: FrameRecipe, job: Mapping[str, Any]) -> None:
+    with opened(path, job["threads"]) as video:
+        reader = FrameReader(video, recipe, job["chunk"], step=lambda: channel.alive(job["every"]))
         held: Frames | None = None
         for taken in reader:
             if held is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmr_common.boundary import reason
 from vmr_common.errors import UserError
-from vmr_video.media import best_stream, open_container
+from vmr_video.containers import best_stream, open_container
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
