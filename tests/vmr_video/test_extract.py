@@ -67,6 +67,10 @@ def test_strict_stops_and_goes_on_from_there(run, folder, tmp_path, network):
     assert (status, said) == (0, f"{out}: rows of 3 videos\n")
     whole = tmp_path / "whole.h5"
     assert run(*good, "--out", whole)[0] == 0
+    status, said, error = run(folder, "--out", out)  # the bad one is tried again, for nothing
+    assert (status, "bad.mp4" in said) == (2, True)
+    assert "nothing new beside 3 videos that it holds; 1 of 4 videos failed" in error
+    assert sorted(os.listdir(tmp_path)) == ["features.h5", "whole.h5"]
     assert whole.read_bytes() == out.read_bytes()
 
 
@@ -74,13 +78,13 @@ def test_an_earlier_file_is_added_to_if_it_was_made_alike(run, folder, tmp_path)
     out, both = tmp_path / "features.h5", tmp_path / "both.h5"
     assert run(folder / "a.mp4", "--out", out, "--dtype", "float16")[0] == 0
     status, said, _ = run(folder / "a.mp4", folder / "b.mp4", "--out", out)
-    assert (status, said) == (0, f"{out}: rows of 1 videos, beside 1 that it held before\n")
+    assert (status, said) == (0, f"{out}: rows of 1 video, beside 1 that it held before\n")
     assert run(folder / "a.mp4", folder / "b.mp4", "--out", both, "--dtype", "float16")[0] == 0
     with h5py.File(out) as one, h5py.File(both) as other:
         for video in ("a", "b"):
             assert one[video].dtype == np.float16
             assert np.array_equal(one[video], other[video])
-    assert "holds all of 1 videos already" in run(folder / "a.mp4", "--out", out)[1]
+    assert "nothing new beside 2 videos that it holds" in run(folder / "a.mp4", "--out", out)[1]
     for options, field in (
         (("--fps", 2), "fps 1.0"),
         (("--normalise",), "normalised False"),
@@ -216,7 +220,7 @@ def test_wrong_options_are_one_line(run, folder, tmp_path, answer):
     assert "expected one of" in run(folder, "--out", tmp_path / "x.h5", "--extractor", "alexnet")[2]
     assert "found a folder" in run(folder, "--out", tmp_path)[2]
     assert "no such" in run(tmp_path / "nothing.mp4", "--out", tmp_path / "x.h5")[2]
-    assert "none of 1 videos could be read" in run(folder / "bad.mp4", "--out", tmp_path / "x.h5")[2]
+    assert "none could be read" in run(folder / "bad.mp4", "--out", tmp_path / "x.h5")[2]
     assert "clip-vit-b32" in answer(main, "--list-extractors")[1]
     with pytest.raises(UserError):
         kind_of("alexnet")
@@ -238,7 +242,7 @@ def test_a_file_is_recognised(run, folder, tmp_path):
             file[video][...] = np.random.default_rng(0).normal(size=file[video].shape)
     status, _, error = run(*good, "--verify", out, "--extractor", "clip-vit-b32")
     assert (status, "matches nothing" in error, "closest is clip-vit-b32" in error) == (2, True, True)
-    assert "has rows of none of the 1 videos (c)" in run(folder / "more", "--verify", out)[2]
+    assert "has rows of none of 1 video (c)" in run(folder / "more", "--verify", out)[2]
 
 
 def forked(*arguments) -> int:

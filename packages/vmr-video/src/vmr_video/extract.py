@@ -104,8 +104,10 @@ def extract_file(
         options = {"workers": workers, "batch": batch, "across": across, "time_limit": time_limit}
         failed = work.run(extractor, left, options)
         done = sorted(set(keys) - {failure.video for failure in failed})
+        if not done and earlier is not None:
+            return Outcome(0, len(kept), 0, failed)
         if not done:
-            raise UserError(f"none of {len(new)} videos could be read; the first: {failed[0].reason}")
+            raise UserError(f"of {len(new)} videos none could be read; the first: {failed[0].reason}")
 
         def items() -> Iterator[tuple[str, Rows]]:
             for video in sorted([*done, *kept]):

@@ -68,7 +68,8 @@ def key_of(video: str, path: Path, made: str) -> str:
 def parts_beside(out: Path) -> Iterator[Parts]:
     """Holds the folder of the parts of `out`, made if it is not there, for one extraction.
 
-    When the block succeeds the parts are deleted, and the folder if nobody has put anything else there.
+    When the block succeeds the parts are deleted, and the folder if nobody has put anything else there; when it fails,
+    the folder stays if it holds a part.
 
     Raises:
         UserError: if another extraction is at work there, or the folder is not one of ours.
@@ -78,7 +79,12 @@ def parts_beside(out: Path) -> Iterator[Parts]:
     with FolderLock(folder, f"extracting to {out.name}"):
         _refuse_foreign(folder)
         write_text(folder / _NOTE, json.dumps(_PROOF) + "\n")
-        yield Parts(folder)
+        try:
+            yield Parts(folder)
+        except BaseException:
+            if not any(map(_is_part, os.listdir(folder))):
+                delete_own(folder, _is_own)
+            raise
         # the note last, and then the lock: what is left after a kill is still known to be ours
         for own in (_is_part, _is_own):
             delete_own(folder, own)

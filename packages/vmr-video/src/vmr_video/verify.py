@@ -103,6 +103,10 @@ class Match:
         return said[0] if len(said) == 1 else f"{' or '.join(said)} (these videos do not tell them apart)"
 
 
+def _counted_videos(videos: Sequence[object]) -> str:
+    return f"{len(videos)} video{'s' * (len(videos) != 1)}"
+
+
 def _sampling(offset: int) -> str:
     return {0: "start", 1: "middle"}.get(offset, f"{offset / 2:+g} rows from start")
 
@@ -159,7 +163,7 @@ def _sampled(store: FeatureStore, file: Path, videos: Sequence[tuple[str, Path]]
     both = [(video, path) for video, path in videos if video in store]
     if not both:
         raise UserError(
-            f"{file}: has rows of none of the {len(videos)} videos ({listed([video for video, _ in videos], 2)}); it "
+            f"{file}: has rows of none of {_counted_videos(videos)} ({listed([video for video, _ in videos], 2)}); it "
             f"has {listed(store.videos(), 2)}"
         )
     step = max(1, len(both) // sample)
@@ -295,7 +299,7 @@ def _conclusion(file: Path, best: Match, videos: Sequence[Video]) -> str:
         lengths = "rows not normalised"
     else:
         lengths = f"rows {best.scale:.3g} times as long"
-    figures = f"median cosine {best.cosine:.4f} over {best.rows} rows of {len(videos)} videos"
+    figures = f"median cosine {best.cosine:.4f} over {best.rows} rows of {_counted_videos(videos)}"
     what = f"{best.extractor} at {best.rate:.6g} rows a second, sampling {best.sampling}, {lengths}"
     if best.cosine >= ALIKE:
         return f"{file}: these are {what} ({figures}; {_counted(best.rate, videos)})"

@@ -131,7 +131,7 @@ def _clear(options: argparse.Namespace) -> None:
 
     cache = Cache(options.cache)
     count, size = cache.clear()
-    echo(f"{cache.folder}: deleted the rows of {count:,} videos, {size / 1e6:.1f} MB")
+    echo(f"{cache.folder}: deleted the rows of {_videos_said(count)}, {size / 1e6:.1f} MB")
 
 
 def _chosen(options: argparse.Namespace) -> tuple[ExtractorKind, ExtractorOptions]:
@@ -200,14 +200,17 @@ def _videos(options: argparse.Namespace) -> None:
     for failure in outcome.failed:
         echo(f"failed: {failure.reason}")
     kept = f", beside {outcome.kept:,} that it held before" if outcome.kept else ""
-    said = (
-        f"{out}: rows of {outcome.added:,} videos{kept}"
-        if outcome.added
-        else f"{out}: holds all of {len(videos):,} videos already"
-    )
+    nothing = f"{out}: nothing new beside {_videos_said(outcome.kept)} that it holds"
+    said = f"{out}: rows of {_videos_said(outcome.added)}{kept}" if outcome.added else nothing
     if outcome.failed:
-        raise UserError(f"{said}; {len(outcome.failed):,} of {len(videos):,} videos failed, listed above")
+        raise UserError(
+            f"{said}; {len(outcome.failed):,} of {_videos_said(len(videos))} failed, listed above"
+        )
     echo(said)
+
+
+def _videos_said(count: int) -> str:
+    return f"{count:,} video{'s' * (count != 1)}"
 
 
 def _is_gpu(device: str | None) -> bool:
