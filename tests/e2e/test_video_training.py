@@ -44,7 +44,21 @@ def data(tmp_path_factory):
     ]
     (root / "words.txt").write_text("\n".join(dict.fromkeys(lines)) + "\n")
     options = ["--weights", network, "--device", "cpu"]
-    assert extract([str(root / "videos"), *options, "--fps", "2", "--out", str(root / "features.h5")]) == 0
+    assert (
+        extract(
+            [
+                str(root / "videos"),
+                *options,
+                "--fps",
+                "2",
+                "--workers",
+                "0",
+                "--out",
+                str(root / "features.h5"),
+            ]
+        )
+        == 0
+    )
     whole = root / "all.jsonl"
     whole.write_text("".join((root / f"{part}.jsonl").read_text() for part in PARTS))
     assert extract(["--annotations", str(whole), *options, "--out", str(root / "text.h5")]) == 0

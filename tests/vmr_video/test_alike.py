@@ -36,6 +36,8 @@ def place(tmp_path_factory) -> Path:
             str(folder / "clip"),
             "--device",
             "cpu",
+            "--workers",
+            "0",
         ]
         assert main([*command, "--out", str(folder / f"{name}.h5"), *options]) == 0
     return folder
@@ -63,18 +65,22 @@ def test_a_content_is_encoded_once_and_a_damaged_entry_anew(place, tmp_path, mon
     )
     copy = tmp_path / "copy.mp4"
     copy.write_bytes((place / "a.mp4").read_bytes())
-    first = features_alike([place / "a.mp4", copy, place / "a.mp4"], manifest, cache=tmp_path / "cache")
+    first = features_alike(
+        [place / "a.mp4", copy, place / "a.mp4"], manifest, cache=tmp_path / "cache", workers=0
+    )
     assert calls == [1]
     assert np.array_equal(first[0].features, first[1].features)
-    again = features_alike([copy], manifest, cache=tmp_path / "cache")
+    again = features_alike([copy], manifest, cache=tmp_path / "cache", workers=0)
     assert calls == [1]
     assert again[0].id == first[1].id
     (entry,) = (tmp_path / "cache" / "rows").iterdir()
     entry.write_bytes(entry.read_bytes()[:-1] + b"?")
-    again = features_alike([copy], manifest, cache=tmp_path / "cache")
+    again = features_alike([copy], manifest, cache=tmp_path / "cache", workers=0)
     assert calls == [1, 1]
     assert np.array_equal(again[0].features, first[0].features)
-    features_alike([copy], dataclasses.replace(manifest, normalised=True), cache=tmp_path / "cache")
+    features_alike(
+        [copy], dataclasses.replace(manifest, normalised=True), cache=tmp_path / "cache", workers=0
+    )
     assert calls == [1, 1, 1]  # another making is another entry
     (tmp_path / "cache" / "rows" / "mine.txt").write_text("kept")
     assert Cache(tmp_path / "cache").clear()[0] == 2

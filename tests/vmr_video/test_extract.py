@@ -40,11 +40,11 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(answer, network):
-    return functools.partial(answer, main, "--weights", network, "--device", "cpu")
+    return functools.partial(answer, main, "--weights", network, "--device", "cpu", "--workers", 0)
 
 
 def test_a_folder_becomes_a_file_and_a_bad_video_is_told_at_the_end(run, folder, tmp_path):
-    status, said, error = run(folder, "--out", tmp_path / "features.h5", "--fps", 2)
+    status, said, error = run(folder, "--out", tmp_path / "features.h5", "--fps", 2, "--workers", 2)
     assert status == 2
     assert "bad.mp4" in said
     assert "rows of 3 videos; 1 of 4 videos failed" in error
@@ -182,8 +182,8 @@ def test_videos_share_calls_where_they_may(network, folder):
             return extractor(frames, before, after)
 
     videos = [("a", folder / "a.mp4"), ("bad", folder / "bad.mp4"), ("b", folder / "b.mp4")]
-    alone = {found.video: found for found in extract(extractor, videos, batch=8)}
-    mixed = {found.video: found for found in extract(Watched(), videos, batch=8, across=True)}
+    alone = {found.video: found for found in extract(extractor, videos, batch=8, workers=0)}
+    mixed = {found.video: found for found in extract(Watched(), videos, batch=8, across=True, workers=0)}
     assert alone.keys() == mixed.keys() == {"a", "b", "bad"}
     for video in ("a", "b"):
         assert np.allclose(alone[video].rows[FEATURES], mixed[video].rows[FEATURES], atol=1e-5)
@@ -207,7 +207,7 @@ def test_an_extractor_of_another_package_writes_its_own_file(folder, tmp_path, a
     kind = ExtractorKind("other", "a test", lambda options: Other((0, 0)), lambda manifest: None, write)
     monkeypatch.setattr(module, "kinds", lambda: {"other": kind})
     out = tmp_path / "objects.h5"
-    assert answer(main, folder / "a.mp4", "--extractor", "other", "--out", out)[0] == 0
+    assert answer(main, folder / "a.mp4", "--extractor", "other", "--out", out, "--workers", 0)[0] == 0
     assert written == {"a": [FEATURES]}
     assert out.read_text() == f"{folder / 'a.mp4'} float32"
     status, _, error = answer(main, folder / "a.mp4", "--extractor", "other", "--out", out)

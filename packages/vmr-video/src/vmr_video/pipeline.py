@@ -49,7 +49,7 @@ def extract(
     Args:
         extractor: Makes the rows.
         videos: Pairs of id and path.
-        workers: Processes that decode.
+        workers: Processes that decode; 0: this one does.
         batch: Frames in one call of the extractor, context included; at least one row is made.
         across: Fill a call with pictures of several videos, where the extractor sees single ones of one size.
         time_limit: See `decode_all`.

@@ -87,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=whole(1, 256),
+        type=whole(0, 256),
         default=None,
-        help="processes that decode (default: by the number of processors)",
+        help="processes that decode; 0: none, and no time limit (default: by the number of processors)",
     )
     add(
         "--time-limit",
