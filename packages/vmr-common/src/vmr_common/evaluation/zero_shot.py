@@ -65,8 +65,8 @@ def zero_shot_moments(
     similarities, as CLIP has one, is nothing to it. A window of w rows with n around scores
     ``d / (sigma * sqrt(1 / w + 1 / n + 0.1))``, sigma being the deviation of the video's similarities: d in units of
     what it would be by chance if a tenth of their variance were that of whole scenes, which no mean averages out. Then
-    greedy suppression at an overlap of 0.5. The two numbers come from simulated similarities (white noise, correlated
-    noise, scenes), no data set chose them. The ends of those that stay are then moved to where they score best, at most
+    greedy suppression at an overlap of 0.5. The numbers come from simulated similarities (benchmarks/zero_shot.py),
+    no data set chose them. The ends of those that stay are then moved to where they score best, at most
     by a third of the width. The time it takes is linear in T.
 
     Args:
