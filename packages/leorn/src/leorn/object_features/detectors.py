@@ -227,11 +227,12 @@ class RTDetr(Detector):
             from transformers import RTDetrForObjectDetection
         except ImportError:
             raise UserError('rt-detr needs transformers: pip install "leorn[video]"') from None
-        from vmr_video.networks.weights import hash_of
+        from vmr_video.networks.weights import hash_of, quiet
 
         name = options.weights or RT_DETR_HUB
         try:
-            network = RTDetrForObjectDetection.from_pretrained(name)
+            with quiet():
+                network = RTDetrForObjectDetection.from_pretrained(name)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{name}: no RT-DETR of transformers ({reason(error)}); give a folder that holds one as --weights"

@@ -147,7 +147,7 @@ def detector_manifest(detector: str, recipe: FrameRecipe, **more: str | None) ->
         detector=detector,
         box_order="x1 y1 x2 y2",
         box_units="normalised",
-        frame_sampling=f"{recipe.fps:g} frames per second, {recipe.sampling} of each",
+        frame_sampling=f"one frame every {1 / recipe.fps:g} s, its {recipe.sampling}",
         stride_s=1 / recipe.fps,
         object_order=ORDER,
         creator=creator(),
