@@ -11,11 +11,13 @@ Three cases on the processor, with a CLIP ViT-B/32 of random weights (the size i
 - `short`: videos of two seconds, a thousand by default, through the whole command with a tiny network: videos a second.
 
 Best of several rounds taken in turns, by the clock; `processor_ratio` is that of processor time of the process that
-holds the network, which a busy machine does not change. Results go to
-``benchmarks/results/extraction-<processor>.csv``.
+holds the network, which a busy machine changes little, `processor_ms` that time per frame, and `load` how many
+processes wanted a processor meanwhile: ratios by the clock hold where it is at most the number of processors.
+Results go to ``benchmarks/results/extraction-<processor>.csv``.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -35,7 +37,18 @@ from vmr_video.frames import frames
 from vmr_video.networks.weights import quiet
 from vmr_video.pipeline import BATCH, extract
 
-HEADER = ("case", "fps", "threads", "frames", "bare_per_s", "ours_per_s", "ratio", "processor_ratio")
+HEADER = (
+    "case",
+    "fps",
+    "threads",
+    "frames",
+    "bare_per_s",
+    "ours_per_s",
+    "ratio",
+    "processor_ratio",
+    "processor_ms",
+    "load",
+)
 
 
 def clip_b32(folder):
@@ -100,12 +113,15 @@ def speed(folder, fps, threads, rounds, length):
     alone = [
         timed(lambda: [list(frames(path, extractor.recipe)) for _, path in videos])[1] for _ in range(rounds)
     ]
-    common = {"fps": fps, "threads": threads, "frames": count}
+    common = {"fps": fps, "threads": threads, "frames": count, "load": os.getloadavg()[0]}
     return [
         common
         | {"case": "extraction", "bare_per_s": count / clock[0], "ours_per_s": count / clock[1]}
-        | {"ratio": clock[0] / clock[1], "processor_ratio": processor[0] / processor[1]},
-        common | {"case": "decoding", "ours_per_s": count / min(run.clock for run in alone)},
+        | {"ratio": clock[0] / clock[1], "processor_ratio": processor[0] / processor[1]}
+        | {"processor_ms": 1000 * processor[1] / count},
+        common
+        | {"case": "decoding", "ours_per_s": count / min(run.clock for run in alone)}
+        | {"processor_ms": 1000 * min(run.processor for run in alone) / count},
     ]
 
 

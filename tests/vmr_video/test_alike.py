@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,9 @@ def test_a_content_is_encoded_once_and_a_damaged_entry_anew(place, tmp_path, mon
     again = features_alike([copy], manifest, cache=tmp_path / "cache", workers=0)
     assert calls == [1]
     assert again[0].id == first[1].id
+    shutil.copytree(place / "clip", tmp_path / "elsewhere")  # the same weights in another folder
+    features_alike([copy], manifest, cache=tmp_path / "cache", weights=str(tmp_path / "elsewhere"))
+    assert calls == [1]
     (entry,) = (tmp_path / "cache" / "rows").iterdir()
     entry.write_bytes(entry.read_bytes()[:-1] + b"?")
     again = features_alike([copy], manifest, cache=tmp_path / "cache", workers=0)

@@ -47,6 +47,8 @@ def default_folder() -> Path:
 def identity(manifest: BaseManifest, **more: object) -> str:
     """All that decides the rows of a video, as one text: the manifest's fields, and what it does not say."""
     facts = {key: value for key, value in dataclasses.asdict(manifest).items() if key not in _FREE}
+    if facts.get("weights_hash"):  # wherever they came from
+        facts.pop("network", None)
     return json.dumps({"form": FORM, **facts, **more}, sort_keys=True)
 
 
