@@ -70,6 +70,11 @@ def test_processes_give_what_one_process_gives(videos):
     assert not children()
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+def test_nothing_gives_nothing(workers):
+    assert gathered([], workers=workers) == ({}, {})
+
+
 def test_bad_videos_fail_alone(videos, tmp_path):
     (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
     bad = [("no", tmp_path / "no.mp4"), ("gone", tmp_path / "gone.mp4")]

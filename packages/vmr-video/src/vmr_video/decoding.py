@@ -79,6 +79,8 @@ def decode_all(
         for video, path in videos:
             yield from _here(video, path, recipe, chunk)
         return
+    if not videos:
+        return
     pool = _Pool(videos, recipe, chunk, time_limit)
     try:
         yield from pool.run(min(workers, len(videos)))
