@@ -1,10 +1,10 @@
 """What a video file does to the answers: predictions from rendered files against those from the stored features.
 
-    uv run python benchmarks/video_files.py [PAPER ...] [--runs runs] [--data-root data] [--forms lossless 20 28]
+    uv run python benchmarks/video_files.py [PAPER ...] [--runs runs] [--data-root data] [--forms lossless 12 20]
         [--videos N] [--work FOLDER] [--out FILE]
 
 Trained default runs of the papers are needed (``runs/<paper>/shapes``, of rgnet ``shapes-long``). The test videos are
-written by ``vmr-shapes render`` without loss and as H.264 of some quality (crf 20 is its default), and all test queries
+written by ``vmr-shapes render`` without loss and as H.264 of some quality (crf 12 is its default), and all test queries
 are asked as a user does: ``<paper>-predict --video-file FOLDER --queries test.jsonl``. `same` is the share of queries
 whose first moment overlaps the one from the stored features by 0.9 or more (temporal IoU), `equal` that of those within
 0.01 s.
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("papers", nargs="*", metavar="PAPER", help=f"of {', '.join(PAPERS)} (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--data-root", type=Path, default=Path("data"))
-    parser.add_argument("--forms", nargs="+", default=["lossless", "20", "28"], help="lossless, or a crf")
+    parser.add_argument("--forms", nargs="+", default=["lossless", "12", "20"], help="lossless, or a crf")
     parser.add_argument("--videos", type=int, help="the first N test videos (default: all)")
     parser.add_argument("--work", type=Path, help="keep videos and features here (default: they are removed)")
     parser.add_argument("--out", type=Path, default=measured_here("video-files"))
