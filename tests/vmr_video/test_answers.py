@@ -242,3 +242,28 @@ def test_one_list_has_one_rate(tmp_path):
     export(tmp_path / "a.fcpxml", answers, "fcpxml")
     with pytest.raises(UserError, match="no moment"):
         export(tmp_path / "a.csv", [answer(info(), (700, 800))], "csv")
+
+
+def test_no_text_is_a_formula(tmp_path):
+    told = [answer(info(path="=a.mp4"), (1.0, 3.0), text=text) for text in ("=1+1", "@a", "a - b")]
+    export(tmp_path / "a.csv", told, "csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["query"] for row in rows] == ["'=1+1", "'@a", "a - b"]
+    assert rows[0]["video"] == "'=a.mp4"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_broadcast_with_one_key_frame_is_cut(tmp_path, exact):
+    path = write_video(tmp_path / "a.ts", pictures(40))
+    (made,) = cut_moments(tmp_path / "cuts", [answer(probe(path), (2.0, 3.0))], exact=exact)
+    assert probe(made).duration == pytest.approx(1.0 if exact else 3.0, abs=0.31)
+
+
+def test_a_full_disk_is_not_the_video_s_fault(movie, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise av.error.FFmpegError(28, "No space left on device")
+
+    monkeypatch.setattr("vmr_video.answers.cut._copy_packets", full)
+    with pytest.raises(UserError, match=r"^cannot write .*cuts: No space left on device$"):
+        cut_moments(tmp_path / "cuts", [answer(movie, (1.0, 2.0))])

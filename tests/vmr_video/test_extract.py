@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import safetensors
 
 import tiny_networks
 from videos import pictures, write_video
@@ -20,6 +21,7 @@ from vmr_video.extractor import FEATURES, ExtractorKind, ExtractorOptions, kind_
 from vmr_video.parts import folder_of
 from vmr_video.pipeline import Extracted, extract
 from vmr_video.recipe import FrameRecipe
+from vmr_video.stored import save
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,17 @@ def test_a_folder_becomes_a_file_and_a_bad_video_is_told_at_the_end(run, folder,
         assert (found.dim, found.dtype, found.normalised, found.sampling) == (16, "float32", False, "middle")
         missing = [name for name, value in vars(found).items() if value is None]
         assert not missing, "the manifest is complete"
+
+
+def test_links_to_nothing_fail_alone(run, tmp_path):
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4", pictures(10))
+    (tmp_path / "videos" / "gone.mp4").symlink_to("nothing.mp4")
+    (tmp_path / "videos" / "loop.mp4").symlink_to("loop.mp4")
+    status, said, error = run(tmp_path / "videos", "--out", tmp_path / "features.h5")
+    assert status == 2
+    assert [line.split(": ")[1].rpartition("/")[2] for line in said.splitlines()] == ["gone.mp4", "loop.mp4"]
+    assert "rows of 1 video; 2 of 3 videos failed" in error
 
 
 def test_strict_stops_and_goes_on_from_there(run, folder, tmp_path, network):
@@ -281,3 +294,13 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_file(network, folder, tmp_
         assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
         assert not folder_of(out).exists()
     assert any(0 < count < 12 for count in finished), finished
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(UserError, match=r"cannot write .*rows\.safetensors: I/O error: No space left"):
+        save(tmp_path / "rows.safetensors", {FEATURES: np.zeros((2, 3), np.float32)}, {})
+    assert not os.listdir(tmp_path)

@@ -193,6 +193,18 @@ def test_times_that_are_damaged_do_not_fill_the_disk(tmp_path):
         whole(path, FrameRecipe(fps=1000, size=32))
 
 
+def test_the_length_that_the_last_picture_claims_does_not_fill_the_disk(tmp_path):
+    path = write_video(tmp_path / "a.mp4", pictures(1))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"stts") + 16  # how long pictures last, after their number
+    data[place : place + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(
+        UserError, match=r"a\.mp4: its last picture ends at second \d+: its times are damaged"
+    ):
+        whole(path, FrameRecipe(fps=1, size=32))
+
+
 def test_a_video_too_short_for_one_frame_says_so(tmp_path):
     path = write_video(tmp_path / "one.mp4", pictures(1))
     with pytest.raises(UserError, match=r"one\.mp4: lasts 0\.1 s, too short for one frame at 1 a second"):

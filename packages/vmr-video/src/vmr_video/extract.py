@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from vmr_common.boundary import reason
 from vmr_common.errors import UserError, listed
 from vmr_common.features.manifest import BaseManifest, Manifest
 from vmr_common.features.store import FeatureStore, write_features
@@ -93,16 +94,18 @@ def extract_file(
         return Outcome(0, len(kept), 0, [])
     with parts_beside(out) as parts:
         made = identity(extractor.manifest(), batch=batch)
-        keys = {video: key_of(video, path, made) for video, path in new}
+        keys, lost = _keys(new, made)
+        if strict and lost:
+            raise UserError(lost[0].reason)
         there = {video for video, key in keys.items() if parts.get(key) is not None}
         if there:
             logger.info(
                 "%d of %d videos are finished already; going on with the others", len(there), len(new)
             )
         work = _Work(parts, keys, strict)
-        left = [video for video in new if video[0] not in there]
+        left = [video for video in new if video[0] in keys and video[0] not in there]
         options = {"workers": workers, "batch": batch, "across": across, "time_limit": time_limit}
-        failed = work.run(extractor, left, options)
+        failed = sorted([*lost, *work.run(extractor, left, options)], key=lambda failure: failure.video)
         done = sorted(set(keys) - {failure.video for failure in failed})
         if not done and earlier is not None:
             return Outcome(0, len(kept), 0, failed)
@@ -140,7 +143,7 @@ class _Work:
     ) -> list[Failed]:
         """Makes and keeps the rows of all, and returns what failed."""
         failed: list[Failed] = []
-        progress = Progress({video: path.stat().st_size for video, path in videos})
+        progress = Progress({video: _size(path) for video, path in videos})
         try:
             for found in extract(extractor, videos, seen=progress.see, **options):
                 if isinstance(found, Failed):
@@ -152,7 +155,24 @@ class _Work:
                 progress.done(found.video)
         finally:
             progress.close()
-        return sorted(failed, key=lambda failure: failure.video)
+        return failed
+
+
+def _keys(videos: Sequence[tuple[str, Path]], made: str) -> tuple[dict[str, str], list[Failed]]:
+    """The keys of the rows of videos, and those that are not there: a link to nothing, a file deleted meanwhile."""
+    keys, lost = {}, []
+    for video, path in videos:
+        try:
+            keys[video] = key_of(video, path, made)
+        except OSError as error:
+            lost.append(Failed(video, f"cannot read {path}: {reason(error)}"))
+    return keys, lost
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):  # what is gone fails when it is opened
+        return path.stat().st_size
+    return 0
 
 
 class _Earlier:

@@ -84,7 +84,8 @@ class FrameReader:
         video, base, origin = self._video, self._video.base, self._video.origin
         shift = round(origin / base)
         sampler: Sampler[VideoFrame] = Sampler(self._rate * base, self._recipe.sampling)
-        spare = round(1 / (Fraction(video.info.fps or 25).limit_denominator(100_000) * base))
+        rate = max(Fraction(video.info.fps or 25).limit_denominator(100_000), Fraction(1, 100_000))
+        spare = round(1 / (rate * base))
         end, unit, declared = 0, float(base), self.info.declared
         most = min(MOST_S, math.inf if declared is None else declared * (1 + _BEYOND) + _BEYOND_S)
         add, step = sampler.add, self._step
@@ -99,6 +100,10 @@ class FrameReader:
             if now > most or now - before > MOST_GAP_S:  # it would be filled with copies of one picture
                 raise UserError(f"{self.info.path}: {self._strange(before)}: its times are damaged")
             yield from add(stamp, picture)
+        if end * unit > most:  # nor by the length that the last one claims
+            raise UserError(
+                f"{self.info.path}: its last picture ends at second {end * unit:.6g}: its times are damaged"
+            )
         yield from sampler.end(end)
         if sampler.taken == 0:
             raise UserError(

@@ -22,11 +22,15 @@ def save(path: Path, rows: Rows, facts: Mapping[str, str]) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(array) for name, array in rows.items()}
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, {**facts, _DIGEST: _digest(arrays, facts)})
+        try:
+            save_file(arrays, temporary, {**facts, _DIGEST: _digest(arrays, facts)})
+        except SafetensorError as error:  # as a full disk is told
+            raise OSError(str(error)) from None
 
 
 def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vmr_common.boundary import reason
 from vmr_common.errors import UserError
 from vmr_common.io import sync_folder, umask, writing
-from vmr_video.answers.answer import Answer, time_code
+from vmr_video.answers.answer import Answer, file_name, time_code
 from vmr_video.answers.encode import Quality, encode
 from vmr_video.answers.reading import (
     LEAD,
@@ -24,6 +24,7 @@ from vmr_video.answers.reading import (
     key_frame,
     opened,
     packet_time,
+    require_room,
     seek,
     sound_stream,
 )
@@ -117,7 +118,7 @@ def _copy(path: Path, target: Path, start: float, end: float) -> None:
         if first < start - TOLERANCE:
             logger.info(
                 "%s: the copy of %s to %s begins at the key frame at %s, %.1f s earlier (an exact cut does not)",
-                path.name,
+                file_name(path),
                 *(time_code(time) for time in (start, end, first)),
                 start - first,
             )
@@ -127,6 +128,7 @@ def _copy(path: Path, target: Path, start: float, end: float) -> None:
             ) as out:
                 _copy_packets(source, out, [stream] if sound is None else [stream, sound], first, end)
         except (av.error.FFmpegError, ValueError) as error:
+            require_room(error)
             raise _DoesNotFit(reason(error)) from None
 
 

@@ -28,7 +28,8 @@ def export(path: str | Path, answers: Sequence[Answer], kind: Kind) -> None:
     (1.9): in an event the videos with a keyword range for each moment, and a project of the moments in order, each
     with a marker. Both count frames at the rate of the video, begin where its own time code does (00:00:00:00 without
     one), and skip numbers (drop frame) where the video's time code does, or, without one, at 29.97 and 59.94 frames per
-    second. ``csv``: a row for each moment, in seconds, time code and frames from 0.
+    second. ``csv``: a row for each moment, in seconds, time code and frames from 0; a text that a
+    spreadsheet would take for a formula has an apostrophe before it.
 
     Args:
         path: The file.
@@ -82,6 +83,11 @@ def _csv(title: str, events: Sequence[FrameEvent]) -> str:
         seconds = [f"{second:.3f}" for second in event.seconds]
         codes = [time_code(second) for second in event.seconds]
         rate = f"{float(event.rate):.6g}"
-        row = [event.name, event.text, event.rank, *seconds, *codes, *event.frames]
-        table.writerow([*row, rate, f"{event.score:.6g}", plain(event.answer.note)])
+        row = [_cell(event.name), _cell(event.text), event.rank, *seconds, *codes, *event.frames]
+        table.writerow([*row, rate, f"{event.score:.6g}", _cell(plain(event.answer.note))])
     return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

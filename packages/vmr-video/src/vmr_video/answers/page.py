@@ -39,7 +39,7 @@ def write_page(path: str | Path, answers: Sequence[Answer], *, title: str) -> No
 
     A video is embedded as it is where browsers play it and it has at most 40 MB, else as a copy of at most 480 lines
     (H.264, AAC), or, where it is longer than 20 minutes, as clips around its moments; those of a page take 120 MB.
-    Of a file nothing is shown but its name.
+    Of a file nothing is shown but its name; of one that cannot be encoded the moments alone.
 
     Args:
         path: The page.
@@ -47,7 +47,7 @@ def write_page(path: str | Path, answers: Sequence[Answer], *, title: str) -> No
         title: Heading of the page.
 
     Raises:
-        UserError: if there is no answer, a video cannot be read, or the page cannot be written.
+        UserError: if there is no answer, or the page cannot be written.
     """
     if not answers:
         raise UserError(f"{path} not written: there is no answer to show")
@@ -155,12 +155,16 @@ class _Row:
 
 
 def _video(answers: Sequence[Answer], videos: int, strips: _Strips) -> dict[str, Any]:
-    from vmr_video.answers.playing import PAGE_BYTES, playing
+    from vmr_video.answers.playing import PAGE_BYTES, Playing, playing
 
     video = answers[0].video
     ranked = [(rank, start, end) for answer in answers for rank, start, end, _ in answer.within(MOST_MOMENTS)]
     ranked.sort(key=lambda moment: moment[0])  # the best of every answer before the second ones
-    played = playing(video, [(start, end) for _, start, end in ranked], PAGE_BYTES // videos)
+    try:
+        played = playing(video, [(start, end) for _, start, end in ranked], PAGE_BYTES // videos)
+    except UserError as error:  # the moments are known, and other videos play
+        logger.warning("the page does not play one video: %s", error)
+        played = Playing([], "The video could not be encoded for this page.")
     pictures, poster = strips.of(answers)
     return {
         "name": file_name(video.path),

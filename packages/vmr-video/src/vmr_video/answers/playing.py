@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmr_common.io import writing
 from vmr_video.answers.encode import Quality, encode
 from vmr_video.answers.reading import begin, opened, sound_stream
 
@@ -145,7 +146,7 @@ def _plays(path: Path) -> str | None:
 
 def _encoded(video: VideoInfo, start: float, end: float, kilobits: int) -> Piece:
     quality = Quality(side=_SIDE, fps=_FPS, crf=_CRF, kilobits=max(kilobits, _LEAST_KILOBITS))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
         file = Path(folder) / "copy.mp4"
         encode(video.path, file, start, end, quality)
         return Piece(start, end, _address(file.read_bytes(), "video/mp4"))

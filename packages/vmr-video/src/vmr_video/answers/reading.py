@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ TOLERANCE = 0.001
 LEAD = 1.0
 """Seconds by which a container may hold sound before the pictures of the same time."""
 _BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a wanted one, until a jump lands before it
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _BROKEN = 100  # packets in a row that cannot be decoded
 
 
@@ -33,6 +35,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     Raises:
         UserError: if it is no video; also for what cannot be read within the block.
+        OSError: if what is written within the block fills the disk.
     """
     import av
 
@@ -42,7 +45,14 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_type = "AUTO"
             yield container, stream
         except (av.error.FFmpegError, IndexError) as error:  # the latter of streams that appear on the way
+            require_room(error)
             raise UserError(f"{path}: cannot be read to its end ({reason(error)})") from None
+
+
+def require_room(error: BaseException) -> None:
+    """Raises `OSError` for what FFmpeg says of a full disk: not the video that is read is at fault."""
+    if getattr(error, "errno", None) in _FULL:
+        raise OSError(*error.args[:2])
 
 
 def sound_stream(container: InputContainer) -> AudioStream | None:
@@ -60,7 +70,7 @@ def seek(container: InputContainer, stream: VideoStream, second: float) -> None:
     for back in _BACK:
         _jump(container, stream, second - back)
         found = _next_key(container, stream)
-        if second <= back or found is None or found <= second + TOLERANCE:
+        if second <= back or (found is not None and found <= second + TOLERANCE):
             _jump(container, stream, second - back)
             return
     _jump(container, stream, 0.0)
@@ -70,9 +80,14 @@ def _jump(container: InputContainer, stream: VideoStream, second: float) -> None
     import av
 
     assert stream.time_base is not None
-    place = int((max(second, 0.0) + begin(container)) / stream.time_base)
-    with contextlib.suppress(av.error.FFmpegError):  # a stream without an index is read from where it stands
-        container.seek(place, stream=stream, backward=True)
+    second = max(second, 0.0) + begin(container)
+    # packets may stand before the time at which they show: the first one is found from ahead of the start
+    for early in (LEAD, 0.0) if second <= begin(container) else (0.0,):
+        with contextlib.suppress(
+            av.error.FFmpegError
+        ):  # a stream without an index is read from where it stands
+            container.seek(int((second - early) / stream.time_base), stream=stream, backward=True)
+            return
 
 
 def _next_key(container: InputContainer, stream: VideoStream) -> float | None:

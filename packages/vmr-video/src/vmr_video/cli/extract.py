@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, one_line
 from vmr_common.splits.load import data_root
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _videos(options: argparse.Namespace) -> None:
         time_limit=options.time_limit,
     )
     for failure in outcome.failed:
-        echo(f"failed: {failure.reason}")
+        echo(f"failed: {one_line(failure.reason)}")
     kept = f", beside {outcome.kept:,} that it held before" if outcome.kept else ""
     nothing = f"{out}: nothing new beside {_videos_said(outcome.kept)} that it holds"
     said = f"{out}: rows of {_videos_said(outcome.added)}{kept}" if outcome.added else nothing

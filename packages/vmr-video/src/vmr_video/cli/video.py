@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root, add_options, chosen_split
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, one_line, quoted
 from vmr_common.io import read_text
 from vmr_common.splits.load import data_root
 from vmr_video.answers import files
@@ -191,7 +191,7 @@ def _probe(options: argparse.Namespace) -> None:
         try:
             info = probe(path)
         except UserError as error:
-            echo(f"failed: {error}")
+            echo(f"failed: {one_line(str(error))}")
             failed += 1
             continue
         if options.json:
@@ -203,9 +203,8 @@ def _probe(options: argparse.Namespace) -> None:
         else:
             turned = f", turned by {info.rotation} degrees" if info.rotation else ""
             size = f"{info.width} x {info.height}{turned}"
-            echo(
-                f"{path}: {time_code(info.duration)}, {size}, {info.fps:.4g} frames per second, {info.codec}"
-            )
+            shown, rate = one_line(str(path)), f"{info.fps:.4g} frames per second"
+            echo(f"{shown}: {time_code(info.duration)}, {size}, {rate}, {info.codec}")
     if failed:
         files_are = (
             "1 file cannot be read as a video"
