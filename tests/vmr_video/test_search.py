@@ -15,6 +15,7 @@ from vmr_common.types import read_predictions
 from vmr_video.cli.extract import main as extract
 from vmr_video.cli.video import main
 from vmr_video.extractor import ExtractorOptions
+from vmr_video.media import video_files
 from vmr_video.search import search
 from vmr_video.sentences import SentenceEncoder
 
@@ -163,3 +164,13 @@ def test_what_is_wrong_is_said_in_a_line(folder, tmp_path, capsys):
         assert len(error.splitlines()) == 1
     status, out, _ = run(capsys, "probe", video)
     assert out == f"{video}: 0:20.0, 64 x 48, 5 frames per second, h264\n"
+
+
+def test_a_file_is_what_it_is_whatever_others_are_called(tmp_path, capsys):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "a.mp4", pictures(5))
+    status, out, _ = run(capsys, "probe", tmp_path)
+    assert (status, len(out.splitlines())) == (0, 2)
+    twice = [tmp_path / "x" / "a.mp4", tmp_path / "y" / ".." / "x" / "a.mp4"]
+    assert [video for video, _ in video_files(twice)] == ["a"]

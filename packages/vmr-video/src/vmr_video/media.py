@@ -240,19 +240,27 @@ def video_files(paths: Iterable[str | Path]) -> list[tuple[str, Path]]:
     """
     found: dict[str, Path] = {}
     for path in map(Path, paths):
-        for file in _files(path):
+        for file in files_of(path):
             name = file.stem
             if not is_text(name):
                 raise UserError(f"{quoted(str(file))}: a name that is not UTF-8 text")
             other = found.setdefault(name, file)
-            if other != file:
+            if other != file and not _same(other, file):
                 raise UserError(
                     f"two videos with the id {quoted(name)}: {other} and {file}; rename one of them"
                 )
     return sorted(found.items())
 
 
-def _files(path: Path) -> list[Path]:
+def _same(left: Path, right: Path) -> bool:
+    """Whether two names are of one file."""
+    with contextlib.suppress(OSError):  # a link to nothing
+        return os.path.samefile(left, right)
+    return False
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, or the videos of a folder, whatever their ids; see `video_files`."""
     try:
         kind = os.stat(path).st_mode
     except FileNotFoundError:

@@ -184,10 +184,10 @@ def _over_features(options: argparse.Namespace) -> None:
 
 def _probe(options: argparse.Namespace) -> None:
     from vmr_video.answers import time_code
-    from vmr_video.media import probe, video_files
+    from vmr_video.media import files_of, probe
 
     failed = 0
-    for _, path in video_files(options.inputs):
+    for path in sorted({path for given in options.inputs for path in files_of(given)}):
         try:
             info = probe(path)
         except UserError as error:
