@@ -155,6 +155,8 @@ def test_what_is_wrong_is_said_in_a_line(folder, tmp_path, capsys):
         (["search", video, "a", "--cut-exact"], "--cut-exact is for --cut"),
         (["search", video, "a", "--export", "doc"], "expected edl, fcpxml, csv"),
         (["search", video, "--queries", str(tmp_path / "none.txt")], "none.txt"),
+        (["search", video, "--fps", "1", "a", "--export", "doc"], "expected edl, fcpxml, csv"),
+        (["search", video, "a", "--fsp", "1", "b"], "unrecognized arguments: --fsp"),
         (["search", "--features", video], "go together"),
         (["probe", str(folder / "clip" / "config.json")], "1 file cannot be read"),
     ):

@@ -23,7 +23,7 @@ _DEFAULT = "clip-vit-b32"
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vmr-extract``."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     options.data_root = data_root(options.data_root)
     if options.list_extractors:
         _list()

@@ -35,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     _add_search(commands.add_parser("search", help="find moments, without any training", description=_SEARCH))
     about = "Says what the pictures of video files are."
     probe = commands.add_parser("probe", help="say what a file is", description=about)
-    probe.add_argument("inputs", nargs="+", type=Path, metavar="VIDEO", help="video files or folders")
+    probe.add_argument("inputs", nargs="+", metavar="VIDEO", help="video files or folders")
     probe.add_argument("--json", action="store_true", help="print JSON lines")
     probe.set_defaults(run=_probe)
-    options = parser.parse_args(argv)
+    options, more = parser.parse_known_args(argv)
+    unknown = [word for word in more if word.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.inputs += more  # words after an option
     options.run(options)
 
 
@@ -187,7 +191,7 @@ def _probe(options: argparse.Namespace) -> None:
     from vmr_video.media import files_of, probe
 
     failed = 0
-    for path in sorted({path for given in options.inputs for path in files_of(given)}):
+    for path in sorted({path for given in options.inputs for path in files_of(Path(given))}):
         try:
             info = probe(path)
         except UserError as error:
