@@ -12,7 +12,7 @@ from rgnet.config import DEFAULT, TITLE, Config
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
 from vmr_train.cli import options, requests, video_files
-from vmr_train.clock import format_hours
+from vmr_train.clock import format_clock
 
 if TYPE_CHECKING:
     from rgnet.method import RGNetMethod
@@ -137,8 +137,8 @@ def moment_table(method: RGNetMethod, prediction: Prediction) -> str:
         row, window = known.moments[place], int(known.moment_windows[place])
         cells = [
             str(place + 1),
-            format_hours(start),
-            format_hours(end),
+            format_clock(start),
+            format_clock(end),
             f"{prediction.scores[place]:.3f}",
             f"{rank_of[window]}/{len(known.order)}",
             f"{known.retrieval[window]:.3f}",

@@ -402,8 +402,8 @@ class Trainer:
         start = "" if not self.state.update else f"; resuming after update {self.state.update}"
         choice = "; the best epoch is chosen ON TEST" if config.select == "test" else ""
         return (
-            f"training {parameters:,} weights on {plan.size} queries, {config.epochs} epochs of "
-            f"{plan.updates} updates ({where}){start}{choice}"
+            f"training {parameters:,} weights on {plan.size} queries, {config.epochs} "
+            f"epoch{'s' * (config.epochs != 1)} of {plan.updates} updates ({where}){start}{choice}"
         )
 
     def _how_to_resume(self) -> str:

@@ -300,7 +300,8 @@ def _conclusion(file: Path, best: Match, videos: Sequence[Video]) -> str:
     else:
         lengths = f"rows {best.scale:.3g} times as long"
     figures = f"median cosine {best.cosine:.4f} over {best.rows} rows of {_counted_videos(videos)}"
-    what = f"{best.extractor} at {best.rate:.6g} rows a second, sampling {best.sampling}, {lengths}"
+    rate = f"{best.rate:.6g} row{'s' * (best.rate != 1)} a second"
+    what = f"{best.extractor} at {rate}, sampling {best.sampling}, {lengths}"
     if best.cosine >= ALIKE:
         return f"{file}: these are {what} ({figures}; {_counted(best.rate, videos)})"
     if best.cosine >= CLOSE:

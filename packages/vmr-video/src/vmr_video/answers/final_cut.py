@@ -27,7 +27,7 @@ def fcpxml(title: str, events: Sequence[FrameEvent]) -> str:
             if event.answer.video.path == path:
                 start, length = clip.at(event.frames[0]), _time(event.length, event.rate)
                 _named(whole, "keyword", event, start, length)
-    _project(SubElement(holder, "project", name=f"{title} moments".strip()), events, clips)
+    _project(SubElement(holder, "project", name=title or "moments"), events, clips)
     indent(root)
     head = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n\n'
     return head + tostring(root, encoding="unicode") + "\n"
