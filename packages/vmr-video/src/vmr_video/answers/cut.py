@@ -38,6 +38,7 @@ MP4 = {"h264", "hevc", "av1", "mpeg4", "aac", "mp3", "ac3", "eac3", "alac"}
 """Codecs that players expect in MP4; others stay in the kind of file that they came in."""
 _OWN = (".webm", ".mov")
 _LONGEST_STEM = 120  # characters of a name, so that rank and times fit behind them
+_WORTH_SAYING = 0.05  # seconds that a copy begins earlier; less would read as 0.0 s
 
 
 def cut_moments(
@@ -115,7 +116,7 @@ def _copy(path: Path, target: Path, start: float, end: float) -> None:
         first = key_frame(source, stream, start)
         if first is None or first >= end:
             raise UserError(f"{path}: has no key frame before {end:.2f} s; an exact cut needs none")
-        if first < start - TOLERANCE:
+        if start - first >= _WORTH_SAYING:
             logger.info(
                 "%s: the copy of %s to %s begins at the key frame at %s, %.1f s earlier (an exact cut does not)",
                 file_name(path),
