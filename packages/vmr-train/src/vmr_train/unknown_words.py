@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Container, Iterable
 
 from vmr_common.errors import listed, quoted
+from vmr_common.text.tokens import tokenize
+from vmr_train.content_words import CONTENT, content_scores
 
 logger = logging.getLogger(__name__)
 NAMED = 5
@@ -47,6 +49,24 @@ class UnknownWords:
             if word in self._words or len(self._words) < _KEPT:
                 self._words[word] += 1
         return answerable
+
+    def understands(self, text: str) -> bool:
+        """False for a sentence of whose content words, which `add` took in, the model knows none.
+
+        Example:
+            >>> found = UnknownWords()
+            >>> found.add(["a", "dog", "barks"], known={"a", "circle"})
+            True
+            >>> found.understands("a dog barks"), found.understands("a circle barks")
+            (False, True)
+        """
+        tokens = tokenize(text)
+        content = [
+            token.lower()
+            for token, score in zip(tokens, content_scores(tokens), strict=True)
+            if score == CONTENT
+        ]
+        return not content or any(word not in self._words for word in content)
 
     def text(self) -> str:
         """The warning, which names the most frequent words; empty where all are known."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_video.decoding import Failed, decode_all
-from vmr_video.extractor import Extractor, Frames
+from vmr_video.extractor import Extractor, Frames, Rows
 from vmr_video.media import VideoInfo
 
 BATCH = 32
@@ -20,6 +20,8 @@ BATCH = 32
 
 TIME_LIMIT = 120.0
 """Seconds without a new frame after which a video is given up."""
+
+_LEAST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class _Mixed:
         rows = self._extractor(np.concatenate([frames for _, frames in self.pending]), 0, 0)
         place = 0
         for stream, frames in self.pending:
-            stream.rows.append({name: array[place : place + len(frames)] for name, array in rows.items()})
+            stream.rows.add({name: array[place : place + len(frames)] for name, array in rows.items()})
             place += len(frames)
         self.pending, self._count = [], 0
 
@@ -146,7 +148,7 @@ class _Stream:
         self._first = 0  # number of the first frame that is held
         self._seen = 0  # frames that came
         self._row = 0  # rows that are made
-        self.rows: list[dict[str, NDArray[Any]]] = []
+        self.rows = _Grown()
         self._info: VideoInfo | None = None
 
     def add(self, frames: Frames) -> None:
@@ -173,7 +175,7 @@ class _Stream:
         if self._seen < self._step:
             self.add(np.repeat(self._held[-1][-1:], self._step - self._seen, axis=0))
         if self._context is None:
-            self.rows.append(dict(self._extractor(self._taken(0, self._seen), 0, 0)))
+            self.rows.add(self._extractor(self._taken(0, self._seen), 0, 0))
             return
         left = self._seen // self._step - self._row
         while left:
@@ -186,7 +188,7 @@ class _Stream:
         begin, end = self._row * self._step, (self._row + count) * self._step
         start, stop = max(0, begin - self._context[0]), min(self._seen, end + self._context[1])
         frames = self._taken(start, stop)
-        self.rows.append(dict(self._extractor(frames, begin - start, stop - end)))
+        self.rows.add(self._extractor(frames, begin - start, stop - end))
         self._row += count
         keep = max(0, end - self._context[0])
         while self._held and self._first + len(self._held[0]) <= keep:
@@ -200,6 +202,36 @@ class _Stream:
     def extracted(self) -> Extracted:
         """The video with all its rows."""
         assert self._info is not None
-        names = self.rows[0]
-        rows = {name: np.concatenate([part[name] for part in self.rows]) for name in names}
-        return Extracted(self.video, rows, self._info)
+        return Extracted(self.video, self.rows.arrays(), self._info)
+
+
+class _Grown:
+    """Rows that are added to, in arrays that double.
+
+    Thousands of small arrays would be scattered over the memory that pixels and activations are allocated in again and
+    again, which the system then never gets back: gigabytes for hours of video at a high rate.
+    """
+
+    def __init__(self) -> None:
+        self._room: dict[str, NDArray[Any]] = {}
+        self._count = 0
+
+    def add(self, rows: Rows) -> None:
+        """Copies rows behind those that are there."""
+        count = 0
+        for name, array in rows.items():
+            count = len(array)
+            room = self._room.get(name)
+            if room is None or self._count + count > len(room):
+                larger = np.empty(
+                    (max(_LEAST_ROWS, 2 * (self._count + count)), *array.shape[1:]), array.dtype
+                )
+                if room is not None:
+                    larger[: self._count] = room[: self._count]
+                self._room[name] = room = larger
+            room[self._count : self._count + count] = array
+        self._count += count
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All rows."""
+        return {name: room[: self._count].copy() for name, room in self._room.items()}

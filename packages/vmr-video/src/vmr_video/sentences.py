@@ -19,7 +19,7 @@ from vmr_common.version import __version__
 from vmr_video.extractor import ExtractorOptions, precision_of
 from vmr_video.networks.network import dtype_of, moved
 from vmr_video.networks.presets import PRESETS, Preset
-from vmr_video.networks.weights import device_of, load_tokenizer, pretrained
+from vmr_video.networks.weights import device_of, lasting, load_tokenizer, pretrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +131,7 @@ class SentenceEncoder:
         """What made the vectors; the hash is that of the whole network, as in a manifest of its pictures."""
         return Manifest(
             extractor=self._preset.name,
-            network=self._weights,
+            network=lasting(self._weights),
             weights_hash=self._hash,
             normalised=bool(self._options.normalise),
             precision=self._options.precision,

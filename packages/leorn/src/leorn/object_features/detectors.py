@@ -153,7 +153,7 @@ class FasterRCNN(Detector):
             network,
             recipe,
             detector=f"{FASTER_RCNN}, {name}, {len(score)} classes, box head over final boxes",
-            network_name=str(path) if options.weights else name,
+            network_name=str(path.absolute()) if options.weights else name,
             weights_hash=sha256(path),
             options=options,
         )
@@ -227,7 +227,7 @@ class RTDetr(Detector):
             from transformers import RTDetrForObjectDetection
         except ImportError:
             raise UserError('rt-detr needs transformers: pip install "leorn[video]"') from None
-        from vmr_video.networks.weights import hash_of, quiet
+        from vmr_video.networks.weights import hash_of, lasting, quiet
 
         name = options.weights or RT_DETR_HUB
         try:
@@ -249,7 +249,7 @@ class RTDetr(Detector):
             network,
             recipe,
             detector=f"{RT_DETR}, {network.config.num_labels} classes, last states of the decoder",
-            network_name=name,
+            network_name=lasting(name),
             weights_hash=hash_of(network.state_dict()),
             options=options,
         )

@@ -453,7 +453,12 @@ def find_moments(
         presence = None
     found = predict(config, method, dataset, evidence=presence is not None)
     if presence is not None:
-        found = presence.applied(found)
+        # of a sentence without meaning to the model, its evidence is that of any video and any sentence
+        told = [one for one in found if dataset.unknown.understands(one.text)]
+        if len(told) < len(found):
+            logger.warning("no presence where the model knows none of the words that carry the sentence")
+        with_presence = {one.query: one for one in presence.applied(told)}
+        found = [with_presence.get(one.query, one) for one in found]
     return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
 
 

@@ -12,7 +12,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.manifest import Manifest
 from vmr_video.extractor import FEATURES, ExtractorOptions, Frames, Rows
 from vmr_video.networks.presets import Preset
-from vmr_video.networks.weights import device_of, words_of
+from vmr_video.networks.weights import device_of, lasting, words_of
 from vmr_video.recipe import FrameRecipe
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class NetworkExtractor:
         facts["crop"] = f"centre {self._size}"
         return Manifest(
             extractor=self._preset.name,
-            network=self._weights,
+            network=lasting(self._weights),
             weights_hash=self._hash,
             stride_s=self.row_frames / fps,
             window_s=self._clip / fps if self._preset.of_clips else 0.0,

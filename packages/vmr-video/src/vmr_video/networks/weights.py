@@ -104,6 +104,11 @@ def pretrained(weights: str, families: tuple[str, ...], *, tokenizer: bool = Fal
     return model, hash_of(model.state_dict())
 
 
+def lasting(weights: str) -> str:
+    """Where weights came from, as a manifest keeps it: a path on this machine is found from any folder."""
+    return str(Path(weights).absolute()) if Path(weights).exists() else weights
+
+
 def load_tokenizer(weights: str) -> Any:
     """The tokenizer beside the weights of a network."""
     from transformers import AutoTokenizer
