@@ -290,6 +290,12 @@ def test_answers_say_how_likely_there_is_such_a_moment(telling, trained, tmp_pat
     assert {one.presence for one in read_predictions(tmp_path / "all.jsonl")} == {row["presence"]}
 
 
+def test_no_presence_is_told_of_words_that_mean_nothing_to_the_model(telling, done, caplog):
+    asked = [*telling(known=True), "--video", REQUEST[1], "--query", "the dog barks", "--json"]
+    assert "presence" not in json.loads(done(cli.predict, *asked))
+    assert "none of the words that carry the sentence" in caplog.text
+
+
 def test_a_checkpoint_without_presence_answers_as_before(telling, done, caplog):
     asked = telling(known=False)
     lines = done(cli.predict, *asked, *REQUEST).splitlines()
