@@ -16,6 +16,7 @@ from folders import MODELS, PAGES, ROOT
 from vmr_train.checkpoint import save_checkpoint
 from vmr_train.cli import options
 from vmr_train.cli.config import bundled_config, to_dict
+from vmr_video.cli import video
 
 OURS = {
     name: target
@@ -91,8 +92,10 @@ def parsers_only(monkeypatch):
 
         return understood
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
-    monkeypatch.setattr(options, "parse", stop_after(options.parse))
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop_after(getattr(argparse.ArgumentParser, name)))
+    for module in (options, video):
+        monkeypatch.setattr(module, "parse", stop_after(module.parse))
 
 
 @pytest.fixture(scope="module")

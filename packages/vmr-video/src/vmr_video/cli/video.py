@@ -30,6 +30,16 @@ features that are there already (--features, --sentences, --annotations) it writ
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vmr-video``."""
+    options = parse(argv)
+    options.run(options)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; videos and sentences may also stand behind some of them.
+
+    Raises:
+        UserError: if they are not understood.
+    """
     parser = Parser(prog="vmr-video", description="Looks into video files.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_search(commands.add_parser("search", help="find moments, without any training", description=_SEARCH))
@@ -42,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = [word for word in more if word.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.inputs += more  # words after an option
-    options.run(options)
+    options.inputs += more
+    return options
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
