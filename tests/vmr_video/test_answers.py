@@ -1,6 +1,7 @@
 """Answers: what lies in a video, files of moments, markers for editors."""
 
 import csv
+import dataclasses
 import logging
 from fractions import Fraction
 from io import BytesIO
@@ -96,6 +97,14 @@ def test_nothing_is_overwritten(movie, tmp_path):
     assert again[0].name == "movie-1-1.00-2.00-2.mp4"
     assert first[0].read_text() == "someone's notes"
     assert len(list((tmp_path / "cuts").iterdir())) == 3
+
+
+def test_names_of_cuts_say_the_sentence_where_there_are_several(movie, tmp_path):
+    one = answer(movie, (1.0, 2.0), (3.0, 4.0))
+    found = cut_moments(tmp_path, [one, dataclasses.replace(one, text="another"), one], k=2)
+    assert [path.name for path in found] == [
+        f"movie-{number}-{times}.mp4" for number in (1, 2) for times in ("1-1.00-2.00", "2-3.00-4.00")
+    ]
 
 
 def test_rotation_and_foreign_codecs_are_kept(tmp_path):

@@ -46,6 +46,8 @@ def cut_moments(
 ) -> list[Path]:
     """Files of the first k moments of every answer: ``<stem>-<rank>-<start>-<end>.mp4``, seconds.
 
+    Of several sentences about one video it is ``<stem>-<number of the sentence>-<rank>-<start>-<end>.mp4``.
+
     A copy loses nothing and takes no time, but begins at the last key frame at or before the moment; where that is
     earlier, the log says by how much. Codecs that MP4 does not hold are copied into ``.mkv``, ``.webm`` or ``.mov``.
     An exact cut is encoded anew (H.264, AAC). Sound, its sync and the rotation are kept either way.
@@ -54,7 +56,7 @@ def cut_moments(
 
     Args:
         folder: Is made where it is not there.
-        answers: Moments that two of them share give one file.
+        answers: A moment that two sentences share gives a file for each; sentences count from 1.
         exact: Begin and end at the moment, to the frame.
         k: Moments of each answer.
 
@@ -62,16 +64,23 @@ def cut_moments(
         UserError: if a video cannot be read, or nothing can be written there.
     """
     folder = Path(folder)
-    found: dict[tuple[Path, float, float], Path] = {}
+    found: dict[tuple[Path, str, float, float], Path] = {}
+    sentences: dict[Path, list[str]] = {}
+    for answer in answers:
+        texts = sentences.setdefault(answer.video.path, [])
+        if answer.text not in texts:
+            texts.append(answer.text)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".cut-") as work:
             for answer in answers:
+                texts = sentences[answer.video.path]
+                number = f"-{texts.index(answer.text) + 1}" if len(texts) > 1 else ""
                 for rank, start, end, _ in answer.within(k):
-                    key = (answer.video.path, start, end)
+                    key = (answer.video.path, answer.text, start, end)
                     if key in found:
                         continue
-                    stem = f"{answer.video.path.stem[:_LONGEST_STEM]}-{rank}-{start:.2f}-{end:.2f}"
+                    stem = f"{answer.video.path.stem[:_LONGEST_STEM]}{number}-{rank}-{start:.2f}-{end:.2f}"
                     made = _cut(answer.video.path, Path(work) / "moment", start, end, exact=exact)
                     found[key] = _publish(made, folder, stem)
         sync_folder(folder)
@@ -118,7 +127,8 @@ def _copy(path: Path, target: Path, start: float, end: float) -> None:
             raise UserError(f"{path}: has no key frame before {end:.2f} s; an exact cut needs none")
         if start - first >= _WORTH_SAYING:
             logger.info(
-                "%s: the copy of %s to %s begins at the key frame at %s, %.1f s earlier (an exact cut does not)",
+                "%s: the copy of %s to %s begins at the key frame at %s, %.1f s earlier "
+                "(not with --cut-exact; in Python: exact=True)",
                 file_name(path),
                 *(time_code(time) for time in (start, end, first)),
                 start - first,
