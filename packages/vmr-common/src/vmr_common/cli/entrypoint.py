@@ -90,8 +90,8 @@ def command(
         except (UserError, PeerGone) as error:
             sys.stderr.write(f"error: {one_line(str(error))}\n")
             return EXIT_USER if isinstance(error, UserError) else EXIT_OURS
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
+        except KeyboardInterrupt as stop:
+            sys.stderr.write(one_line(": ".join(["interrupted", *map(str, stop.args)])) + "\n")
             return EXIT_INTERRUPTED
         except BrokenPipeError:
             # the interpreter flushes stdout once more at exit; give it somewhere to go

@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif options.annotations is not None or options.split is not None:
         _sentences(options)
     else:
-        _videos(options)
+        try:
+            _videos(options)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on with the videos that are left") from None
 
 
 def _parser() -> argparse.ArgumentParser:
