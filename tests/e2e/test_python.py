@@ -301,6 +301,28 @@ def test_answers_about_a_file_are_pages_cuts_and_markers(at_desk, films, cache, 
         model.predict("test-0000", SENTENCE).page(tmp_path / "none.html")
 
 
+def test_a_bad_file_does_not_cost_the_answers_of_others(at_desk, films, cache, tmp_path, capsys, caplog):
+    from rgn import cli
+
+    shutil.copy(films / "test-0000.mkv", tmp_path)
+    (tmp_path / "bad.mp4").write_text("no video")
+    run = ["--checkpoint", "runs/rgn/shapes", "--cache", cache, "--video-file", tmp_path]
+    wanted = ["--page", tmp_path / "out.html", "--export", tmp_path / "marks.csv"]
+    assert cli.predict([str(word) for word in [*run, "--query", SENTENCE, "--json", *wanted]]) == 2
+    out, error = capsys.readouterr()
+    assert [json.loads(line)["qid"] for line in out.splitlines()] == ["test-0000/0"]
+    assert error.endswith("error: 1 of 2 videos could not be read, see above\n")
+    assert caplog.messages[-1].startswith("failed: ")
+    assert "bad.mp4" in caplog.messages[-1]
+    assert SENTENCE in (tmp_path / "out.html").read_text()
+    assert (tmp_path / "marks.csv").is_file()
+    model = rgn.load("runs/rgn/shapes")
+    with pytest.raises(UserError, match=r"bad\.mp4"):
+        model.predict(tmp_path / "bad.mp4", SENTENCE, cache=cache)
+    with pytest.raises(UserError, match=r"^markers: found .*x\.xyz"):
+        model.predict(tmp_path / "test-0000.mkv", SENTENCE, cache=cache).export("x.xyz")
+
+
 def test_two_videos_of_one_name_are_not_taken_for_one_another(at_desk, films, cache, tmp_path):
     import cdn
 

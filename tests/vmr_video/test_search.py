@@ -1,6 +1,7 @@
 """``vmr-video``: moments without training, over video files and over files of features."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,37 @@ def test_search_of_files_says_and_writes_what_it_found(folder, tmp_path, capsys,
     status, out, _ = run(capsys, "search", *asked, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert [len(row["pred_relevant_windows"]) for row in rows] == [2] * 4
+
+
+def test_bad_videos_of_a_folder_are_told_after_the_answers_of_the_others(folder, tmp_path, capsys, caplog):
+    shutil.copytree(folder / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / "empty.mp4").write_bytes(b"")
+    short = write_video(tmp_path / "videos" / "short.mkv", pictures(100), rate=5)
+    short.write_bytes(short.read_bytes()[: short.stat().st_size // 2])  # opens, and fails on the way
+    shutil.copy(short, tmp_path / "videos" / "copy.mkv")
+    making = [
+        "--weights",
+        folder / "clip",
+        "--cache",
+        tmp_path / "cache",
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+    ]
+    asked = [tmp_path / "videos", "a square jumps", "it is bright", *making, "-k", "1", "--json"]
+    status, out, error = run(capsys, "search", *asked, "--page", tmp_path / "page.html", "--cut", tmp_path)
+    assert status == 2
+    assert error.endswith("error: 3 of 5 videos could not be read, see above\n")
+    lines = [line for line in caplog.messages if line.startswith("failed: ")]
+    assert [name in line for name, line in zip(("empty", "copy", "short"), lines, strict=True)] == [True] * 3
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["qid"] for row in rows] == ["first/0", "second one/0", "first/1", "second one/1"]
+    assert (tmp_path / "page.html").read_text().count("<section class=") == 2
+    assert {path.name[:8] for path in tmp_path.glob("first-*.mp4")} == {"first-1-", "first-2-"}
+    status, out, error = run(capsys, "search", short, "it is bright", *making)
+    assert (status, out) == (2, "")
+    assert "short.mkv" in error
 
 
 def test_the_moment_is_the_one_that_the_vectors_say(folder, tmp_path):

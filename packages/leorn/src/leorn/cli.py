@@ -60,8 +60,8 @@ def predict(argv: list[str]) -> None:
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
-    commands.print_moments(given, found)
     explain(config, method, videos, dataset, found, given)
+    commands.print_moments(given, found)
 
 
 @options.command

@@ -144,8 +144,11 @@ class InputFeatures:
         open_files = functools.partial(open_objects, config.data.objects, root)
         manifest = making.manifest("objects", ObjectManifest, open_files)
         videos = making.alike(paths, manifest)
-        objects = GivenObjects.of_rows(videos, manifest, config.data.objects)
-        return cls.of(config, objects, None if features is None else frame_features(paths, features, making))
+        clips = None
+        if features is not None:
+            clips = frame_features([video.path for video in videos.values()], features, making)
+            videos = {name: video for name, video in videos.items() if name in clips}
+        return cls.of(config, GivenObjects.of_rows(videos, manifest, config.data.objects), clips)
 
     def __getitem__(self, video: str) -> VideoArrays:
         """The inputs of one video."""

@@ -175,7 +175,7 @@ class Predictions(Sequence[Moment]):
         from vmr_train.cli.video_files import export_of
         from vmr_video.answers import export
 
-        place, kind = export_of(str(path))
+        place, kind = export_of(str(path), "markers")
         export(place, [one._answer() for one in (self, *more)], kind)
         return place
 

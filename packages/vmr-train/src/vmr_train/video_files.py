@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vmr_train.checkpoint import Checkpoint
     from vmr_video.alike import VideoFeatures
+    from vmr_video.decoding import Failed
 
 Kind = TypeVar("Kind", bound=BaseManifest)
 PARTS = {"features": "frame features", "objects": "object features", "queries": "query features"}
@@ -38,6 +39,7 @@ class Making:
         cache: Folder in which what was made is kept, by the content of the video; None: nowhere.
         weights: Of the networks, where they are not where the manifests say; of two networks the objects' first.
         device: A torch device; None takes the best one at hand.
+        failed: Is added to for each video file that cannot be read, which is left out; None: the first is an error.
     """
 
     package: str
@@ -46,6 +48,7 @@ class Making:
     cache: Path | None = None
     weights: Sequence[str] = ()
     device: str | None = None
+    failed: list[Failed] | None = None
 
     def manifest(
         self,
@@ -83,23 +86,24 @@ class Making:
         """Rows of video files by id, their name without the ending, made as a manifest says.
 
         Raises:
-            UserError: if vmr-video is not there, a file is no video, two have one name, or the rows cannot be made
-                alike; says both sides and what to do.
+            UserError: if vmr-video is not there, a file is no video (with `failed`: none is), two have one name, or
+                the rows cannot be made alike; says both sides and what to do.
         """
         require_vmr_video(self.package, "a video file")
         from vmr_video.alike import features_alike
         from vmr_video.media import video_files
 
-        named = video_files(paths)
+        named = {path: name for name, path in video_files(paths)}
         made = features_alike(
-            [path for _, path in named],
+            list(named),
             manifest,
             cache=self.cache,
             weights=self._weights(manifest),
             device=self.device,
             workers=min(len(named), max(1, (os.cpu_count() or 1) // 2)),
+            failed=self.failed,
         )
-        return {name: video for (name, _), video in zip(named, made, strict=True)}
+        return {named[video.path]: video for video in made}
 
     def sentences(
         self, texts: Sequence[str], manifest: Manifest

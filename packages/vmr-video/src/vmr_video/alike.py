@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, one_line, quoted
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.io import sha256
 from vmr_video.cache import Cache, identity
 from vmr_video.decoding import Failed
 from vmr_video.extractor import FEATURES, Extractor, ExtractorOptions, kinds
-from vmr_video.media import probe
+from vmr_video.media import VideoInfo, probe
 from vmr_video.pipeline import BATCH, extract
 from vmr_video.progress import Progress
 
@@ -159,6 +159,7 @@ def features_alike(
     device: str | None = None,
     workers: int = 1,
     batch: int = BATCH,
+    failed: list[Failed] | None = None,
 ) -> list[VideoFeatures]:
     """The features of videos, made as a manifest says, in the order of the paths.
 
@@ -172,14 +173,49 @@ def features_alike(
         device: See `ExtractorOptions`.
         workers: Processes that decode.
         batch: Frames in one call of the network.
+        failed: Is added to for each video that cannot be read, which is left out; None: the first one is an error.
 
     Raises:
-        UserError: as `extractor_like`; if a file is no video, or its rows cannot be made (names it).
+        UserError: as `extractor_like`; if a file is no video, or its rows cannot be made (names it), and with `failed`
+            if none can be read.
     """
-    for path in paths:
-        probe(path)  # what is no video is said before a network is loaded
+    infos = readable(paths, failed)  # before a network is loaded
     extractor = extractor_like(manifest, weights=weights, device=device)
-    return features_by(extractor, paths, like=manifest, cache=cache, workers=workers, batch=batch)
+    good = [path for path in paths if path in infos]
+    return features_by(
+        extractor, good, like=manifest, cache=cache, workers=workers, batch=batch, failed=failed
+    )
+
+
+def readable(paths: Sequence[Path], failed: list[Failed] | None = None) -> dict[Path, VideoInfo]:
+    """What the pictures of videos are, by path; of `failed` and the errors see `features_alike`."""
+    infos = {}
+    for path in dict.fromkeys(paths):
+        try:
+            infos[path] = probe(path)
+        except UserError as error:
+            if failed is None:
+                raise
+            failed.append(Failed(path.stem, str(error)))
+    if failed and not infos:
+        raise UserError(failed[0].reason)
+    return infos
+
+
+def require_all_read(failed: Sequence[Failed], total: int) -> None:
+    """Ends a command that answered about all videos but those in `failed`: logs a line for each.
+
+    Args:
+        failed: Videos that could not be read.
+        total: How many were to be read.
+
+    Raises:
+        UserError: if there is one; counts them.
+    """
+    for failure in failed:
+        logger.error("failed: %s", one_line(failure.reason))
+    if failed:
+        raise UserError(f"{len(failed):,} of {total:,} videos could not be read, see above")
 
 
 def features_by(
@@ -190,6 +226,7 @@ def features_by(
     cache: Path | None = None,
     workers: int = 1,
     batch: int = BATCH,
+    failed: list[Failed] | None = None,
 ) -> list[VideoFeatures]:
     """The features of videos by one extractor, rounded as those are that `like` describes; see `features_alike`."""
     made, kept = extractor.manifest(), Cache(cache)
@@ -197,6 +234,7 @@ def features_by(
     contents = {path: sha256(path) for path in dict.fromkeys(paths)}
     found: dict[str, tuple[Mapping[str, NDArray[Any]], float]] = {}
     missing: dict[str, Path] = {}
+    lost: dict[str, str] = {}
     for path, content in contents.items():
         entry = kept.get(content, key)
         if entry is None:
@@ -212,11 +250,22 @@ def features_by(
             videos = list(missing.items())
             for video in extract(extractor, videos, workers=workers, batch=batch, seen=progress.see):
                 if isinstance(video, Failed):
-                    raise UserError(video.reason)
+                    if failed is None:
+                        raise UserError(video.reason)
+                    lost[video.video] = video.reason
+                    progress.done(video.video)
+                    continue
                 kept.put(video.video, key, video.rows, {"duration": repr(video.info.duration)})
                 found[video.video] = video.rows, video.info.duration
                 progress.done(video.video)
-    return [_features(path, contents[path], found[contents[path]], like, made) for path in paths]
+    if failed is not None:
+        for path, content in contents.items():
+            if content in lost:  # perhaps of a copy, by its name
+                failed.append(Failed(path.stem, lost[content].replace(str(missing[content]), str(path))))
+    if lost and not found:
+        raise UserError(next(iter(lost.values())))
+    good = [path for path in paths if contents[path] in found]
+    return [_features(path, contents[path], found[contents[path]], like, made) for path in good]
 
 
 def _features(

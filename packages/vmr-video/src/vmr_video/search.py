@@ -23,6 +23,7 @@ from vmr_common.features.npz import SENTENCE_KEYS
 from vmr_common.features.store import FeatureStore
 from vmr_common.types import Prediction, Query
 from vmr_video.answers.answer import Answer
+from vmr_video.decoding import Failed
 from vmr_video.extractor import ExtractorOptions
 
 Floats = NDArray[np.float32]
@@ -39,6 +40,7 @@ def search(
     cache: Path | None = None,
     workers: int = 1,
     k: int = 5,
+    failed: list[Failed] | None = None,
 ) -> list[Answer]:
     """The k best moments of every sentence in every video, those of one sentence together.
 
@@ -50,33 +52,33 @@ def search(
         cache: Folder in which rows of videos are kept; None for the default one.
         workers: Processes that decode.
         k: Moments of each answer at most.
+        failed: Is added to for each video that cannot be read, which is left out; None: the first one is an error.
 
     Raises:
         UserError: if the extractor is not known or reads no sentences, its weights cannot be loaded, or a file is no
-            video.
+            video (with `failed`: none is).
     """
-    from vmr_video.alike import features_by
+    from vmr_video.alike import features_by, readable
     from vmr_video.extractor import kind_of
-    from vmr_video.media import probe
     from vmr_video.sentences import SentenceEncoder
 
     options = options or ExtractorOptions()
     if options.fps is None:
         options = dataclasses.replace(options, fps=FPS)
-    infos = [probe(path) for path in paths]  # what is no video is said before a network is loaded
+    infos = readable(paths, failed)  # before a network is loaded
     kind = kind_of(extractor)
     encoder = SentenceEncoder(kind.name, options)
     vectors = [sentence for _, sentence in encoder(texts)]
     encoder.say_cut()
     made = kind.load(options)
-    videos = features_by(made, paths, cache=cache, workers=workers)
+    good = [path for path in paths if path in infos]
+    videos = features_by(made, good, cache=cache, workers=workers, failed=failed)
     answers = []
     for text, vector in zip(texts, vectors, strict=True):
-        for info, video in zip(infos, videos, strict=True):
+        for video in videos:
             assert vector is not None  # of an encoder of this package
-            answers.append(
-                _answer(dataclasses.replace(info, duration=video.duration), text, video.features, vector, k)
-            )
+            info = dataclasses.replace(infos[video.path], duration=video.duration)
+            answers.append(_answer(info, text, video.features, vector, k))
     return answers
 
 

@@ -476,12 +476,17 @@ def ranked_moments(prediction: Prediction) -> str:
 def print_moments(
     given: Namespace, predictions: Sequence[Prediction], table: Callable[[Prediction], str] = ranked_moments
 ) -> None:
-    """Prints the moments of every query as a table each, or as JSON lines; writes what else the options ask for."""
+    """Prints the moments of every query as a table each, or as JSON lines; writes what else the options ask for.
+
+    Raises:
+        UserError: at the end, if video files could not be read.
+    """
     if given.json:
         echo(*(json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions))
     else:
         echo("\n\n".join("\n".join(filter(None, [table(one), presence_text(one)])) for one in predictions))
     video_files.write_answers(given, predictions)
+    video_files.require_all_read(given)
 
 
 def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ def add_options(parser: ArgumentParser) -> None:
     about = "encode the cuts anew, to the frame, instead of copying from a key frame on"
     add("--cut-exact", action="store_true", help=about)
     add("--export", type=str, default=None, metavar="KIND", help="markers: edl, fcpxml, csv, or a path")
+    parser.set_defaults(failed=[])  # files that could not be read, see `require_all_read`
 
 
 def check(package: str, given: Namespace) -> None:
@@ -77,6 +78,7 @@ def making(config: RunConfig, given: Namespace, checkpoint: Checkpoint) -> Makin
         cache=None if given.cache is None else Path(given.cache),
         weights=given.weights or (),
         device=None if device == "auto" else device,
+        failed=given.failed,
     )
 
 
@@ -132,6 +134,7 @@ def queries(given: Namespace, store: Any, root: Path) -> list[Query]:
             if query.video in store.durations
         ]
         if not found:
+            require_all_read(given)
             known = listed([query.video for query in annotated], 3)
             raise UserError(
                 f"{given.queries}: no query is about {listed(list(store.durations), 3)}; a video's id is its file's "
@@ -139,7 +142,7 @@ def queries(given: Namespace, store: Any, root: Path) -> list[Query]:
             )
         return found
     texts = given.query if given.queries is None else sentences(found_path(given.queries, root))
-    several = len(store.durations) > 1
+    several = len(store.durations) + len(given.failed) > 1
     return [
         Query(id=f"{video}/{number}" if several else str(number), video=video, text=text, duration=seconds)
         for video, seconds in store.durations.items()
@@ -163,7 +166,8 @@ def write_answers(given: Namespace, found: Sequence[Prediction]) -> None:
     from vmr_video import answers
     from vmr_video.media import probe, video_files
 
-    infos = {video: probe(path) for video, path in video_files(paths(given))}
+    answered = {one.video for one in found}
+    infos = {video: probe(path) for video, path in video_files(paths(given)) if video in answered}
     told = [answer_of(one, infos[one.video]) for one in found]
     lines = []
     if given.page:
@@ -180,6 +184,15 @@ def write_answers(given: Namespace, found: Sequence[Prediction]) -> None:
         echo("", *lines)
 
 
+def require_all_read(given: Namespace) -> None:
+    """Logs why files of ``--video-file`` could not be read, and raises `UserError` if there are any; see vmr_video."""
+    if given.video_file is not None and given.failed:
+        from vmr_video.alike import require_all_read as require
+        from vmr_video.media import video_files
+
+        require(given.failed, len(video_files(paths(given))))
+
+
 def answer_of(found: Prediction, info: VideoInfo) -> Answer:
     """A prediction as pages, cuts and markers are made of it."""
     from vmr_train.presence import presence_text
@@ -188,11 +201,15 @@ def answer_of(found: Prediction, info: VideoInfo) -> Answer:
     return Answer(info, found.text, found.moments, found.scores, note=presence_text(found))
 
 
-def export_of(wanted: str) -> tuple[Path, Any]:
-    """The file of markers, and of what kind it is: ``edl`` is moments.edl in the current folder."""
+def export_of(wanted: str, what: str = "--export") -> tuple[Path, Any]:
+    """The file of markers, and of what kind it is: ``edl`` is moments.edl in the current folder.
+
+    Raises:
+        UserError: if it is none of `EXPORTS`; begins with `what`.
+    """
     kind = wanted.lower() if wanted.lower() in EXPORTS else Path(wanted).suffix[1:].lower()
     if kind not in EXPORTS:
         raise UserError(
-            f"--export: found {quoted(wanted, 60)}, expected {', '.join(EXPORTS)}, or a path that ends so"
+            f"{what}: found {quoted(wanted, 60)}, expected {', '.join(EXPORTS)}, or a path that ends so"
         )
     return Path(f"moments.{kind}" if wanted.lower() in EXPORTS else wanted), kind

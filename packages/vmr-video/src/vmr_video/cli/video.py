@@ -15,6 +15,7 @@ from vmr_common.cli.query_options import add_data_root, add_options, chosen_spli
 from vmr_common.errors import UserError, one_line, quoted
 from vmr_common.io import read_text
 from vmr_common.splits.load import data_root
+from vmr_common.types import encode_id
 from vmr_video.answers import files
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def _search(options: argparse.Namespace) -> None:
         return
     files.check(options)
     paths, texts = _inputs(options)
+    from vmr_video.alike import require_all_read
+    from vmr_video.decoding import Failed
     from vmr_video.extractor import ExtractorOptions
     from vmr_video.media import video_files
     from vmr_video.search import search
@@ -108,23 +111,31 @@ def _search(options: argparse.Namespace) -> None:
     chosen = ExtractorOptions(
         weights=options.weights, fps=options.fps, device=options.device, precision=options.precision
     )
+    videos = video_files(paths)
+    failed: list[Failed] = []
     answers = search(
-        [path for _, path in video_files(paths)],
+        [path for _, path in videos],
         texts,
         extractor=options.extractor,
         options=chosen,
         cache=options.cache,
         workers=options.workers or _workers(),
         k=options.k,
+        failed=failed,
     )
     if options.json:
-        echo(*(json.dumps(_row(answer), ensure_ascii=False) for answer in answers))
+        numbers = {text: str(number) for number, text in enumerate(texts)}
+        for answer in answers:
+            number = numbers[answer.text]
+            query = f"{answer.video.path.stem}/{number}" if len(videos) > 1 else number
+            echo(json.dumps(_row(query, answer), ensure_ascii=False))
     else:
         echo("\n\n".join(map(_table, answers)))
     title = texts[0] if len(texts) == 1 else f"{len(texts)} sentences"
     lines = files.write(options, answers, title=title, k=options.k)
     if lines and not options.json:
         echo("", *lines)
+    require_all_read(failed, len(videos))
 
 
 def _workers() -> int:
@@ -170,9 +181,14 @@ def _table(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def _row(answer: Answer) -> dict[str, object]:
+def _row(query: str, answer: Answer) -> dict[str, object]:
     found = [[start, end, score] for _, start, end, score in answer.within()]
-    return {"query": answer.text, "vid": answer.video.path.stem, "pred_relevant_windows": found}
+    return {
+        "qid": encode_id(query),
+        "query": answer.text,
+        "vid": answer.video.path.stem,
+        "pred_relevant_windows": found,
+    }
 
 
 def _over_features(options: argparse.Namespace) -> None:
