@@ -79,7 +79,9 @@ def main() -> None:
     parser.add_argument("papers", nargs="*", metavar="PAPER", help=f"of {', '.join(PAPERS)} (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--data-root", type=Path, default=Path("data"))
-    parser.add_argument("--forms", nargs="+", default=["lossless", "3", "12", "23"], help="lossless, or a crf")
+    parser.add_argument(
+        "--forms", nargs="+", default=["lossless", "3", "12", "23"], help="lossless, or a crf"
+    )
     parser.add_argument("--videos", type=int, help="the first N test videos (default: all)")
     parser.add_argument("--work", type=Path, help="keep videos and features here (default: they are removed)")
     parser.add_argument("--out", type=Path, default=measured_here("video-files"))
