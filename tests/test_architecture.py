@@ -131,6 +131,18 @@ def test_commands_that_write_no_report_load_nothing_for_one():
     assert not modules_after("import vmr_train.cli.commands") & {"jinja2", "PIL", "triton"}
 
 
+@pytest.mark.e2e
+def test_a_checkpoint_of_rgn_is_read_without_torchs_compiler():
+    code = (
+        "import sys, torch\nfrom rgn.model import place_evenly\n"
+        "head = torch.nn.utils.skip_init(torch.nn.Linear, 4, 16, device='meta')\n"
+        "with torch.device('meta'): place_evenly(head, 8)\n"  # as `vmr_train.checkpoint.restored` makes a network
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_no_source_file_prints_or_unpickles():
     for path in (path for package in MAY_IMPORT for path in sources(package)):
         for node in ast.walk(ast.parse(path.read_text())):

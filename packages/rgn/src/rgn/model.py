@@ -254,7 +254,8 @@ def place_evenly(head: nn.Linear, candidates: int) -> None:
         head: D to 2 K logits, centre and width of each candidate in turn.
         candidates: K.
     """
-    centre = (torch.arange(candidates) + 0.5) / candidates
+    # on the CPU also where a network is made without memory: arithmetic on the device `meta` loads torch's compiler
+    centre = (torch.arange(candidates, device="cpu") + 0.5) / candidates
     width = torch.full_like(centre, min(2 / candidates, 0.5))
     with torch.no_grad():
         head.weight.zero_()
