@@ -13,9 +13,9 @@ import safetensors
 
 import tiny_networks
 from videos import pictures, write_video
+from vmr_common import parts_folder as parts_module
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
-from vmr_video import parts as parts_module
 from vmr_video.cli.extract import main
 from vmr_video.extractor import FEATURES, ExtractorKind, ExtractorOptions, kind_of
 from vmr_video.parts import folder_of

@@ -5,32 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
-from vmr_common.io import LOCK, FolderLock, no_links, partial_of, read_json, write_text
-from vmr_common.schema import conform
-from vmr_common.whole_folder import delete_own
+from vmr_common.parts_folder import PartsKind, parts_folder
 from vmr_video.extractor import Rows
 from vmr_video.stored import load, save
 
-_NOTE = "extraction.json"
-_PART = re.compile(r"[0-9a-f]{64}\.safetensors")
-
-
-class _Note(TypedDict):
-    """Proof that the folder was made by an extraction."""
-
-    what: Literal["finished videos of an extraction by vmr-extract, deleted when it is done"]
-
-
-_PROOF = _Note(what="finished videos of an extraction by vmr-extract, deleted when it is done")
+_PARTS = PartsKind(
+    work="an extraction",
+    note="extraction.json",
+    what="finished videos of an extraction by vmr-extract, deleted when it is done",
+    part=re.compile(r"[0-9a-f]{64}\.safetensors"),
+)
 
 
 def folder_of(out: Path) -> Path:
@@ -74,41 +65,5 @@ def parts_beside(out: Path) -> Iterator[Parts]:
     Raises:
         UserError: if another extraction is at work there, or the folder is not one of ours.
     """
-    folder = folder_of(out)
-    _refuse_foreign(folder)
-    with FolderLock(folder, f"extracting to {out.name}"):
-        _refuse_foreign(folder)
-        write_text(folder / _NOTE, json.dumps(_PROOF) + "\n")
-        try:
-            yield Parts(folder)
-        except BaseException:
-            if not any(map(_is_part, os.listdir(folder))):
-                delete_own(folder, _is_own)
-            raise
-        # the note last, and then the lock: what is left after a kill is still known to be ours
-        for own in (_is_part, _is_own):
-            delete_own(folder, own)
-
-
-def _is_part(name: str) -> bool:
-    return _PART.fullmatch(partial_of(name) or name) is not None
-
-
-def _is_own(name: str) -> bool:
-    return _is_part(name) or (partial_of(name) or name) in (_NOTE, LOCK)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder}: expected a folder for the parts of an extraction, found something else")
-    names = sorted(os.listdir(folder)) if folder.exists() else []
-    no_links(folder, filter(_is_own, names))
-    if _NOTE in names:
-        conform(read_json(folder / _NOTE), _Note, str(folder / _NOTE))
-        return
-    foreign = [name for name in names if _is_part(name) or not _is_own(name)]
-    if foreign:
-        raise UserError(
-            f"{folder}: holds {foreign[0]}, and no {_NOTE} says that an extraction made it; "
-            "move it away or name another --out"
-        )
+    with parts_folder(folder_of(out), _PARTS, f"extracting to {out.name}") as folder:
+        yield Parts(folder)

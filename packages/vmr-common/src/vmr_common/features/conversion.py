@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypedDict, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from vmr_common.features.checks import Features
 from vmr_common.features.lmdb import DATA_FILE
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
-from vmr_common.io import LOCK, FolderLock, no_links, partial_of, read_json, write_text
-from vmr_common.schema import conform
-from vmr_common.whole_folder import delete_own
+from vmr_common.parts_folder import PartsKind, parts_folder
 
 PART_SIZE = 64  # videos between two points from which a conversion can go on
 
@@ -90,9 +87,9 @@ class Conversion(Generic[Value]):
         unchanged = _Unchanged(sources, self.out)
         # what is written through, a device say, has no place for a folder beside it
         special = self.out.exists() and not self.out.is_file()
-        if special or (len(wanted) <= self.part_size and not (_folder_of(self.out) / _NOTE).is_file()):
+        if special or (len(wanted) <= self.part_size and not (_folder_of(self.out) / _PARTS.note).is_file()):
             return self.write(self.out, unchanged.at_the_end(self._counted(store, wanted)))
-        with _parts_folder(self.out) as folder:
+        with parts_folder(_folder_of(self.out), _PARTS, f"converting to {self.out.name}") as folder:
             parts = []
             for start in range(0, len(wanted), self.part_size):
                 chosen = wanted[start : start + self.part_size]
@@ -201,60 +198,14 @@ def _state(path: Path | os.DirEntry[str]) -> tuple[int, int]:
 
 # --- the hidden folder of finished parts ---
 
-_NOTE = "conversion.json"
-_PART = re.compile(r"\d{6,}\.h5")
-
-
-class _Note(TypedDict):
-    """Proof that the folder was made by a conversion."""
-
-    what: Literal["finished parts of a conversion by vmr-data convert, deleted when it is done"]
-
-
-NOTE = _Note(what="finished parts of a conversion by vmr-data convert, deleted when it is done")
+_PARTS = PartsKind(
+    work="a conversion",
+    note="conversion.json",
+    what="finished parts of a conversion by vmr-data convert, deleted when it is done",
+    part=re.compile(r"\d{6,}\.h5"),
+)
 
 
 def _folder_of(out: Path) -> Path:
     """The folder of the parts of the conversion to `out`."""
     return out.with_name(f".{out.name}.parts")
-
-
-@contextlib.contextmanager
-def _parts_folder(out: Path) -> Iterator[Path]:
-    """Holds the folder of the parts of `out`, made if it is not there, for one conversion.
-
-    When the block succeeds the parts are deleted, and the folder if nobody has put anything else there.
-    """
-    folder = _folder_of(out)
-    _refuse_foreign(folder)
-    with FolderLock(folder, f"converting to {out.name}"):
-        _refuse_foreign(folder)
-        write_text(folder / _NOTE, json.dumps(NOTE) + "\n")
-        yield folder
-        # the note last, and then the lock: what is left after a kill is still known to be ours
-        for own in (_is_part, _is_own):
-            delete_own(folder, own)
-
-
-def _is_part(name: str) -> bool:
-    return _PART.fullmatch(partial_of(name) or name) is not None
-
-
-def _is_own(name: str) -> bool:
-    return _is_part(name) or (partial_of(name) or name) in (_NOTE, LOCK)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder}: expected a folder for the parts of a conversion, found something else")
-    names = sorted(os.listdir(folder)) if folder.exists() else []
-    no_links(folder, filter(_is_own, names))
-    if _NOTE in names:
-        conform(read_json(folder / _NOTE), _Note, str(folder / _NOTE))
-        return
-    foreign = [name for name in names if _is_part(name) or not _is_own(name)]
-    if foreign:
-        raise UserError(
-            f"{folder}: holds {foreign[0]}, and no {_NOTE} says that a conversion made it; "
-            "move it away or name another --out"
-        )
