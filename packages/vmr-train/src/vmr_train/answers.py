@@ -172,10 +172,10 @@ class Predictions(Sequence[Moment]):
         Raises:
             UserError: if no video file is known, or the path ends otherwise.
         """
-        from vmr_train.cli.video_files import export_of
         from vmr_video.answers import export
+        from vmr_video.answers.files import marker_file
 
-        place, kind = export_of(str(path), "markers")
+        place, kind = marker_file(str(path), "markers")
         export(place, [one._answer() for one in (self, *more)], kind)
         return place
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +90,7 @@ class Making:
         """
         require_vmr_video(self.package, "a video file")
         from vmr_video.alike import features_alike
+        from vmr_video.decoding import default_workers
         from vmr_video.media import video_files
 
         named = {path: name for name, path in video_files(paths)}
@@ -100,7 +100,7 @@ class Making:
             cache=self.cache,
             weights=self._weights(manifest),
             device=self.device,
-            workers=min(len(named), max(1, (os.cpu_count() or 1) // 2)),
+            workers=default_workers(),
             failed=self.failed,
         )
         return {named[video.path]: video for video in made}

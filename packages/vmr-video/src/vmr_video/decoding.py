@@ -33,6 +33,8 @@ START_S = 120.0
 """Seconds that a process may take to start."""
 MOST_THREADS = 8
 """Threads of one decoder: where processors are left over, as beside the only video, long and large ones gain."""
+MOST_WORKERS = 8
+"""Decoders unless more are asked for."""
 _LOOK_S = 0.1
 _PIPE_BYTES, _SET_PIPE_SIZE = 1 << 20, 1031  # F_SETPIPE_SZ of Linux
 _MOST_TEXT, _MOST_BYTES = 1 << 20, max(CHUNK_BYTES, 3 * MOST_PIXELS)
@@ -120,7 +122,7 @@ class _Pool:
     def run(self, workers: int) -> Iterator[Piece]:
         """Yields what the processes send until all videos are done."""
         self._pieces = queue.Queue(maxsize=workers + 1)
-        self._threads_each = max(1, min(MOST_THREADS, _processors() // workers))
+        self._threads_each = max(1, min(MOST_THREADS, processors() // workers))
         for number in range(workers):
             process = _Process(self._limit)
             self._processes.append(process)
@@ -314,7 +316,12 @@ class _Process:
             self._process = None
 
 
-def _processors() -> int:
+def default_workers() -> int:
+    """Processes that decode unless said otherwise: one processor is left to the network."""
+    return max(1, min(MOST_WORKERS, processors() - 1))
+
+
+def processors() -> int:
     """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

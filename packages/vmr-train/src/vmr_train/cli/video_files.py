@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.cli.entrypoint import echo
-from vmr_common.errors import UserError, listed, quoted
+from vmr_common.errors import UserError, listed
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Prediction, Query
 from vmr_train.splits import SplitConfig, load
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vmr_video.answers import Answer
     from vmr_video.media import VideoInfo
 
-EXPORTS = ("edl", "fcpxml", "csv")
 _OF_FILES = ("cache", "page", "cut", "cut_exact", "export")
 _INSTEAD = ("video", "duration", "query_id")
 
@@ -61,11 +60,10 @@ def check(package: str, given: Namespace) -> None:
         raise UserError("--video-file needs --query, once or several times, or --queries with a file")
     if not all(text.strip() for text in given.query or ()):
         raise UserError("--query is empty, expected a sentence")
-    if given.cut_exact and given.cut is None:
-        raise UserError("--cut-exact is for --cut")
-    if given.export is not None:
-        export_of(given.export)
     require_vmr_video(package, "--video-file")
+    from vmr_video.answers import files
+
+    files.check(given)
 
 
 def making(config: RunConfig, given: Namespace, checkpoint: Checkpoint) -> Making:
@@ -163,23 +161,13 @@ def write_answers(given: Namespace, found: Sequence[Prediction]) -> None:
     """
     if given.video_file is None or not (given.page or given.cut or given.export):
         return
-    from vmr_video import answers
+    from vmr_video.answers import files
     from vmr_video.media import probe, video_files
 
     answered = {one.video for one in found}
     infos = {video: probe(path) for video, path in video_files(paths(given)) if video in answered}
     told = [answer_of(one, infos[one.video]) for one in found]
-    lines = []
-    if given.page:
-        answers.write_page(Path(given.page), told, title=", ".join(infos))
-        lines.append(f"page        {given.page}")
-    if given.cut:
-        cuts = answers.cut_moments(Path(given.cut), told, exact=given.cut_exact, k=given.k)
-        lines += [f"{'' if number else 'cut':<12}{path}" for number, path in enumerate(dict.fromkeys(cuts))]
-    if given.export:
-        path, kind = export_of(given.export)
-        answers.export(path, told, kind)
-        lines.append(f"markers     {path}")
+    lines = files.write(given, told, title=", ".join(infos), k=given.k)
     if not given.json:
         echo("", *lines)
 
@@ -199,17 +187,3 @@ def answer_of(found: Prediction, info: VideoInfo) -> Answer:
     from vmr_video.answers import Answer
 
     return Answer(info, found.text, found.moments, found.scores, note=presence_text(found))
-
-
-def export_of(wanted: str, what: str = "--export") -> tuple[Path, Any]:
-    """The file of markers, and of what kind it is: ``edl`` is moments.edl in the current folder.
-
-    Raises:
-        UserError: if it is none of `EXPORTS`; begins with `what`.
-    """
-    kind = wanted.lower() if wanted.lower() in EXPORTS else Path(wanted).suffix[1:].lower()
-    if kind not in EXPORTS:
-        raise UserError(
-            f"{what}: found {quoted(wanted, 60)}, expected {', '.join(EXPORTS)}, or a path that ends so"
-        )
-    return Path(f"moments.{kind}" if wanted.lower() in EXPORTS else wanted), kind

@@ -50,23 +50,26 @@ def write(options: Namespace, answers: Sequence[Answer], *, title: str, k: int) 
         from vmr_video.answers.page import write_page
 
         write_page(options.page, answers, title=title)
-        lines.append(f"page      {options.page}")
+        lines.append(f"page        {options.page}")
     if options.cut is not None:
         from vmr_video.answers.cut import cut_moments
 
         cuts = cut_moments(options.cut, answers, exact=options.cut_exact, k=k)
-        lines += [f"cut       {path}" for path in cuts]
+        lines += [f"{'' if number else 'cut':<12}{path}" for number, path in enumerate(dict.fromkeys(cuts))]
     if options.export is not None:
         from vmr_video.answers.editors import export
 
         path, kind = marker_file(options.export)
         export(path, answers, kind)
-        lines.append(f"markers   {path}")
+        lines.append(f"markers     {path}")
     return lines
 
 
-def marker_file(wanted: str) -> tuple[Path, Kind]:
-    """The file that ``--export`` names, and its kind; a kind alone is a file in the current folder.
+def marker_file(wanted: str, what: str = "--export") -> tuple[Path, Kind]:
+    """The file that ``--export`` names, and its kind; a kind alone is ``moments.<kind>`` in the current folder.
+
+    Raises:
+        UserError: if the kind is not known; begins with `what`.
 
     Example:
         >>> marker_file("edl"), marker_file("list.CSV")
@@ -76,6 +79,6 @@ def marker_file(wanted: str) -> tuple[Path, Kind]:
     kind = wanted.lower() if alone else Path(wanted).suffix[1:].lower()
     if kind not in _KINDS:
         raise UserError(
-            f"--export: found {quoted(wanted, 60)}, expected {', '.join(_KINDS)}, or a path that ends so"
+            f"{what}: found {quoted(wanted, 60)}, expected {', '.join(_KINDS)}, or a path that ends so"
         )
     return Path(f"moments.{kind}") if alone else Path(wanted), cast("Kind", kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,8 +166,9 @@ def _out(options: argparse.Namespace) -> Path:
 def _workers(options: argparse.Namespace) -> int:
     if options.workers is not None:
         return int(options.workers)
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, there - 1))
+    from vmr_video.decoding import default_workers
+
+    return default_workers()
 
 
 def _videos(options: argparse.Namespace) -> None:

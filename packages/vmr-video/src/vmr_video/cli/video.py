@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +102,7 @@ def _search(options: argparse.Namespace) -> None:
     files.check(options)
     paths, texts = _inputs(options)
     from vmr_video.alike import require_all_read
-    from vmr_video.decoding import Failed
+    from vmr_video.decoding import Failed, default_workers
     from vmr_video.extractor import ExtractorOptions
     from vmr_video.media import video_files
     from vmr_video.search import search
@@ -119,7 +118,7 @@ def _search(options: argparse.Namespace) -> None:
         extractor=options.extractor,
         options=chosen,
         cache=options.cache,
-        workers=options.workers or _workers(),
+        workers=options.workers or default_workers(),
         k=options.k,
         failed=failed,
     )
@@ -136,11 +135,6 @@ def _search(options: argparse.Namespace) -> None:
     if lines and not options.json:
         echo("", *lines)
     require_all_read(failed, len(videos))
-
-
-def _workers() -> int:
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, there - 1))
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
