@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmr_common.errors import UserError
+from vmr_common.splits.outside import Outside, find_outside
 from vmr_common.splits.policies import POLICIES, Policy, policy_named
 from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query
@@ -33,6 +34,8 @@ class Report:
     policy: str = ""  # name of the policy
     # further lines for the reader, e.g. a record count that differs from the published one.
     notes: tuple[str, ...] = ()
+    # records that were kept though a time of theirs lies wholly outside the video
+    outside: tuple[Outside, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for people, one finding a line; the first line holds the record counts."""
@@ -101,6 +104,7 @@ def finish(
     used: dict[str, str] = {}
     videos: dict[str, str] = {}  # one text for all queries of a video
     repeats = _Repeats()
+    outside: list[Outside] = []
     read = 0
     for record in records:
         read += 1
@@ -119,6 +123,8 @@ def finish(
         moments = _apply(record, policy, counts)
         if moments is None:
             continue
+        if far := find_outside(record.where, identifier, moments, record.point, record.duration):
+            outside.append(far)
         queries.append(
             Query(
                 id=identifier,
@@ -134,7 +140,8 @@ def finish(
     ordered = {
         words: counts[words] for words in sorted(counts, key=lambda words: (words.startswith(ACTED), words))
     }
-    return Annotations(queries, Report(source, read, len(queries), ordered, policy.name))
+    report = Report(source, read, len(queries), ordered, policy.name, outside=tuple(outside))
+    return Annotations(queries, report)
 
 
 def _irregularities(record: Record) -> list[str]:

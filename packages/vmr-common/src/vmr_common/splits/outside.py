@@ -1,0 +1,75 @@
+"""Moments and time points that lie wholly outside their videos: most often a wrong unit, or the wrong video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from vmr_common.errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from vmr_common.splits.load import Split
+
+_UNITS = {"frame numbers": 30.0, "milliseconds": 1e3, "microseconds": 1e6}
+"""Units that times are mistaken in, and how many of each make a second, about."""
+
+
+class Outside(NamedTuple):
+    """A kept record with a time that its video does not have.
+
+    Example:
+        >>> one = Outside("mine.jsonl:2", "q7", 4523.0, 61.7, "the moment 4521 to 4530 s")
+        >>> print(one)
+        mine.jsonl:2: query 'q7': the moment 4521 to 4530 s lies wholly outside the video of 61.7 s
+    """
+
+    where: str  # file and record
+    query: str  # id
+    time: float  # the largest one, seconds
+    duration: float  # of the video, seconds
+    what: str  # the moment or time point, in words
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: query {quoted(self.query)}: {self.what} lies wholly outside the video of "
+            f"{self.duration:g} s"
+        )
+
+
+def find_outside(
+    where: str, query: str, moments: Sequence[tuple[float, float]], point: float | None, duration: float
+) -> Outside | None:
+    """The first moment of a record that lies wholly outside its video, else its time point if that does, else None."""
+    for start, end in moments:
+        if start >= duration or max(start, end) <= 0 > min(start, end):
+            return Outside(where, query, max(start, end), duration, f"the moment {start:g} to {end:g} s")
+    if point is not None and not 0 <= point <= duration:
+        return Outside(where, query, point, duration, f"the time point {point:g} s")
+    return None
+
+
+def outside_of(split: Split) -> list[Outside]:
+    """The queries of a split that lie outside their videos, in the order of its file."""
+    there = {query.id for query in split.queries} if split.report.outside else set()
+    return [one for one in split.report.outside if one.query in there]
+
+
+def require_mostly_inside(split: Split) -> None:
+    """Makes sure that at most half of the queries lie outside their videos.
+
+    Raises `UserError` with their number, an example, and the unit that would fit.
+    """
+    found = outside_of(split)
+    if 2 * len(found) > len(split.queries):
+        raise UserError(
+            f"{len(found):,} of {len(split.queries):,} queries of {split.name} lie outside their videos"
+            f"{_hint(found)}; for example {found[0]}"
+        )
+
+
+def _hint(found: Sequence[Outside]) -> str:
+    """The unit in which all times would lie in their videos, as a question."""
+    for unit, a_second in _UNITS.items():
+        if all(one.time / a_second <= one.duration for one in found):
+            return f" (are the times {unit}, and not seconds?)"
+    return ""
