@@ -24,7 +24,8 @@ import numpy as np
 from vmr_common.errors import UserError, quoted, require
 from vmr_common.features.checks import Features
 from vmr_common.features.manifest import Manifest, creator
-from vmr_common.features.store import SLACK_S, FeatureStore, write_features
+from vmr_common.features.store import FeatureStore, write_features
+from vmr_common.features.stride import SLACK_S
 from vmr_common.io import partial_of, read_json, write_text, writing
 from vmr_common.schema import conform
 from vmr_common.splits.json_lines import write_canonical

@@ -107,7 +107,8 @@ def _check(arguments: argparse.Namespace) -> None:
         echo(*split.report.lines())
     if not arguments.features:
         return
-    from vmr_common.features.store import check_store, length_mismatches
+    from vmr_common.features.store import check_store
+    from vmr_common.features.stride import durations_of, stride_of
 
     # the width is judged per video below, so that one wrong file does not hide the other problems
     with feature_store(arguments) as store:
@@ -119,7 +120,8 @@ def _check(arguments: argparse.Namespace) -> None:
             for video in progress(videos, "checking features")
         )
         if split is not None:
-            problems += echo_each(length_mismatches(store, split.queries))
+            stride = stride_of(store, durations_of(split.queries))
+            problems += echo_each(f"{store.name}: {line}" for line in stride.lines())
     conclude(store.name, problems, f"{len(videos):,} videos")
 
 

@@ -6,7 +6,7 @@ travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,6 @@ from vmr_common.features import writing as h5_writing
 from vmr_common.features.backends import FeatureBackend, open_backend
 from vmr_common.features.checks import Features
 from vmr_common.features.manifest import Manifest, merge_manifests, parse_facts
-from vmr_common.types import Query
-
-SLACK_S = 2.0
-"""Seconds by which rows times stride may differ from an annotated duration, beside two rows."""
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -227,29 +223,3 @@ def check_store(
         if rows < min_rows:
             problems.append(f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}")
     return problems
-
-
-def length_mismatches(store: FeatureStore, queries: Iterable[Query]) -> Iterator[str]:
-    """Videos of which the rows, at the stride that the manifest states, are far from as long as annotated.
-
-    Far is more than two rows and `SLACK_S`, a row's window and 1 % of the duration. Nothing is said without a
-    stated stride, nor of videos that are not there.
-    """
-    manifest = store.manifest
-    if manifest is None or not manifest.stride_s:
-        return
-    stride = manifest.stride_s
-    slack = 2 * stride + SLACK_S + (manifest.window_s or 0)
-    there = set(store.videos())
-    durations = {query.video: query.duration for query in queries if query.video in there}
-    for video, duration in durations.items():
-        try:
-            rows = store.length(video)
-        except UserError:  # a damaged array is another check's finding
-            continue
-        # clocks drift: a film of two hours is not told to the second
-        if abs(rows * stride - duration) > slack + 0.01 * duration:
-            yield (
-                f"{store.name}: video {video!r} has {rows} rows of {stride:g} s (manifest: stride_s), "
-                f"expected about {duration:g} s, its duration"
-            )
