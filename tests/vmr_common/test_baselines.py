@@ -12,7 +12,9 @@ from vmr_common.types import Prediction, Query, rank_scores
 
 
 def query(number, moments, duration=10.0, video="v"):
-    return Query(id=str(number), video=video, text="a dog runs", duration=duration, moments=moments)
+    return Query(
+        id=str(number), video=video, text="a dog runs", duration=duration, moments=moments, glance=3.0
+    )
 
 
 def predictions(queries, bias):

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from vmr_common import evaluation as protocols
 from vmr_common import metrics
 from vmr_common.errors import UserError
+from vmr_common.evaluation.glance import measurable
 from vmr_common.types import Prediction, Query
 
-SINGLE = [name for name in protocols.names() if name != "qvhighlights"]
+SINGLE = [name for name in protocols.names() if name not in ("qvhighlights", "glance")]
 
 
-def query(identifier, moments, duration=100.0):
+def query(identifier, moments, duration=100.0, glance=5.0):
     moments = moments if moments and isinstance(moments[0], list) else [moments] if moments else []
     about = {"video": "v", "text": "a dog runs", "duration": duration, "as_annotated": True}
-    return Query(id=identifier, moments=moments, **about)
+    return Query(id=identifier, moments=moments, glance=glance, **about)
 
 
 def prediction(identifier, *windows, scores=None):
@@ -81,6 +82,52 @@ def test_an_empty_list_is_a_miss_and_counted_as_missing(name):
     )
     assert scores.values["R@1,IoU@0.5"] == 0.5
     assert scores.num_missing == 1
+
+
+ODD = {
+    "nothing": [],
+    "empty lists": [prediction("a"), prediction("b")],
+    "one window": [prediction("a", [0, 10]), prediction("b", [0, 10])],
+    "windows of no length": [prediction("a", [5, 5], [5, 5]), prediction("b", [5, 5])],
+    "reversed windows": [prediction("a", [10, 0]), prediction("b", [9, 4])],
+    "one query only": [prediction("b", [0, 10])],
+}
+
+
+@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("predictions", ODD.values(), ids=ODD)
+def test_whatever_is_predicted_is_scored_or_refused_in_one_line(name, predictions):
+    queries = [query("a", [[0, 10], [20, 30]]), query("b", [0, 10]), query("c", [], glance=None)]
+    if name == "ego4d-nlq" and not predictions:  # it counts the queries with a prediction alone
+        with pytest.raises(UserError, match="no query counts"):
+            score(name, queries, predictions)
+        return
+    scores = score(name, queries, predictions)
+    missing = 2 - sum(len(one.moments) > 0 for one in predictions)
+    assert (scores.num_queries, scores.num_left_out, scores.num_missing) == (2, 1, missing)
+    assert all(0 <= value <= 1 for value in scores.values.values())
+    if missing == 2:
+        assert not any(value for key, value in scores.values.items() if not key.startswith("distance"))
+    parts = protocols.protocol(name).per_query(queries, predictions)
+    assert all(len(array) == 3 and np.isnan(array[2]) for array in parts.values())
+    with pytest.raises(UserError, match=r"none of the 1 queries has a (target|glance)"):
+        score(name, queries[2:], [])
+
+
+def test_where_there_are_glances_alone_these_are_measured():
+    queries = [query(name, [], glance=glance) for name, glance in (("a", 20.0), ("b", 5.0), ("c", 90.0))]
+    assert measurable(queries) == "glance"
+    scores = score("glance", queries, [prediction("a", [10, 20], [0, 9]), prediction("b", [10, 20])])
+    assert scores.values == pytest.approx(
+        {"R@1,glance": 1 / 3, "distance,mean": (0.05 + 0.1 + 0.9) / 3, "distance,median": 0.1}
+    )
+    assert scores.num_missing == 1
+    assert (
+        "3 queries (and 1 without a target, left out), 3 without"
+        in score("glance", [*queries, query("d", [], glance=None)], []).counts()
+    )
+    assert measurable([query("a", [0, 1])]) == "moments"
+    assert measurable([query("a", [], glance=None)]) is None
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -226,7 +273,7 @@ def test_two_queries_with_the_same_text_and_video_are_two_queries():
     assert scores.values["R@1,IoU@0.5"] == 0.5
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", [*SINGLE, "qvhighlights"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_time_that_is_not_finite_is_the_users_error(name, bad):
     with pytest.raises(UserError, match=r"predicted for query 'b'.*not finite"):
@@ -244,8 +291,6 @@ def test_ids_must_fit(name):
         score(name, known, [prediction("a", [0, 10])] * 2)
     with pytest.raises(UserError, match="'a' occurs twice"):
         score(name, [known[0]] * 2, [prediction("a", [0, 10])])
-    with pytest.raises(UserError, match="'b' has no target"):
-        score(name, [known[0], query("b", [])], [])
     with pytest.raises(UserError, match="no queries"):
         score(name, [], [])
 

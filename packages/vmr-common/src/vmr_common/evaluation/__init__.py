@@ -1,5 +1,6 @@
 """The evaluation rule sets of the field, by name, and the tables that they give."""
 
+from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.packing import Packed, pack
 from vmr_common.evaluation.presets import names, protocol
 from vmr_common.evaluation.qvhighlights import QVHighlights
@@ -7,6 +8,7 @@ from vmr_common.evaluation.recall import PerQuery, Protocol, Suppression
 from vmr_common.evaluation.scores import Scores, format_table
 
 __all__ = [
+    "Glance",
     "Packed",
     "PerQuery",
     "Protocol",
@@ -14,6 +16,7 @@ __all__ = [
     "Scores",
     "Suppression",
     "format_table",
+    "measurable",
     "names",
     "pack",
     "protocol",

@@ -25,7 +25,7 @@ class Packed:
     """N queries with up to M targets and up to K ranked windows each; times in seconds, padding is 0."""
 
     truth: FloatArray  # `(N, M, 2)` float64, targets
-    num_truth: NDArray[np.int64]  # `(N,)` int64, how many of the M are real
+    num_truth: NDArray[np.int64]  # `(N,)` int64, how many of the M are real; 0 does not count
     duration: FloatArray  # `(N,)` float64
     moments: FloatArray  # `(N, K, 2)` float64, predicted windows, best first
     scores: FloatArray  # `(N, K)` float64
@@ -35,6 +35,11 @@ class Packed:
 
     def __len__(self) -> int:
         return len(self.duration)
+
+    @property
+    def located(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool, True where a query has a target; the others are left out of every figure."""
+        return self.num_truth > 0
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -74,7 +79,7 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     """Joins predictions to queries by id; queries keep their order.
 
     Args:
-        queries: With at least one target each.
+        queries: One at least with a target; those without are left out (see `Packed.located`).
         predictions: In any order; at most one per query.
         limit: Keep only the first `limit` windows of each.
 
@@ -91,8 +96,11 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     if len(index) < len(ids):
         raise UserError(f"query id {quoted(first_repeated(ids))} occurs twice in the split")
     num_truth = np.fromiter((len(query.moments) for query in queries), dtype=np.int64, count=len(queries))
-    if not num_truth.all():
-        raise UserError(f"query {quoted(ids[int(num_truth.argmin())])} has no target moment to score against")
+    if not num_truth.any():
+        raise UserError(
+            f"none of the {len(queries)} queries has a target to score against: the truth is hidden, or there is no "
+            "such annotation"
+        )
     truth = _table(num_truth, (2,), "targets of query", ids)
     _fill(truth, num_truth, (query.moments for query in queries))
     _require_finite(truth, "the target of query", ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmr_common.errors import UserError
+from vmr_common.evaluation.glance import Glance
 from vmr_common.evaluation.qvhighlights import QVHighlights
 from vmr_common.evaluation.recall import Protocol, Suppression
 
@@ -84,6 +85,7 @@ _PROTOCOLS = (
         miou_ranks=(),
         union="hull",
     ),
+    Glance(name="glance"),
 )
 _BY_NAME = {rules.name: rules for rules in _PROTOCOLS}
 

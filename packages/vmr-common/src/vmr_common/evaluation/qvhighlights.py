@@ -80,7 +80,10 @@ class QVHighlights(Protocol):
         ranked = np.take_along_axis(windows, order[..., None], axis=1)
         overlaps = metrics.iou(ranked[:, :, None], packed.truth[:, None], "true", empty=0.0)
         overlaps[~valid] = 0.0  # sorting left padding where it was, behind the rest
-        first = metrics.iou(windows[:, :1], packed.truth, "hull", empty=0.0) * valid[:, :1]
+        if windows.shape[1]:
+            first = metrics.iou(windows[:, :1], packed.truth, "hull", empty=0.0) * valid[:, :1]
+        else:  # nothing is predicted for any query
+            first = np.zeros(packed.truth.shape[:2])
         length = packed.truth[..., 1] - packed.truth[..., 0]
         real = mask(packed.num_truth, packed.truth.shape[1])
         parts: PerQuery = {}

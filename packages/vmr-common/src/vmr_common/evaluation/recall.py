@@ -74,7 +74,7 @@ class Protocol:
         """Evaluates predictions against the targets of the queries.
 
         Args:
-            queries: All queries of the split, each with at least one target.
+            queries: All queries of the split; those without target are left out, and counted (`Scores.num_left_out`).
             predictions: In any order, windows best first; a query may be absent.
             split: Name for the header of a table.
 
@@ -82,7 +82,7 @@ class Protocol:
             Fractions with the keys ``R@n,IoU@m`` and ``R@n,mIoU`` (``rank n,mIoU`` with ``miou="rank"``).
 
         Raises:
-            UserError: for an unknown or repeated query id, a query without target, a time that is not finite.
+            UserError: for an unknown or repeated query id, no target at all, a time that is not finite.
 
         Example:
             >>> query = Query(id="a", video="v", text="a dog runs", duration=20.0, moments=[[0, 10]])
@@ -110,8 +110,9 @@ class Protocol:
             protocol=self.name,
             compare=self.describe(),
             split=split,
-            num_queries=len(packed),
-            num_missing=int((packed.counts == 0).sum()),
+            num_queries=int(packed.located.sum()),
+            num_missing=int((packed.located & (packed.counts == 0)).sum()),
+            num_left_out=int((~packed.located).sum()),
             values={key: self._value(key, array) for key, array in parts.items()},
         )
 
@@ -130,7 +131,7 @@ class Protocol:
     def _per_query_block(self, packed: Packed) -> PerQuery:
         targets, counts = self._targets(packed), packed.counts
         windows = self._windows(packed)
-        included = packed.given if self.denominator == "predictions" else np.ones(len(packed), dtype=bool)
+        included = packed.located & (packed.given | (self.denominator == "queries"))
         if self.drop_zero_length:
             real = mask(packed.num_truth, targets.shape[1])
             included = included & ((targets[..., 1] > targets[..., 0]) & real).any(axis=1)

@@ -21,10 +21,21 @@ class Scores:
     protocol: str  # name of the rule set
     compare: str  # how an overlap becomes a hit, in words for the header of a table
     split: str  # name of the evaluated split; may be empty
-    num_queries: int  # queries of the split
-    num_missing: int  # queries without any predicted window
+    num_queries: int  # queries of the split that have a target
+    num_missing: int  # those without any prediction
     values: dict[str, float]  # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), in a fixed order
     shown: tuple[str, ...] = field(default=())  # keys that a table shows; empty means all
+    num_left_out: int = 0  # further queries, without target, which no figure counts
+
+    def counts(self) -> str:
+        """The numbers of queries in words.
+
+        Example:
+            >>> Scores(protocol="", compare="", split="", num_queries=4, num_missing=1, values={}).counts()
+            '4 queries, 1 without prediction'
+        """
+        left_out = f" (and {self.num_left_out:,} without a target, left out)" if self.num_left_out else ""
+        return f"{self.num_queries:,} queries{left_out}, {self.num_missing:,} without prediction"
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON can hold them, without `shown`."""
@@ -79,10 +90,7 @@ def format_table(rows: Sequence[tuple[str, Scores]]) -> str:
 
 def _header(scores: Scores) -> str:
     split = f"split {scores.split}, " if scores.split else ""
-    return (
-        f"protocol {scores.protocol} ({scores.compare}), {split}{scores.num_queries:,} queries, "
-        f"{scores.num_missing:,} without prediction"
-    )
+    return f"protocol {scores.protocol} ({scores.compare}), {split}{scores.counts()}"
 
 
 def _titles(keys: Sequence[str]) -> list[str]:
@@ -99,7 +107,7 @@ def _titles(keys: Sequence[str]) -> list[str]:
 
 def _remark(scores: Scores, first: Scores) -> str:
     if scores.num_queries != first.num_queries:
-        return f"  ({scores.num_queries:,} queries, {scores.num_missing:,} without prediction)"
+        return f"  ({scores.counts()})"
     if scores.num_missing != first.num_missing:
         return f"  ({scores.num_missing:,} without prediction)"
     return ""

@@ -39,6 +39,7 @@ class ScoresRow(TypedDict):
     num_missing: int
     values: dict[str, float | None]
     shown: NotRequired[list[str]]
+    num_left_out: NotRequired[int]
     machine: NotRequired[Machine]
     intervals: NotRequired[dict[str, tuple[float, float]]]
 
@@ -218,6 +219,7 @@ def _scores(row: ScoresRow) -> tuple[str, Scores]:
         num_missing=row["num_missing"],
         values={key: math.nan if value is None else float(value) for key, value in row["values"].items()},
         shown=tuple(row.get("shown", ())),
+        num_left_out=row.get("num_left_out", 0),
     )
 
 

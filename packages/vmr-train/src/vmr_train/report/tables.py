@@ -89,8 +89,7 @@ def metric_table(title: str, rows: Rows) -> MetricTable:
     split = f"split {scores.split}, " if scores.split else ""
     return MetricTable(
         title=title,
-        about=f"Protocol {scores.protocol}: {scores.compare.replace('>=', '≥')}; {split}"
-        f"{scores.num_queries:,} queries, {scores.num_missing:,} without prediction",
+        about=f"Protocol {scores.protocol}: {scores.compare.replace('>=', '≥')}; {split}{scores.counts()}",
         groups=groups,
         columns=[name for _, name in columns],
         edges=set(itertools.accumulate(size for _, size in groups[:-1])),
