@@ -2,10 +2,11 @@
 
 import json
 import logging
+import shlex
 
 import pytest
 
-from vmr_common.cli.entrypoint import Parser, command, echo
+from vmr_common.cli.entrypoint import Parser, command, echo, free_text, option_words, word_of
 from vmr_common.errors import UserError
 
 
@@ -63,3 +64,57 @@ def test_an_error_quotes_at_most_two_hundred_characters_of_anything(capsys):
 
     assert command(deny)([]) == 2
     assert len(capsys.readouterr().err) < 600
+
+
+def ids_and_more():
+    parser = Parser(prog="find")
+    add = parser.add_argument
+    add("folder")
+    add("query", nargs="?")
+    add("--video", nargs="+", type=free_text)
+    add("--text", action="append", type=free_text)
+    add("-k", type=int)
+    add("--json", action="store_true")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("f --text -0awng2 --text --w1 -k 3", {"text": ["-0awng2", "--w1"], "k": 3}),
+        ("f --video a -kLzq --w1 -k5 --json", {"video": ["a", "-kLzq", "--w1"], "k": 5, "json": True}),
+        ("f --video=--json --text=--help", {"video": ["--json"], "text": ["--help"], "json": False}),
+        ("f --text -a=b --json -- -what", {"text": ["-a=b"], "query": "-what"}),
+        ("f --video a -- -what", {"video": ["a"], "query": "-what"}),
+        ("f '-what is it' --text '--red a'", {"query": "-what is it", "text": ["--red a"]}),
+    ],
+)
+def test_ids_and_sentences_may_begin_with_a_dash(line, expected):
+    found = vars(ids_and_more().parse_intermixed_args(shlex.split(line)))
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("f --txt -0awng2", "unrecognized arguments: --txt -0awng2 (see"),
+        ("f --text --json", "argument --text: expected one argument"),
+        ("f --video -k 5", "argument --video: expected at least one argument"),
+        ("f --text a --jsn", "unrecognized arguments: --jsn (see"),
+        (
+            "f -what",
+            "unrecognized arguments: -what; a sentence or a file that begins with a dash stands behind --",
+        ),
+    ],
+)
+def test_a_misspelt_option_stays_an_error(line, said):
+    with pytest.raises(UserError) as error:
+        ids_and_more().parse_args(shlex.split(line))
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("value", ["-0awng2", "--json", "a b", "-k5", "it's --"])
+def test_options_that_are_printed_are_read_as_they_were(value):
+    line = shlex.join([word_of("-runs"), *option_words("--text", value), *option_words("--video", value)])
+    found = ids_and_more().parse_args(shlex.split(line))
+    assert (found.folder, found.text, found.video) == ("./-runs", [value], [value])

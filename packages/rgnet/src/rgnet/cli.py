@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rgnet.config import DEFAULT, TITLE, Config
+from vmr_common.cli.entrypoint import free_text
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query
 from vmr_train.cli import options, requests, video_files
@@ -54,7 +55,7 @@ def predict(argv: list[str]) -> None:
     """Finds the moments of one sentence in one video, or of a file of sentences."""
     parser = options.predict_parser("rgnet", TITLE)
     about = "entry of the query feature file to use as the query, for models that read such a file"
-    parser.add_argument("--query-id", type=str, default=None, help=about)
+    parser.add_argument("--query-id", type=free_text, default=None, help=about)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgnet", DEFAULT)
 
     from rgnet.data import build_dataset, open_frames

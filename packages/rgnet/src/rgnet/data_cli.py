@@ -14,7 +14,7 @@ from rgnet.query_features.convert import convert_query_features
 from rgnet.query_features.store import QueryFeatures, QueryFeatureStore, WordVectorQueries, check_queries
 from rgnet.streams import FEATURES, STREAMS, write_concat
 from vmr_common.cli import query_options
-from vmr_common.cli.entrypoint import command, echo
+from vmr_common.cli.entrypoint import command, echo, free_text
 from vmr_common.cli.numbers import seconds, whole
 from vmr_common.cli.query_options import chosen_split
 from vmr_common.cli.shared import (
@@ -169,7 +169,7 @@ def _add_concat(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=whole(0), default=0, help="decides which videos lie together and in which order")
     add("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
-    add("--source", help="manifest: where videos and sentences come from")
+    add("--source", type=free_text, help="manifest: where videos and sentences come from")
 
 
 def _concat(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr_common.cli.entrypoint import Parser, command, echo
+from vmr_common.cli.entrypoint import Parser, command, echo, free_text
 from vmr_common.cli.numbers import whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.splits.load import data_root
@@ -50,7 +50,9 @@ def _render(argv: Sequence[str]) -> None:
     parser.add_argument("--folder", help="a folder of Shapes data of another specification")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--split", choices=SPLITS, default="test", help="its videos (default: test)")
-    which.add_argument("--videos", nargs="+", metavar="ID", help="these videos, such as test-0003")
+    which.add_argument(
+        "--videos", nargs="+", type=free_text, metavar="ID", help="these videos, such as test-0003"
+    )
     coded = parser.add_mutually_exclusive_group()
     lossless = "exact pixels: FFV1 in Matroska, which few browsers play"
     coded.add_argument("--lossless", action="store_true", help=lossless)

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from cfmr.index.manifest import MOST_VIDEOS, SHARD_VIDEOS
-from vmr_common.cli.entrypoint import Parser
+from vmr_common.cli.entrypoint import Parser, free_text
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
@@ -39,7 +39,7 @@ def index(argv: Sequence[str]) -> None:
 def search(argv: Sequence[str]) -> None:
     """Finds the moments of a sentence in all videos of an index."""
     with said_once():
-        given = _search_parser().parse_args(argv)
+        given = _search_parser().parse_intermixed_args(argv)
         if sum(value is not None for value in (given.query, given.queries, given.measure)) != 1:
             raise UserError("give one sentence, or --queries with a file, or --measure with a split")
 
@@ -75,7 +75,7 @@ def _index_parser() -> ArgumentParser:
         help="only the videos of: train, validation or test of the model's run, or a registered split",
     )
     add("--add", action="store_true", help="add the videos of further feature files")
-    add("--remove", nargs="+", metavar="VIDEO", help="take these videos out")
+    add("--remove", nargs="+", type=free_text, metavar="VIDEO", help="take these videos out")
     add("--compact", action="store_true", help="rewrite it in full shards, free removed space")
     add("--verify", action="store_true", help="read every byte and compare the checksums")
     add("--dtype", choices=("float16", "float32"), help="of the vectors (default: float16)")
@@ -99,9 +99,9 @@ def _search_parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("index", help="folder made by cfmr-index")
-    add("query", nargs="?", help="the sentence")
+    add("query", nargs="?", help="the sentence (behind -- if it begins with a dash)")
     add("-k", type=whole(1), default=10, help="moments per sentence")
-    add("--video", nargs="+", help="search in these videos only")
+    add("--video", nargs="+", type=free_text, help="search in these videos only")
     add("--queries", help="JSON lines with query (and qid) each, instead of one sentence")
     add("--measure", metavar="SPLIT", help="measure recall over the collection; as in cfmr-index")
     add("--nms", type=overlap, default=0.5, help="largest overlap of two moments of one video")

@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import logging
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from cfmr.index.encoder import Encoder
 from cfmr.index.questions import Question, Questions, checked_questions
 from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import compact, remove, require_own
-from vmr_common.cli.entrypoint import echo
+from vmr_common.cli.entrypoint import echo, word_of
 from vmr_common.errors import UserError, quoted, visible
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
@@ -98,7 +99,7 @@ def build(given: Namespace) -> None:
             report=report,
         )
     if distributed.rank() == 0:
-        echo(f'{_summary(found)}\nnext  cfmr-search {folder} "..."')
+        echo(f'{_summary(found)}\nnext  {shlex.join(["cfmr-search", word_of(folder)])} "..."')
 
 
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:

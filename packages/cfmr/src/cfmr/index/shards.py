@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from cfmr.index.manifest import Manifest, ShardEntry, opened, read_at_most
 from vmr_common.boundary import boundary, reason
+from vmr_common.cli.entrypoint import option_words
 from vmr_common.errors import UserError, quoted, shortened
 from vmr_common.io import atomic_path, parse_json, sha256, write_text
 from vmr_common.schema import conform
@@ -204,7 +206,7 @@ def _mapped(
             raise MissingShard(f"{path}: missing, but the index lists it") from None
         raise UserError(
             f"{path}: cannot be mapped ({reason(error)}); if the system maps no more files, merge the shards of this "
-            f"index with cfmr-index --out {path.parent.parent} --compact"
+            f"index with {shlex.join(['cfmr-index', *option_words('--out', str(path.parent.parent)), '--compact'])}"
         ) from None
     return found, content, content[start:].view(dtype).reshape(shape)
 

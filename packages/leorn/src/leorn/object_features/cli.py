@@ -12,7 +12,7 @@ from leorn.object_features.convert import convert_objects
 from leorn.object_features.prepare import ASSUMED, ObjectManifest, ObjectStore, check_objects
 from leorn.object_features.regions import ORDERS, SLOTS, UNITS, BoxForm, RegionFolder
 from vmr_common.cli import query_options
-from vmr_common.cli.entrypoint import command, echo
+from vmr_common.cli.entrypoint import command, echo, free_text
 from vmr_common.cli.info import manifest_lines, span
 from vmr_common.cli.numbers import real, whole
 from vmr_common.cli.query_options import chosen_split
@@ -147,10 +147,18 @@ def _add_objects_conversion(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="files without confidences or boxes: an error (default), or confidence 1 and the whole picture",
     )
-    add("--detector", help="manifest: network, training data and weights that made the features")
+    add(
+        "--detector",
+        type=free_text,
+        help="manifest: network, training data and weights that made the features",
+    )
     add("--weights-hash", help="manifest: SHA-256 of the detector's weights")
-    add("--frame-sampling", help="manifest: which frames of the video the detector saw, in words")
-    add("--source", help="manifest: where the features come from")
+    add(
+        "--frame-sampling",
+        type=free_text,
+        help="manifest: which frames of the video the detector saw, in words",
+    )
+    add("--source", type=free_text, help="manifest: where the features come from")
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -6,8 +6,10 @@ import argparse
 import functools
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vmr_common.errors import PeerGone, SaidElsewhere, UserError, one_line, quoted, visible
@@ -20,17 +22,84 @@ Arguments = Callable[[list[str]], Sequence[Any]]
 logger = logging.getLogger(__name__)
 
 
+_AS_IT_IS = "\0"
+"""Begins a value that looks like an option, between `Parser` and `free_text`; no argument of a process holds it."""
+
+
+def free_text(word: str) -> str:
+    """The type of options whose values are ids or sentences: `Parser` takes values of these that begin with a dash."""
+    return word.removeprefix(_AS_IT_IS)
+
+
+def option_words(name: str, value: str) -> list[str]:
+    """An option and its value as words of a command line, which is read again whatever the value begins with.
+
+    Example:
+        >>> option_words("--video", "-0awng2"), option_words("--video", "v_1")
+        (['--video=-0awng2'], ['--video', 'v_1'])
+    """
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
+def word_of(path: str | Path) -> str:
+    """A path as a word of a command line that is no option: ``./-runs`` for ``-runs``."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
 class Parser(argparse.ArgumentParser):
-    """Knows ``--version``, reports a wrong option as the other errors of the user, takes none that is abbreviated."""
+    """Knows ``--version``, reports a wrong option as the other errors of the user, takes none that is abbreviated.
+
+    The values of options of the type `free_text` may begin with a dash, unless they are the name of an option; that
+    is given as ``--video=--json``.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
         about = "print the version, which all packages share, and end"
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help=about)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As that of argparse."""
+        return super().parse_known_args(self._as_they_are(args), namespace)
+
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As that of argparse."""
+        return super().parse_known_intermixed_args(self._as_they_are(args), namespace)
+
+    def _as_they_are(self, args: Sequence[str] | None) -> list[str]:
+        """The arguments, values of free text that look like options marked as none."""
+        words = list(sys.argv[1:] if args is None else args)
+        left = 0  # values that the option before may still have
+        for place, word in enumerate(words):
+            if word == "--":
+                break
+            option = self._option_string_actions.get(word)
+            if option is not None:
+                many = option.nargs is not None
+                left = 0 if option.type is not free_text else len(words) if many else 1
+            elif left and not self._is_option(word):
+                words[place] = _AS_IT_IS + word if word.startswith("-") else word
+                left -= 1
+            else:
+                left = 0
+        return words
+
+    def _is_option(self, word: str) -> bool:
+        """True for an option with its value in the same word: ``--json=1``, and ``-k5`` if 5 is a value of -k."""
+        short = self._option_string_actions.get(word[:2])
+        if short is None or word.startswith("--") or not callable(short.type):
+            return word.partition("=")[0] in self._option_string_actions
+        try:
+            short.type(word[2:])
+        except (ValueError, TypeError, argparse.ArgumentTypeError):
+            return False
+        return True
+
     def error(self, message: str) -> NoReturn:
         """Raises what `command` turns into a line and a status."""
-        raise UserError(f"{message} (see {self.prog} --help)")
+        advice = "; a sentence or a file that begins with a dash stands behind --"
+        looks_so = re.match("unrecognized arguments: -[^-]", message) and self._get_positional_actions()
+        raise UserError(f"{message}{advice if looks_so else ''} (see {self.prog} --help)")
 
 
 def echo(*lines: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Protocol
 
+from vmr_common.cli.entrypoint import free_text
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import FORMATS
 from vmr_common.splits.load import Split, custom_split, load_split
@@ -56,7 +57,7 @@ def add_options(parser: Options, *, split: bool = True) -> None:
         help=f"irregular records of --annotations: {', '.join(POLICIES)}",
     )
     add("--videos", help="JSON file with the ids of the videos to keep")
-    add("--videos-key", help="which list of --videos")
+    add("--videos-key", type=free_text, help="which list of --videos")
 
 
 def require_given(options: argparse.Namespace, split: str | None) -> None:

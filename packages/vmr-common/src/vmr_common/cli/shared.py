@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from vmr_common.cli.entrypoint import Parser, echo
+from vmr_common.cli.entrypoint import Parser, echo, free_text
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
@@ -73,11 +73,11 @@ def add_conversion(parser: argparse.ArgumentParser, dtype: str) -> None:
 def add_manifest(parser: argparse.ArgumentParser) -> None:
     """The options that `stated` reads for the manifest of features of videos or queries."""
     for name, kind, about in (
-        ("extractor", str, "network and weights that made the features"),
+        ("extractor", free_text, "network and weights that made the features"),
         ("fps", real(0, 1e6, above=True), "frames per second that the extractor saw"),
         ("stride-s", seconds, "seconds from one row to the next"),
         ("window-s", seconds, "seconds of video that one row saw"),
-        ("source", str, "where the features come from"),
+        ("source", free_text, "where the features come from"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"manifest: {about}")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vmr_common.cli.entrypoint import echo
+from vmr_common.cli.entrypoint import echo, option_words
 from vmr_common.errors import UserError, require
 from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import BaseManifest
@@ -404,13 +404,13 @@ def finish(
     run.finish()
     if distributed.rank() != 0 or given.argv is None:
         return results
-    where, example = shlex.join(with_same_data(run.path, given)), results.split.queries[0]
+    where, example = with_same_data(run.path, given), results.split.queries[0]
+    asked = [*option_words("--video", example.video), *option_words("--query", example.text)]
     echo(
         "\n\n".join([results.text(), *remarks]),
         f"\nreport      {run.path / PAGE}\n"
-        f"next        {package}-eval {where}\n"
-        f"            {package}-predict {where} "
-        f"--video {shlex.quote(example.video)} --query {shlex.quote(example.text)}",
+        f"next        {shlex.join([f'{package}-eval', *where])}\n"
+        f"            {shlex.join([f'{package}-predict', *where, *asked])}",
     )
     return results
 
@@ -533,5 +533,5 @@ def save_imported(
     count = sum(parameter.numel() for parameter in method.model.parameters())
     echo(
         f"{given.out}: {len(released)} tensors read, {count:,} parameters\n"
-        f"next  {package}-eval {shlex.join(with_same_data(given.out, given))}"
+        f"next  {shlex.join([f'{package}-eval', *with_same_data(given.out, given)])}"
     )

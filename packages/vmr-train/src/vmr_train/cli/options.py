@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmr_common.boundary import reason
 from vmr_common.cli import entrypoint
+from vmr_common.cli.entrypoint import free_text, option_words
 from vmr_common.cli.numbers import seconds, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError
@@ -143,8 +144,9 @@ def predict_parser(package: str, title: str) -> ArgumentParser:
     parser = _parser(package, "predict", f"{title}: find moments for a sentence.")
     _add_checkpoint(parser)
     add = parser.add_argument
-    add("--video", type=str, default=None, help="video id, as in the feature files")
-    add("--query", type=str, action="append", default=None, help="the sentence; several times for several")
+    add("--video", type=free_text, default=None, help="video id, as in the feature files")
+    about = "the sentence; several times for several"
+    add("--query", type=free_text, action="append", default=None, help=about)
     add("--duration", type=seconds, default=None, help="length of the video in seconds")
     about = "an annotation file with many queries instead, or with --video-file a .txt of a sentence a line"
     add("--queries", type=str, default=None, help=about)
@@ -273,5 +275,5 @@ def read_checkpoint(
 
 def with_same_data(checkpoint: str | Path, options: Namespace) -> list[str]:
     """The arguments with which another command finds the same weights and data."""
-    root = [] if options.data_root is None else ["--data-root", options.data_root]
-    return ["--checkpoint", str(checkpoint), *root]
+    root = [] if options.data_root is None else option_words("--data-root", options.data_root)
+    return [*option_words("--checkpoint", str(checkpoint)), *root]

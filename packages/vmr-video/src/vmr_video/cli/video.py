@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmr_common.cli.entrypoint import Parser, command, echo
+from vmr_common.cli.entrypoint import Parser, command, echo, free_text, option_words, word_of
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root, add_options, chosen_split
 from vmr_common.errors import UserError, one_line, quoted
@@ -48,11 +49,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     probe.add_argument("inputs", nargs="+", metavar="VIDEO", help="video files or folders")
     probe.add_argument("--json", action="store_true", help="print JSON lines")
     probe.set_defaults(run=_probe)
+    options: argparse.Namespace
     options, more = parser.parse_known_args(argv)
-    unknown = [word for word in more if word.startswith("-")]
+    cut = more.index("--") if "--" in more else len(more)
+    unknown = [word for word in more[:cut] if word.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.inputs += more
+    options.inputs += more[:cut] + more[cut + 1 :]
     return options
 
 
@@ -60,7 +63,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_search)
     add = parser.add_argument
     add("inputs", nargs="*", metavar="VIDEO|SENTENCE", help="video files and folders, and sentences")
-    add("--query", action="append", default=[], help="a sentence, whatever it looks like; may be repeated")
+    about = "a sentence, whatever it looks like; may be repeated"
+    add("--query", action="append", type=free_text, default=[], help=about)
     add("--queries", metavar="FILE", help="text file with a sentence on each line")
     add("-k", type=whole(1, 1000), default=5, help="moments of each sentence in each video (default 5)")
     add("--json", action="store_true", help="print JSON lines")
@@ -202,8 +206,9 @@ def _over_features(options: argparse.Namespace) -> None:
     sentences = sentence_vectors(found_path(str(options.sentences), options.data_root))
     predictions = search_files(frames, sentences, split.queries, stride=options.stride, k=options.k)
     write_predictions(options.out, predictions)
-    which = f"--split {options.split}" if options.split else f"--annotations {options.annotations}"
-    echo(f"{options.out}: answers to {len(predictions):,} queries", f"next  vmr-score {options.out} {which}")
+    name = "split" if options.split else "annotations"
+    which = shlex.join([word_of(options.out), *option_words(f"--{name}", getattr(options, name))])
+    echo(f"{options.out}: answers to {len(predictions):,} queries", f"next  vmr-score {which}")
 
 
 def _probe(options: argparse.Namespace) -> None:
