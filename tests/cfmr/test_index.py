@@ -176,6 +176,39 @@ def test_videos_can_be_added_and_removed_and_their_space_freed(tmp_path, encoder
     assert "v000" in index
 
 
+def test_videos_that_are_there_are_kept_or_replaced_one_state_after_the_other(
+    tmp_path, encoder, store, durations
+):
+    names, folder = store.videos()[:9], tmp_path / "i"
+    index = VideoIndex.build(folder, encoder, store, durations, videos=names[:6], shard_videos=4)
+    others = dict(zip(names, store.videos()[9:18], strict=True))
+
+    class Changed:
+        manifest, name = None, "changed"
+
+        def __getitem__(self, video):
+            return store[others[video]]
+
+    def best(video):
+        return index.search(QUERIES[:1], 1, videos=[video])[0][0].score
+
+    def whole(count):
+        assert sorted(VideoIndex.open(folder).videos()) == sorted({*names[:6], *names[3 : 3 + count]})
+        if count == 4:
+            raise KeyboardInterrupt
+
+    before = {video: best(video) for video in names[:6]}
+    assert index.add(Changed(), durations, videos=names[3:6]) == 0
+    assert {video: best(video) for video in names[:6]} == before
+    with pytest.raises(KeyboardInterrupt):
+        index.add(Changed(), durations, videos=names[3:9], replace=True, shard_videos=2, report=whole)
+    index.reopen()
+    assert [video for video in names[:6] if best(video) != before[video]] == names[3:6]
+    assert index.add(Changed(), durations, videos=names[3:9], replace=True, shard_videos=2) == 6
+    assert sorted(index.videos()) == names
+    index.verify()
+
+
 def test_building_again_does_nothing_and_another_model_is_refused(
     index, encoder, other_encoder, store, durations
 ):

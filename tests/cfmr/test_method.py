@@ -276,7 +276,7 @@ def test_queries_without_a_known_word_are_left_out_with_a_warning(caplog):
     queries = glanced_queries(3)
     dataset = make_dataset([dataclasses.replace(queries[0], text="qwertz"), *queries[1:]])
     assert dataset.queries == queries[1:]
-    assert "1 of 3 queries have no word that the model knows and are left out" in caplog.text
+    assert "no word that the model knows in 1 of 3 queries, which are left out: " in caplog.text
 
 
 def test_word_masks_change_with_the_epoch_and_not_with_the_rest_of_the_batch():

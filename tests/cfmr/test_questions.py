@@ -65,7 +65,6 @@ def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):
         ("word", "not JSON"),
         ("[" * 100_000, "nested too deeply"),
         ("\udcff", "not UTF-8 text"),
-        ('{"query": "another"}', "the model knows no word of 'another'"),
     ],
 )
 def test_a_wrong_line_is_named_by_file_and_line(tmp_path, line, message):
@@ -76,10 +75,14 @@ def test_a_wrong_line_is_named_by_file_and_line(tmp_path, line, message):
     assert str(error.value).startswith(f"{path}:3: ")
 
 
-def test_all_sentences_of_unknown_words_are_counted_at_once(tmp_path):
-    path = write(tmp_path / "q.jsonl", [{"query": text} for text in ("word", "x", "y", "word", "z")])
-    with pytest.raises(UserError, match=r":2: the model knows no word of 'x', and of 2 other queries$"):
-        checked_questions(path, known).__enter__()
+def test_a_question_without_a_known_word_is_named_and_the_others_are_answered(tmp_path, caplog):
+    rows = [{"query": "word"}, {"qid": "b", "query": "x"}, *({"query": "y"} for _ in range(9))]
+    with checked_questions(write(tmp_path / "q.jsonl", rows), known) as asked:
+        assert [row.get("reason") for row in asked.next(2)] == [None, "the model knows no word of it"]
+    named = "b ('x'), line 3 ('y'), line 4 ('y'), line 5 ('y'), line 6 ('y') and 5 more"
+    assert caplog.messages[0].endswith(f"in 10 of 11 queries, which have no answer: {named}")
+    with pytest.raises(UserError, match=r"the model knows no word of any query: b \('x'\), line 2"):
+        checked_questions(write(tmp_path / "q.jsonl", rows[1:3]), known).__enter__()
 
 
 def test_the_words_that_are_unknown_are_named_once(tmp_path, caplog):

@@ -69,6 +69,10 @@ def test_predict_answers_with_ranked_moments_and_names_unknown_words(asked, done
     assert "unknown to the model: 'qwertz', 'uiop'" in caplog.messages
     nothing = refused(cli.predict, *asked, "--video", "test-0001", "--query", "qwertz uiop")
     assert "knows no word of the query (unknown to the model: 'qwertz', 'uiop')" in nothing
+    several = ["--video", "test-0001", "--query", "qwertz", "--query", "the red circle spins", "-k", 1]
+    first, second = map(json.loads, done(cli.predict, *asked, *several, "--json").splitlines())
+    assert (first["pred_relevant_windows"], first["reason"]) == ([], "the model knows no word of it")
+    assert (len(second["pred_relevant_windows"]), "reason" in second) == (1, False)
 
 
 def test_selecting_on_test_is_labelled(tiny, caplog):

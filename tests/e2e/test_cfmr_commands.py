@@ -108,6 +108,10 @@ def test_the_index_command_adds_removes_compacts_and_verifies(built, tiny_data, 
     assert "every byte is as it was written" in out
     done(index, "--out", built, "--add", "--data-root", tiny_data)
     assert first in VideoIndex.open(built)
+    again = done(index, "--out", built, "--add", "--replace", "--data-root", tiny_data)
+    assert again.startswith("0 videos added; ")
+    assert "were there already" in again
+    assert " and are replaced\n" in again
 
 
 def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, refused):
@@ -249,7 +253,7 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, run, tiny_da
     command = [sys.executable, "-m", "cfmr", "index", *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         reported = ""
-        while "videos are in the index" not in reported and (line := process.stderr.readline()):
+        while "videos encoded, and in the index" not in reported and (line := process.stderr.readline()):
             reported = line
         process.send_signal(signal.SIGKILL)
     before = VideoIndex.open(folder)

@@ -51,9 +51,8 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, frames.store, given.root)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
-    commands.print_moments(
-        given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
-    )
+    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    commands.print_moments(given, found)
 
 
 @options.command

@@ -143,7 +143,7 @@ class Dataset:
         self._features, self._preprocessor = features, preprocessor
         self._max_words, self._end_token, self._seed = max_words, end_token, seed
         unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
-        warn_of_left_out(unknown, len(self), "have no word that the model knows")
+        warn_of_left_out(unknown, len(self), "no word that the model knows")
         self.unknown = UnknownWords()
         for sentence in tokens:
             self.unknown.add(map(str.lower, sentence), preprocessor.vocabulary)

@@ -59,7 +59,7 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, videos.store, given.root)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
-    found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
+    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
     explain(config, method, videos, dataset, found, given)
     commands.print_moments(given, found)
 

@@ -49,9 +49,8 @@ def predict(argv: list[str]) -> None:
     clips = open_clips(config, given.root, features)
     queries = requests.requested_queries(config, given, clips.store, given.root)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
-    commands.print_moments(
-        given, commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
-    )
+    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    commands.print_moments(given, found)
 
 
 @options.command

@@ -68,7 +68,7 @@ def predict(argv: list[str]) -> None:
     queries = requested_queries(config, given, frames)
     vectors = new_sentences(config, given, checkpoint, queries)
     dataset = build_dataset(config, method.scale, frames, given.root, queries, vectors)
-    found = commands.find_moments(config, method, dataset, given.k, checkpoint.presence)
+    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
     commands.print_moments(given, found, partial(moment_table, method))
 
 

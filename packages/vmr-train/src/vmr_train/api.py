@@ -323,10 +323,9 @@ class Model:
             raise UserError(f"k: found {k}, expected at least 1")
         making, asked = self._making(cache, weights), [sentence] if isinstance(sentence, str) else sentence
         _, queries, dataset = self._asked(video, asked, duration, making)
-        answers = commands.find_moments(self.config, self.method, dataset, k, self._presence)
-        by_id = {one.query: one for one in answers}
+        answers = commands.find_moments(self.config, self.method, dataset, queries, k, self._presence)
         file = Path(video) if is_video_file(video) else None
-        found = [Predictions(by_id[query.id], query.duration, file) for query in queries]
+        found = [Predictions(one, query.duration, file) for one, query in zip(answers, queries, strict=True)]
         return found[0] if isinstance(sentence, str) else found
 
     def explain(

@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.types import Prediction, Query
-from vmr_train.unknown_words import UnknownWords
+from vmr_train.unknown_words import NAMED, UnknownWords
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -129,13 +129,13 @@ def warn_of_left_out(queries: Sequence[Query], kept: int, why: str) -> None:
     Args:
         queries: Those left out.
         kept: How many are not.
-        why: What they have in common, e.g. ``have no known word``.
+        why: What they have in common, e.g. ``no known word``.
     """
     if queries and kept:
         logger.warning(
-            "%d of %d queries %s and are left out, for example %r",
+            "%s in %d of %d queries, which are left out: %s",
+            why,
             len(queries),
             len(queries) + kept,
-            why,
-            queries[0].text,
+            listed([f"{query.id} ({quoted(query.text, 60)})" for query in queries], NAMED),
         )

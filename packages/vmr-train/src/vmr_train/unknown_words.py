@@ -11,6 +11,8 @@ from vmr_common.text.tokens import tokenize
 from vmr_train.content_words import CONTENT, content_scores
 
 logger = logging.getLogger(__name__)
+UNKNOWN = "the model knows no word of it"
+"""Why a sentence has no answer."""
 NAMED = 5
 """Words that a warning names at the most."""
 
@@ -23,6 +25,7 @@ class UnknownWords:
     Attributes:
         sentences: Sentences taken in.
         answerable: Those with a word that the model knows.
+        without: The numbers of the others, from 0 in the order in which they were taken in.
 
     Example:
         >>> found = UnknownWords()
@@ -34,6 +37,7 @@ class UnknownWords:
 
     def __init__(self) -> None:
         self.sentences = self.answerable = 0
+        self.without: list[int] = []
         self._with_unknown = 0
         self._words: Counter[str] = Counter()
 
@@ -42,6 +46,8 @@ class UnknownWords:
         words = list(words)
         unknown = {word: 1 for word in words if word not in known and any(map(str.isalnum, word))}
         answerable = any(word in known for word in words)
+        if not answerable:
+            self.without.append(self.sentences)
         self.sentences += 1
         self.answerable += answerable
         self._with_unknown += bool(unknown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cfmr.index.manifest import Manifest, ShardEntry, read_manifest
 from cfmr.index.shards import write_shard
-from cfmr.index.writer import SHARDS, Writer, merged, require_shard_videos
+from cfmr.index.writer import SHARDS, Writer, merged, require_shard_videos, without
 from vmr_common.errors import UserError
 from vmr_train import distributed
 from vmr_train.predict import progress_bar
@@ -29,22 +29,25 @@ def extend(
     encode: Encode,
     shard_videos: int,
     report: Callable[[int], None] | None,
+    replaced: Collection[str] = (),
 ) -> int:
-    """Writes shards of new videos and lists each in the manifest as soon as it is on the disk.
+    """Writes shards of videos and lists each in the manifest as soon as it is on the disk.
 
-    All processes write shards; rank 0 alone holds the lock and changes the manifest.
+    All processes write shards; rank 0 alone holds the lock and changes the manifest. The change that lists a video
+    anew is the one that takes its old row out, so that every state of the index holds it exactly once.
 
     Args:
         folder: Of the index.
         manifest: As the caller has seen it.
-        videos: None of which the index holds.
+        videos: Those to write.
         durations: Seconds by video.
         encode: Vectors ``(n, P, K * D)`` of n videos.
         shard_videos: Videos per shard.
         report: Called on rank 0 with the number of videos that are in the index from this call so far.
+        replaced: Those of `videos` that the index holds already.
 
     Returns:
-        How many were added.
+        How many were written.
 
     Raises:
         UserError: if another process writes to the index or has changed it, the disk is full, and so on; what
@@ -54,7 +57,7 @@ def extend(
     rank, world = distributed.rank(), distributed.world()
     parts = [videos[start : start + shard_videos] for start in range(0, len(videos), shard_videos)]
     rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
-    added = 0
+    added, replaced = 0, frozenset(replaced)
     with contextlib.ExitStack() as stack:
         state = _State(folder, stack)
         found = distributed.from_rank_zero(state.begin)
@@ -67,8 +70,8 @@ def extend(
             for failure in (one for one in entries if isinstance(one, Exception)):
                 raise failure
             new = tuple(one for one in entries if isinstance(one, ShardEntry))
-            manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
-            manifest = distributed.from_rank_zero(functools.partial(state.commit, manifest))
+            old = [video for part in share for video in part if video in replaced]
+            manifest = distributed.from_rank_zero(functools.partial(state.commit, manifest, new, old))
             added += sum(one.videos for one in new)
             if report is not None and rank == 0:
                 report(added)
@@ -101,9 +104,15 @@ class _State:
         self._writer = self._stack.enter_context(Writer(self._folder))
         return read_manifest(self._folder)
 
-    def commit(self, manifest: Manifest) -> Manifest:
-        """Makes the manifest the state of the index, merges small shards if there are many, and says what it is now."""
+    def commit(self, manifest: Manifest, new: tuple[ShardEntry, ...], old: Sequence[str]) -> Manifest:
+        """Lists new shards instead of the rows of old videos, merges small shards if there are many.
+
+        Returns the manifest as it is then.
+        """
         assert self._writer is not None
+        if old:
+            manifest, _ = without(manifest, old, self._writer.shards)
+        manifest = dataclasses.replace(manifest, shards=manifest.shards + new)
         self._writer.commit(manifest)
         fewer = merged(manifest, self._writer)
         if fewer != manifest:

@@ -20,6 +20,10 @@ def index(argv: Sequence[str]) -> None:
     with said_once():
         given = _index_parser().parse_args(argv)
         maintained = bool(given.remove or given.compact or given.verify)
+        if given.replace and not given.add:
+            raise UserError(
+                "--replace says what --add does with videos that are there already; give it with --add"
+            )
         for name in ("add", "checkpoint", "features", "key", "durations", "split", "dtype"):
             if maintained and getattr(given, name):
                 raise UserError(f"--{name} builds or adds; give it without --remove, --compact and --verify")
@@ -74,7 +78,9 @@ def _index_parser() -> ArgumentParser:
         "--split",
         help="only the videos of: train, validation or test of the model's run, or a registered split",
     )
-    add("--add", action="store_true", help="add the videos of further feature files")
+    about = "add the videos of further feature files; those that are there already are kept"
+    add("--add", action="store_true", help=about)
+    add("--replace", action="store_true", help="with --add: encode those anew that are there already")
     add("--remove", nargs="+", type=free_text, metavar="VIDEO", help="take these videos out")
     add("--compact", action="store_true", help="rewrite it in full shards, free removed space")
     add("--verify", action="store_true", help="read every byte and compare the checksums")

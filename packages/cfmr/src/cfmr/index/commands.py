@@ -13,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from cfmr.index.questions import Question, Questions, checked_questions
 from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import compact, remove, require_own
 from vmr_common.cli.entrypoint import echo, word_of
-from vmr_common.errors import UserError, quoted, visible
+from vmr_common.errors import UserError, listed, quoted, visible
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
 from vmr_common.splits.sources import found_path, require_files
@@ -70,10 +71,10 @@ def build(given: Namespace) -> None:
     require_files([*(given.features or ()), *([given.durations] if given.durations else ())], root)
     store = _open_features(given, encoder, root)
     videos = None if given.split is None else _videos_of(given.split, encoder, root)
+    wanted = list(dict.fromkeys(store.videos() if videos is None else videos))
     if given.durations is not None:
         durations = read_durations(found_path(given.durations, root))
     else:
-        wanted = store.videos() if videos is None else videos
         durations = known_durations(encoder.config.data.splits, store, root, wanted)
     found = VideoIndex.open(folder, encoder) if exists else None
     dtype = given.dtype or (found.manifest.dtype if found else "float16")
@@ -81,25 +82,33 @@ def build(given: Namespace) -> None:
         raise UserError(f"{folder}: holds {found.manifest.dtype} vectors, --dtype asks for {dtype}")
     if found and not given.add:
         _require_resumable(found, store)
+    new = set(wanted if found is None else found.absent(wanted))
+    there = [video for video in wanted if video not in new]
 
     def report(count: int) -> None:
-        logger.info("%s videos are in the index", f"{count:,}")
+        logger.info("%s videos encoded, and in the index", f"{count:,}")
 
+    how: dict[str, Any] = {"videos": wanted, "shard_videos": given.shard_videos, "report": report}
     if found and given.add:
-        found.add(store, durations, videos=videos, shard_videos=given.shard_videos, report=report)
+        found.add(store, durations, replace=given.replace, **how)
     else:
-        found = VideoIndex.build(
-            folder,
-            encoder,
-            store,
-            durations,
-            videos=videos,
-            dtype=dtype,
-            shard_videos=given.shard_videos,
-            report=report,
-        )
+        found = VideoIndex.build(folder, encoder, store, durations, dtype=dtype, **how)
     if distributed.rank() == 0:
+        if exists:
+            echo(_added(len(new), there, given))
         echo(f'{_summary(found)}\nnext  {shlex.join(["cfmr-search", word_of(folder)])} "..."')
+
+
+def _added(count: int, there: Sequence[str], given: Namespace) -> str:
+    """How many videos were added to an index that was there, and what became of those that it held already."""
+    line = f"{count:,} {'video' if count == 1 else 'videos'} added"
+    if not there:
+        return line
+    named = listed([quoted(video, 60) for video in there], 3)
+    were, are, them = ("was", "is", "it") if len(there) == 1 else ("were", "are", "them")
+    kept = f"kept, {'' if given.add else '--add '}--replace encodes {them} again"
+    became = "replaced" if given.replace else kept
+    return f"{line}; {len(there):,} {were} there already ({named}) and {are} {became}"
 
 
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
@@ -170,18 +179,24 @@ def answer(given: Namespace, opened: VideoIndex) -> None:
         bar: tqdm[Question] = stack.enter_context(progress_bar((), title="search", total=count, unit="query"))
         for _ in range(0, count, QUERIES_AT_ONCE):
             batch = distributed.from_rank_zero(lambda: asked[0].next(QUERIES_AT_ONCE))
-            found = opened.search_vectors(
-                opened.encoder.encode_queries([question["query"] for question in batch]),
-                given.k,
-                videos=given.video,
-                nms=given.nms,
-                device=given.device,
-                shared=distributed.world() > 1,
-            )
+            texts = [question["query"] for question in batch if "reason" not in question]
+            answers = iter(_search(given, opened, texts) if texts else [])
+            found = [[] if "reason" in question else next(answers) for question in batch]
             # the other processes end as quietly as the one whose reader went away
             if not distributed.from_rank_zero(functools.partial(_print, batch, found, given.json)):
                 raise BrokenPipeError
             bar.update(len(batch))
+
+
+def _search(given: Namespace, opened: VideoIndex, texts: Sequence[str]) -> list[list[Hit]]:
+    return opened.search_vectors(
+        opened.encoder.encode_queries(texts),
+        given.k,
+        videos=given.video,
+        nms=given.nms,
+        device=given.device,
+        shared=distributed.world() > 1,
+    )
 
 
 def _questions(given: Namespace, encoder: Encoder) -> contextlib.AbstractContextManager[Questions]:
@@ -210,6 +225,8 @@ def _as_json(question: Question, found: Sequence[Hit]) -> str:
 
 
 def _as_table(question: Question, found: Sequence[Hit]) -> str:
+    if "reason" in question:
+        return f"{_cell(question['query'])}\n  {question['reason']}"
     videos = [_cell(hit.video) for hit in found]
     width = max([len("video"), *map(len, videos)])
     columns = {"rank": ">4", "video": f"<{width}", "start": ">8", "end": ">8", "score": ">8"}

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cfmr.index.video_index import QUERIES_AT_ONCE, VideoIndex
 from vmr_common.errors import UserError, listed, quoted
+from vmr_common.evaluation import measurable
 from vmr_common.metrics import hits, iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Query
 from vmr_train.predict import progress_bar
-from vmr_train.unknown_words import UnknownWords
+from vmr_train.unknown_words import NAMED
 
 logger = logging.getLogger(__name__)
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
+_NEVER = 1 << 30  # the rank of what is not found
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,11 @@ class CorpusScores:
         videos: Number of videos.
         video: Share of sentences whose video is among the first n.
         video_chance: The same for a random order.
-        moment: Share with a moment of the right video at IoU >= 0.5 among the first n.
+        moment: Share with a right moment of the right video among the first n; empty where no sentence has a target.
         moment_chance: The same for proposals drawn at random.
+        right: A right moment in words: by its overlap with annotated moments, or holding the glance where no sentence
+            has any of these.
+        located: Sentences with a target; `moment` counts these alone.
     """
 
     queries: int
@@ -40,20 +46,25 @@ class CorpusScores:
     video_chance: dict[int, float]
     moment: dict[int, float]
     moment_chance: dict[int, float]
+    right: str
+    located: int
 
     def text(self) -> str:
         """A table for the terminal."""
-        rows = (
-            ("video", self.video),
-            ("video, chance", self.video_chance),
-            (f"moment, IoU >= {THRESHOLD}", self.moment),
-            ("moment, chance", self.moment_chance),
-        )
-        head = f"{'recall in %':<20}" + "".join(f"{'R@' + str(rank):>8}" for rank in RANKS)
+        rows = [("video", self.video), ("video, chance", self.video_chance)]
+        if self.moment:
+            rows += [(f"moment, {self.right}", self.moment), ("moment, chance", self.moment_chance)]
+        width = max(20, *(len(name) + 2 for name, _ in rows))
+        head = f"{'recall in %':<{width}}" + "".join(f"{'R@' + str(rank):>8}" for rank in RANKS)
         lines = [
-            f"{name:<20}" + "".join(f"{100 * values[rank]:>8.2f}" for rank in RANKS) for name, values in rows
+            f"{name:<{width}}" + "".join(f"{100 * values[rank]:>8.2f}" for rank in RANKS)
+            for name, values in rows
         ]
         about = f"whole collection: {self.queries:,} sentences, {self.videos:,} videos"
+        if not self.moment:
+            lines.append("no row of moments: the annotations hold neither moments nor glances")
+        elif self.located < self.queries:
+            lines.append(f"rows of moments: of the {self.located:,} sentences with a target")
         return "\n".join([about, head, *lines])
 
 
@@ -67,21 +78,27 @@ def measure(
 ) -> CorpusScores:
     """Searches the whole index for every query; logs how many are left out, because it does not hold their video.
 
+    A query without a word that the model knows finds nothing: it is named in the log, and a miss.
+
     Args:
         index: Holds videos of the queries.
-        queries: With at least one moment each.
+        queries: Those to search for.
         nms: See `VideoIndex.search`.
         device: See there.
         shared: See there.
 
     Raises:
         UserError: before anything is searched, if the index holds no video of the queries, or the model knows no word
-            of a sentence.
+            of any.
     """
-    queries = _answerable(index, queries)
-    video_rank, moment_rank, chance = [], [], []
+    asked, unheard = _asked(index, queries)
+    by = measurable([*asked, *unheard])
+    video_rank, moment_rank, chance = [_NEVER] * len(unheard), [], []
     size = len(index)
-    batches = [queries[start : start + QUERIES_AT_ONCE] for start in range(0, len(queries), QUERIES_AT_ONCE)]
+    for query in (query for query in unheard if _has_target(query, by)):
+        moment_rank.append(_NEVER)
+        chance.append(_chance(index, query))
+    batches = [asked[start : start + QUERIES_AT_ONCE] for start in range(0, len(asked), QUERIES_AT_ONCE)]
     for batch in progress_bar(batches, title="search", total=len(batches), unit="batch"):
         texts = [query.text for query in batch]
         ranked = index.rank_videos(texts, max(RANKS), device=device, shared=shared)
@@ -89,29 +106,31 @@ def measure(
         found = index.search_vectors(vectors, max(RANKS), nms=nms, device=device, shared=shared)
         for query, videos, moments in zip(batch, ranked, found, strict=True):
             video_rank.append(_first([video == query.video for video, _ in videos]))
-            right = [
-                moment.video == query.video and _overlaps(np.array([moment.start, moment.end]), query)
-                for moment in moments
-            ]
-            moment_rank.append(_first(right))
-            fits = [_overlaps(to_seconds(moment, query.duration), query) for moment in index.moments]
-            chance.append(float(np.mean(fits)) / size)
+            if _has_target(query, by):
+                right = [
+                    one.video == query.video and _is_right((one.start, one.end), query) for one in moments
+                ]
+                moment_rank.append(_first(right))
+                chance.append(_chance(index, query))
     p = np.array(chance)
     return CorpusScores(
-        queries=len(queries),
+        queries=len(asked) + len(unheard),
         videos=size,
         video={rank: _share(video_rank, rank) for rank in RANKS},
         video_chance={rank: min(rank / size, 1.0) for rank in RANKS},
-        moment={rank: _share(moment_rank, rank) for rank in RANKS},
-        moment_chance={rank: float((1 - (1 - p) ** rank).mean()) for rank in RANKS},
+        moment={rank: _share(moment_rank, rank) for rank in RANKS} if by else {},
+        moment_chance={rank: float((1 - (1 - p) ** rank).mean()) for rank in RANKS} if by else {},
+        right="holds the glance" if by == "glance" else f"IoU >= {THRESHOLD}",
+        located=len(moment_rank),
     )
 
 
-def _answerable(index: VideoIndex, asked: Sequence[Query]) -> list[Query]:
-    missing = index.absent(query.video for query in asked)
+def _asked(index: VideoIndex, queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+    """The queries about videos of the index: those that the model can read, and the others."""
+    missing = index.absent(query.video for query in queries)
     gone = set(missing)
-    queries = [query for query in asked if query.video not in gone]
-    if not queries:
+    held = [query for query in queries if query.video not in gone]
+    if not held:
         raise UserError(
             f"{index.folder}: holds none of the {len(missing)} videos that the queries ask for, for example "
             f"{quoted(missing[0])}; add them with cfmr-index --add, or measure on queries of its videos"
@@ -119,24 +138,44 @@ def _answerable(index: VideoIndex, asked: Sequence[Query]) -> list[Query]:
     if missing:
         logger.warning(
             "%d of %d queries are left out, because the index does not hold their videos: %s",
-            len(asked) - len(queries),
-            len(asked),
+            len(queries) - len(held),
+            len(queries),
             listed([quoted(video, 60) for video in missing], 3),
         )
-    unknown = UnknownWords()
-    for query in queries:
-        if not index.encoder.knows(query.text, unknown):
-            raise UserError(f"query {quoted(query.id)}: the model knows no word of {quoted(query.text)}")
+    unknown = index.encoder.unknown_words(query.text for query in held)
+    unheard = [held[number] for number in unknown.without]
+    named = listed([f"{query.id} ({quoted(query.text, 60)})" for query in unheard], NAMED)
+    if not unknown.answerable:
+        raise UserError(f"the model knows no word of any query: {named}")
+    if unheard:
+        logger.warning(
+            "no word that the model knows in %d of %d queries, which are misses: %s",
+            *(len(unheard), len(held), named),
+        )
     unknown.warn()
-    return queries
+    left = set(unknown.without)
+    return [query for number, query in enumerate(held) if number not in left], unheard
 
 
-def _overlaps(moment: np.ndarray, query: Query) -> bool:
-    return bool(hits(iou(query.moments, moment), THRESHOLD).any())
+def _has_target(query: Query, by: str | None) -> bool:
+    return len(query.moments) > 0 if by == "moments" else by == "glance" and query.glance is not None
+
+
+def _is_right(moment: Sequence[float] | NDArray[np.float64], query: Query) -> bool:
+    start, end = moment
+    if not len(query.moments):
+        return query.glance is not None and bool(start <= query.glance <= end)
+    return bool(hits(iou(query.moments, np.array([start, end])), THRESHOLD).any())
+
+
+def _chance(index: VideoIndex, query: Query) -> float:
+    """The share of all proposals of the index that are right moments of a query."""
+    fits = [_is_right(to_seconds(moment, query.duration), query) for moment in index.moments]
+    return float(np.mean(fits)) / len(index)
 
 
 def _first(right: Sequence[bool]) -> int:
-    return right.index(True) if True in right else 1 << 30
+    return right.index(True) if True in right else _NEVER
 
 
 def _share(ranks: Sequence[int], limit: int) -> float:

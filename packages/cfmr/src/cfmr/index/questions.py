@@ -5,57 +5,67 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NotRequired, TypedDict
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.io import read_json_lines, writing
 from vmr_common.schema import conform
 from vmr_train.predict import progress_bar
-from vmr_train.unknown_words import UnknownWords
+from vmr_train.unknown_words import NAMED, UNKNOWN, UnknownWords
+
+logger = logging.getLogger(__name__)
 
 
 class Question(TypedDict):
-    """A line of the file; other keys are passed over."""
+    """A line of the file; other keys are passed over. `reason` says why it has no answer, where it has none."""
 
     query: str
     qid: NotRequired[str | int]
+    reason: NotRequired[str]
 
 
 @contextlib.contextmanager
 def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> Iterator[Questions]:
     """The questions of a file or pipe of JSON lines, read once; memory does not grow with their number.
 
-    Logs which of their words the model does not know.
+    Logs which of their words the model does not know, and which it cannot answer; those have a `reason`.
 
     Args:
         path: JSON lines with `query` and, where the answers shall name it, `qid`.
         known: Whether the model can answer a sentence; takes in its words that the model does not know.
 
     Raises:
-        UserError: naming file and line, if one is not a question, holds no sentence, or the model cannot answer it.
+        UserError: naming file and line, if one is not a question or holds no sentence, or if the model can answer none.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
-        count, unanswerable, first, unknown = 0, 0, "", UnknownWords()
+        count, named, unknown = 0, list[str](), UnknownWords()
         rows = read_json_lines(path)
         with writing(Path(tempfile.gettempdir())):
             for number, row in progress_bar(rows, title="check", total=None, unit="query"):
                 question = _question(row, f"{path}:{number}")
                 if not known(question["query"], unknown):
-                    unanswerable += 1
-                    first = (
-                        first or f"{path}:{number}: the model knows no word of {quoted(question['query'])}"
-                    )
+                    question["reason"] = UNKNOWN
+                    if len(named) < NAMED:
+                        name = question.get("qid", f"line {number}")
+                        named.append(f"{name} ({quoted(question['query'], 60)})")
                 kept.write(json.dumps(question) + "\n")
                 count += 1
             kept.seek(0)
-        if unanswerable:
-            more = f", and of {unanswerable - 1:,} other queries" if unanswerable > 1 else ""
-            raise UserError(first + more)
         if not count:
             raise UserError(f"{path}: holds no query")
+        more = [""] * (len(unknown.without) - len(named))
+        which = listed(named + more, len(named))
+        if not unknown.answerable:
+            raise UserError(f"{path}: the model knows no word of any query: {which}")
+        if named:
+            without = f"{len(unknown.without):,} of {count:,} queries"
+            logger.warning(
+                "%s: no word that the model knows in %s, which have no answer: %s", path, without, which
+            )
         unknown.warn()
         yield Questions(count, kept)
 

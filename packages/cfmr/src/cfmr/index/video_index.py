@@ -244,20 +244,25 @@ class VideoIndex:
         durations: Mapping[str, float],
         *,
         videos: Sequence[str] | None = None,
+        replace: bool = False,
         shard_videos: int = SHARD_VIDEOS,
         report: Callable[[int], None] | None = None,
     ) -> int:
-        """Encodes and adds videos; those that the index holds already are passed over.
+        """Encodes and adds videos; those that the index holds already are kept as they are, or replaced.
+
+        A video that is replaced is found by its old vectors until the new ones are safely in the index, also where the
+        process is killed in between.
 
         Args:
             features: Raw clip features, made as those of the index.
             durations: Seconds by video.
             videos: Which ones; all of `features` by default.
+            replace: Encode those anew that the index holds already.
             shard_videos: See `build`.
             report: Called with the number of videos added so far, each time they are safely in the index.
 
         Returns:
-            How many were added.
+            How many were encoded: added, or replaced.
 
         Raises:
             UserError: as `build`; what had been added before stays.
@@ -269,7 +274,9 @@ class VideoIndex:
             }
             features.manifest.check(expected, features.name)
         self.reopen()
-        wanted = self.absent(features.videos() if videos is None else videos)
+        given = list(dict.fromkeys(features.videos() if videos is None else videos))
+        new = set(self.absent(given))
+        wanted = given if replace else [video for video in given if video in new]
         _require_usable(wanted, durations)
 
         def encoded(part: Sequence[str]) -> NDArray[np.float32]:
@@ -279,7 +286,8 @@ class VideoIndex:
                 vectors.append(encoder.encode_videos(raw).numpy())
             return np.concatenate(vectors)
 
-        added = extend(self.folder, self.manifest, wanted, durations, encoded, shard_videos, report)
+        old = [video for video in wanted if video not in new]
+        added = extend(self.folder, self.manifest, wanted, durations, encoded, shard_videos, report, old)
         self.reopen()
         return added
 
@@ -455,7 +463,8 @@ def _require_usable(videos: Sequence[str], durations: Mapping[str, float]) -> No
     unknown = [video for video in videos if video not in durations]
     if unknown:
         raise UserError(
-            f"the duration of {len(unknown)} videos is not known, for example {quoted(unknown[0])}"
+            f"the duration of {len(unknown)} videos is not known, for example {quoted(unknown[0])}; a table of seconds "
+            "by video says it (--durations)"
         )
     for video in videos:
         identifier(video, "video", quoted(video))

@@ -148,18 +148,23 @@ def remove(folder: Path, videos: Sequence[str]) -> None:
         UserError: naming the first video that the index does not hold; none is removed then.
     """
     with Writer(folder) as writer:
-        manifest = read_manifest(folder)
-        wanted, entries = set(videos), []
-        for entry in manifest.shards:
-            shard = Shard(writer.shards, entry, manifest)
-            gone = {shard.rows[video] for video in wanted & shard.rows.keys()}
-            wanted -= shard.rows.keys()
-            if len(gone) < entry.live:
-                entries.append(dataclasses.replace(entry, removed=tuple(sorted({*entry.removed, *gone}))))
-        if wanted:
-            missing = next(video for video in videos if video in wanted)
-            raise UserError(f"{folder}: holds no video {quoted(missing)}")
-        writer.commit(dataclasses.replace(manifest, shards=tuple(entries)))
+        fewer, missing = without(read_manifest(folder), videos, writer.shards)
+        if missing:
+            raise UserError(f"{folder}: holds no video {quoted(missing[0])}")
+        writer.commit(fewer)
+
+
+def without(manifest: Manifest, videos: Sequence[str], folder: Path) -> tuple[Manifest, list[str]]:
+    """The manifest with some videos taken out, and those of them that no shard in `folder` holds."""
+    wanted, entries = set(videos), []
+    for entry in manifest.shards:
+        shard = Shard(folder, entry, manifest)
+        gone = {shard.rows[video] for video in wanted & shard.rows.keys()}
+        wanted -= shard.rows.keys()
+        if len(gone) < entry.live:
+            entries.append(dataclasses.replace(entry, removed=tuple(sorted({*entry.removed, *gone}))))
+    fewer = dataclasses.replace(manifest, shards=tuple(entries))
+    return fewer, [video for video in videos if video in wanted]
 
 
 def compact(folder: Path, shard_videos: int = SHARD_VIDEOS) -> None:

@@ -42,7 +42,7 @@ from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
-from vmr_train.method import Answering, Asked, Dataset, Method, to_device
+from vmr_train.method import Answering, Asked, Dataset, Method, to_device, warn_of_left_out
 from vmr_train.predict import batches_of
 from vmr_train.presence import Calibration, presence_text
 from vmr_train.released_weights import read_weights
@@ -51,6 +51,7 @@ from vmr_train.run_files import CONFIG, PAGE
 from vmr_train.run_folder import RunFolder
 from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
+from vmr_train.unknown_words import UNKNOWN
 
 logger = logging.getLogger(__name__)
 Queries = TypeVar("Queries", bound=Asked)
@@ -433,17 +434,34 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
 
 
 def find_moments(
-    config: RunConfig, method: Method, dataset: Asked, k: int, presence: Calibration | None = None
+    config: RunConfig,
+    method: Method,
+    dataset: Asked,
+    queries: Sequence[Query],
+    k: int,
+    presence: Calibration | None = None,
 ) -> list[Prediction]:
     """The k best moments of every query; logs which words of the queries the model does not know.
 
-    With `presence` they hold the probability that there is such a moment, or the log says why not.
+    A query without a word that the model knows has no moment, and is named in the log. With `presence` answers hold the
+    probability that there is such a moment, or the log says why not.
+
+    Args:
+        config: The configuration.
+        method: Holds the weights.
+        dataset: Of the queries.
+        queries: All of them; `dataset` may leave out those that cannot be answered.
+        k: Moments at the most.
+        presence: From evidence to a probability.
 
     Raises:
         UserError: if the model knows no word of any query, or its answer is not finite.
     """
     if not dataset.unknown.answerable:
         raise UserError(f"the model knows no word of the query ({dataset.unknown.text() or 'there is none'})")
+    without = {queries[number].id for number in dataset.unknown.without}
+    read = [query for query in dataset.queries if query.id in without]
+    warn_of_left_out(read, len(dataset.queries) - len(read), "no word that the model knows")
     dataset.unknown.warn()
     if presence is not None and not presence.figures.works:
         logger.warning(
@@ -459,7 +477,15 @@ def find_moments(
             logger.warning("no presence where the model knows none of the words that carry the sentence")
         with_presence = {one.query: one for one in presence.applied(told)}
         found = [with_presence.get(one.query, one) for one in found]
-    return [dataclasses.replace(one, moments=one.moments[:k], scores=one.scores[:k]) for one in found]
+    answers = {one.query: one for one in found if one.query not in without}
+    return [_answer(query, answers.get(query.id), k) for query in queries]
+
+
+def _answer(query: Query, found: Prediction | None, k: int) -> Prediction:
+    if found is None:
+        none, no_scores = np.zeros((0, 2)), np.zeros(0)
+        return Prediction(query=query.id, video=query.video, text=query.text, moments=none, scores=no_scores)
+    return dataclasses.replace(found, moments=found.moments[:k], scores=found.scores[:k])
 
 
 def ranked_moments(prediction: Prediction) -> str:
@@ -482,11 +508,18 @@ def print_moments(
         UserError: at the end, if video files could not be read.
     """
     if given.json:
-        echo(*(json.dumps(prediction_row(prediction), ensure_ascii=False) for prediction in predictions))
+        rows = (prediction_row(one) | ({} if len(one.scores) else {"reason": UNKNOWN}) for one in predictions)
+        echo(*(json.dumps(row, ensure_ascii=False) for row in rows))
     else:
-        echo("\n\n".join("\n".join(filter(None, [table(one), presence_text(one)])) for one in predictions))
-    video_files.write_answers(given, predictions)
+        echo("\n\n".join("\n".join(_lines(one, table)) for one in predictions))
+    video_files.write_answers(given, [one for one in predictions if len(one.scores)])
     video_files.require_all_read(given)
+
+
+def _lines(found: Prediction, table: Callable[[Prediction], str]) -> list[str]:
+    if not len(found.scores):
+        return [f"{found.video}  {found.text}", f"  {UNKNOWN}"]
+    return [table(found), *filter(None, [presence_text(found)])]
 
 
 def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:
