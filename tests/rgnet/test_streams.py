@@ -8,7 +8,7 @@ import pytest
 from rgnet.streams import plan_streams, shift_queries, write_concat
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.json_lines import read_canonical
+from vmr_common.splits.objects import read_objects
 from vmr_common.types import Query, as_moments
 
 
@@ -147,7 +147,7 @@ def test_rows_of_a_moment_are_the_rows_it_had_in_its_own_video(tmp_path):
     lengths = make_lengths()
     with FeatureStore(write_store(tmp_path / "f.h5", lengths)) as store:
         write_concat(tmp_path / "out", {"train": make_queries(lengths)}, store, videos_per_stream=6, seed=1)
-    queries = read_canonical(tmp_path / "out/train.jsonl").queries
+    queries = read_objects(tmp_path / "out/train.jsonl").queries
     with FeatureStore(tmp_path / "out/features.h5") as streams:
         assert streams.manifest.stride_s == 2.0
         assert streams.manifest.extractor == "toy"
@@ -193,7 +193,7 @@ def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data, rg
     for part, streams in (("train", ["train-0000", "train-0001"]), ("test", ["test-0000"])):
         files = ("--annotations", out / f"{part}.jsonl", "--features", out / "features.h5")
         assert vmr_data(root, "check", *files)[0] == 0
-        queries = read_canonical(out / f"{part}.jsonl").queries
+        queries = read_objects(out / f"{part}.jsonl").queries
         assert sorted({query.video for query in queries}) == streams
     again = root / "again"
     rgnet_data(root, "concat", *LISTS, "--out", str(again), "--dtype", "float16")
@@ -204,7 +204,7 @@ def test_a_user_joins_the_parts_of_a_file_and_gets_a_data_set(root, vmr_data, rg
 def test_one_part_is_called_all(root, rgnet_data):
     status, _, _ = rgnet_data(root, "concat", *ONE, "--out", str(root / "long"))
     assert status == 0
-    assert {query.video for query in read_canonical(root / "long/all.jsonl").queries} == {"all-0000"}
+    assert {query.video for query in read_objects(root / "long/all.jsonl").queries} == {"all-0000"}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_registered_splits_can_be_joined(tmp_path, rgnet_data):
     write_store(tmp_path / "f.h5", lengths)
     given = ("--features", "f.h5", "--parts", "test=charades-sta-rgn/test", "--out", str(tmp_path / "long"))
     assert rgnet_data(tmp_path, "concat", *given)[0] == 0
-    assert len(read_canonical(tmp_path / "long/test.jsonl").queries) == 8
+    assert len(read_objects(tmp_path / "long/test.jsonl").queries) == 8
 
 
 def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp_path, vmr_data, rgnet_data):
@@ -282,7 +282,7 @@ def test_real_clip_features_become_streams_of_about_ten_minutes(shared_data, tmp
             assert 400 < streams.length(stream) < 900
             assert np.array_equal(streams[stream], np.concatenate([videos[part["video"]] for part in parts]))
     for part, count in (("train", 585), ("test", 276)):
-        queries = read_canonical(tmp_path / f"long/{part}.jsonl").queries
+        queries = read_objects(tmp_path / f"long/{part}.jsonl").queries
         assert len(queries) == count
         annotations = tmp_path / f"long/{part}.jsonl"
         words_asked = ("--word-vectors", words, "--token-dim", 300)

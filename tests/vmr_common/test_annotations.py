@@ -15,7 +15,7 @@ from vmr_common.splits.json_files import (
     read_mad,
     read_tacos,
 )
-from vmr_common.splits.json_lines import read_canonical, read_cone, read_qvhighlights, write_canonical
+from vmr_common.splits.objects import read_objects, write_canonical
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga
 
@@ -109,7 +109,7 @@ def test_qvhighlights_lines_carry_windows_and_saliency(tmp_path):
         "saliency_scores": [[1, 1, 0], [0, 1, 1], [0, 0, 0]],
     }
     hidden = {"qid": 8, "query": "a cat", "duration": 150, "vid": "x_60.0_210.0"}
-    found = read_qvhighlights(put(tmp_path, "q.jsonl", lines(row, hidden)))
+    found = read_objects(put(tmp_path, "q.jsonl", lines(row, hidden)))
     first, second = found.queries
     assert first.id == "7"
     assert first.moments.tolist() == [[0, 4], [10, 12]]
@@ -126,12 +126,12 @@ def test_qvhighlights_lines_carry_windows_and_saliency(tmp_path):
 def test_cone_lines_use_the_clip_as_video(tmp_path):
     row = {"query_id": "a_3", "query": "where?", "video_id": "v", "clip_id": "c", "duration": 480}
     film = {"query_id": 5, "query": "b", "video_id": "f", "duration": 7000.5, "timestamps": [1, 2.5]}
-    found = read_cone(put(tmp_path, "c.jsonl", lines({**row, "timestamps": [301.4, 305.9]}, film)))
+    found = read_objects(put(tmp_path, "c.jsonl", lines({**row, "timestamps": [301.4, 305.9]}, film)))
     assert facts(found) == [
         ("a_3", "c", "where?", 480.0, [[301.4, 305.9]], None),
         ("5", "f", "b", 7000.5, [[1.0, 2.5]], None),
     ]
-    assert read_cone(put(tmp_path, "h.jsonl", lines(row))).queries[0].moments.shape == (0, 2)
+    assert read_objects(put(tmp_path, "h.jsonl", lines(row))).queries[0].moments.shape == (0, 2)
 
 
 def ego4d(*queries, **clip):
@@ -197,14 +197,14 @@ def test_durations_come_from_csv_and_json(tmp_path):
         ("", "expected the columns id and length"),
         ("id,size\nAB,3\n", r"d\.csv:1: expected the columns id and length, found 'id,size'"),
         ("id,length\nAB,\n", r"d\.csv:2: length must be a number, found ''"),
-        ("id,length\nAB\n", r"d\.csv:2: expected an id and a length"),
+        ("id,length\nAB\n", r"d\.csv:2: expected 2 fields \(id, length\), found 1"),
         ("id,length\nAB,nan\n", r"d\.csv:2: length must be a finite number"),
         ("id,length\nAB,0\n", r"d\.csv:2: length must be positive seconds"),
         ("id,length\nAB,3\nAB,4\n", r"d\.csv:3: id 'AB' occurs twice"),
-        ("id,length\nAB," + "3" * 200_000, "not a comma-separated table"),
-        ("id,length\nAB,3,4\n", r"d\.csv:2: expected an id and a length among 2 fields, found 3 fields"),
+        ("id,length\nAB," + "3" * 200_000, "not a table of separated columns"),
+        ("id,length\nAB,3,4\n", r"d\.csv:2: expected 2 fields \(id, length\), found 3"),
         ("id,length,length\nAB,3,4\n", r"d\.csv:1: the column 'length' is there twice"),
-        ('id,length\nAB,3\nCD,"4\nEF,5\n', r"d\.csv:\d: not a comma-separated table"),
+        ('id,length\nAB,3\nCD,"4\nEF,5\n', r"d\.csv:\d: not a table of separated columns"),
         ("id,length\n ,3\n", r"d\.csv:2: id is empty"),
         ("id,length\nAB,-3\n", r"d\.csv:2: length must be positive seconds, found -3"),
         ("id,length\nAB,inf\n", r"d\.csv:2: length must be a finite number"),
@@ -246,38 +246,43 @@ def test_a_number_and_its_text_are_one_id(tmp_path):
     ]
     path = put(tmp_path, "x.jsonl", lines(*rows))
     with pytest.raises(UserError, match=r"x\.jsonl:2: id '7' occurs twice \(first at .*x\.jsonl:1\)"):
-        read_canonical(path)
-    assert read_canonical(put(tmp_path, "x.jsonl", lines(rows[0]))).queries[0].video == "3"
+        read_objects(path)
+    assert read_objects(put(tmp_path, "x.jsonl", lines(rows[0]))).queries[0].video == "3"
 
 
 @pytest.mark.parametrize(
     ("reader", "row"),
     [
         (
-            read_canonical,
+            read_objects,
             {"query_id": 1, "video_id": "v", "duration": 9, "query": "a", "windows": [[1, 1e10]]},
         ),
-        (read_canonical, {"query_id": 1, "video_id": "v", "duration": 1e10, "query": "a", "windows": []}),
-        (read_canonical, {"query_id": 1, "video_id": "v", "duration": 1e-9, "query": "a", "windows": []}),
+        (read_objects, {"query_id": 1, "video_id": "v", "duration": 1e10, "query": "a", "windows": []}),
+        (read_objects, {"query_id": 1, "video_id": "v", "duration": 1e-9, "query": "a", "windows": []}),
         (
-            read_qvhighlights,
+            read_objects,
             {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_windows": [[-1e10, 1]]},
         ),
-        (read_qvhighlights, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_window": [[1, 2]]}),
-        (read_qvhighlights, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "pred_relevant_windows": []}),
-        (read_cone, {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestamps": [1, 1e308]}),
-        (read_cone, {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestamp": [1, 2]}),
+        (read_objects, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_window": [[1, 2]]}),
+        (read_objects, {"qid": 1, "vid": "v", "duration": 9, "query": "a", "pred_relevant_windows": []}),
+        (
+            read_objects,
+            {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestamps": [1, 1e308]},
+        ),
+        (read_objects, {"query_id": 1, "clip_id": "v", "duration": 9, "query": "a", "timestmp": [1, 2]}),
     ],
 )
 def test_times_that_are_none_and_misspelt_keys_are_refused(tmp_path, reader, row):
-    with pytest.raises(UserError, match=r"x\.jsonl:1: (.* must be |unknown key '.*' \(did you mean ')"):
+    with pytest.raises(
+        UserError, match=r"x\.jsonl:1: (.* must be |unknown key '.*' \(did you mean '|holds predictions )"
+    ):
         reader(put(tmp_path, "x.jsonl", lines(row)), policy="as-annotated")
 
 
 def test_a_clip_scored_twice_is_an_error(tmp_path):
     row = {"qid": 1, "vid": "v", "duration": 9, "query": "a", "relevant_clip_ids": [1, 1]}
     with pytest.raises(UserError, match="relevant_clip_ids holds a clip twice"):
-        read_qvhighlights(put(tmp_path, "x.jsonl", lines({**row, "saliency_scores": [[1], [4]]})))
+        read_objects(put(tmp_path, "x.jsonl", lines({**row, "saliency_scores": [[1], [4]]})))
 
 
 @pytest.mark.parametrize(
@@ -321,9 +326,9 @@ def test_text_that_is_none_is_queries_or_one_line(tmp_path, content, form):
         ({"v": {"spans": [], "queries": [], "duration": 3}}, "timelens"),
         ({"1": {"movie": "m", "sentence": "a"}}, "mad"),
         ({"videos": []}, "ego4d-nlq"),
-        (lines({"qid": 1, "query": "a"}), "qvhighlights"),
-        (lines({"query_id": 1, "windows": []}) + "\n" + lines({"query_id": 2}), "canonical"),
-        ("\n" + lines({"query_id": 1, "timestamps": []}), "cone"),
+        (lines({"qid": 1, "query": "a"}), "objects"),
+        (lines({"query_id": 1, "windows": []}) + "\n" + lines({"query_id": 2}), "objects"),
+        ("\n" + lines({"query_id": 1, "timestamps": []}), "objects"),
         (json.dumps({"v": {"timestamps": [], "sentences": [], "duration": 3}}, indent=2), "activitynet"),
     ],
 )
@@ -343,7 +348,9 @@ def test_an_unknown_format_is_one_error(tmp_path, content):
 
 def test_formats_and_policies_are_named_when_unknown(tmp_path):
     path = put(tmp_path, "g.json", GLANCE)
-    with pytest.raises(UserError, match="annotation format 'glance' is unknown, expected auto, canonical"):
+    with pytest.raises(
+        UserError, match="annotation format 'glance' is unknown, expected auto, objects, table"
+    ):
         read_annotations(path, "glance")
     with pytest.raises(UserError, match="policy 'loose' is unknown, expected one of checked"):
         read_annotations(path, policy="loose")
@@ -441,7 +448,7 @@ def test_the_canonical_form_comes_back_bit_for_bit(tmp_path):
         ["v", 1e-3, [0, 5e-324], "x", 1e9],
     ]
     queries = read_glance_list(put(tmp_path, "g.json", rows)).queries
-    scored = read_qvhighlights(
+    scored = read_objects(
         put(
             tmp_path,
             "q.jsonl",
@@ -467,7 +474,7 @@ def test_the_canonical_form_comes_back_bit_for_bit(tmp_path):
     ).queries
     path = tmp_path / "canonical.jsonl"
     write_canonical(path, [*queries, *scored])
-    again = read_canonical(path).queries
+    again = read_objects(path).queries
     for old, new in zip([*queries, *scored], again, strict=True):
         assert (old.id, old.video, old.text, old.duration, old.glance) == (
             new.id,
@@ -582,19 +589,19 @@ def test_a_malformed_list_is_one_error_that_names_the_record(tmp_path, content, 
             ego4d(video_start_sec=9, video_end_sec=9),
             r"clip 'c1': video_end_sec - video_start_sec must be positive",
         ),
-        (read_qvhighlights, lines({"qid": 1}), r"f:1: key 'vid' is missing \(found: qid\)"),
+        (read_objects, lines({"qid": 1}), r"f:1: key 'query' and key 'video_id' are missing \(found: qid\)"),
         (
-            read_qvhighlights,
+            read_objects,
             lines(*[{"qid": 1, "vid": "v", "query": "a", "duration": 3}] * 2),
             r"f:2: id '1' occurs twice \(first at .*f:1\)",
         ),
         (
-            read_qvhighlights,
+            read_objects,
             lines({"qid": 1, "vid": "v", "query": "a", "duration": 3, "relevant_windows": [[1, 2], 3]}),
             r"f:1: relevant_windows\[1\] must be \[start, end\], found 3",
         ),
         (
-            read_qvhighlights,
+            read_objects,
             lines(
                 {
                     "qid": 1,
@@ -608,7 +615,7 @@ def test_a_malformed_list_is_one_error_that_names_the_record(tmp_path, content, 
             r"f:1: saliency_scores\[1\] must be \[label, label\], found a list of 1",
         ),
         (
-            read_qvhighlights,
+            read_objects,
             lines(
                 {
                     "qid": 1,
@@ -621,12 +628,16 @@ def test_a_malformed_list_is_one_error_that_names_the_record(tmp_path, content, 
             ),
             r"f:1: relevant_clip_ids must be numbers from 0 on",
         ),
-        (read_canonical, '{"query_id": "1"\n', r"f:1: not JSON"),
-        (read_canonical, "[1, 2]\n", r"f:1: expected a JSON object, found list"),
-        (read_canonical, lines({"query_id": "1"}) + "\n3", r"f:1: key 'video_id' is missing"),
+        (read_objects, '{"query_id": "1"\n', r"f:2: not JSON"),
         (
-            read_cone,
-            lines({"query_id": None, "clip_id": "c"}),
+            read_objects,
+            "[1, 2]\n",
+            r"f: expected one JSON object a line, or a list of objects, found a list of 2",
+        ),
+        (read_objects, lines({"query_id": "1"}) + "\n3", r"f:1: key 'query' and key 'video_id' are missing"),
+        (
+            read_objects,
+            lines({"query_id": None, "clip_id": "c", "query": "a"}),
             r"f:1: query_id must be text or a whole number, found None",
         ),
     ],
@@ -673,7 +684,7 @@ def test_one_record_per_line_files_equal_the_filtered_moment_files(shared_data):
         csv = folder / f"Charades_v1_{part}.csv"
         table = read_durations_csv(csv if csv.exists() else f"{csv}.gz")
         text = read_charades_sta(folder / f"charades_sta_{part}.txt", table, policy="cut-then-drop")
-        rows = read_qvhighlights(folder / f"jsonl/charades_{part}_release.jsonl.gz")
+        rows = read_objects(folder / f"jsonl/charades_{part}_release.jsonl.gz")
         assert len(text.queries) == len(rows.queries)
         for ours, theirs in zip(text.queries, rows.queries, strict=True):
             assert (ours.video, ours.text, ours.duration) == (theirs.video, theirs.text, theirs.duration)
@@ -721,16 +732,14 @@ def test_own_rows_without_ids_get_them(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"windows": None, "window": [[1, 2]]}, r"x\.jsonl:1: key 'windows' is missing .*window"),
-        ({"point": None, "glance": 1.5}, r"x\.jsonl:1: unknown key 'glance' \(did you mean 'point'\?\)"),
+        (
+            {"windows": None, "window": [[1, 2]]},
+            r"x\.jsonl:1: unknown key 'window' \(did you mean 'windows'\?\); --fields moments=window reads it",
+        ),
         ({"point": None, "points": 1.5}, r"x\.jsonl:1: unknown key 'points' \(did you mean 'point'\?\)"),
         (
             {"query_id": None, "queryid": 1},
             r"x\.jsonl:1: unknown key 'queryid' \(did you mean 'query_id'\?\)",
-        ),
-        (
-            {"query_id": None, "windows": None, "moments": []},
-            r"x\.jsonl:1: not a record of a known format \(found: video_id, .*expected video_id, duration",
         ),
     ],
 )
@@ -741,10 +750,10 @@ def test_a_misspelt_key_of_own_rows_is_one_error(tmp_path, changes, message):
 
 
 def test_real_rows_survive_the_canonical_form(shared_data, tmp_path):
-    queries = read_qvhighlights(shared_data / "qvhighlights/highlight_val_release.jsonl").queries
+    queries = read_objects(shared_data / "qvhighlights/highlight_val_release.jsonl").queries
     path = tmp_path / "canonical.jsonl"
     write_canonical(path, queries)
-    again = read_canonical(path).queries
+    again = read_objects(path).queries
     assert len(again) == 1550
     for old, new in zip(queries, again, strict=True):
         assert old.id == new.id

@@ -8,7 +8,7 @@ from fuzzing.texts import ANNOTATIONS
 
 from vmr_common.errors import UserError
 from vmr_common.splits.formats import read_annotations
-from vmr_common.splits.json_lines import read_canonical, write_canonical
+from vmr_common.splits.objects import read_objects, write_canonical
 
 SEEDS = {
     name: content for name, content in ANNOTATIONS.items() if "." not in name
@@ -25,7 +25,7 @@ def test_damage_gives_queries_or_one_clean_error(tmp_path, name):
             try:
                 found = read_annotations(path, form, durations={"AB": 30.0}, policy="as-annotated")
                 write_canonical(canonical, found.queries)
-                assert len(read_canonical(canonical, policy="as-annotated").queries) == found.report.kept
+                assert len(read_objects(canonical, policy="as-annotated").queries) == found.report.kept
             except UserError as error:
                 messages.append(str(error))
     assert messages

@@ -16,7 +16,7 @@ from vmr_common.cli.data import main
 from vmr_common.errors import UserError
 from vmr_common.features.conversion import convert_features
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.splits.json_lines import read_canonical
+from vmr_common.splits.objects import read_objects
 from vmr_shapes.cli import main as vmr_shapes
 
 ROWS = [
@@ -195,7 +195,7 @@ def test_annotations_convert_to_the_canonical_form(root, vmr_data):
     status, text, _ = vmr_data(root, "convert", "--annotations", "glance.json", "--out", str(out))
     assert status == 0
     assert "3 queries written" in text
-    queries = read_canonical(out).queries
+    queries = read_objects(out).queries
     assert [(query.id, query.moments.tolist()[0], query.glance) for query in queries] == [
         ("a_0", [1.0, 5.0], 1.5),
         ("b_0", [2.0, 25.0], 3.0),

@@ -127,7 +127,7 @@ def test_the_rules_serve_any_file_in_the_flat_layout(tmp_path):
     (tmp_path / "naq.jsonl").write_text(json.dumps(row) + "\n")
     split = load(SplitConfig(annotations="naq.jsonl", policy="rgnet-ego4d-train"), tmp_path)
     assert split.queries[0].moments.tolist() == [[8.0, 9.0]]
-    assert detect_format(tmp_path / "naq.jsonl") == "cone"
+    assert detect_format(tmp_path / "naq.jsonl") == "objects"
 
 
 def test_the_command_shows_what_was_dropped(tmp_path, capsys):

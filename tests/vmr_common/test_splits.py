@@ -92,7 +92,7 @@ def test_every_available_split_is_in_the_table_above(shared_data):
         name for name in ENTRIES if name not in PUBLISHED and not name.startswith(("shapes/", "shapes-long/"))
     }
     for name in absent:
-        with pytest.raises(UserError, match=rf"^split {re.escape(name)}: .*: no such file \(.*https://"):
+        with pytest.raises(UserError, match=rf"^split {re.escape(name)}: .*: no such file \(.*https?://"):
             load_split(name, shared_data)
 
 

@@ -21,7 +21,7 @@ from vmr_common import metrics
 from vmr_common.errors import UserError
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
-from vmr_common.splits.json_lines import read_canonical
+from vmr_common.splits.objects import read_objects
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import WordVectors
 from vmr_shapes import generate, language, render, scene
@@ -130,7 +130,7 @@ def test_features_are_finite_and_of_the_order_of_one(tiny):
 
 def test_a_feature_row_stands_for_half_a_second(tiny):
     with FeatureStore(tiny / "features.h5") as store:
-        for query in read_canonical(tiny / "train.jsonl").queries:
+        for query in read_objects(tiny / "train.jsonl").queries:
             assert store.length(query.video) == query.duration / 0.5
         assert (store.manifest.stride_s, store.manifest.fps) == (0.5, 4.0)
 
@@ -303,7 +303,7 @@ def test_every_word_has_a_vector_and_synonyms_lie_together(tiny, queries):
 def test_the_full_data_set_is_complete(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes")
     assert set(digests(folder)) == FILES
-    counts = {split: len(read_canonical(folder / f"{split}.jsonl").queries) for split in SPLITS}
+    counts = {split: len(read_objects(folder / f"{split}.jsonl").queries) for split in SPLITS}
     assert counts == {split: len(shapes.queries(split)) for split in SPLITS}
     with FeatureStore(folder / "features.h5") as store:
         assert len(store.videos()) == 890
@@ -313,7 +313,7 @@ def test_the_full_data_set_is_complete(tmp_path):
 
 def test_files_read_back_as_the_queries_they_were_made_from(tiny):
     for split in SPLITS:
-        back = read_canonical(tiny / f"{split}.jsonl").queries
+        back = read_objects(tiny / f"{split}.jsonl").queries
         for one, two in zip(back, shapes.queries(split, TINY), strict=True):
             assert (one.id, one.video, one.text, one.glance) == (two.id, two.video, two.text, two.glance)
             assert np.array_equal(one.moments, two.moments)
@@ -426,7 +426,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 
 def test_frames_come_back_with_their_times(tiny):
-    query = read_canonical(tiny / "test.jsonl").queries[0]
+    query = read_objects(tiny / "test.jsonl").queries[0]
     pictures, times = shapes.frames(tiny, query.video)
     assert pictures.shape == (query.duration * 4, 56, 56, 3)
     assert pictures.dtype == np.uint8

@@ -11,8 +11,8 @@ import vmr_shapes as shapes
 from vmr_common import metrics
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.store import FeatureStore, check_store
-from vmr_common.splits.json_lines import read_canonical
 from vmr_common.splits.load import ENTRIES, load_split
+from vmr_common.splits.objects import read_objects
 from vmr_shapes import render, scene
 from vmr_shapes.features import BLOCK, Projection, statistics
 from vmr_shapes.spec import SPLITS
@@ -135,7 +135,7 @@ def test_features_follow_from_the_pixels_one_row_per_second(tiny):
     with FeatureStore(tiny / "features.h5") as store:
         assert (store.manifest.stride_s, store.manifest.fps) == (1.0, 2.0)
         for split in SPLITS:
-            for query in read_canonical(tiny / f"{split}.jsonl").queries:
+            for query in read_objects(tiny / f"{split}.jsonl").queries:
                 assert store.length(query.video) == query.duration
         pictures, times = shapes.frames(tiny, "test-0000")
         assert np.array_equal(store["test-0000"], projection(statistics(pictures, TINY.frames_per_row)))

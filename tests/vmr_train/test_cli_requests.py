@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.splits.json_lines import write_canonical
+from vmr_common.splits.objects import write_canonical
 from vmr_common.types import Query
 from vmr_train.cli.requests import known_durations, named_split, requested_split
 from vmr_train.splits import SplitConfig, SplitsConfig

@@ -28,7 +28,7 @@ from vmr_common.features.store import FeatureStore, write_features
 from vmr_common.features.stride import SLACK_S
 from vmr_common.io import partial_of, read_json, write_text, writing
 from vmr_common.schema import conform
-from vmr_common.splits.json_lines import write_canonical
+from vmr_common.splits.objects import write_canonical
 from vmr_common.types import Query, as_moments
 from vmr_common.whole_folder import held, whole_folder
 

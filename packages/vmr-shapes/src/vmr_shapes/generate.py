@@ -24,7 +24,7 @@ from vmr_common.features.manifest import creator
 from vmr_common.features.store import write_features
 from vmr_common.io import partial_of, read_json, sha256, write_json_lines, write_text, writing
 from vmr_common.schema import conform
-from vmr_common.splits.json_lines import canonical_row
+from vmr_common.splits.objects import canonical_row
 from vmr_common.types import Query, as_moments
 from vmr_common.whole_folder import held, whole_folder
 from vmr_shapes.features import COLUMNS, Projection, manifest_of, statistics

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr_common.errors import UserError
+from vmr_common.splits.fields import require_fields
 from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.policies import policy_named
 from vmr_common.splits.sources import found_path
@@ -31,8 +32,14 @@ class SplitConfig:
     """Name of the list, where `videos` holds an object of lists."""
     durations: PathText | None = None
     """CSV (id, length) or JSON file with durations in seconds, for formats that have none."""
-    policy: str = "checked"
-    """Policy for irregular records of `annotations`."""
+    policy: str | None = None
+    """Policy for irregular records of `annotations`; null is that of its format."""
+    fields: dict[str, str] | None = None
+    """Names of the fields of `annotations` where they are not known ones, e.g. {query: caption, start: begin}."""
+    subset: str | None = None
+    """Which part of `annotations` that holds several, e.g. training."""
+    strip_extension: bool = False
+    """Take endings of video files, such as .mp4, off the ids of videos."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "split")
@@ -40,7 +47,9 @@ class SplitConfig:
             raise UserError("give either split (a registered name) or annotations (a file), and not both")
         if self.videos_key is not None and self.videos is None:
             raise UserError("videos_key needs videos, the file with the lists of video ids")
-        policy_named(self.policy)
+        if self.policy is not None:
+            policy_named(self.policy)
+        require_fields(self.fields or {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +86,13 @@ def load(config: SplitConfig, data_root: str | Path) -> Split:
     """
     videos = None if config.videos is None else found_path(config.videos, data_root)
     if config.split is not None:
-        return load_split(config.split, data_root, videos=videos, videos_key=config.videos_key)
+        return load_split(
+            config.split,
+            data_root,
+            videos=videos,
+            videos_key=config.videos_key,
+            strip_extension=config.strip_extension,
+        )
     assert config.annotations is not None
     return custom_split(
         found_path(config.annotations, data_root),
@@ -86,6 +101,9 @@ def load(config: SplitConfig, data_root: str | Path) -> Split:
         videos_key=config.videos_key,
         durations=None if config.durations is None else found_path(config.durations, data_root),
         policy=config.policy,
+        fields=config.fields,
+        subset=config.subset,
+        strip_extension=config.strip_extension,
     )
 
 

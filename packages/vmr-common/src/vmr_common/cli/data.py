@@ -144,7 +144,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         return
     if split is None:
         raise UserError("nothing to convert: give --split or --annotations, or --features")
-    from vmr_common.splits.json_lines import write_canonical
+    from vmr_common.splits.objects import write_canonical
 
     write_canonical(out, split.queries)
     echo(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")

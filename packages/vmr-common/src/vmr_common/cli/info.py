@@ -18,7 +18,7 @@ from vmr_common.splits.irregular import ACTED, Report
 from vmr_common.splits.load import Split, load_split, training_split
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.registry import ENTRIES
-from vmr_common.splits.sources import GZIPPED, place_of, require_files
+from vmr_common.splits.sources import GZIPPED, place_of, require_files, was_read
 from vmr_common.types import Query
 
 _AT_ONCE = 1 << 14  # queries whose constant windows are scored at once
@@ -65,12 +65,14 @@ def registered_lines() -> list[str]:
     """Every registered split: published counts, protocol, policy and file."""
     rows = [["split", "records", "queries", "protocol", "policy", "file"]]
     for entry in ENTRIES.values():
-        numbers = [count(entry.read), count(entry.kept)]
+        mark = "" if was_read(entry.file) else " *"
+        numbers = [f"{count(number)}{(number and mark) or ''}" for number in (entry.read, entry.kept)]
         rows.append([entry.name, *numbers, entry.protocol, entry.policy, entry.file])
     return [
         *columns(rows, left=(0, 3, 4, 5)),
         "",
-        "records: published number in the file; queries: what the policy keeps of them; -: not known",
+        "records: published number in the file; queries: what the policy keeps of them; -: not known;",
+        "*: as published, not checked, for we have not read the file",
         "vmr-data info NAME describes a data set or one split of it from the files under --data-root",
     ]
 

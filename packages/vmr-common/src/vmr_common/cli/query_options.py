@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 from vmr_common.cli.entrypoint import free_text
 from vmr_common.errors import UserError
+from vmr_common.splits.fields import NAMES, parse_fields
 from vmr_common.splits.formats import FORMATS
 from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.registry import ENTRIES
 from vmr_common.splits.sources import found_path, require_files
 
-_OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": "checked"}
+_OF_ANNOTATIONS = {"format": "auto", "durations": None, "policy": None, "fields": None, "subset": None}
 """Options that say how to read ``--annotations``, and their defaults."""
 _SPLIT_FILES = ("annotations", "durations", "videos", "train_annotations")
 _READ = (*_SPLIT_FILES, "features", "objects", "query_features", "word_vectors")
@@ -53,9 +54,16 @@ def add_options(parser: Options, *, split: bool = True) -> None:
     add("--durations", help="durations for --annotations where its format has none: CSV (id, length) or JSON")
     add(
         "--policy",
-        default=_OF_ANNOTATIONS["policy"],
-        help=f"irregular records of --annotations: {', '.join(POLICIES)}",
+        help=f"irregular records of --annotations: {', '.join(POLICIES)} (default: that of the format)",
     )
+    add(
+        "--fields",
+        nargs="+",
+        metavar="FIELD=NAME",
+        help=f"names of the fields of --annotations, such as query=caption; fields: {', '.join(NAMES)}",
+    )
+    add("--subset", help="which part of --annotations that holds several, such as training")
+    add("--strip-extension", action="store_true", help="take .mp4, .avi and the like off the ids of videos")
     add("--videos", help="JSON file with the ids of the videos to keep")
     add("--videos-key", type=free_text, help="which list of --videos")
 
@@ -91,7 +99,7 @@ def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool =
     videos = options.videos and found_path(options.videos, options.data_root)
     more: dict[str, Any] = {"videos": videos, "videos_key": options.videos_key, "count": count}
     if name is not None:
-        return load_split(name, options.data_root, **more)
+        return load_split(name, options.data_root, strip_extension=options.strip_extension, **more)
     return own_split(options, options.annotations, **more)
 
 
@@ -103,5 +111,8 @@ def own_split(options: argparse.Namespace, annotations: str, **more: Any) -> Spl
         format=options.format,
         durations=options.durations and found_path(options.durations, root),
         policy=options.policy,
+        fields=parse_fields(options.fields),
+        subset=options.subset,
+        strip_extension=options.strip_extension,
         **more,
     )

@@ -1,4 +1,4 @@
-"""One reader per published annotation format; each gives queries and a report of irregular records.
+"""One reader per layout of annotation files; each gives queries and a report of irregular records.
 
 Readers never drop, swap or limit anything silently: what they do to irregular records is a named policy
 (`POLICIES`), and the report counts what they met and what they did.
@@ -7,33 +7,53 @@ Readers never drop, swap or limit anything silently: what they do to irregular r
 from __future__ import annotations
 
 import contextlib
-import difflib
-import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmr_common.errors import UserError
-from vmr_common.splits import json_files, json_lines, text_files
+from vmr_common.splits import json_files, objects, text_files
+from vmr_common.splits.fields import is_record, require_fields
 from vmr_common.splits.irregular import Annotations
 from vmr_common.splits.policies import Policy
+from vmr_common.splits.tables import separator_of
 from vmr_common.text_input import Readable, TextInput, opened
-from vmr_common.values import listed
+from vmr_common.values import listed, shown
 
-FORMATS: dict[str, Callable[..., Annotations]] = {
-    "canonical": json_lines.read_canonical,
-    "charades-sta": text_files.read_charades_sta,
-    "viga": text_files.read_viga,
-    "glance-list": json_files.read_glance_list,
-    "tacos": json_files.read_tacos,
-    "activitynet": json_files.read_activitynet,
-    "qvhighlights": json_lines.read_qvhighlights,
-    "cone": json_lines.read_cone,
-    "ego4d-nlq": json_files.read_ego4d_nlq,
-    "ego4d-nlq-whole-seconds": json_files.read_ego4d_whole_seconds,
-    "mad": json_files.read_mad,
-    "timelens": json_files.read_timelens,
+
+class Format(NamedTuple):
+    """A layout of annotation files."""
+
+    read: Callable[..., Annotations]
+    durations: str = ""  # whether it takes a table of durations: "needed", or "taken" where records have none
+    fields: bool = False  # whether its fields have names, which can be mapped
+
+
+_NAMED = Format(objects.read_objects, "taken", fields=True)
+
+FORMATS: dict[str, Format] = {
+    "objects": _NAMED,
+    "table": Format(objects.read_table, "taken", fields=True),
+    "charades-sta": Format(text_files.read_charades_sta, "needed"),
+    "viga": Format(text_files.read_viga, "needed"),
+    "glance-list": Format(json_files.read_glance_list),
+    "tacos": Format(json_files.read_tacos),
+    "activitynet": Format(json_files.read_activitynet),
+    "detection": Format(json_files.read_detection, "taken"),
+    "didemo": Format(json_files.read_didemo, "taken"),
+    "hirest": Format(json_files.read_hirest),
+    "ego4d-nlq": Format(json_files.read_ego4d_nlq, "taken"),
+    "ego4d-nlq-whole-seconds": Format(json_files.read_ego4d_whole_seconds, "taken"),
+    "mad": Format(json_files.read_mad),
+    "timelens": Format(json_files.read_timelens),
+    # other names of the first, from when each had a reader of its own
+    **dict.fromkeys(("canonical", "qvhighlights", "cone"), _NAMED),
 }
+
+_EXPECTED = (
+    "expected one JSON object a line, a list of such, or a table with named columns (video_id, duration, query, "
+    f"windows; --fields names others), or a layout of --format: {', '.join(FORMATS)}"
+)
 
 
 def read_annotations(
@@ -43,30 +63,39 @@ def read_annotations(
     durations: Mapping[str, float] | None = None,
     policy: str | Policy | None = None,
     count: bool = True,
+    fields: Mapping[str, str] | None = None,
+    subset: str | None = None,
+    strip_extension: bool = False,
 ) -> Annotations:
     """Reads an annotation file of any known format.
 
     `format` is a name of `FORMATS`, or ``auto`` to recognise it by the content; `durations` are seconds by video id,
     which the Charades-STA text files need; `policy` is a name of `POLICIES`, by default the reader's own; without
-    `count` the report has no irregularities.
+    `count` the report has no irregularities. `fields` are the names of fields (of `fields.NAMES`) in files whose
+    records have named ones; `subset` and `strip_extension` as `irregular.finish`.
     """
+    if fields:
+        require_fields(fields)
     with opened(path) as source:
         if format == "auto":
-            format = detect_format(source)
+            format = detect_format(source, fields)
         if format not in FORMATS:
             raise UserError(f"annotation format {format!r} is unknown, expected auto, {', '.join(FORMATS)}")
-        options: dict[str, Any] = {"count": count} if policy is None else {"count": count, "policy": policy}
-        if format in ("charades-sta", "viga"):
-            if durations is None:
-                raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
-            return FORMATS[format](source, durations, **options)
-        if format in ("ego4d-nlq", "ego4d-nlq-whole-seconds"):
+        layout = FORMATS[format]
+        options: dict[str, Any] = {"count": count, "policy": policy}
+        if layout.durations == "needed" and durations is None:
+            raise UserError(f"{path}: {format} needs a table of durations (CSV with id, length)")
+        if layout.durations:
             options["durations"] = durations
-        return FORMATS[format](source, **options)
+        if fields and not layout.fields:
+            raise UserError(f"{path}: fields are for records with named fields, those of {format} are fixed")
+        if layout.fields:
+            options["fields"] = fields
+        return layout.read(source, subset=subset, strip_extension=strip_extension, **options)
 
 
-def detect_format(path: Readable) -> str:
-    """Recognises the format of an annotation file by its content."""
+def detect_format(path: Readable, fields: Mapping[str, str] | None = None) -> str:
+    """Recognises the format of an annotation file by its content; `fields` are names that its records have."""
     with opened(path) as source:
         first = source.first
         if not first:
@@ -74,55 +103,90 @@ def detect_format(path: Readable) -> str:
         if first[0] not in "[{":
             return _text_format(first, source.path)
         row = source.first_value()
-        return (_line_format(row) if isinstance(row, dict) else None) or _document_format(source)
+        if isinstance(row, dict) and is_record(row, fields):
+            return "objects"
+        return _document_format(source, fields)
 
 
 def _text_format(first: str, path: Path) -> str:
-    fields = first.split("##")
-    if len(fields) < 2:
-        raise UserError(f"{path}:1: not an annotation file of a known format ({', '.join(FORMATS)})")
-    if len(fields) > 2:
+    parts = first.split("##")
+    if len(parts) > 2:
         with contextlib.suppress(ValueError):
-            float(fields[1])
+            float(parts[1])
             return "viga"
-    return "charades-sta"
+    if len(parts) > 1:
+        return "charades-sta"
+    if separator_of(first):
+        return "table"
+    raise UserError(
+        f"{path}:1: not an annotation file of a known format: found the text {shown(first)}, {_EXPECTED}"
+    )
 
 
-def _line_format(row: dict[str, Any]) -> str | None:
-    """The format of a JSON-lines file by its first record; None where that is no record of one."""
-    if "qid" in row:
-        return "qvhighlights"
-    # CONE's rows may lack their times; a misspelt key of ours must not pass for that
-    if ("query_id" in row or "video_id" in row) and difflib.get_close_matches(
-        "windows", itertools.islice(row, 100), cutoff=0.8
-    ):
-        return "canonical"
-    return "cone" if "query_id" in row else None
+_KEYS = {
+    "movie": "mad",
+    "num_frames": "tacos",
+    "sentences": "activitynet",
+    "spans": "timelens",
+}
+"""Keys of the entries of an object that tell its format."""
 
 
-def _document_format(source: TextInput) -> str:
+def _document_format(source: TextInput, fields: Mapping[str, str] | None) -> str:
     row = source.first_value()
     try:
         document = source.document()
     except UserError:
         if not isinstance(row, dict):
             raise
+        found = f"objects with the keys {listed(row)}"
         raise UserError(
-            f"{source.path}:1: not a record of a known format (found: {listed(row)}), "
-            "expected video_id, duration, query, windows"
+            f"{source.path}:1: not a record of a known format: found {found}, {_EXPECTED}"
         ) from None
-    if isinstance(document, list):
-        return "glance-list"
+    if (
+        name := _list_format(document, fields)
+        if isinstance(document, list)
+        else _object_format(document, fields)
+    ):
+        return name
+    raise UserError(
+        f"{source.path}: not an annotation file of a known format: found {_found(document)}, {_EXPECTED}"
+    )
+
+
+def _list_format(document: list[Any], fields: Mapping[str, str] | None) -> str | None:
+    entry = document[0] if document else []
+    if isinstance(entry, dict) and {"times", "num_segments"} <= entry.keys():
+        return "didemo"
+    if isinstance(entry, dict) and is_record(entry, fields):
+        return "objects"
+    return "glance-list" if isinstance(entry, list) else None
+
+
+def _object_format(document: dict[str, Any], fields: Mapping[str, str] | None) -> str | None:
     if isinstance(document.get("videos"), list):
         return "ego4d-nlq"
+    if isinstance(document.get("database"), dict):
+        return "detection"
+    if objects.records_of(document, fields) is not None:
+        return "objects"
     entry = next(iter(document.values()), None)
-    if isinstance(entry, dict):
-        for key, name in (
-            ("movie", "mad"),
-            ("num_frames", "tacos"),
-            ("sentences", "activitynet"),
-            ("spans", "timelens"),
-        ):
-            if key in entry:
-                return name
-    raise UserError(f"{source.path}: not an annotation file of a known format ({', '.join(FORMATS)})")
+    if not isinstance(entry, dict):
+        return None
+    prompted = next(iter(entry.values()), None)
+    if isinstance(prompted, dict) and "relevant" in prompted:
+        return "hirest"
+    return next((name for key, name in _KEYS.items() if key in entry), None)
+
+
+def _found(value: Any, depth: int = 2) -> str:
+    """A JSON value in words: its kind, its keys, and what is in it."""
+    if isinstance(value, dict):
+        about = f"an object with the keys {listed(value)}" if value else "an object without keys"
+        inside, kind = next(iter(value.values()), None), "whose first holds"
+    elif isinstance(value, list):
+        about, inside, kind = f"a list of {len(value)}", value[0] if value else None, "the first of them"
+    else:
+        return shown(value)
+    more = isinstance(inside, dict | list) and depth > 1
+    return f"{about} ({kind} {_found(inside, depth - 1)})" if more else about

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
+import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.splits.outside import Outside, find_outside
-from vmr_common.splits.policies import POLICIES, Policy, policy_named
+from vmr_common.splits.policies import POLICIES, Policy, apply, policy_named
 from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query
-from vmr_common.values import shown
+from vmr_common.values import listed, shown
 
 WHOLE_VIDEO = 0.99
+_ENDING = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v|mpe?g|wmv|flv|3gp|ogv)$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\s*(?:query|question|sentence|caption|description|text)(?: text)?(?: \(optional\))?:", re.IGNORECASE
+)
+_BRIEF_S = 0.1
+_NOTES = 3
 ACTED = ("dropped:", "cut:", "raised:", "swapped:")
 """Prefix of the acts of a policy in `Report.counts`."""
 
@@ -71,22 +78,40 @@ class Record:
     id: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    subset: str | None = None  # part of the file that it belongs to
+    left_out: str = ""  # why a reader cannot make a query of it
+    note: str = ""  # how it was read, for the report
 
 
-def reader(policy: str) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Annotations]]:
+def reader(own: str) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Annotations]]:
     """Makes a reader of a function that yields the records of an open file.
 
     The reader takes a path (``.gz`` accepted) or an open file, the options of that function, the name of a policy, by
-    default `policy`, and whether irregularities are counted; it raises `UserError` for whatever is malformed.
+    default `own`, and the options of `finish`; it raises `UserError` for whatever is malformed.
     """
 
     def decorate(records: Callable[..., Iterator[Record]]) -> Callable[..., Annotations]:
         @functools.wraps(records)
         def read(
-            path: Readable, *options: Any, policy: str | Policy = policy, count: bool = True, **named: Any
+            path: Readable,
+            *options: Any,
+            policy: str | Policy | None = None,
+            count: bool = True,
+            subset: str | None = None,
+            strip_extension: bool = False,
+            **named: Any,
         ) -> Annotations:
             with opened(path) as source:
-                return finish(str(source.path), records(source, *options, **named), policy, count=count)
+                found = records(source, *options, **named)
+                rules = own if policy is None else policy
+                return finish(
+                    str(source.path),
+                    found,
+                    rules,
+                    count=count,
+                    subset=subset,
+                    strip_extension=strip_extension,
+                )
 
         return read
 
@@ -94,33 +119,41 @@ def reader(policy: str) -> Callable[[Callable[..., Iterator[Record]]], Callable[
 
 
 def finish(
-    source: str, records: Iterable[Record], policy: str | Policy, *, count: bool = True
+    source: str,
+    records: Iterable[Record],
+    policy: str | Policy,
+    *,
+    count: bool = True,
+    subset: str | None = None,
+    strip_extension: bool = False,
 ) -> Annotations:
-    """Counts irregularities (a third of the time), applies the policy and gives ids to queries that have none."""
+    """Counts irregularities (a third of the time), applies the policy and gives ids to queries that have none.
+
+    Of a file of several parts `subset` names the one that is kept; `strip_extension` takes endings of video files off
+    the ids of videos. Raises `UserError` where there is no such part, an id is there twice, or two videos would have
+    one id.
+    """
     policy = policy_named(policy)
     counts: Counter[str] = Counter()
     queries: list[Query] = []
-    numbers: dict[str, int] = {}
-    used: dict[str, str] = {}
-    videos: dict[str, str] = {}  # one text for all queries of a video
+    names = _Ids(source, strip_extension)
+    subsets: Counter[str | None] = Counter()
+    notes: dict[str, None] = {}
     repeats = _Repeats()
     outside: list[Outside] = []
     read = 0
     for record in records:
+        identifier, video = names.of(record)
+        subsets[record.subset] += 1
+        if subset is not None and record.subset != subset:
+            continue
         read += 1
-        identifier = record.id
-        if identifier is None:
-            number = numbers[record.video] = numbers.get(record.video, -1) + 1
-            identifier = f"{record.video}_{number}"
-        if identifier in used:
-            raise UserError(
-                f"{record.where}: id {shown(identifier)} occurs twice (first at {source}{used[identifier]})"
-            )
-        used[identifier] = record.where.removeprefix(source)
-        if count:
+        if record.note and len(notes) < _NOTES:
+            notes[record.note] = None
+        if count and not record.left_out:
             for words in (*_irregularities(record), *repeats.of(record)):
                 counts[words] += 1
-        moments = _apply(record, policy, counts)
+        moments = apply(policy, record, counts)
         if moments is None:
             continue
         if far := find_outside(record.where, identifier, moments, record.point, record.duration):
@@ -128,7 +161,7 @@ def finish(
         queries.append(
             Query(
                 id=identifier,
-                video=videos.setdefault(record.video, record.video),
+                video=video,
                 text=record.text,
                 duration=record.duration,
                 moments=moments,  # type: ignore[arg-type]  # as an array there
@@ -140,8 +173,66 @@ def finish(
     ordered = {
         words: counts[words] for words in sorted(counts, key=lambda words: (words.startswith(ACTED), words))
     }
-    report = Report(source, read, len(queries), ordered, policy.name, outside=tuple(outside))
+    said = (*notes, *_subset_notes(source, subset, subsets), *_hidden_notes(queries))
+    report = Report(source, read, len(queries), ordered, policy.name, said, tuple(outside))
     return Annotations(queries, report)
+
+
+class _Ids:
+    """Ids of queries and of videos; each query's is there once."""
+
+    def __init__(self, source: str, strip_extension: bool) -> None:
+        self._source, self._strip = source, strip_extension
+        self._numbers: dict[str, int] = {}
+        self._used: dict[str, str] = {}
+        self._videos: dict[str, str] = {}  # one text for all queries of a video, by its id without an ending
+
+    def of(self, record: Record) -> tuple[str, str]:
+        name = without_ending(record.video) if self._strip else record.video
+        if (video := self._videos.setdefault(name, record.video)) != record.video:
+            raise UserError(
+                f"{record.where}: videos {shown(video)} and {shown(record.video)} are one without their endings"
+            )
+        video = record.video = name if self._strip else video
+        identifier = record.id
+        if identifier is None:
+            number = self._numbers[video] = self._numbers.get(video, -1) + 1
+            identifier = f"{video}_{number}"
+        if identifier in self._used:
+            first = f"{self._source}{self._used[identifier]}"
+            raise UserError(f"{record.where}: id {shown(identifier)} occurs twice (first at {first})")
+        self._used[identifier] = record.where.removeprefix(self._source)
+        return identifier, video
+
+
+def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -> list[str]:
+    """A line on the parts of a file.
+
+    Raises `UserError` if it has no part of that name.
+    """
+    parts = listed(f"{name} {number:,}" for name, number in found.items() if name is not None)
+    if subset is not None and not found[subset]:
+        raise UserError(f"{source}: no record of subset {quoted(subset)} (found: {parts})")
+    if len(found) < 2:
+        return []
+    return [f"records by subset: {parts}; {'all are' if subset is None else f'{subset} is'} read"]
+
+
+def _hidden_notes(queries: Sequence[Query]) -> list[str]:
+    if not queries or any(len(query.moments) or query.glance is not None for query in queries):
+        return []
+    scored = any(query.saliency is not None for query in queries)
+    why = "highlights alone are annotated" if scored else "the truth is hidden"
+    return [f"no query has a moment or a time point: {why}"]
+
+
+def without_ending(video: str) -> str:
+    """The id of a video without the ending of a video file.
+
+    >>> without_ending("s30-d52.avi"), without_ending("v.1")
+    ('s30-d52', 'v.1')
+    """
+    return _ENDING.sub("", video) or video
 
 
 def _irregularities(record: Record) -> list[str]:
@@ -176,6 +267,8 @@ def _judge_text(text: str, found: list[str]) -> None:
         found.append("characters outside ASCII in the sentence")
     if " " not in stripped:
         found.append("one-word sentence")
+    if ":" in text and _LABEL.match(text):
+        found.append("sentence that begins with the label of its field, such as 'Query Text:'")
 
 
 def _judge_moment(moment: tuple[float, float], duration: float) -> list[str]:
@@ -185,6 +278,8 @@ def _judge_moment(moment: tuple[float, float], duration: float) -> list[str]:
         found.append("start after the end")
     elif start == end:
         found.append("start equal to the end")
+    elif end - start < _BRIEF_S:
+        found.append("moment of less than 0.1 s")
     if start < 0:
         found.append("negative start")
     if start >= duration:
@@ -226,71 +321,3 @@ class _Repeats:
             found.append("same video, moment, sentence and time point as an earlier query")
         earlier |= {record.text, (record.text, record.point)}
         return found
-
-
-def _apply(record: Record, policy: Policy, counts: Counter[str]) -> list[tuple[float, float]] | None:
-    """The moments that the policy leaves of a record, or None where it drops the record."""
-    if not record.text.strip():
-        if policy.no_text == "error":
-            raise UserError(f"{record.where}: the sentence is empty, expected text")
-        counts["dropped: no sentence"] += 1
-        return None
-    if not record.moments:
-        return []
-    kept = []
-    reasons = []
-    for moment in record.moments:
-        _refuse(record, moment, policy)
-        if policy.rule is not None and (reason := policy.rule(moment, record.duration)):
-            reasons.append(reason)
-            continue
-        left, done = _limit(moment, record.duration, policy)
-        if left is not None:
-            kept.append(left)
-            for words in done:
-                counts[words] += 1
-    if not kept:
-        counts["dropped: " + (reasons[0] if reasons else _drop_words(policy))] += 1
-        return None
-    return kept
-
-
-def _drop_words(policy: Policy) -> str:
-    if policy.late_end == "drop":
-        return "end after the duration, or start not before the end"
-    return "start not before the end" + (" after the cut" if policy.cut_first else "")
-
-
-def _refuse(record: Record, moment: tuple[float, float], policy: Policy) -> None:
-    start, end = moment
-    if start > end and policy.reversed_moment == "error":
-        raise UserError(
-            f"{record.where}: start {start:g} is after end {end:g} (policy {policy.name}; other policies: "
-            f"{', '.join(name for name in POLICIES if name != policy.name)})"
-        )
-    if start < 0 and policy.negative_start == "error":
-        raise UserError(f"{record.where}: start {start:g} is negative, expected seconds from 0 on")
-
-
-def _limit(
-    moment: tuple[float, float], duration: float, policy: Policy
-) -> tuple[tuple[float, float] | None, list[str]]:
-    start, end = moment
-    done: list[str] = []
-    if policy.reversed_moment == "swap" and start > end:
-        start, end = end, start
-        done.append("swapped: start and end")
-    if policy.late_end == "drop" and end > duration:
-        return None, done
-    judged_end = min(end, duration) if policy.cut_first else end
-    if (policy.reversed_moment == "drop" and start > judged_end) or (
-        policy.empty_moment == "drop" and start == judged_end
-    ):
-        return None, done
-    if policy.late_end == "cut" and end > duration:
-        end = duration
-        done.append("cut: end to the duration")
-    if policy.negative_start == "raise" and start < 0:
-        start = 0.0
-        done.append("raised: start to 0")
-    return (start, end), done

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from vmr_common.errors import UserError
+from vmr_common.splits.fields import NAMES
 from vmr_common.splits.irregular import Record, reader
 from vmr_common.text_input import TextInput
 from vmr_common.timeline import frames_to_seconds
@@ -67,7 +69,7 @@ def read_tacos(source: TextInput) -> Iterator[Record]:
 def read_activitynet(source: TextInput) -> Iterator[Record]:
     """Reads ActivityNet Captions: ``{video: {duration, timestamps, sentences}}``, seconds.
 
-    ViGA's files carry one more list, ``glance``, in seconds.
+    ViGA's files carry one more list, ``glance``, in seconds; those of Charades-CD call the duration ``video_duration``.
     """
     return _video_records(source, in_frames=False)
 
@@ -88,6 +90,8 @@ def _video_records(
         texts = list_of(field_of(entry, sentences, where), where, sentences, len(times))
         points = list_of(entry["glance"], where, "glance", len(times)) if "glance" in entry else None
         length_key = "num_frames" if in_frames else "duration"
+        if length_key not in entry and "video_duration" in entry:
+            length_key = "video_duration"
         fps = positive(field_of(entry, "fps", where), where, "fps") if in_frames else None
         length = positive(field_of(entry, length_key, where), where, length_key)
         duration = duration_of(_seconds(length, fps, where, length_key), where)
@@ -103,6 +107,108 @@ def _video_records(
                 duration=duration,
                 moments=[(start, end)],
                 point=point,
+            )
+
+
+@reader("checked")
+def read_detection(source: TextInput, durations: Mapping[str, float] | None = None) -> Iterator[Record]:
+    """Reads the layout of action detection: ``{database: {video: {duration, subset, annotations: [...]}}}``, seconds.
+
+    An annotation has a ``segment`` and a ``sentence`` (YouCook2, SnAG), or the ``label`` of a class, which is then the
+    sentence (ActivityNet 1.3, THUMOS14). A video without a duration has that of `durations`.
+    """
+    path = str(source.path)
+    database = field_of(object_of(source.document(), path, "the file"), "database", path)
+    for video, value in _taken(object_of(database, path, "database")):
+        where = f"{path}: video {shown(video)}"
+        entry = object_of(value, where, "the entry")
+        length = entry.get("duration")
+        if length is None and video in (durations or {}):
+            length = (durations or {})[video]
+        subset = entry.get("subset")
+        for index, item in enumerate(list_of(field_of(entry, "annotations", where), where, "annotations")):
+            spot = f"{where}, annotation {index}"
+            row = object_of(item, spot)
+            key = next((name for name in (*NAMES["query"], "label") if name in row), "sentence")
+            yield Record(
+                where=spot,
+                video=identifier(video, where, "the video's id"),
+                text=sentence(field_of(row, key, spot), spot, key),
+                duration=duration_of(field_of(entry, "duration", where) if length is None else length, where),
+                moments=[moment(field_of(row, "segment", spot), spot, "segment")],
+                subset=subset if isinstance(subset, str) else None,
+            )
+
+
+_SEGMENT_S = 5
+
+
+@reader("as-annotated")
+def read_didemo(source: TextInput, durations: Mapping[str, float] | None = None) -> Iterator[Record]:
+    """Reads DiDeMo: a list of ``{annotation_id, video, description, times, num_segments}``.
+
+    ``times`` are ``[first, last]`` numbers of segments, a pair per annotator; segment i is ``[5 i, 5 i + 5]`` seconds,
+    and the last one ends with its video. All distinct moments are kept, the one that most annotators gave first. A
+    video of n segments lasts 5 n seconds, unless `durations` say it.
+    """
+    rows = list_of(source.document(), str(source.path), "the file")
+    for index, item in enumerate(rows):
+        rows[index] = None
+        where = f"{source.path}: record {index}"
+        row = object_of(item, where)
+        video = identifier(field_of(row, "video", where), where, "video")
+        if durations and video in durations:
+            duration = duration_of(durations[video], where)
+        else:
+            duration = _SEGMENT_S * positive(field_of(row, "num_segments", where), where, "num_segments")
+        votes = Counter(
+            pair(times, where, f"times[{place}]")
+            for place, times in enumerate(list_of(field_of(row, "times", where), where, "times"))
+        )
+        yield Record(
+            where=where,
+            id=identifier(field_of(row, "annotation_id", where), where, "annotation_id"),
+            video=video,
+            text=sentence(field_of(row, "description", where), where, "description"),
+            duration=duration_of(duration, where, "num_segments"),
+            moments=[
+                (seconds(first * _SEGMENT_S, where, "times"), _end_of(last, duration, where))
+                for (first, last), _ in votes.most_common()
+            ],
+            remarks=("annotators disagree on the moment",) if len(votes) > 1 else (),
+        )
+
+
+def _end_of(segment: float, duration: float, where: str) -> float:
+    """The end of a segment of DiDeMo, seconds: the last one may be cut short by the end of its video."""
+    end = seconds((segment + 1) * _SEGMENT_S, where, "times")
+    return duration if 0 < end - duration < _SEGMENT_S else end
+
+
+@reader("as-annotated")
+def read_hirest(source: TextInput) -> Iterator[Record]:
+    """Reads HiREST: ``{prompt: {video: {relevant, clip, v_duration, bounds}}}``, seconds.
+
+    The prompt is the sentence and the bounds are the moment. A video that is not relevant, or relevant as a whole
+    (``clip`` is false, the bounds are no moment), makes no query, which the report counts.
+    """
+    for prompt, value in _taken(object_of(source.document(), str(source.path), "the file")):
+        spot = f"{source.path}: prompt {shown(prompt)}"
+        for video, item in object_of(value, spot, "the entry").items():
+            where = f"{spot}, video {shown(video)}"
+            row = object_of(item, where)
+            reason = "" if field_of(row, "relevant", where) is True else "video not relevant to its prompt"
+            if not reason and field_of(row, "clip", where) is not True:
+                reason = "video relevant as a whole, without a moment"
+            yield Record(
+                where=where,
+                video=identifier(video, where, "the video's id"),
+                text=sentence(prompt, where, "the prompt"),
+                duration=1.0
+                if reason
+                else duration_of(field_of(row, "v_duration", where), where, "v_duration"),
+                moments=[] if reason else [moment(field_of(row, "bounds", where), where, "bounds")],
+                left_out=reason,
             )
 
 

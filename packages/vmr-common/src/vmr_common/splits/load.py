@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from vmr_common.io import read_json
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.generated import generate
 from vmr_common.splits.irregular import Report
-from vmr_common.splits.json_lines import canonical_row
+from vmr_common.splits.objects import canonical_row
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.registry import ENTRIES, Entry
 from vmr_common.splits.sources import DATA_ROOT_VARIABLE, GZIPPED, found_path, require_files
@@ -74,13 +75,14 @@ def load_split(
     *,
     videos: Path | None = None,
     videos_key: str | None = None,
+    strip_extension: bool = False,
     count: bool = True,
 ) -> Split:
     """Loads a registered split from its files under `data_root` (see `registry`).
 
-    Record counts that differ from the published ones are noted in the report. `videos` and `videos_key` restrict it as
-    they do `custom_split`; without `count` the report has no irregularities. Raises `UserError` if no split has that
-    name, files are missing (as `require_files`) or malformed.
+    Record counts that differ from the published ones are noted in the report. `videos`, `videos_key` and
+    `strip_extension` are those of `custom_split`; without `count` the report has no irregularities. Raises `UserError`
+    if no split has that name, files are missing (as `require_files`) or malformed.
 
     Example:
         >>> load_split("charades/test", "data")
@@ -96,7 +98,15 @@ def load_split(
     require_files(entry.files, root, f"split {name}: ")
     path, *tables = (found_path(file, root, GZIPPED) for file in entry.files)
     durations = read_durations(tables[0]) if tables else None
-    found = read_annotations(path, entry.format, durations=durations, policy=entry.policy, count=count)
+    found = read_annotations(
+        path,
+        entry.format,
+        durations=durations,
+        policy=entry.policy,
+        count=count,
+        subset=entry.subset,
+        strip_extension=strip_extension,
+    )
     report = dataclasses.replace(found.report, notes=_count_notes(entry, found.report))
     return _only_videos(Split(name, found.queries, report, entry.protocol), videos, videos_key)
 
@@ -132,14 +142,20 @@ def custom_split(
     videos: str | Path | None = None,
     videos_key: str | None = None,
     durations: str | Path | None = None,
-    policy: str | Policy = "checked",
+    policy: str | Policy | None = None,
+    fields: Mapping[str, str] | None = None,
+    subset: str | None = None,
+    strip_extension: bool = False,
     count: bool = True,
 ) -> Split:
     """A split of one's own: any annotation file, optionally restricted to a list of videos.
 
     Query ids are given before the restriction, so they agree between subsets of one file. `format` is a name of
     `formats.FORMATS`, or ``auto``; `videos` a JSON file with a list of video ids, or with an object of lists, of which
-    `videos_key` names one; `durations` a table for formats that have none; `count` as in `load_split`.
+    `videos_key` names one; `durations` a table for formats that have none; `policy` a name of `policies.POLICIES`, by
+    default that of the format; `fields` the names of the records' fields where they are none of `fields.NAMES`;
+    `subset` the part of a file that holds several; `strip_extension` takes endings of video files off the ids of
+    videos; `count` as in `load_split`.
 
     Raises `UserError` naming file, key and expectation for anything malformed, or if no query is left.
 
@@ -154,8 +170,19 @@ def custom_split(
     """
     path = Path(annotations)
     table = None if durations is None else read_durations(durations)
-    found = read_annotations(path, format, durations=table, policy=policy, count=count)
-    split = Split(path.name, found.queries, found.report, "strict")
+    found = read_annotations(
+        path,
+        format,
+        durations=table,
+        policy=policy,
+        count=count,
+        fields=fields,
+        subset=subset,
+        strip_extension=strip_extension,
+    )
+    split = Split(
+        path.name if subset is None else f"{path.name}[{subset}]", found.queries, found.report, "strict"
+    )
     split = _only_videos(split, None if videos is None else Path(videos), videos_key)
     if not split.queries:
         raise UserError(f"{path}: no query is left of {split.report.read} records")

@@ -1,12 +1,16 @@
-"""The named policies that say what is done about irregular records."""
+"""The named policies that say what is done about irregular records, and doing it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vmr_common.errors import UserError
+
+if TYPE_CHECKING:
+    from vmr_common.splits.irregular import Record
 
 Moment = tuple[float, float]
 Rule = Callable[[Moment, float], str | None]
@@ -139,3 +143,77 @@ def policy_named(policy: str | Policy) -> Policy:
     if policy not in POLICIES:
         raise UserError(f"policy {policy!r} is unknown, expected one of {', '.join(POLICIES)}")
     return POLICIES[policy]
+
+
+def apply(policy: Policy, record: Record, counts: Counter[str]) -> list[tuple[float, float]] | None:
+    """The moments that a policy leaves of a record, or None where it drops the record; counts what it does.
+
+    Raises `UserError` for what the policy refuses.
+    """
+    if record.left_out:
+        counts[f"dropped: {record.left_out}"] += 1
+        return None
+    if not record.text.strip():
+        if policy.no_text == "error":
+            raise UserError(f"{record.where}: the sentence is empty, expected text")
+        counts["dropped: no sentence"] += 1
+        return None
+    if not record.moments:
+        return []
+    kept = []
+    reasons = []
+    for moment in record.moments:
+        _refuse(record, moment, policy)
+        if policy.rule is not None and (reason := policy.rule(moment, record.duration)):
+            reasons.append(reason)
+            continue
+        left, done = _limit(moment, record.duration, policy)
+        if left is not None:
+            kept.append(left)
+            for words in done:
+                counts[words] += 1
+    if not kept:
+        counts["dropped: " + (reasons[0] if reasons else _drop_words(policy))] += 1
+        return None
+    return kept
+
+
+def _drop_words(policy: Policy) -> str:
+    if policy.late_end == "drop":
+        return "end after the duration, or start not before the end"
+    return "start not before the end" + (" after the cut" if policy.cut_first else "")
+
+
+def _refuse(record: Record, moment: tuple[float, float], policy: Policy) -> None:
+    start, end = moment
+    if start > end and policy.reversed_moment == "error":
+        raise UserError(
+            f"{record.where}: start {start:g} is after end {end:g} (policy {policy.name}; other policies: "
+            f"{', '.join(name for name in POLICIES if name != policy.name)})"
+        )
+    if start < 0 and policy.negative_start == "error":
+        raise UserError(f"{record.where}: start {start:g} is negative, expected seconds from 0 on")
+
+
+def _limit(
+    moment: tuple[float, float], duration: float, policy: Policy
+) -> tuple[tuple[float, float] | None, list[str]]:
+    start, end = moment
+    done: list[str] = []
+    if policy.reversed_moment == "swap" and start > end:
+        start, end = end, start
+        done.append("swapped: start and end")
+    if policy.late_end == "drop" and end > duration:
+        return None, done
+    judged_end = min(end, duration) if policy.cut_first else end
+    if (policy.reversed_moment == "drop" and start > judged_end) or (
+        policy.empty_moment == "drop" and start == judged_end
+    ):
+        return None, done
+    if policy.late_end == "cut" and end > duration:
+        end = duration
+        done.append("cut: end to the duration")
+    if policy.negative_start == "raise" and start < 0:
+        start = 0.0
+        done.append("raised: start to 0")
+    return (start, end), done

@@ -24,6 +24,7 @@ class Entry:
     kept: int | None = None  # published number of queries after the policy, None where not known
     # published number of queries of the official evaluation where the policy keeps fewer
     official: int | None = None
+    subset: str | None = None  # part of a file that holds several
     # package that generates the data set on first use, see `generated.generate`
     generated_by: str | None = None
 
@@ -145,7 +146,7 @@ def _qvhighlights() -> list[Entry]:
             "test": "test_with_gt",
             "test-hidden": "test_release",
         },
-        format="qvhighlights",
+        format="objects",
         protocol="qvhighlights",
     )
 
@@ -185,9 +186,39 @@ def _timelens() -> list[Entry]:
     return _entries("{}-timelens/test", "timelens/{}-timelens.json", counts, format="timelens")
 
 
+def _others() -> list[Entry]:
+    """Data sets that none of the five papers uses."""
+    cd = {"train": 11_071, "val": 859, "test-iid": 823, "test-ood": 3_375}
+    files = {"test-iid": "test_iid", "test-ood": "test_ood"}
+    didemo = {"train": 33_005, "val": 4_180, "test": 4_021}
+    tvr = {"train": 87_175, "val": 10_895, "test-public": 5_445}
+    steps: dict[str, Any] = {"file": "youcook2/youcookii_annotations_trainval.json", "format": "detection"}
+    hirest = {"train": None, "val": None, "test": None}
+    return [
+        *_entries("charades-cd/{}", "charades_cd/charades_{}.json", cd, files, format="activitynet"),
+        *_entries("didemo/{}", "didemo/{}_data.json", didemo, format="didemo"),
+        *_entries(
+            "tvr/{}", "tvr/tvr_{}_release.jsonl", tvr, {"test-public": "test_public"}, format="objects"
+        ),
+        *_entries("youcook2/{}", parts={"train": 10_337}, subset="training", **steps),
+        *_entries("youcook2/{}", parts={"val": 3_492}, subset="validation", **steps),
+        *_entries("hirest/{}", "hirest/all_data_{}.json", hirest, format="hirest"),
+        *_entries(
+            "tvsum/{}", "tvsum/tvsum_{}.jsonl", {"train": 40, "val": 10}, format="objects", protocol="tvsum"
+        ),
+        *_entries(
+            "youtube-highlights/{}",
+            "youtube_highlight/youtube_highlight_{}_release.jsonl",
+            {"train": None, "val": None},
+            format="objects",
+            protocol="youtube-highlights",
+        ),
+    ]
+
+
 def _shapes() -> list[Entry]:
     parts = {"train": None, "val": None, "test": None}
-    rules: dict[str, Any] = {"format": "canonical", "policy": "checked", "generated_by": "vmr-shapes"}
+    rules: dict[str, Any] = {"format": "objects", "policy": "checked", "generated_by": "vmr-shapes"}
     return [
         *_entries("shapes/{}", "shapes/{}.jsonl", parts, **rules),
         *_entries("shapes-long/{}", "shapes-long/{}.jsonl", parts, **rules),
@@ -196,6 +227,16 @@ def _shapes() -> list[Entry]:
 
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
-    for group in (_charades, _tacos, _activitynet, _qvhighlights, _ego4d, _long_video, _timelens, _shapes)
+    for group in (
+        _charades,
+        _tacos,
+        _activitynet,
+        _qvhighlights,
+        _ego4d,
+        _long_video,
+        _timelens,
+        _others,
+        _shapes,
+    )
     for entry in group()
 }

@@ -37,6 +37,11 @@ def origin(path: str) -> str:
     return ", ".join(filter(None, [entry.get("what"), *entry.get("addresses", [])[:1], made]))
 
 
+def was_read(path: str) -> bool:
+    """True if we have read a file of the data sets; of others, counts and layout are as published."""
+    return bool(sources().get(path, {}).get("paths", {}).get(path))
+
+
 def place_of(path: str, root: str | Path, endings: Sequence[str] = ("",)) -> Path | None:
     """The place of a file that is read: under the data root, else in the current folder; None if it is in neither."""
     places = (os.path.join(folder, f"{path}{ending}") for folder in (root, "") for ending in endings)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vmr_common.errors import UserError
 from vmr_common.io import read_json
 from vmr_common.splits.irregular import Record, reader
+from vmr_common.splits.tables import Table
 from vmr_common.text_input import TextInput, opened
 from vmr_common.values import duration_of, identifier, object_of, parsed_number, seconds, sentence, shown
 
-_ID_COLUMNS, _LENGTH_COLUMNS = ("id", "video", "video_id", "vid"), ("length", "duration")
+_COLUMNS = ("id", "video", "video_id", "vid"), ("length", "duration")
 
 
 def read_durations_csv(path: str | Path) -> dict[str, float]:
@@ -26,40 +26,20 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
     """
     durations: dict[str, float] = {}
     with opened(path) as source:
-        # quoted scripts may hold line feeds; strict, because a quotation mark that is never closed ends the table
-        above = max(source.number - 1, 0)  # blank lines
-        reader = csv.reader((line for _, line in source.lines(blank=True)), strict=True)
-        try:
-            names = next(reader, [])
-            id_column, length_column = (
-                _column(names, known, f"{path}:{above + 1}") for known in (_ID_COLUMNS, _LENGTH_COLUMNS)
-            )
-            for row in filter(None, reader):
-                where = f"{path}:{above + reader.line_num}"
-                if len(row) != len(names):
-                    raise UserError(
-                        f"{where}: expected an id and a length among {len(names)} fields, found {len(row)} fields"
-                    )
-                video = identifier(row[id_column], where, names[id_column])
-                if video in durations:
-                    raise UserError(f"{where}: id {shown(video)} occurs twice")
-                length = parsed_number(row[length_column], where, names[length_column])
-                durations[video] = duration_of(length, where, names[length_column])
-        except csv.Error as error:
+        table = Table(source)
+        found = [next((name for name in known if name in table.names), None) for known in _COLUMNS]
+        id_column, length_column = found
+        if id_column is None or length_column is None:
             raise UserError(
-                f"{path}:{above + reader.line_num}: not a comma-separated table ({error})"
-            ) from None
+                f"{table.where}: expected the columns id and length, found {shown(','.join(table.names))}"
+            )
+        for where, row in table.rows():
+            video = identifier(row[id_column], where, id_column)
+            if video in durations:
+                raise UserError(f"{where}: id {shown(video)} occurs twice")
+            length = parsed_number(row[length_column], where, length_column)
+            durations[video] = duration_of(length, where, length_column)
     return durations
-
-
-def _column(names: Sequence[str], known: Sequence[str], where: str) -> int:
-    """The place of the first of some `known` columns that a table has."""
-    column = next((name for name in known if name in names), None)
-    if column is None:
-        raise UserError(f"{where}: expected the columns id and length, found {shown(','.join(names))}")
-    if names.count(column) > 1:
-        raise UserError(f"{where}: the column {column!r} is there twice")
-    return names.index(column)
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
