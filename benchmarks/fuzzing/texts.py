@@ -84,6 +84,31 @@ ANNOTATIONS = {
     ),
     "canonical": lines(*CANONICAL),
     "cone": lines({"query_id": "a_1", "duration": 9.0, "query": "q", "clip_id": "c", "timestamps": [1, 2]}),
+    "objects": document(
+        [
+            {
+                "qid": "a",
+                "vid_name": "v",
+                "duration": 9,
+                "desc": "q",
+                "ts": [1, 2],
+                "glance": 1.5,
+                "label": [[1], [0]],
+            }
+        ]
+    ),
+    "table": b'video,sentence,start,end,length,moments\nv,"a, b",0:01,2.5,9,"[1, 2.5]"\nv,c,,,9,\n',
+    "detection": document(
+        {
+            "database": {
+                "v": {"duration": 9, "subset": "x", "annotations": [{"segment": [1, 2], "label": "q"}]}
+            }
+        }
+    ),
+    "didemo": document(
+        [{"annotation_id": 1, "video": "v", "description": "q", "times": [[0, 1], [2, 2]], "num_segments": 6}]
+    ),
+    "hirest": document({"q": {"v": {"relevant": True, "clip": True, "v_duration": 9, "bounds": [1, 2]}}}),
     "durations.csv": b"id,length\nAB,30.0\n",
     "durations.json": document({"AB": 30.0}),
     "videos.json": document({"train": ["v"], "test": ["w", "v"]}),
