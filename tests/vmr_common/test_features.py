@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.features.store import FeatureStore, Manifest, check_store, write_features
+from vmr_common.features.checking import check_features
+from vmr_common.features.store import FeatureStore, Manifest, write_features
 
 RNG = np.random.default_rng(7)
 
@@ -214,7 +215,7 @@ def test_files_that_are_no_features_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.h5: no such feature file or folder"):
         FeatureStore(tmp_path / "nothing.h5")
     (tmp_path / "text.txt").write_text("hello")
-    with pytest.raises(UserError, match="expected an HDF5 file or a folder"):
+    with pytest.raises(UserError, match="expected an HDF5 file, an LMDB, or a folder"):
         FeatureStore(tmp_path / "text.txt")
     (tmp_path / "features.pkl").write_bytes(pickle.dumps({"v": [1.0]}))
     with pytest.raises(UserError, match="a pickle, which is never loaded"):
@@ -275,12 +276,17 @@ def test_check_lists_every_problem(tmp_path):
         handle["short"] = np.ones((1, 3))
         handle["wide"] = np.ones((4, 5))
         handle["nan"] = np.full((4, 3), np.nan)
-    problems = check_store(
-        FeatureStore(path), ["good", "short", "wide", "nan", "absent", "good", "absent"], dim=3, min_rows=2
+    problems = list(
+        check_features(
+            FeatureStore(path),
+            ["good", "short", "wide", "nan", "absent", "good", "absent"],
+            dim=3,
+            min_rows=2,
+        ).lines()
     )
     assert len(problems) == 4
     assert all("mixed.h5" in line and "\n" not in line for line in problems)
-    assert check_store(FeatureStore(path), ["good"], dim=3) == []
+    assert list(check_features(FeatureStore(path), ["good"], dim=3).lines()) == []
 
 
 # --- writing and the manifest ------------------------------------------------------------------------------
@@ -343,7 +349,7 @@ def test_real_clip_features_are_read_from_both_forms(shared_data):
     with FeatureStore(folder / "charades_clip_b32_1fps.h5", dim=512) as store:
         videos = store.videos()
         assert len(videos) == 1214
-        assert check_store(store, videos[:50], 512) == []
+        assert list(check_features(store, videos[:50], dim=512).lines()) == []
         original = FeatureStore(folder / "clip_npz")
         for name in original.videos():
             video = name.split("__", 1)[0]

@@ -17,9 +17,10 @@ from leorn.object_features.regions import RegionFolder
 from processes import run_to_end
 from rgnet.query_features.store import QueryFeatureStore
 from vmr_common.errors import UserError
+from vmr_common.features.checking import check_features
 from vmr_common.features.hdf5 import Hdf5File
 from vmr_common.features.npz import Archive, read_file
-from vmr_common.features.store import FeatureStore, check_store
+from vmr_common.features.store import FeatureStore
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -485,7 +486,8 @@ def test_a_pipe_or_a_device_among_the_files_is_not_waited_for(tmp_path):
     store = FeatureStore(tmp_path)
     assert store.videos() == ["x"]
     assert np.array_equal(store["x"], ROWS)
-    assert len(check_store(store, ["v", "w"])) == 2
+    lines = list(check_features(store, ["v", "w"]).lines())
+    assert [line.partition(": ")[2][:10] for line in lines] == ["expected a", "video 'v' ", "video 'w' "]
     with pytest.raises(UserError, match=r"manifest\.json: expected a regular file"):
         _ = store.manifest
     for make in (FeatureStore, ObjectStore, QueryFeatureStore):
@@ -599,7 +601,7 @@ def test_reading_a_video_takes_a_small_multiple_of_its_size(tmp_path):
         store = FeatureStore(tmp_path / name)
         assert store.videos() == ["v", "w"]
         assert peak(lambda store=store: store["v"]) < 2.5 * values.nbytes
-        assert peak(lambda store=store: check_store(store, store.videos())) < 3.5 * values.nbytes
+        assert peak(lambda store=store: check_features(store, store.videos())) < 3.5 * values.nbytes
         assert peak(lambda store=store: store.length("w")) < values.nbytes / 8
 
 

@@ -16,7 +16,8 @@ import pytest
 from processes import run_to_end
 from vmr_common.cli.data import main
 from vmr_common.errors import UserError
-from vmr_common.features.store import FeatureStore, check_store
+from vmr_common.features.checking import check_features
+from vmr_common.features.store import FeatureStore
 
 RNG = np.random.default_rng(11)
 
@@ -153,7 +154,8 @@ def test_what_is_wrong_with_an_entry_is_one_error_each(tmp_path):
         },
     )
     store = FeatureStore(path)
-    problems = check_store(store, [*store.videos(), "absent", "", "long" * 200, "\ud800"], dim=3)
+    videos = [*store.videos(), "absent", "", "long" * 200, "\ud800"]
+    problems = [line for video in videos for line in check_features(store, [video], dim=3).lines()]
     expected = {
         "cut": "is not a readable npz archive (",
         "flat": "array 'features' has shape (3,), expected (T, D)",

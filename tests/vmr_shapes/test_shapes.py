@@ -20,7 +20,8 @@ from folders import digests
 from vmr_common import metrics
 from vmr_common.errors import UserError
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
-from vmr_common.features.store import FeatureStore, check_store
+from vmr_common.features.checking import check_features
+from vmr_common.features.store import FeatureStore
 from vmr_common.splits.objects import read_objects
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import WordVectors
@@ -122,7 +123,14 @@ def test_other_sentences_leave_the_features_untouched(tiny, tmp_path):
 
 def test_features_are_finite_and_of_the_order_of_one(tiny):
     with FeatureStore(tiny / "features.h5") as store:
-        assert check_store(store, [v for s in SPLITS for v in TINY.videos(s)], dim=128, min_rows=32) == []
+        assert (
+            list(
+                check_features(
+                    store, [v for s in SPLITS for v in TINY.videos(s)], dim=128, min_rows=32
+                ).lines()
+            )
+            == []
+        )
         values = np.concatenate([store[v] for v in store.videos()])
     assert values.dtype == np.float32
     assert 0.1 < np.abs(values).mean() < 2
@@ -307,7 +315,14 @@ def test_the_full_data_set_is_complete(tmp_path):
     assert counts == {split: len(shapes.queries(split)) for split in SPLITS}
     with FeatureStore(folder / "features.h5") as store:
         assert len(store.videos()) == 890
-        assert check_store(store, [v for s in SPLITS for v in shapes.SHORT.videos(s)], 128, 32) == []
+        assert (
+            list(
+                check_features(
+                    store, [v for s in SPLITS for v in shapes.SHORT.videos(s)], dim=128, min_rows=32
+                ).lines()
+            )
+            == []
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 

@@ -10,7 +10,8 @@ import pytest
 import vmr_shapes as shapes
 from vmr_common import metrics
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
-from vmr_common.features.store import FeatureStore, check_store
+from vmr_common.features.checking import check_features
+from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import ENTRIES, load_split
 from vmr_common.splits.objects import read_objects
 from vmr_shapes import render, scene
@@ -161,4 +162,4 @@ def test_a_registered_split_is_generated_on_first_use(tmp_path, queries):
     with FeatureStore(tmp_path / "shapes-long/features.h5") as store:
         videos = [video for part in SPLITS for video in shapes.LONG.videos(part)]
         assert store.videos() == sorted(videos)
-        assert check_store(store, videos[:20], 128, 600) == []
+        assert list(check_features(store, videos[:20], dim=128, min_rows=600).lines()) == []

@@ -464,7 +464,9 @@ class Model:
 
 
 def _is_file(name: str) -> bool:
-    return Path(name).suffix.lower() in (".npy", ".npz", ".h5", ".hdf5") and os.path.isfile(name)
+    return Path(name).suffix.lower() in (".npy", ".npz", ".h5", ".hdf5", ".pt", ".pth") and os.path.isfile(
+        name
+    )
 
 
 def _path(value: Any, what: str, expected: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vmr_train.feature_files import FeaturesConfig
     from vmr_train.video_files import Making
 
-FEATURE_FILES = (".npy", ".npz", ".h5", ".hdf5", ".lmdb", ".mdb")
+FEATURE_FILES = (".npy", ".npz", ".h5", ".hdf5", ".pt", ".pth", ".lmdb", ".mdb")
 """Endings of feature files; of other files the content tells."""
 
 
@@ -158,8 +158,8 @@ def _read_file(path: Path, config: FeaturesConfig) -> tuple[NDArray[np.float32],
     if not path.is_file():
         raise UserError(f"{path}: no such feature file")
     key = config.key if isinstance(config.key, str) else None
-    if path.suffix.lower() in (".npy", ".npz"):
-        store, name = FeatureStore(path.parent, key=key), path.stem
+    if path.suffix.lower() in (".npy", ".npz", ".pt", ".pth"):
+        store, name = FeatureStore(path.parent, key=key, ending=""), path.stem
     else:
         store = FeatureStore(path, key=key)
         names = store.videos()

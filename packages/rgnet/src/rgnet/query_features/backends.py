@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.features import npz
-from vmr_common.features.backends import FeatureBackend, FolderBackend, Hdf5Backend, open_backend
+from vmr_common.features.backends import FeatureBackend, Hdf5Backend, open_backend
+from vmr_common.features.folder import ARRAYS, FolderBackend
 from vmr_common.features.lmdb import LmdbBackend
 from vmr_common.features.per_process import PerProcess
 
@@ -119,7 +120,7 @@ class FolderArrays(_Wrapped[FolderBackend]):
 
     def arrays(self, query: str, where: str) -> Arrays:
         """Those of `NAMES` that the query has."""
-        path = self.source.file(query)
+        path = self.source.file(query, ARRAYS)
         if path is None:
             raise UserError(f"{where} is missing (no {query}.npz there)")
         if path.suffix == ".npy":

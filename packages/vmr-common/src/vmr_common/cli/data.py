@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from vmr_common.cli.shared import (
     add_features,
     add_manifest,
     bar,
-    conclude,
-    echo_each,
     feature_store,
+    lines_of,
+    problems,
     progress,
     stated,
     videos_of,
 )
 from vmr_common.errors import UserError
+from vmr_common.io import write_text
 from vmr_common.splits.generated import offered
+from vmr_common.splits.load import Split
+from vmr_common.splits.outside import outside_of, unit_hint
 from vmr_common.splits.registry import ENTRIES
 
 
@@ -50,6 +54,8 @@ def _commands() -> Commands:
     check.add_argument("--dim", type=whole(1), help="expected width of a feature row")
     least = "fewest feature rows per video (default 1)"
     check.add_argument("--min-rows", type=whole(0), default=1, help=least)
+    about = "write the videos whose features are well, for --videos"
+    check.add_argument("--write-videos-with-features", metavar="FILE", help=about)
 
     about = "Write canonical annotations, or features as one HDF5 file."
     convert = commands.add("convert", _convert, about)
@@ -73,8 +79,8 @@ def _info(arguments: argparse.Namespace) -> None:
     require_given(arguments, arguments.name)
     if arguments.features:
         with feature_store(arguments) as store:
-            lengths = [store.length(video) for video in progress(store.videos(), "reading lengths")]
-            echo(*feature_lines(store, lengths))
+            shapes = {video: store.shape(video) for video in progress(store.videos(), "reading lengths")}
+            echo(*feature_lines(store, shapes))
     name, root = arguments.name, arguments.data_root
     if name is None and arguments.annotations is None:
         if not arguments.features:
@@ -103,26 +109,47 @@ def _check(arguments: argparse.Namespace) -> None:
     split = chosen_split(arguments, arguments.split)
     if split is None and not arguments.features:
         raise UserError("nothing to check: give --split or --annotations, --features, or both")
+    wrong = []
     if split is not None:
         echo(*split.report.lines())
-    if not arguments.features:
-        return
-    from vmr_common.features.store import check_store
-    from vmr_common.features.stride import durations_of, stride_of
+        outside = outside_of(split)
+        unit = unit_hint(outside) if 2 * len(outside) > len(split.queries) else ""
+        echo(*lines_of(outside, "queries that lie outside their videos", unit))
+        if (
+            outside and arguments.split is None
+        ):  # of a registered split it is known, and no fault of the user's
+            wrong.append(problems(split.name, len(outside), f"{len(split.queries):,} queries"))
+    if arguments.features:
+        wrong += _check_features(arguments, split)
+    if wrong:
+        raise UserError("; ".join(wrong) + ", listed above")
 
-    # the width is judged per video below, so that one wrong file does not hide the other problems
+
+def _check_features(arguments: argparse.Namespace, split: Split | None) -> list[str]:
+    """Prints what is wrong with the features, and says how much in one text, if anything."""
+    from vmr_common.features.checking import check_features
+    from vmr_common.features.stride import durations_of
+
     with feature_store(arguments) as store:
         videos = videos_of(store, split)
         if not videos:
-            raise UserError(f"{store.name}: holds no video")
-        problems = sum(
-            echo_each(check_store(store, [video], arguments.dim, arguments.min_rows))
-            for video in progress(videos, "checking features")
+            raise store.empty()
+        found = check_features(
+            store,
+            progress(videos, "checking features"),
+            None if split is None else durations_of(split.queries),
+            dim=arguments.dim,
+            min_rows=arguments.min_rows,
         )
-        if split is not None:
-            stride = stride_of(store, durations_of(split.queries))
-            problems += echo_each(f"{store.name}: {line}" for line in stride.lines())
-    conclude(store.name, problems, f"{len(videos):,} videos")
+    about = f"{len(videos):,} videos"
+    echo(*found.lines(), *map("  {}".format, found.remarks))
+    if not found.count:
+        echo(f"{store.name}: {about}, all well")
+    if arguments.write_videos_with_features:
+        out = Path(arguments.write_videos_with_features)
+        write_text(out, json.dumps(found.good, ensure_ascii=False) + "\n")
+        echo(f"{out}: {len(found.good):,} of {about}, those with features in order (for --videos)")
+    return [problems(store.name, found.count, about)] if found.count else []
 
 
 def _convert(arguments: argparse.Namespace) -> None:

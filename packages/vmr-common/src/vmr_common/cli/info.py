@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
+from vmr_common.features.checking import shape_problems
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.irregular import ACTED, Report
@@ -54,11 +55,16 @@ def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str
     return facts or [f"  no manifest: what made these features is not recorded{assumed}"]
 
 
-def feature_lines(store: FeatureStore, lengths: Sequence[int]) -> list[str]:
-    """Describes a feature store, given the rows of each video, and how it was made."""
-    dim = store.dim
-    about = f"{store.name}: {len(lengths):,} videos, {dim} columns, {span(lengths)} rows"
-    return [about, *manifest_lines(store.manifest)]
+def feature_lines(store: FeatureStore, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Describes a feature store, given the shape of each video's, and how it was made."""
+    if not shapes:
+        raise store.empty()
+    rows, widths = zip(*shapes.values(), strict=True)
+    about = f"{store.name}: {len(shapes):,} videos, {span(widths)} columns, {span(rows)} rows"
+    ending = ", ".join(ending for ending in store.endings if ending)
+    taken = [f"  names end in {ending}, which is no part of the ids"] if ending else []
+    remarks = map("  {}".format, shape_problems(shapes))
+    return [about, *remarks, *taken, *manifest_lines(store.manifest)]
 
 
 def registered_lines() -> list[str]:

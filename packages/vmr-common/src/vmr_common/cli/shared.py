@@ -47,9 +47,15 @@ class Commands:
 def add_features(parser: argparse.ArgumentParser) -> None:
     """The options that `feature_store` reads."""
     add = parser.add_argument
-    add("--features", nargs="+", help="HDF5 files or folders of npy or npz files; several are joined")
-    add("--key", nargs="+", help="data set in each video's group, or array in each npz file")
+    about = "HDF5 files, LMDBs, or folders with a file per video (npy, npz, h5, pt); several are joined"
+    add("--features", nargs="+", help=about)
+    add("--key", nargs="+", help="data set in each video's group, or array in each file")
+    add(
+        "--ending", nargs="+", help="what follows the id in the names of files, such as _clip; one per source"
+    )
     add("--tolerance", type=whole(0), default=2, help="rows that joined features may differ by (default 2)")
+    about = "bring joined features to the stride of the first source"
+    add("--resample", action="store_true", help=about)
 
 
 def feature_store(arguments: argparse.Namespace) -> FeatureStore:
@@ -57,9 +63,11 @@ def feature_store(arguments: argparse.Namespace) -> FeatureStore:
     from vmr_common.features.store import FeatureStore
 
     paths = [found_path(path, arguments.data_root) for path in arguments.features]
-    keys = arguments.key
-    key = keys[0] if keys and len(keys) == 1 else keys
-    return FeatureStore(paths, key=key, tolerance=arguments.tolerance)
+    key, ending = (
+        given[0] if given and len(given) == 1 else given for given in (arguments.key, arguments.ending)
+    )
+    more = {"tolerance": arguments.tolerance, "resample": arguments.resample}
+    return FeatureStore(paths, key=key, ending=ending, **more)
 
 
 def add_conversion(parser: argparse.ArgumentParser, dtype: str) -> None:
@@ -129,8 +137,35 @@ def echo_each(problems: Iterable[str]) -> int:
     return count
 
 
-def conclude(name: str, problems: int, what: str) -> None:
-    """Says that all is well with what was checked."""
-    if problems:
-        raise UserError(f"{name}: {problems} problems with {what}, listed above")
+LISTED = 20
+"""Lines on one kind of problem at the most."""
+
+
+def lines_of(found: Sequence[object], what: str, hint: str = "") -> list[str]:
+    """A line on each of the first things that were found, and one with the number of all.
+
+    Example:
+        >>> lines_of(["a:1 is late", "a:2 is late"], "late queries", " (milliseconds?)")
+        ['  a:1 is late', '  a:2 is late', '  2 late queries (milliseconds?)']
+    """
+    last = f"{len(found):,} {what}{hint}" + (
+        f", the first {LISTED} of them above" if len(found) > LISTED else ""
+    )
+    return [f"  {line}" for line in (*found[:LISTED], last)] if found else []
+
+
+def problems(name: str, count: int, what: str) -> str:
+    """How many problems there are with something.
+
+    Example:
+        >>> problems("a.h5", 1, "3 videos")
+        'a.h5: 1 problem with 3 videos'
+    """
+    return f"{name}: {count:,} problem{'' if count == 1 else 's'} with {what}"
+
+
+def conclude(name: str, count: int, what: str) -> None:
+    """Says that all is well with what was checked, or raises `UserError` where there were problems."""
+    if count:
+        raise UserError(f"{problems(name, count, what)}, listed above")
     echo(f"{name}: {what}, all well")

@@ -1,19 +1,20 @@
-"""File backends of features: an HDF5 file, a folder of npy and npz files, an LMDB. Use `store.FeatureStore`."""
+"""File backends of features: an HDF5 file, a folder of files, an LMDB. Use `store.FeatureStore`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from h5py import h5d, h5g
 
-from vmr_common.boundary import PICKLE_START, boundary, open_regular, reason
+from vmr_common.boundary import PICKLE_START, open_regular, reason
 from vmr_common.errors import UserError
 from vmr_common.features import npz
-from vmr_common.features.checks import Features, as_float32, check_layout, checked, manifest_beside
+from vmr_common.features.checks import Features, as_float32, check_layout, checked
+from vmr_common.features.folder import SUFFIXES, FolderBackend
 from vmr_common.features.hdf5 import Hdf5File
 from vmr_common.features.lmdb import LmdbBackend, is_lmdb
+from vmr_common.features.nearby import nearby
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -60,8 +61,11 @@ def open_backend(path: Path, key: str | None) -> FeatureBackend:
     if start == _HDF5_SIGNATURE or path.suffix.lower() in _HDF5_SUFFIXES:
         return Hdf5Backend(path, key)
     found = "a pickle, which is never loaded" if start.startswith(PICKLE_START) else "something else"
+    if path.suffix in SUFFIXES:
+        found = f"the file of one video: give its folder, {path.parent}"
     raise UserError(
-        f"{path}: expected an HDF5 file or a folder of npy or npz files or an LMDB, found {found}"
+        f"{path}: expected an HDF5 file, an LMDB, or a folder with a file per video "
+        f"({', '.join(SUFFIXES)}), found {found}"
     )
 
 
@@ -80,7 +84,8 @@ class Hdf5Backend:
             return node, name, where if self.key is None else f"{where}, key {self.key!r}"
         node = self.hdf5.find(video, where)
         if node is None:
-            raise UserError(f"{where} is missing (the file holds {self.hdf5.count()} videos)")
+            near = nearby(video, self.hdf5.names())
+            raise UserError(f"{where} is missing ({near or f'the file holds {self.hdf5.count():,} videos'})")
         if isinstance(node, h5g.GroupID):
             return self._inside(video, where)
         if not isinstance(node, h5d.DatasetID):
@@ -133,66 +138,3 @@ class Hdf5Backend:
     def close(self) -> None:
         """Closes the file; the next read opens it again."""
         self.hdf5.close()
-
-
-class FolderBackend:
-    """A folder with ``<video>.npy`` or ``<video>.npz`` files, and perhaps ``manifest.json``."""
-
-    def __init__(self, path: Path, key: str | None) -> None:
-        self.path = path
-        self.key = key
-
-    def file(self, video: str) -> Path | None:
-        """The file of a video, or None."""
-        # an id is a file name, never a way to another folder
-        if not video or "\0" in video or os.sep in video or (os.altsep and os.altsep in video):
-            return None
-        for suffix in (".npy", ".npz"):
-            path = self.path / (video + suffix)
-            if os.path.isfile(path):  # unlike pathlib's, this one says no to names that are too long
-                return path
-        return None
-
-    def _existing(self, video: str) -> Path:
-        path = self.file(video)
-        if path is None:
-            raise UserError(f"{self.path}: video {video!r} is missing (no {video}.npy or {video}.npz there)")
-        return path
-
-    def read(self, video: str) -> Features:
-        """The features of a video."""
-        path = self._existing(video)
-        if path.suffix == ".npy":
-            return checked(npz.read_file(path), f"{path}: the array")
-        with npz.Archive(path, str(path)) as archive:
-            array, name = archive.features(self.key)
-        return checked(array, f"{path}: array {name!r}")
-
-    def shape(self, video: str) -> tuple[int, int]:
-        """(T, D), from the header alone."""
-        path = self._existing(video)
-        if path.suffix == ".npy":
-            shape, dtype = npz.read_file_layout(path)
-            check_layout(shape, dtype, f"{path}: the array")
-        else:
-            with npz.Archive(path, str(path)) as archive:
-                shape, dtype, name = archive.features_layout(self.key)
-            check_layout(shape, dtype, f"{path}: array {name!r}")
-        return shape[0], shape[1]
-
-    def has(self, video: str) -> bool:
-        """True if the video is there."""
-        return self.file(video) is not None
-
-    def names(self) -> list[str]:
-        """All video ids."""
-        with boundary(f"cannot read {self.path}"):
-            entries = list(os.scandir(self.path))
-        return sorted({e.name[:-4] for e in entries if e.name.endswith((".npy", ".npz")) and e.is_file()})
-
-    def manifest_text(self) -> str | None:
-        """The manifest as JSON text, or None."""
-        return manifest_beside(self.path)
-
-    def close(self) -> None:
-        """Nothing stays open between reads."""

@@ -16,6 +16,7 @@ import numpy as np
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_common.features.checks import Features
+from vmr_common.features.folder import SUFFIXES
 from vmr_common.features.lmdb import DATA_FILE
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
@@ -188,7 +189,7 @@ class _Unchanged:
     def _is_source(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_dir():
             return not (entry.name.startswith(".") or self._out.is_relative_to(entry.path))
-        return entry.is_file() and (entry.name == DATA_FILE or entry.name.endswith((".npy", ".npz")))
+        return entry.is_file() and (entry.name == DATA_FILE or entry.name.endswith(SUFFIXES))
 
 
 def _state(path: Path | os.DirEntry[str]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from vmr_common.errors import UserError, quoted
 from vmr_common.features import npz
 from vmr_common.features.checks import Features, check_layout, checked, manifest_beside
 from vmr_common.features.lmdb_pages import MAGIC, MAGIC_AT, check_pages
+from vmr_common.features.nearby import nearby
 from vmr_common.features.per_process import PerProcess
 
 DATA_FILE = "data.mdb"
@@ -78,7 +79,8 @@ class LmdbBackend:
         where = f"{self.path}: video {video!r}"
         value = self.entry(video)
         if value is None:
-            raise UserError(f"{where} is missing (the LMDB holds {self.count():,} entries)")
+            near = nearby(video, self.names())
+            raise UserError(f"{where} is missing ({near or f'the LMDB holds {self.count():,} entries'})")
         return self.opened(value, where)
 
     @staticmethod

@@ -114,24 +114,24 @@ def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
     return kind.from_mapping(values, f"{where}: manifest")
 
 
-def merge_manifests(manifests: Sequence[Manifest | None]) -> Manifest | None:
-    """The manifest of sources that are joined along the feature axis; None where one of them has none.
+def merge_manifests(manifests: Sequence[Manifest | None], stride_s: float | None) -> Manifest | None:
+    """The manifest of sources that are joined along the feature axis, whose rows are `stride_s` apart.
 
-    `dim` is the sum, `extractor` names all, every other field stands where all agree.
+    `dim` is the sum, `extractor` names all, every other field stands where all agree. Where a source has no manifest,
+    nothing but the stride is known of the whole; None where not even that is.
     """
     known = [manifest for manifest in manifests if manifest is not None]
     if not known or len(known) < len(manifests):
-        return None
-    if len(known) == 1:
-        return known[0]
+        return None if stride_s is None else Manifest(stride_s=stride_s)
     merged: dict[str, Any] = {}
     for field in dataclasses.fields(Manifest):
         values = [getattr(manifest, field.name) for manifest in known]
         merged[field.name] = values[0] if all(value == values[0] for value in values) else None
-    merged["extractor"] = " + ".join(str(manifest.extractor) for manifest in known)
+    names = [manifest.extractor for manifest in known]
+    merged["extractor"] = " + ".join(map(str, names)) if any(names) else None
     widths = [manifest.dim for manifest in known if manifest.dim is not None]
     merged["dim"] = sum(widths) if len(widths) == len(known) else None
-    return Manifest(**merged)
+    return Manifest(**merged | {"stride_s": stride_s})
 
 
 def creator() -> str:

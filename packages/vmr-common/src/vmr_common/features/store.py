@@ -1,12 +1,14 @@
-"""Feature files: one ``(T, D)`` float32 array per video, from HDF5 files, folders of npy or npz files, and LMDB.
+"""Feature files: one ``(T, D)`` float32 array per video, from HDF5 files, folders of files, and LMDB.
 
 A `FeatureStore` opens its files on first use, once per process, and can be pickled into workers (only paths
-travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``.
+travel). Nothing is ever unpickled: arrays load with ``allow_pickle=False``, tensors with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ from vmr_common.errors import UserError
 from vmr_common.features import writing as h5_writing
 from vmr_common.features.backends import FeatureBackend, open_backend
 from vmr_common.features.checks import Features
+from vmr_common.features.folder import SUFFIXES, FolderBackend
+from vmr_common.features.joining import Joining
 from vmr_common.features.manifest import Manifest, merge_manifests, parse_facts
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -25,11 +31,12 @@ Paths = str | Path | Sequence[str | Path]
 class FeatureStore:
     """Features of many videos, ``store[video] -> (T, D) float32``.
 
-    Sources are HDF5 files (one data set per video, or one group per video with a named data set), folders
-    of ``<video>.npy`` or ``<video>.npz``, and LMDB environments whose values are npz archives (extra ``lmdb``).
-    Several sources are joined along the feature axis; where their lengths differ by at most `tolerance` rows,
-    all are cut to the shortest at the end (rows keep their times only if the sources share one rate), and a
-    larger difference is an error. Text features are read alike: the id is then that of the query.
+    Sources are HDF5 files (one data set per video, or one group per video with a named data set), folders with a file
+    per video (``.npy``, ``.npz``, ``.h5``, ``.pt``, see `folder.KINDS`), and LMDB environments whose values are npz
+    archives (extra ``lmdb``). Several sources are joined along the feature axis: where their lengths differ by at most
+    `tolerance` rows, all are cut to the shortest at the end (logged once), a larger difference is an error, and so are
+    strides of their manifests that differ, unless they are to be resampled. Text features are read alike: the id is
+    then that of the query.
 
     Args:
         paths: One source, or several to join.
@@ -38,6 +45,11 @@ class FeatureStore:
             with one per source (None: none).
         dim: Expected width D after joining; a different width is an error.
         tolerance: See above, rows.
+        ending: What follows the id in the names of a source, such as ``_clip``; as `key` for several. By default none,
+            but in a folder where an extractor left ``<video>_fps.npy`` or ``<video>_timestamps_ms.npy`` beside one kind
+            of array, what follows the id there.
+        resample: Whether joined sources are brought to the stride of the first: row k of the result takes of each
+            source the row whose span holds the middle of row k.
 
     Raises:
         UserError: at once if a path does not exist or is of no known kind.
@@ -58,22 +70,37 @@ class FeatureStore:
         key: str | Sequence[str | None] | None = None,
         dim: int | None = None,
         tolerance: int = 2,
+        ending: str | Sequence[str | None] | None = None,
+        resample: bool = False,
     ) -> None:
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         if not self.paths:
             raise UserError("no feature file was given")
-        keys = [key] * len(self.paths) if key is None or isinstance(key, str) else list(key)
-        if len(keys) != len(self.paths):
-            raise UserError(
-                f"{len(self.paths)} feature sources but {len(keys)} keys: give one key, or one per source"
-            )
-        self.keys = keys
+        self.keys = self._each(key, "key")
         self._sources: list[FeatureBackend] = [
-            open_backend(path, name) for path, name in zip(self.paths, keys, strict=True)
+            open_backend(path, name) for path, name in zip(self.paths, self.keys, strict=True)
+        ]
+        self.endings = [
+            _seen_ending(source) if ending is None else ending
+            for source, ending in zip(self._sources, self._each(ending, "ending"), strict=True)
         ]
         self._dim = dim
         self._expected_dim = dim
         self.tolerance = tolerance
+        self.resample = resample
+        self._cut_said = len(self.paths) == 1
+
+    def _each(self, given: str | Sequence[str | None] | None, what: str) -> list[str | None]:
+        """One value per source."""
+        values = [given] * len(self.paths) if given is None or isinstance(given, str) else list(given)
+        if len(values) != len(self.paths):
+            raise UserError(
+                f"{len(self.paths)} feature sources but {len(values)} {what}s: give one {what}, or one per source"
+            )
+        return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cut_said": True}  # one process says it
 
     def __repr__(self) -> str:
         return f"FeatureStore({', '.join(map(str, self.paths))})"
@@ -89,40 +116,67 @@ class FeatureStore:
         Raises `UserError` if the video is missing, unreadable, empty, not two-dimensional, of another width than
         expected, of lengths that do not fit together, or holds NaN or infinity; names file and video.
         """
-        parts = [source.read(video) for source in self._sources]
-        features = parts[0] if len(parts) == 1 else self._join(video, parts)
+        parts = [source.read(name) for source, name in self._named(video)]
+        features = parts[0] if len(parts) == 1 else self._joining.join(video, parts)
+        if not self._cut_said and len({len(part) for part in parts}) > 1:
+            self._say_cut()
         if self._expected_dim is not None and features.shape[1] != self._expected_dim:
             raise UserError(
                 f"{self.name}: video {video!r} has width {features.shape[1]}, expected {self._expected_dim}"
             )
         return features
 
-    def _join(self, video: str, parts: Sequence[Features]) -> Features:
-        lengths = [len(part) for part in parts]
-        shortest = min(lengths)
-        if max(lengths) - shortest > self.tolerance:
-            raise UserError(
-                f"{self.name}: video {video!r} has {', '.join(map(str, lengths))} rows, "
-                f"expected at most {self.tolerance} rows of difference between joined sources"
-            )
-        return np.concatenate([part[:shortest] for part in parts], axis=1)
+    def _named(self, video: str) -> Iterator[tuple[FeatureBackend, str]]:
+        """Every source, and what the video is called there."""
+        for source, ending in zip(self._sources, self.endings, strict=True):
+            yield source, video + ending
+
+    @functools.cached_property
+    def _joining(self) -> Joining:
+        strides = [None if manifest is None else manifest.stride_s for manifest in self._manifests()]
+        return Joining(self.name, strides, self.resample, self.tolerance)
+
+    def _say_cut(self) -> None:
+        """Says once how many videos are cut, and at which stride those of several strides are joined."""
+        self._cut_said = True
+        lengths = [[source.shape(name)[0] for source, name in self._named(video)] for video in self.videos()]
+        differing = sum(len(set(each)) > 1 for each in lengths)
+        what = (
+            f"resampled to {self._joining.stride:g} s a row, that of the first source"
+            if self.resample
+            else "cut to the shorter one at the end"
+        )
+        logger.info(
+            "%s: the sources have different numbers of rows of %d of %d videos, which are %s",
+            self.name,
+            differing,
+            len(lengths),
+            what,
+        )
 
     def __contains__(self, video: str) -> bool:
-        return all(source.has(video) for source in self._sources)
+        return all(source.has(name) for source, name in self._named(video))
 
     def length(self, video: str) -> int:
         """Number of rows T of a video, without reading the features where the file format allows it.
 
         Raises `UserError` as ``store[video]`` for a missing or unreadable video.
         """
-        return min(source.shape(video)[0] for source in self._sources)
+        return self.shape(video)[0]
+
+    def shape(self, video: str) -> tuple[int, int]:
+        """(T, D) of a video as `length` finds T; the width is not compared with the expected one."""
+        shapes = [source.shape(name) for source, name in self._named(video)]
+        rows = shapes[0][0] if len(shapes) == 1 else self._joining.rows(video, [rows for rows, _ in shapes])
+        return rows, sum(width for _, width in shapes)
 
     def videos(self) -> list[str]:
         """The ids of all videos that every source has, sorted."""
-        names = set(self._sources[0].names())
-        for source in self._sources[1:]:
-            names &= set(source.names())
-        return sorted(names)
+        each = [
+            {name.removesuffix(ending) for name in source.names() if name.endswith(ending)}
+            for source, ending in zip(self._sources, self.endings, strict=True)
+        ]
+        return sorted(set.intersection(*each) - {""})
 
     @property
     def dim(self) -> int:
@@ -133,22 +187,43 @@ class FeatureStore:
         if self._dim is None:
             first = next(iter(self.videos()), None)
             if first is None:
-                raise UserError(f"{self.name}: holds no video, expected one (T, D) array per video")
-            self._dim = sum(source.shape(first)[1] for source in self._sources)
+                raise self.empty()
+            self._dim = sum(source.shape(name)[1] for source, name in self._named(first))
         return self._dim
 
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest, or None where a source has none.
+    def empty(self) -> UserError:
+        """The error for a store without a video, which says what is there."""
+        folders = [source for source in self._sources if isinstance(source, FolderBackend)]
+        found = "".join(f"; {source.path} has {source.kinds()}" for source in folders)
+        ending = f" of the ending {', '.join(self.endings)}" if any(self.endings) else ""
+        return UserError(
+            f"{self.name}: holds no video{ending}, expected one (T, D) array per video"
+            + (f" ({', '.join(SUFFIXES)}){found}" if folders else "")
+        )
 
-        Joined sources give one whose `dim` is the sum, whose extractor names all, and whose other fields stand where
-        all agree. Raises `UserError` if a manifest is not readable.
-        """
-        manifests = [
+    def side_problems(self, video: str, rows: int) -> Iterator[str]:
+        """What the files beside a video's features (see `side_files`) contradict."""
+        for source in self._sources:
+            if isinstance(source, FolderBackend):
+                yield from source.side.problems(video, rows)
+
+    def _manifests(self) -> list[Manifest | None]:
+        return [
             None if (text := source.manifest_text()) is None else parse_facts(text, str(path), Manifest)
             for source, path in zip(self._sources, self.paths, strict=True)
         ]
-        return merge_manifests(manifests)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None where nothing is stated.
+
+        Joined sources give one whose `dim` is the sum, whose extractor names all, whose stride is that of the joined
+        rows, and whose other fields stand where all agree. Raises `UserError` if a manifest is not readable.
+        """
+        manifests = self._manifests()
+        if len(manifests) == 1:
+            return manifests[0]
+        return merge_manifests(manifests, self._joining.stride)
 
     def close(self) -> None:
         """Closes the files of this process; a later access opens them again."""
@@ -196,30 +271,21 @@ def write_features(
     return count
 
 
+def _seen_ending(source: FeatureBackend) -> str:
+    """What follows the ids in a folder of an extractor's output, see `FeatureStore`."""
+    if not isinstance(source, FolderBackend) or "" in (endings := source.side.endings) or not endings:
+        return ""
+    if len(endings) > 1:
+        raise UserError(
+            f"{source.path}: holds arrays of several endings ({', '.join(endings)}) beside the extractor's "
+            "_fps.npy and _timestamps_ms.npy; say which with --ending (data.features.ending)"
+        )
+    return endings[0]
+
+
 def _checked_width(shape: tuple[int, ...], width: int | None, where: str) -> int:
     if len(shape) != 2 or 0 in shape:
         raise UserError(f"{where} has shape {shape}, expected (T, D) with rows and columns")
     if width is not None and shape[1] != width:
         raise UserError(f"{where} has width {shape[1]}, the others have {width}")
     return shape[1]
-
-
-def check_store(
-    store: FeatureStore, videos: Iterable[str], dim: int | None = None, min_rows: int = 1
-) -> list[str]:
-    """Reads every one of `videos`, each once, and returns all problems, one line each; empty when all is well.
-
-    A width other than `dim` is one, and fewer than `min_rows` rows.
-    """
-    problems = []
-    for video in dict.fromkeys(videos):
-        try:
-            rows, width = store[video].shape
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if dim is not None and width != dim:
-            problems.append(f"{store.name}: video {video!r} has width {width}, expected {dim}")
-        if rows < min_rows:
-            problems.append(f"{store.name}: video {video!r} has {rows} rows, expected at least {min_rows}")
-    return problems

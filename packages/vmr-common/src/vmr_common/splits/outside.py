@@ -63,12 +63,12 @@ def require_mostly_inside(split: Split) -> None:
     if 2 * len(found) > len(split.queries):
         raise UserError(
             f"{len(found):,} of {len(split.queries):,} queries of {split.name} lie outside their videos"
-            f"{_hint(found)}; for example {found[0]}"
+            f"{unit_hint(found)}; for example {found[0]}"
         )
 
 
-def _hint(found: Sequence[Outside]) -> str:
-    """The unit in which all times would lie in their videos, as a question."""
+def unit_hint(found: Sequence[Outside]) -> str:
+    """The unit in which all times would lie in their videos, as a question; "" where none would do."""
     for unit, a_second in _UNITS.items():
         if all(one.time / a_second <= one.duration for one in found):
             return f" (are the times {unit}, and not seconds?)"

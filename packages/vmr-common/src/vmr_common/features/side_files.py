@@ -1,0 +1,126 @@
+"""Files that extractors write beside features: ``<video>_fps.npy`` and ``<video>_timestamps_ms.npy``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError
+from vmr_common.features import npz
+
+FPS, TIMES = "_fps", "_timestamps_ms"
+_SAMPLE = 64  # videos whose side files tell what is true of all
+_SAME = 0.02  # share by which what is the same may differ
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """Side files of a folder.
+
+    Attributes:
+        folder: The folder.
+        videos: Ids that have a side file.
+        endings: What follows the ids in the names of the other arrays, each ending once.
+    """
+
+    folder: Path
+    videos: Sequence[str]
+    endings: Sequence[str]
+
+    def facts(self, videos: Sequence[str] | None = None) -> dict[str, float]:
+        """`fps` and `stride_s`, where the side files of (some of) the videos agree on them.
+
+        Raises:
+            UserError: if a file holds something else.
+        """
+        chosen = self.videos if videos is None else videos
+        chosen = chosen[:: max(1, len(chosen) // _SAMPLE)]
+        found = {
+            "fps": [fps for video in chosen if (fps := self.fps(video)) is not None],
+            "stride_s": [stride for video in chosen if (stride := self.stride(video)) is not None],
+        }
+        return {
+            name: float(np.median(values))
+            for name, values in found.items()
+            if values and np.ptp(values) <= _SAME * np.median(values)
+        }
+
+    def fps(self, video: str) -> float | None:
+        """Frames per second that the extractor saw of a video, or None."""
+        values = self._values(video, FPS)
+        if values is None:
+            return None
+        if values.size != 1 or not (np.isfinite(values).all() and values.item() > 0):
+            raise UserError(
+                f"{self.folder / (video + FPS)}.npy: expected one positive number, frames per second"
+            )
+        return float(values.item())
+
+    def times(self, video: str) -> NDArray[np.float64] | None:
+        """Seconds of each row of a video, or None."""
+        values = self._values(video, TIMES)
+        if values is None:
+            return None
+        if values.ndim != 1 or not np.isfinite(values).all() or (np.diff(values) < 0).any():
+            raise UserError(
+                f"{self.folder / (video + TIMES)}.npy: expected increasing milliseconds, one per row"
+            )
+        return values / 1000
+
+    def stride(self, video: str) -> float | None:
+        """Seconds from row to row of a video, or None where they differ or are not known."""
+        times = self.times(video)
+        if times is None or len(times) < 2:
+            return None
+        steps = np.diff(times)
+        middle = float(np.median(steps))
+        return middle if middle > 0 and np.allclose(steps, middle, rtol=0.05, atol=0.002) else None
+
+    def problems(self, video: str, rows: int) -> Iterator[str]:
+        """What of a video's side files contradicts its `rows` of features."""
+        try:
+            times = self.times(video)
+            self.fps(video)
+        except UserError as error:
+            yield str(error)
+            return
+        if times is not None and len(times) != rows:
+            yield f"{self.folder / (video + TIMES)}.npy: {len(times)} times for {rows} rows of features"
+
+    def _values(self, video: str, ending: str) -> NDArray[np.float64] | None:
+        path = self.folder / f"{video}{ending}.npy"
+        if not path.is_file():
+            return None
+        _, dtype = npz.read_file_layout(path)
+        if dtype.kind not in "fiu":
+            raise UserError(f"{path}: holds values of type {dtype}, expected numbers")
+        return npz.read_file(path).astype(np.float64)
+
+
+def side_files(folder: Path, stems: Iterable[str]) -> SideFiles:
+    """The side files among the npy files of a folder, of which `stems` are the names without ``.npy``.
+
+    Example:
+        >>> found = side_files(Path(), ["a_clip", "a_fps", "b_clip", "b_fps"])
+        >>> found.videos, found.endings
+        (['a', 'b'], ['_clip'])
+    """
+    videos, others = set(), []
+    for stem in stems:
+        side = next((ending for ending in (FPS, TIMES) if stem.endswith(ending) and stem != ending), None)
+        if side is None:
+            others.append(stem)
+        else:
+            videos.add(stem.removesuffix(side))
+    endings = set()
+    for stem in others if videos else ():
+        place = len(stem)
+        while place > 0 and stem[:place] not in videos:
+            place = stem.rfind("_", 0, place)
+        if place > 0:
+            endings.add(stem[place:])
+    return SideFiles(folder, sorted(videos), sorted(endings))
