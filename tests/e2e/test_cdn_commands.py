@@ -11,7 +11,7 @@ import torch
 from cdn import cli
 from cdn.training import command as train
 from golden import released_sizes, released_weights
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_train.checkpoint import load_checkpoint
 
 CONFIG = """

@@ -20,8 +20,8 @@ from cfmr.training import command as train
 from golden import released_weights
 from processes import PATIENCE_S, launched, ranks
 from vmr_common.metrics import iou
+from vmr_common.predictions import read_predictions
 from vmr_common.splits.formats import read_annotations
-from vmr_common.types import read_predictions
 
 CONFIG = """
 quirks: fixed

@@ -9,7 +9,7 @@ import pytest
 
 from folders import MODELS
 from leorn.object_features.shapes_file import ensure_objects
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_shapes import ShapesSpec, ensure
 from vmr_shapes.video_files import Form, write_videos
 

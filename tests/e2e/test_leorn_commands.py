@@ -16,7 +16,7 @@ from leorn import cli
 from leorn.object_features.shapes_file import ensure_objects
 from leorn.training import command as train
 from tiny_papers import SPEC
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_shapes import frames, read_spec
 from vmr_shapes.video_files import Form, write_videos
 from vmr_train.checkpoint import load_checkpoint

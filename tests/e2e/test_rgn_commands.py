@@ -24,8 +24,8 @@ from rgn.training import command as train
 from vmr_common.evaluation import protocol
 from vmr_common.features.store import Manifest, write_features
 from vmr_common.io import read_json_lines
+from vmr_common.predictions import read_predictions
 from vmr_common.splits.load import custom_split
-from vmr_common.types import read_predictions
 from vmr_train.checkpoint import amend_checkpoint, load_checkpoint
 from vmr_train.cli.config import bundled_config, bundled_configs, completed_config
 

@@ -15,8 +15,8 @@ from rgnet import cli
 from rgnet.query_features.store import QueryVectors, write_query_features
 from rgnet.training import command as train
 from vmr_common.features.store import FeatureStore, Manifest
+from vmr_common.predictions import read_predictions
 from vmr_common.splits.load import custom_split
-from vmr_common.types import read_predictions
 from vmr_train.checkpoint import load_checkpoint
 
 CONFIG = """

@@ -13,7 +13,7 @@ from cdn.training import command as cdn_train
 from rgnet.training import command as rgnet_train
 from tiny_papers import OWN
 from videos import pictures, write_video
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_video.cli.extract import main as extract
 
 PARTS = {"train": 8, "val": 2, "test": 3}

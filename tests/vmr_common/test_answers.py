@@ -116,7 +116,7 @@ def test_nothing_is_a_counted_miss_and_reversed_windows_are_kept_and_counted(tmp
     caplog.set_level("INFO")
     (tmp_path / "a.json").write_text(json.dumps({"0": None, "1": "20 to 10 s", "2": {"answer": None}}))
     assert found(tmp_path / "a.json") == {"0": [], "1": [[20, 10]], "2": []}
-    assert "a.json: 2 of 3 answers name no window" in caplog.text
+    assert "a.json: 2 of 3 predictions have no window" in caplog.text
     assert "a.json: windows that end before they start, kept as answered: 1" in caplog.text
     path = put(tmp_path / "samples.jsonl", {"doc_id": 0, "filtered_resps": None})
     assert found(path) == {"0": []}
@@ -185,16 +185,16 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"0": [["10", "20"]]}, r"'0': the answer\[0\] start must be a number, found '10'"),
-        ({"0": 7}, r"'0': expected text, \[start, end\] or a list of windows, found 7"),
-        ({"0": [[1, 2, 3, 4]]}, r"the answer\[0\] must be \[start, end, score\], found a list of 4"),
+        ({"0": [["10 s", "20"]]}, r"'0': answer\[0\] start must be a number, found '10 s'"),
+        ({"0": 7}, r"'0': answer must be text, \[start, end\] or a list of windows, found 7"),
+        ({"0": [[1, 2, 3, 4]]}, r"answer\[0\] must be \[start, end, score\], found a list of 4"),
         (
             {"0": {"answer": "1 to 2", "response": "3 to 4"}},
-            r"'0': expected exactly one of the keys .*answer.* \(found: answer",
+            r"'0': expected one of the keys answer, response, found 2",
         ),
         (
             {"0": {"text": "1 to 2"}},
-            r"expected exactly one of the keys pred_relevant_windows, .*\(found: text\)",
+            r"expected one of the keys pred_relevant_windows, .*\(found: text, qid\)",
         ),
         (
             {"0": {"spans": [[1, 2]], "vid": "CD.mp4"}},
@@ -203,14 +203,40 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
         ({"CD.mp4>>>a door opens": "1 to 2"}, r"no \(further\) query 'a door opens' about video 'CD\.mp4'"),
         (
             [{"answer": "1 to 2"}],
-            r"record 0: expected exactly one of the keys qid, query_id, question_id, id \(found: answer\)",
+            r"record 0: expected one of the keys qid, query_id, .*, id \(found: answer\)",
         ),
-        ([{"id": 0, "answer": "1 to 2"}, {"id": "0", "answer": ""}], r"record 1: query '0' occurs twice"),
-        ([7], r"record 0: the record must be an object, found 7"),
+        (
+            [{"id": 0, "answer": "1 to 2"}, {"id": "0", "answer": ""}],
+            r"record 1: query id '0' occurs twice \(first at a\.json: record 0\)",
+        ),
+        ([7], r"record 0 is 7, not an object; read are JSON lines or"),
         ({"doc_id": 3, "filtered_resps": ["1 to 2"]}, r"doc_id must be a number below 3, .* found 3"),
         ({"doc_id": 0}, r":1: key 'resps' is missing \(found: doc_id\)"),
         ({"doc_id": 0, "resps": [["a", "b"]]}, r"filtered_resps must be text, found a list of 2"),
-        ({"vid": "AB"}, r":1: key 'qid' is missing \(found: vid\)"),
+        (
+            [["AB", 60, [10, 20], "a door opens.", 15]],
+            r"record 0 is a list of 5, not an object; read are JSON",
+        ),
+        (
+            {"model": "x", "epoch": 3},
+            r"an object with the keys model, epoch, none of them a query; read are JSON",
+        ),
+        (7, r"begins with '7'; read are JSON lines"),
+        (
+            {"qid": 0, "vid": "AB", "relevant_windows": [[10, 20]]},
+            r":1: expected .*; relevant_windows are annotations, not predictions",
+        ),
+        (
+            {
+                "query_id": "0",
+                "video_id": "AB",
+                "duration": 60,
+                "query": "a door opens.",
+                "windows": [[10, 20]],
+            },
+            r"a\.json: annotations, not predictions: each window is that of the query",
+        ),
+        ({"vid": "AB"}, r":1: expected one of the keys qid, .* \(found: vid\)"),
     ],
 )
 def test_what_is_no_answer_is_refused(tmp_path, content, message):

@@ -36,7 +36,9 @@ def test_chance_is_seeded_and_stays_in_the_video():
     assert (first.max(axis=(1, 2)) <= durations).all()
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize(
+    "name", ["strict", "proposal-map", "point", "viga", "ego4d-nlq", "mad", "qvhighlights", "glance"]
+)
 def test_rows_of_the_baselines_are_those_of_their_predictions(name):
     queries = [query(n, [[n % 7, 7], [n % 3, 9]][: 1 + n % 2]) for n in range(30)]
     bias, rules = baselines.ConstantWindowBaseline.fit(queries), protocols.protocol(name)

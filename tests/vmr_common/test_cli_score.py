@@ -100,6 +100,27 @@ def test_comparison_gives_the_paired_difference(case, answer):
     assert answer(main, *arguments)[1] == out  # the draw is seeded
 
 
+def test_thresholds_add_columns_and_one_window_is_remarked(case, answer):
+    _, annotations, predictions = case
+    arguments = [predictions, "--annotations", annotations, "--no-baselines"]
+    out = answer(main, *arguments, "--thresholds", "0.9,0.5")[1].split("\n")
+    assert out[1].split()[1:6] == ["R@1,0.3", "0.5", "0.7", "0.9", "mIoU"]
+    assert out[3] == "mine: one window per query, so that R@5 equals R@1"
+    out = answer(main, *arguments, "--protocol", "qvhighlights", "--thresholds", "0.3")[1].split("\n")
+    assert out[1].split()[1:5] == ["R@1,0.3", "0.5", "0.7", "mAP,0.5"]
+    assert len(out) == 4
+
+
+def test_glances_alone_are_scored_by_their_own_protocol(tmp_path, answer):
+    rows = [{**row, "windows": [], "point": 4.0} for row in annotation_lines(2)]
+    annotations = write_lines(tmp_path / "points.jsonl", rows)
+    predictions = write_windows(tmp_path / "mine.jsonl", [[[0, 10]], [[5, 6]]])
+    status, out, _ = answer(main, predictions, "--annotations", annotations)
+    assert (status, out.split("\n")[0].split(" (")[0]) == (0, "protocol glance")
+    status, _, err = answer(main, predictions, "--annotations", annotations, "--protocol", "strict")
+    assert (status, "there are glances and no moments (protocol glance" in err) == (2, True)
+
+
 def test_arrays_and_ego4d_files_are_read_too(case, answer):
     folder, annotations, _ = case
     np.savez(folder / "rows.npz", pred_cs=np.tile(np.array([[[0, 1000]]], dtype=np.int32), (4, 1, 1)))
@@ -150,8 +171,13 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, an
     )
     arguments = [str(tmp_path / "mine.jsonl"), "--annotations", annotations]
     assert answer(main, *arguments)[0] == 2
-    status, _, err = answer(main, *arguments, "--export-qvhighlights", str(tmp_path / "out.jsonl"))
+    assert "error: the truth of hidden.jsonl is hidden" in answer(main, *arguments)[2]
+    status, out, err = answer(main, *arguments, "--export-qvhighlights", str(tmp_path / "out.jsonl"))
     assert (status, err) == (0, "")
+    assert out == (
+        f"{tmp_path / 'out.jsonl'}: written, 2 queries\n"
+        "nothing was scored: the truth of hidden.jsonl is hidden, none of its 2 queries has a moment\n"
+    )
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
@@ -195,7 +221,7 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, an
         (["P", "--split", "nowhere/test"], "nowhere/test"),
         (
             ["P", "--annotations", "A", "--export-ego4d", "out.json"],
-            "query id 'q0' is not of the form <annotation_uid>_<query_idx>",
+            "4 of 4 query ids are not <annotation_uid>_<query_idx> ('q0', 'q1', 'q2' and 1 more",
         ),
         (["P", "--prot", "strict"], "--prot"),
     ],

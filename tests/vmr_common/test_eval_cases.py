@@ -21,7 +21,8 @@ from rgnet import window_metrics
 from vmr_common import evaluation as protocols
 from vmr_common import metrics
 from vmr_common.io import read_json_lines
-from vmr_common.types import Prediction, Query, read_predictions
+from vmr_common.predictions import read_predictions
+from vmr_common.types import Prediction, Query
 
 pytestmark = pytest.mark.parity
 

@@ -11,8 +11,9 @@ import pytest
 from vmr_common.cli.score import main
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol, submissions
+from vmr_common.predictions import read_predictions
 from vmr_common.splits.load import custom_split
-from vmr_common.types import Prediction, Query, encode_id, read_predictions, write_predictions
+from vmr_common.types import Prediction, Query, encode_id, write_predictions
 
 ROW = {"qid": 7, "vid": "kitchen", "query": "a pan", "pred_relevant_windows": [[2, 5.5, 0.75], [0, 9, -1]]}
 QUERIES = [Query(id="7", video="kitchen", text="a pan", duration=12.0, moments=[[2, 5]])]
@@ -32,6 +33,42 @@ def test_whole_numbers_fractions_and_no_windows_at_all_are_fine(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"pred_relevant_windows": [["2", "5.5", "0.75"], ["0", "9", "-1"]]},
+        {
+            "pred_relevant_windows": [
+                {"start": 2, "end": 5.5, "score": 0.75},
+                {"begin": 0, "finish": 9, "score": -1},
+            ]
+        },
+        {"windows": [[2, 5.5, 0.75], [0, "9", -1]]},
+        {"timestamps": [[2, 5.5, 0.75], {"start_time": "0", "end_time": 9, "confidence": -1}]},
+    ],
+)
+@pytest.mark.parametrize(
+    "names", [{}, {"qid": "query_id", "vid": "video_id", "query": "sentence"}, {"vid": "video"}]
+)
+def test_other_names_of_keys_and_forms_of_windows_are_read_alike(tmp_path, change, names):
+    row = {**ROW, "vid": "videos/kitchen.mp4"}
+    if "pred_relevant_windows" not in change:
+        del row["pred_relevant_windows"]
+    row = {names.get(key, key): value for key, value in {**row, **change}.items()}
+    (one,) = read_predictions(put(tmp_path / "p.jsonl", row), QUERIES)
+    assert (one.query, one.video, one.text) == ("7", "kitchen", "a pan")
+    assert one.moments.tolist() == [[2, 5.5], [0, 9]]
+    assert one.scores.tolist() == [0.75, -1]
+
+
+def test_one_window_needs_no_list_and_highlight_scores_need_no_window(tmp_path):
+    rows = {"qid": 1, "timestamp": ["2", 5]}, {"qid": 2, "windows": {"start": 2, "end": 5}}
+    more = {"qid": 3, "pred_saliency_scores": [0.5, 1]}
+    first, second, third = read_predictions(put(tmp_path / "p.jsonl", *rows, more))
+    assert first.moments.tolist() == second.moments.tolist() == [[2, 5]]
+    assert (third.moments.shape, third.saliency.tolist()) == ((0, 2), [0.5, 1])
+
+
+@pytest.mark.parametrize(
     ("windows", "message"),
     [
         ([[2, 5], [0, 9, 1], [1, 3]], "a window without a score (nothing was regrouped)"),
@@ -40,13 +77,14 @@ def test_whole_numbers_fractions_and_no_windows_at_all_are_fine(tmp_path):
         ([[2, 5, 0.75, 0, 9, 0.5]], "found a list of 6"),
         ([[[2, 5, 0.75]]], "found a list of 1"),
         ([[[2], [5], [0.75]]], "pred_relevant_windows[0] start must be a number, found a list of 1"),
-        ([["2", "5", "0.75"]], "pred_relevant_windows[0] start must be a number, found '2'"),
-        ([[2, 5, 1], [0, "9", 1]], "pred_relevant_windows[1] end must be a number, found '9'"),
+        ([["2s", "5", "0.75"]], "pred_relevant_windows[0] start must be a number, found '2s'"),
+        ([[2, 5, 1], [0, "1e3", 1]], "pred_relevant_windows[1] end must be a number, found '1e3'"),
+        ([["00:02", "00:05", "1"]], "pred_relevant_windows[0] start must be a number, found '00:02'"),
         ([[2, 5, True]], "pred_relevant_windows[0] score must be a number, found True"),
         ([[2, 5, None]], "score must be a number, found None"),
         ([[2, 5, float("nan")]], "score must be a finite number, found nan"),
         ([[2, 10**400, 1]], "end must be a finite number"),
-        ([{"start": 2, "end": 5, "score": 1}], "found an object of 3"),
+        ([{"start": 2, "stop": 5, "score": 1}], "found an object of 3"),
         (["abc"], "[0] must be [start, end, score], found 'abc'"),
         ([None], "found None"),
         ({"0": [2, 5, 1]}, "pred_relevant_windows must be a list, found an object of 1"),
@@ -69,6 +107,8 @@ def test_windows_of_another_shape_or_type_are_refused_by_number(tmp_path, window
         ({"qid": [7]}, "qid must be text or a whole number, found a list of 1"),
         ({"qid": None}, "qid must be text or a whole number, found None"),
         ({"qid": ""}, "qid is empty"),
+        ({"query_id": "8"}, "expected one of the keys qid, query_id, found several that differ"),
+        ({"video": "garden"}, "expected one of the keys vid, video, found several that differ"),
         ({"vid": 1.5}, "vid must be text or a whole number, found 1.5"),
         ({"vid": None}, "vid must be text or a whole number, found None"),
         ({"vid": False}, "vid must be text or a whole number, found False"),
@@ -97,7 +137,7 @@ def test_a_key_twice_and_an_id_twice_are_refused(tmp_path):
     )
     with pytest.raises(UserError, match=r":1: the key 'pred_relevant_windows' occurs twice"):
         submissions.read_any(path)
-    with pytest.raises(UserError, match=r":2: query id '7' occurs twice \(first on line 1\)"):
+    with pytest.raises(UserError, match=r":2: query id '7' occurs twice \(first at p\.jsonl:1\)"):
         read_predictions(put(path, ROW, {**ROW, "qid": "7"}))
 
 

@@ -15,7 +15,7 @@ from vmr_common.errors import UserError
 from vmr_common.evaluation.glance import measurable
 from vmr_common.types import Prediction, Query
 
-SINGLE = [name for name in protocols.names() if name not in ("qvhighlights", "glance")]
+SINGLE = [name for name in protocols.names() if type(protocols.protocol(name)) is protocols.Protocol]
 
 
 def query(identifier, moments, duration=100.0, glance=5.0):
@@ -94,7 +94,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", [*SINGLE, "qvhighlights", "glance"])
 @pytest.mark.parametrize("predictions", ODD.values(), ids=ODD)
 def test_whatever_is_predicted_is_scored_or_refused_in_one_line(name, predictions):
     queries = [query("a", [[0, 10], [20, 30]]), query("b", [0, 10]), query("c", [], glance=None)]

@@ -1,12 +1,14 @@
 """The QVHighlights protocol on hand-made cases."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vmr_common import evaluation as protocols
 from vmr_common.errors import UserError
+from vmr_common.evaluation.baselines import baseline_scores
 from vmr_common.types import Prediction, Query
 
 PROTOCOL = protocols.protocol("qvhighlights")
@@ -117,6 +119,70 @@ def test_highlights_are_left_out_without_scores_or_labels_and_missed_where_some_
     queries = [query(labels=labels), query("b", labels=labels)]
     found = values(queries, [prediction(saliency=[1.0]), prediction("b")])
     assert found["HL-Fair,Hit@1"] == found["HL-Fair,mAP"] == 0.5
+
+
+def test_highlight_scores_without_any_window_are_judged_alone():
+    queries = [query(labels={0: [4]}), query("b", labels={1: [4]})]
+    scores = PROTOCOL.score(queries, [prediction(windows=[], saliency=[1.0])])
+    assert {key.partition("-")[0] for key in scores.values} == {"HL"}
+    assert (scores.values["HL-Fair,Hit@1"], scores.num_missing) == (0.5, 1)
+    assert set(PROTOCOL.per_query(queries, [prediction(windows=[], saliency=[1.0])])) == set(scores.values)
+    one_window = values(queries, [prediction(windows=[], saliency=[1.0]), prediction("b")])
+    assert one_window["R@1,IoU@0.5"] == 0.5
+
+
+def test_further_thresholds_do_not_change_the_mean():
+    queries = [query(moments=[(0, 8)]), query("b", moments=[(0, 8)])]
+    predictions = [prediction(windows=[(0, 9)]), prediction("b", windows=[(0, 20)])]
+    more = replace(PROTOCOL, thresholds=(0.3, 0.6)).score(queries, predictions)
+    assert more.values["mAP,mean"] == values(queries, predictions)["mAP,mean"]
+    assert more.values["R@1,IoU@0.3"] == 1.0
+    shown = [key for key in more.shown if key.startswith("R@1")]
+    assert shown == ["R@1,IoU@0.3", "R@1,IoU@0.5", "R@1,IoU@0.6", "R@1,IoU@0.7"]
+
+
+def labelled(name, labels):
+    rows = np.array(labels, dtype=float)
+    return Query(
+        id=name, video="v", text="x", duration=20.0, saliency=rows, saliency_clips=np.arange(len(rows))
+    )
+
+
+def test_clips_are_judged_by_labels_above_the_median_of_each_annotator():
+    # annotators: 1 2 3 4 5 6 (median 3, the lower of the middle two), all alike (nothing above), 0 0 0 0 0 9
+    queries = [
+        labelled("a", [[n, 2, 9 * (n == 6)] for n in range(1, 7)]),
+        labelled("b", [[1, 2, 3]] * 3),
+        query("c"),
+    ]
+    predictions = [prediction("a", windows=[], saliency=[0, 0.1, 0.9, 0.8, 0.7, 0.6, 5])]
+    scores = protocols.protocol("tvsum").score(queries, predictions)
+    # ranked: clips 2, 3, 4, 5, 1 with labels 3 4 5 6 2, so right from rank 2 to 4
+    first = sum((before + now) / 2 for before, now in ((0, 1 / 2), (1 / 2, 2 / 3), (2 / 3, 3 / 4))) / 3
+    last = (0 + 1 / 4) / 2
+    assert scores.values == pytest.approx({"top-5 mAP": (first + 0 + last) / 3 / 2})
+    assert (scores.num_queries, scores.num_missing, scores.num_left_out) == (2, 1, 1)
+    table = protocols.format_table(
+        [("mine", scores), *baseline_scores(protocols.protocol("tvsum"), queries, None)]
+    )
+    assert "chance" in table.split("\n")[3]
+    (value,) = (
+        protocols.protocol("youtube-highlights")
+        .score([labelled("a", [[0], [1], [-1], [1]])], [prediction("a", windows=[], saliency=[3, 2, 1])])
+        .values.values()
+    )
+    assert value == pytest.approx(((0 + 1 / 2) / 2 + (1 / 3 + 1 / 2) / 2) / 2)
+
+
+def test_moments_are_not_asked_of_labels_of_clips():
+    with pytest.raises(UserError, match=r"labels of clips and no moments \(protocols tvsum and youtube"):
+        values([labelled("a", [[1]])], [])
+    with pytest.raises(UserError, match="protocol tvsum: none of the 1 queries has labels of clips"):
+        protocols.protocol("tvsum").score([query()], [])
+    with pytest.raises(UserError, match="clip score of query 'a' is not finite"):
+        protocols.protocol("tvsum").score(
+            [labelled("a", [[1]])], [prediction(windows=[], saliency=[math.inf])]
+        )
 
 
 def test_queries_without_labels_do_not_count_for_highlights():

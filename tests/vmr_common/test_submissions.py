@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from vmr_common.errors import UserError
 from vmr_common.evaluation import submissions
-from vmr_common.types import Prediction, Query, read_predictions, write_predictions
+from vmr_common.predictions import read_predictions
+from vmr_common.types import Prediction, Query, write_predictions
 
 QUERIES = [Query(id=str(n), video=f"v{n}", text=f"sentence {n}", duration=10.0) for n in range(3)]
 NLQ = [Query(id=f"a_b_{n}", video="clip", text="where is it", duration=480.0) for n in range(3)]
@@ -38,7 +40,6 @@ def test_qvhighlights_export_sorts_by_score_and_takes_sentence_and_video_from_th
         "pred_relevant_windows": [[2.0, 8.0, 0.75], [0.0, 4.0, 0.25]],
         "pred_saliency_scores": [0.0, 1.0, 2.0, 3.0, 4.0],
     }
-    assert submissions.check_qvhighlights(path, QUERIES) == []
     again = submissions.read_any(path)
     assert [p.query for p in again] == ["0", "1", "2"]
     assert again[0].moments.tolist() == [[2, 8], [0, 4]]
@@ -47,13 +48,15 @@ def test_qvhighlights_export_sorts_by_score_and_takes_sentence_and_video_from_th
 @pytest.mark.parametrize(
     ("given", "written"), [([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]), ([1, 2, 3], [1, 2, 3, 0, 0])]
 )
-def test_highlight_scores_are_fitted_to_the_clips_as_the_server_does(tmp_path, caplog, given, written):
+def test_highlight_scores_are_fitted_to_the_clips_as_the_server_does(tmp_path, given, written):
     path = tmp_path / "out.jsonl"
-    caplog.set_level("INFO")
-    submissions.write_qvhighlights(path, predictions(QUERIES, saliency=np.array(given, float)), QUERIES)
+    remarks = submissions.write_qvhighlights(
+        path, predictions(QUERIES, saliency=np.array(given, float)), QUERIES
+    )
     assert [row.saliency.tolist() for row in read_predictions(path)] == [written] * 3
-    assert submissions.check_qvhighlights(path, QUERIES) == []
-    assert "3 of 3 lists of highlight scores were cut or padded with 0" in caplog.text
+    assert remarks == [
+        "3 of 3 lists of highlight scores cut or padded with 0 to the number of clips, as the server does"
+    ]
 
 
 def test_ego4d_export_round_trip(tmp_path):
@@ -67,7 +70,6 @@ def test_ego4d_export_round_trip(tmp_path):
         "query_idx": 2,
         "predicted_times": [[0.0, 4.0], [2.0, 8.0]],
     }
-    assert submissions.check_ego4d(path, NLQ) == []
     again = submissions.read_any(path)
     assert [p.query for p in again] == [q.id for q in NLQ]
     assert again[0].moments.tolist() == [[0, 4], [2, 8]]
@@ -86,94 +88,90 @@ def test_further_columns_of_an_ego4d_file_are_ignored(tmp_path):
     assert submissions.read_any(path)[0].moments.tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_file_that_would_not_pass_is_not_written(tmp_path):
+def test_all_that_a_server_refuses_is_told_at_once_and_nothing_is_written(tmp_path, caplog):
     path = tmp_path / "out"
-    with pytest.raises(UserError, match=r"out not written: 1 of 3 queries are missing \(first: 2\)"):
-        submissions.write_qvhighlights(path, predictions(QUERIES[:2]), QUERIES)
-    with pytest.raises(UserError, match="1 of 3 queries are missing"):
+    made = [*predictions(QUERIES[:1]), *predictions([replace(QUERIES[0], id=name) for name in "wxyz"])]
+    empty = Prediction(query="1", video="v1", moments=[], scores=[], saliency=np.ones(5))
+    with pytest.raises(UserError) as caught:
+        submissions.write_qvhighlights(path, [*made, empty], QUERIES)
+    assert str(caught.value) == (
+        f"{path} not written: 4 of 6 predictions are for no query of the split ('w', 'x', 'y' and 1 more; "
+        "--ignore-unknown skips them), 2 of 3 queries have no window ('1', '2'; --fill-missing answers by [0, 0], a "
+        "miss), 2 of 3 queries have no highlight scores ('0', '2'; --fill-missing gives scores of 0)"
+    )
+    assert "no query of the split: 'w', 'x', 'y', 'z'" in caplog.text
+    with pytest.raises(UserError, match=r"1 of 3 queries have no window \('a_b_2'; --fill-missing"):
         submissions.write_ego4d(path, predictions(NLQ[:2]), NLQ)
-    with pytest.raises(UserError, match="'7' is not of the form"):
-        submissions.write_ego4d(path, predictions([Query(id="7", video="v", text="", duration=1.0)]), NLQ)
-    text_ids = [Query(id="s30_0", video="v", text="", duration=10.0)]
-    with pytest.raises(UserError, match="qid must be an integer, found 's30_0'"):
-        submissions.write_qvhighlights(path, predictions(text_ids), text_ids)
+    misnamed = [Query(id=name, video="v", text="", duration=10.0) for name in ("7", "s30_0", "a_07")]
+    for write, what in (
+        (submissions.write_ego4d, r"2 of 3 query ids are not <annotation_uid>_<query_idx> \('7', 'a_07'"),
+        (submissions.write_qvhighlights, r"2 of 3 query ids are not a decimal number \('s30_0', 'a_07'"),
+    ):
+        with pytest.raises(UserError, match=what):
+            write(path, predictions(misnamed), misnamed)
+    with pytest.raises(UserError, match="query '0' holds a number that is not finite"):
+        submissions.write_qvhighlights(path, predictions(QUERIES, saliency=np.array([np.nan])), QUERIES)
     assert not path.exists()
 
 
+def test_what_a_server_scores_as_nothing_is_written_and_counted(tmp_path):
+    odd = Prediction(
+        query="0", video="", moments=[[4, 4], [8, 2], [0, 4]], scores=[3, 2, 1], saliency=np.ones(5)
+    )
+    remarks = submissions.write_qvhighlights(tmp_path / "q", [odd], QUERIES, fill=True)
+    assert remarks == [
+        "2 without a window, answered by [0, 0], a miss",
+        "2 without highlight scores, given scores of 0",
+        "2 windows that do not start before they end: the server gives them an overlap of 0",
+    ]
+    first, second, _ = read_predictions(tmp_path / "q")
+    assert first.moments.tolist() == [[4, 4], [8, 2], [0, 4]]
+    assert (second.moments.tolist(), second.scores.tolist(), second.saliency.sum()) == ([[0, 0]], [0], 0)
+    remarks = submissions.write_ego4d(tmp_path / "e", predictions(NLQ[:2]), NLQ, fill=True)
+    assert remarks == ["1 without a window, answered by [0, 0], a miss"]
+    assert [one.moments.tolist() for one in submissions.read_any(tmp_path / "e")][2] == [[0, 0]]
+
+
+def test_highlight_scores_alone_are_a_submission(tmp_path):
+    alone = [
+        Prediction(query=one.id, video="", moments=[], scores=[], saliency=np.arange(5.0)) for one in QUERIES
+    ]
+    assert submissions.write_qvhighlights(tmp_path / "q", alone, QUERIES) == []
+    rows = [json.loads(line) for line in (tmp_path / "q").read_text().splitlines()]
+    assert [sorted(row) for row in rows] == [["pred_saliency_scores", "qid", "query", "vid"]] * 3
+    with pytest.raises(UserError, match="3 of 3 queries have no window"):
+        submissions.write_ego4d(tmp_path / "e", alone, QUERIES)
+
+
 QVH_ROW = {"qid": 0, "query": "x", "vid": "v0", "pred_relevant_windows": [[0, 4, 0.9], [2, 8, 0.1]]}
-QVH_PROBLEMS = [
-    ({"qid": "0"}, "qid must be an integer, found '0'"),
-    ({"qid": False}, "qid must be an integer, found False"),
-    ({"qid": 9}, "the split has no such query"),
-    ({"vid": "other"}, "vid is 'other', expected 'v0'"),
-    ({"pred_relevant_windows": []}, "no window"),
-    ({"pred_relevant_windows": [[0, 1]]}, "pred_relevant_windows[0] must be [start, end, score]"),
-    ({"pred_relevant_windows": [[0, 1, 2], [3]]}, "pred_relevant_windows[1] must be [start, end, score]"),
-    ({"pred_relevant_windows": "abc"}, "pred_relevant_windows must be a list, found 'abc'"),
-    ({"pred_relevant_windows": None}, "pred_relevant_windows must be a list, found None"),
-    ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "[0] end must be a finite number, found inf"),
-    ({"pred_relevant_windows": [[4, 4, 1]]}, "window 0 does not start before it ends (4 to 4)"),
-    ({"pred_relevant_windows": [[0, 4, 0.1], [2, 8, 0.9]]}, "scores are not descending"),
-    ({"pred_saliency_scores": [0.0] * 4}, "4 pred_saliency_scores for 5 clips"),
-    ({"pred_saliency_scores": ["a"]}, "pred_saliency_scores[0] must be a number, found 'a'"),
-    ({"pred_saliency_scores": [0.0, True]}, "pred_saliency_scores[1] must be a number, found True"),
-]
-
-
-@pytest.mark.parametrize(("change", "problem"), QVH_PROBLEMS)
-def test_each_problem_of_a_qvhighlights_file_is_named(tmp_path, change, problem):
-    path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({**QVH_ROW, **change}) + "\n")
-    found = submissions.check_qvhighlights(path, QUERIES[:1])
-    assert any("line 1" in line and problem in line for line in found), found
-
-
-def test_repeated_queries_and_partial_saliency_are_named(tmp_path):
-    path = tmp_path / "in.jsonl"
-    rows = [QVH_ROW, QVH_ROW, {**QVH_ROW, "qid": 1, "vid": "v1", "pred_saliency_scores": [0.0] * 5}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = submissions.check_qvhighlights(path, QUERIES[:2])
-    assert found[0] == "line 2 (qid 0): the query occurs twice"
-    assert found[1] == "1 of 2 lines have no pred_saliency_scores"
-
-
 EGO4D_ENTRY = {"clip_uid": "clip", "annotation_uid": "a_b", "query_idx": 0, "predicted_times": [[0, 4]]}
-EGO4D_PROBLEMS = [
-    ({"clip_uid": "other"}, "clip_uid is 'other', expected 'clip'"),
-    ({"clip_uid": None}, "clip_uid must be text or a whole number, found None"),
-    ({"annotation_uid": ["a"]}, "annotation_uid must be text or a whole number, found a list of 1"),
-    ({"query_idx": "0"}, "query_idx must be an integer from 0 on, found '0'"),
-    ({"query_idx": True}, "query_idx must be an integer from 0 on, found True"),
-    ({"query_idx": 7}, "the split has no such query"),
-    ({"predicted_times": []}, "no window"),
-    ({"predicted_times": [[4, 1]]}, "window 0 does not start before it ends (4 to 1)"),
-    ({"predicted_times": [[4]]}, "predicted_times[0] must be [start, end], found a list of 1"),
-    ({"predicted_times": [0, 4]}, "predicted_times[0] must be [start, end], found 0"),
-    ({"predicted_times": [["0", "4"]]}, "predicted_times[0] start must be a number, found '0'"),
-    ({"predicted_times": 3}, "predicted_times must be a list, found 3"),
-    ({"predicted_times": [[0, float("nan")]]}, "end must be a finite number, found nan"),
-]
 
 
-@pytest.mark.parametrize(("change", "problem"), EGO4D_PROBLEMS)
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"clip_uid": "other"}, "about video 'other', the query is about 'clip'"),
+        ({"clip_uid": None}, "clip_uid must be text or a whole number, found None"),
+        ({"annotation_uid": ["a"]}, "annotation_uid must be text or a whole number, found a list of 1"),
+        ({"query_idx": "0"}, "query_idx must be an integer from 0 on, found '0'"),
+        ({"query_idx": True}, "query_idx must be an integer from 0 on, found True"),
+        ({"predicted_times": [[4]]}, r"predicted_times\[0\] must be \[start, end\], found a list of 1"),
+        ({"predicted_times": [0, 4]}, r"predicted_times\[0\] must be \[start, end\], found 0"),
+        ({"predicted_times": [["0", "4"]]}, r"predicted_times\[0\] start must be a number, found '0'"),
+        ({"predicted_times": 3}, "predicted_times must be a list, found 3"),
+        ({"predicted_times": [[0, float("nan")]]}, "end must be a finite number, found nan"),
+        (None, "expected an object with clip_uid, annotation_uid, query_idx, predicted_times"),
+    ],
+)
 def test_each_problem_of_an_ego4d_file_is_named(tmp_path, change, problem):
     path = tmp_path / "in.json"
-    content = {"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": [{**EGO4D_ENTRY, **change}]}
-    path.write_text(json.dumps(content))
-    found = submissions.check_ego4d(path, NLQ[:1])
-    assert any("results[0]" in line and problem in line for line in found), found
-
-
-def test_the_frame_of_an_ego4d_file_is_checked(tmp_path):
-    path = tmp_path / "in.json"
-    path.write_text(json.dumps({"version": 1.0, "results": [EGO4D_ENTRY, EGO4D_ENTRY, {}]}))
-    found = "\n".join(submissions.check_ego4d(path, NLQ[:1]))
-    for problem in ("version must be '1.0'", "challenge must be", "the query occurs twice", "results[2]"):
-        assert problem in found
-    path.write_text("[]")
-    assert submissions.check_ego4d(path, NLQ) == [
-        "expected an object with version, challenge and a list results"
-    ]
+    entry = {} if change is None else {**EGO4D_ENTRY, **change}
+    path.write_text(json.dumps({"results": [entry]}))
+    with pytest.raises(UserError, match=rf"results\[0\].*{problem}"):
+        submissions.read_any(path, NLQ[:1])
+    path.write_text(json.dumps({"results": [EGO4D_ENTRY, EGO4D_ENTRY]}))
+    with pytest.raises(UserError, match=r"results\[1\]: query 'a_b_0' occurs twice"):
+        submissions.read_any(path, NLQ[:1])
     path.write_text(json.dumps({"results": 1}))
     with pytest.raises(UserError, match="not an Ego4D submission"):
         submissions.read_any(path)
@@ -308,7 +306,7 @@ def test_damaged_text_gives_predictions_or_one_clean_error(tmp_path_factory, see
         data[place % len(data) : place % len(data) + len(piece)] = piece or b"]"
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(bytes(data))
-    for read in (submissions.read_any, lambda p: submissions.check_ego4d(p, NLQ), read_predictions):
+    for read in (submissions.read_any, read_predictions):
         with one_clean_error_at_most():
             read(path)
 
@@ -327,9 +325,7 @@ def test_any_json_value_in_any_place_is_read_or_refused_cleanly(tmp_path_factory
     path = tmp_path_factory.getbasetemp() / "odd.json"
     row, entry = copy.deepcopy(QVH_ROW), copy.deepcopy(EGO4D_ENTRY)
     row[row_key], entry[entry_key] = value, value
-    checks = (submissions.check_qvhighlights, QUERIES), (submissions.check_ego4d, NLQ)
-    for content, (check, queries) in zip((row, {"results": [entry]}), checks, strict=True):
+    for content in (row, {"results": [entry]}):
         path.write_text(json.dumps(content))
-        assert isinstance(check(path, queries), list)
         with one_clean_error_at_most():
             submissions.read_any(path)

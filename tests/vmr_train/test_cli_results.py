@@ -7,8 +7,9 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from vmr_common.predictions import read_predictions
 from vmr_common.splits.load import custom_split
-from vmr_common.types import Prediction, read_predictions
+from vmr_common.types import Prediction
 from vmr_train.cli.commands import print_results
 from vmr_train.cli.results import moment_table, score_all
 

@@ -12,7 +12,7 @@ from vmr_common.cli.score import main as score
 from vmr_common.errors import UserError
 from vmr_common.evaluation.zero_shot import require_shared_space, similarities, zero_shot_moments
 from vmr_common.features.manifest import Manifest
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_video.cli.extract import main as extract
 from vmr_video.cli.video import main
 from vmr_video.extractor import ExtractorOptions

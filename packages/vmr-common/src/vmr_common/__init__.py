@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from vmr_common.features.manifest import Manifest
     from vmr_common.features.store import FeatureStore, write_features
     from vmr_common.metrics import average_precision, iou, nms
+    from vmr_common.predictions import read_predictions
     from vmr_common.splits.load import Split, custom_split, load_split
-    from vmr_common.types import Prediction, Query, read_predictions, write_predictions
+    from vmr_common.types import Prediction, Query, write_predictions
 
 __all__ = [
     "FeatureStore",
@@ -57,7 +58,8 @@ __getattr__, __dir__ = lazy_names(
         "vmr_common.features.store": "FeatureStore write_features",
         "vmr_common.metrics": "average_precision iou nms",
         "vmr_common.splits.load": "Split custom_split load_split",
-        "vmr_common.types": "Prediction Query read_predictions write_predictions",
+        "vmr_common.predictions": "read_predictions",
+        "vmr_common.types": "Prediction Query write_predictions",
         "vmr_common.version": "__version__",
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.io import read_json_lines, write_json_lines
+from vmr_common.io import write_json_lines
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
-from vmr_common.values import field_of, identifier, list_of, number_rows, numbers, sentence
+from vmr_common.values import identifier
 
 # so many digits become an integer under every setting of the interpreter
 _WHOLE = re.compile("0|[1-9][0-9]{0,639}")
@@ -170,8 +170,8 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/predictions.jsonl"
         >>> write_predictions(path, [Prediction(query="1", video="kitchen", moments=[[3, 9]], scores=[0.9])])
-        >>> read_predictions(path)[0].moments.tolist()
-        [[3.0, 9.0]]
+        >>> Path(path).read_text().strip()
+        '{"qid": 1, "query": "", "vid": "kitchen", "pred_relevant_windows": [[3.0, 9.0, 0.9]]}'
     """
     write_json_lines(path, map(prediction_row, predictions))
 
@@ -202,90 +202,3 @@ def encode_id(name: str) -> str | int:
         (12, '012', 's30-d52_0')
     """
     return int(name) if _WHOLE.fullmatch(name) else name
-
-
-def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
-    """Reads predictions from JSON lines (ours, or any QVHighlights-style submission, ``.gz`` accepted), in file order.
-
-    Raises `UserError` naming file, line and key for an unreadable file, a missing key, windows that are not all
-    ``[start, end, score]`` or all ``[start, end]`` of finite numbers (nothing is regrouped or converted), clip scores
-    that are not a flat list of such, an id or a sentence of another type, a query id that occurs twice, or another
-    video than that of the query in `queries`.
-
-    Example:
-        >>> import json, tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "theirs.jsonl"
-        >>> row = {"qid": 7, "vid": "kitchen", "pred_relevant_windows": [[3, 9, 0.5]]}
-        >>> _ = path.write_text(json.dumps(row))
-        >>> read_predictions(path)[0].query
-        '7'
-    """
-    return predictions_of(str(path), read_json_lines(path), queries)
-
-
-def predictions_of(
-    path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Iterable[Query] = ()
-) -> list[Prediction]:
-    """The predictions of rows ``(line number, object)``, see `read_predictions`."""
-    known = {query.id: query for query in queries}
-    predictions: list[Prediction] = []
-    seen: dict[str, int] = {}
-    for number, row in rows:
-        where = f"{path}:{number}"
-        prediction = _parse_prediction(row, known, where)
-        first = seen.setdefault(prediction.query, number)
-        if first != number:
-            raise UserError(
-                f"{where}: query id {quoted(prediction.query)} occurs twice (first on line {first})"
-            )
-        predictions.append(prediction)
-    return predictions
-
-
-def ranked_windows(value: Any, where: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Moments ``(K, 2)`` and scores ``(K,)`` of a list of windows ``[start, end, score]``, or all ``[start, end]``.
-
-    The latter are ranked as they are listed. Raises `UserError` as `number_rows`.
-    """
-    rows = list_of(value, where, key)
-    if rows and all(isinstance(row, list) and len(row) == 2 for row in rows):
-        return number_rows(rows, ("start", "end"), where, key), rank_scores(len(rows))
-    windows = number_rows(rows, ("start", "end", "score"), where, key)
-    return windows[:, :2], windows[:, 2]
-
-
-def require_video(query: str, found: str, expected: str, where: str) -> None:
-    """Raises `UserError`, beginning with `where`, for a prediction that names another video than that of its query."""
-    if found and found != expected:
-        raise UserError(
-            f"{where}: the prediction for query {quoted(query)} is about video {quoted(found)}, "
-            f"the query is about {quoted(expected)}"
-        )
-
-
-def _parse_prediction(row: Mapping[str, Any], known: Mapping[str, Query], where: str) -> Prediction:
-    name = identifier(field_of(row, "qid", where), where, "qid")
-    video = identifier(row["vid"], where, "vid") if row.get("vid", "") != "" else ""
-    text = sentence(row.get("query", ""), where, "query")
-    windows = field_of(row, "pred_relevant_windows", where)
-    moments, scores = ranked_windows(windows, where, "pred_relevant_windows")
-    saliency = None
-    if row.get("pred_saliency_scores") is not None:
-        saliency = numbers(row["pred_saliency_scores"], where, "pred_saliency_scores")
-    presence = row.get("presence")  # other systems may call anything so
-    if isinstance(presence, bool) or not isinstance(presence, int | float) or not 0 <= presence <= 1:
-        presence = None
-    query = known.get(name)
-    if query is not None:
-        require_video(name, video, query.video, where)
-        # the query's own texts serve for both, so that they are held once
-        name, video, text = query.id, video and query.video, query.text if text == query.text else text
-    return Prediction(
-        query=name,
-        video=video,
-        moments=moments,
-        scores=scores,
-        text=text,
-        saliency=saliency,
-        presence=presence,
-    )

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--thresholds",
         type=several(real(0, 1, above=True)),
-        help="overlaps, such as 0.3,0.5 (default: the protocol's)",
+        help="overlaps beside those of the protocol, such as 0.3,0.9 (mAP stays the mean over 0.5 to 0.95)",
     )
     add("--ranks", type=several(whole(1, 1_000)), help="n of R@n, such as 1,5,10 (default: the protocol's)")
     add("--nms", type=overlap, help="suppression threshold of proposal-map, 0 to 1 (default 0.5)")
@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print JSON instead of tables (fractions, not percent)")
     add("--export-qvhighlights", metavar="FILE", help="also write a checked QVHighlights submission")
     add("--export-ego4d", metavar="FILE", help="also write a checked Ego4D submission")
+    add(
+        "--fill-missing",
+        action="store_true",
+        help="submissions: window [0, 0] with score 0, a miss, for queries without a window; highlight scores of 0",
+    )
     return parser
 
 
@@ -70,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = query_options.chosen_split(options, options.split, count=False)
     assert split is not None
     training = None if options.no_baselines else _training_queries(options)
-    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [split.protocol])]
+    instead = "glance" if protocols.measurable(split.queries) == "glance" else split.protocol
+    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [instead])]
     if options.nms is not None and all(rules.nms is None for rules in rule_sets):
         raise UserError(
             f"--nms: no suppression in {', '.join(rules.name for rules in rule_sets)} (in proposal-map)"
@@ -81,20 +87,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         if systems[0][0] == systems[1][0]:
             systems = [(options.predictions, systems[0][1]), (options.compare, systems[1][1])]
     exported = _export(options, systems[0][1], split.queries)
-    if exported and not any(len(query.moments) for query in split.queries):
-        return  # a split with hidden targets can be submitted but not scored
-    results = [_evaluate(rules, split, systems, compare=bool(options.compare)) for rules in rule_sets]
-    notes: list[str] = []
-    if training is not None:
-        bias, note = _bias(*training)
-        notes.append(note)
-        for rules, result in zip(rule_sets, results, strict=True):
-            result.rows.extend(baseline_scores(rules, split.queries, bias, split=split.name))
+    if exported and _hidden(split):
+        results: list[_Result] = []
+        notes = [f"nothing was scored: {_hidden(split)}"]
+    else:
+        results, notes = _scored(split, systems, rule_sets, training, compare=bool(options.compare))
+    notes = [*exported, *notes]
     if options.json:
         report = {"split": split.name, "notes": notes, "results": [result.to_dict() for result in results]}
         echo(json.dumps(report, indent=2))
     else:
-        echo("\n\n".join(result.to_text() for result in results), *notes)
+        echo(*(["\n\n".join(result.to_text() for result in results)] if results else []), *notes)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,46 @@ class _Result:
         return text
 
 
+def _hidden(split: Split) -> str:
+    """Why predictions for a split cannot be scored, or nothing."""
+    if protocols.measurable(split.queries) or any(query.saliency is not None for query in split.queries):
+        return ""
+    return f"the truth of {split.name} is hidden, none of its {len(split.queries):,} queries has a moment"
+
+
+def _scored(
+    split: Split,
+    systems: list[_Row],
+    rule_sets: list[protocols.Protocol],
+    training: tuple[list[Query], str] | None,
+    *,
+    compare: bool,
+) -> tuple[list[_Result], list[str]]:
+    """The table of each protocol, and remarks on them."""
+    if why := _hidden(split):
+        raise UserError(f"{why} (--export-qvhighlights FILE or --export-ego4d FILE writes a submission)")
+    results = [_evaluate(rules, split, systems, compare=compare) for rules in rule_sets]
+    notes = [note for label, found in systems if (note := _one_window(label, found, results))]
+    if training is not None:
+        bias, note = _bias(*training)
+        for rules, result in zip(rule_sets, results, strict=True):
+            rows = baseline_scores(rules, split.queries, bias, split=split.name)
+            own = result.rows[0][1].values.keys()  # clip scores have no row of windows beside them
+            result.rows.extend(row for row in rows if own & row[1].values.keys())
+            if not isinstance(rules, protocols.ClipLabels) and note not in notes:
+                notes.append(note)
+    return results, notes
+
+
+def _one_window(label: str, predictions: list[Prediction], results: list[_Result]) -> str | None:
+    """A remark where recall at more than one window says nothing more."""
+    keys = [key.partition(",")[0] for result in results for key in result.rows[0][1].values]
+    ranks = list(dict.fromkeys(key for key in keys if key.startswith("R@") and key != "R@1"))
+    if not ranks or max(len(one.moments) for one in predictions) != 1:
+        return None
+    return f"{label}: one window per query, so that {', '.join(ranks)} equal{'s' * (len(ranks) == 1)} R@1"
+
+
 def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, compare: bool) -> _Result:
     scored = [
         (label, protocol.score(split.queries, predictions, split=split.name)) for label, predictions in rows
@@ -144,8 +187,10 @@ def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, c
 
 def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     chosen = protocols.protocol(name)
-    given = {key: getattr(options, key) for key in ("thresholds", "ranks", "drop_zero_length")}
+    given = {key: getattr(options, key) for key in ("ranks", "drop_zero_length")}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value}
+    if options.thresholds:
+        changes["thresholds"] = tuple(sorted({*chosen.thresholds, *options.thresholds}))
     if options.nms is not None and chosen.nms is not None:
         changes["nms"] = replace(chosen.nms, threshold=options.nms)
     return replace(chosen, **changes)
@@ -184,12 +229,17 @@ def _read(path: str, queries: list[Query], options: argparse.Namespace) -> _Row:
     return (f"{Path(path).parent.name}/{label}" if label == "predictions" else label), predictions
 
 
-def _export(options: argparse.Namespace, predictions: list[Prediction], queries: list[Query]) -> bool:
-    if options.export_qvhighlights:
-        submissions.write_qvhighlights(options.export_qvhighlights, predictions, queries)
-    if options.export_ego4d:
-        submissions.write_ego4d(options.export_ego4d, predictions, queries)
-    return bool(options.export_qvhighlights or options.export_ego4d)
+def _export(options: argparse.Namespace, predictions: list[Prediction], queries: list[Query]) -> list[str]:
+    """Writes the submissions that are asked for; a line about each."""
+    made = []
+    for path, write in (
+        (options.export_qvhighlights, submissions.write_qvhighlights),
+        (options.export_ego4d, submissions.write_ego4d),
+    ):
+        if path:
+            remarks = write(path, predictions, queries, fill=options.fill_missing)
+            made.append(f"{path}: " + "; ".join([f"written, {len(queries):,} queries", *remarks]))
+    return made
 
 
 if __name__ == "__main__":

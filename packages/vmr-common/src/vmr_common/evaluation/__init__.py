@@ -1,5 +1,6 @@
 """The evaluation rule sets of the field, by name, and the tables that they give."""
 
+from vmr_common.evaluation.clip_labels import ClipLabels
 from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.packing import Packed, pack
 from vmr_common.evaluation.presets import names, protocol
@@ -8,6 +9,7 @@ from vmr_common.evaluation.recall import PerQuery, Protocol, Suppression
 from vmr_common.evaluation.scores import Scores, format_table
 
 __all__ = [
+    "ClipLabels",
     "Glance",
     "Packed",
     "PerQuery",

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.types import Prediction, Query, ranked_windows, require_video
-from vmr_common.values import field_of, identifier, listed, object_of, sentence, shown
+from vmr_common.predictions import SENTENCES, VIDEOS, is_window, named, video_stem
+from vmr_common.types import Query
+from vmr_common.values import field_of, listed, sentence, shown
 
-logger = logging.getLogger(__name__)
-IDS = ("qid", "query_id", "question_id", "id")
-VIDEOS = ("vid", "video", "video_id")
-SENTENCES = ("caption", "query", "sentence", "question")
-WINDOWS = ("pred_relevant_windows", "windows", "moments", "spans", "timestamps", "timestamp")
-TEXTS = ("answer", "response", "prediction", "output")
-ENDINGS = (".mp4", ".avi", ".mkv", ".webm")
+LAYOUTS = (
+    "read are JSON lines or a list of objects with qid and pred_relevant_windows, answers by query id, samples of "
+    "lmms-eval, submissions to Ego4D, and .npz"
+)
 LONGEST_TEXT = 20_000
 
 _TOKEN = re.compile(
@@ -166,64 +163,54 @@ def _mark(mark: str, between_digits: tuple[bool, bool], last: str) -> str:
     return "_" if mark in "\"'`*:=>$≈\n" else "o"
 
 
-def answers_of(path: str, document: Any, queries: Iterable[Query]) -> list[Prediction]:
-    """The predictions of one JSON text: answers by query id, or a list of objects with an id and an answer each.
+def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Objects for `types.predictions_of`, and their places, of a document: a list of such, or answers by query id.
 
-    An answer is text, ``[start, end]``, a list of such windows (with or without a score; without, they are ranked as
-    listed), nothing (null), or an object with one of `WINDOWS` or `TEXTS`. An id ``video>>>sentence>>>...`` (lmms-eval)
-    is the query about them. Raises `UserError` naming file and record for whatever is something else, or a query that
-    occurs twice.
+    An answer is an object with windows or text, or one of these by itself, or nothing (null). Raises `UserError` for
+    whatever is something else.
     """
     if isinstance(document, dict):
-        entries: Iterable[tuple[str, Any, Any]] = (
-            (f"{path}: {shown(key)}", key, document[key]) for key in document
-        )
+        known = {query.id for query in queries}
+        if known and not any(key in known or ">>>" in key for key in document):
+            raise UserError(
+                f"{path}: an object with the keys {listed(document)}, none of them a query; {LAYOUTS}"
+            )
+        for key, value in document.items():
+            row = value if isinstance(value, dict) and not is_window(value) else {"answer": value}
+            yield f"{path}: {shown(key)}", {**row, "qid": key}
     elif isinstance(document, list):
-        entries = _listed(path, document)
+        for number, row in enumerate(document):
+            if not isinstance(row, dict):
+                raise UserError(f"{path}: record {number} is {shown(row)}, not an object; {LAYOUTS}")
+            yield f"{path}: record {number}", row
     else:
-        raise UserError(f"{path}: expected answers by query id, found {shown(document)}")
-    return _predictions(path, entries, list(queries))
+        raise UserError(f"{path}: holds {shown(document)}; {LAYOUTS}")
 
 
-def is_record(row: Mapping[str, Any]) -> bool:
-    """True for a line of JSON lines that holds an id and an answer, and is no prediction of ours."""
-    keys = row.keys()
-    return bool(keys & set(IDS) and keys & {*WINDOWS[1:], *TEXTS} and WINDOWS[0] not in keys)
-
-
-def _listed(path: str, rows: Sequence[Any]) -> Iterator[tuple[str, Any, Any]]:
-    for number, row in enumerate(rows):
-        where = f"{path}: record {number}"
-        name = _one(object_of(row, where), IDS, where)
-        yield where, row[name], row
-
-
-def samples_of(
+def sample_rows(
     path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Sequence[Query]
-) -> list[Prediction]:
-    """The predictions of lmms-eval's samples (``--log_samples``) of a temporal grounding task.
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Objects for `types.predictions_of` of lmms-eval's samples (``--log_samples``) of a temporal grounding task.
 
     A sample is about the query with the video and sentence of its `doc` or `submission`, else about query number
     `doc_id` of the split. Raises `UserError` naming file, line and key for whatever is something else.
     """
-
-    def entries() -> Iterator[tuple[str, Any, Any]]:
-        for number, row in rows:
-            where = f"{path}:{number}"
-            answer = row["filtered_resps"] if "filtered_resps" in row else field_of(row, "resps", where)
-            while isinstance(answer, list) and len(answer) == 1:
-                answer = answer[0]
-            answer = None if answer is None else sentence(answer, where, "filtered_resps")
-            yield where, _subject(row, queries, where), answer
-
-    return _predictions(path, entries(), queries)
+    for number, row in rows:
+        where = f"{path}:{number}"
+        answer = row["filtered_resps"] if "filtered_resps" in row else field_of(row, "resps", where)
+        while isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        answer = None if answer is None else sentence(answer, where, "filtered_resps")
+        yield where, {"qid": _subject(row, queries, where), "answer": answer}
 
 
 def _subject(row: Mapping[str, Any], queries: Sequence[Query], where: str) -> str:
     """Whom a sample is about: ``video>>>sentence``, or the id of a query."""
     doc = row.get("doc")
-    if isinstance(doc, dict) and set(doc) & set(VIDEOS) and set(doc) & set(SENTENCES):
-        return ">>>".join(str(doc[_one(doc, names, where)]) for names in (VIDEOS, SENTENCES))
+    if isinstance(doc, dict):
+        names = named(doc, VIDEOS, where), named(doc, SENTENCES, where)
+        if all(names):
+            return ">>>".join(str(doc[name]) for name in names)
     submitted = row.get("submission")
     if isinstance(submitted, dict) and len(submitted) == 1 and ">>>" in next(iter(submitted)):
         return str(next(iter(submitted)))
@@ -235,80 +222,26 @@ def _subject(row: Mapping[str, Any], queries: Sequence[Query], where: str) -> st
     return queries[number].id
 
 
-def _predictions(
-    path: str, entries: Iterable[tuple[str, Any, Any]], queries: Sequence[Query]
-) -> list[Prediction]:
-    known, about = {query.id: query for query in queries}, _by_sentence(queries)
-    found: dict[str, Prediction] = {}
-    silent = reversed_windows = 0
-    for where, key, value in entries:
-        name = identifier(key, where, "the query id")
-        query = about(name, where) if ">>>" in name and name not in known else known.get(name)
-        name = name if query is None else query.id
-        if name in found:
-            raise UserError(f"{where}: query {quoted(name)} occurs twice")
-        if query is not None and isinstance(value, dict) and set(value) & set(VIDEOS):
-            video = identifier(value[_one(value, VIDEOS, where)], where, "the video")
-            if _stem(video) != _stem(query.video):
-                require_video(name, video, query.video, where)
-        moments, scores = _windows(value, where)
-        silent += not len(moments)
-        reversed_windows += int((moments[:, 0] > moments[:, 1]).sum())
-        found[name] = Prediction(
-            query=name, video=query.video if query else "", moments=moments, scores=scores
-        )
-    if silent:
-        logger.info("%s: %d of %d answers name no window", path, silent, len(found))
-    if reversed_windows:
-        logger.info("%s: windows that end before they start, kept as answered: %d", path, reversed_windows)
-    return list(found.values())
-
-
-def _windows(value: Any, where: str) -> Any:
-    if isinstance(value, dict):
-        value = value[_one(value, (*WINDOWS, *TEXTS), where)]
-    if value is None:
-        value = []
-    elif isinstance(value, str):
-        value = windows_in(sentence(value, where, "the answer"))
-    elif isinstance(value, list) and len(value) == 2 and not any(isinstance(item, list) for item in value):
-        value = [value]
-    if not isinstance(value, list):
-        raise UserError(f"{where}: expected text, [start, end] or a list of windows, found {shown(value)}")
-    return ranked_windows(value, where, "the answer")
-
-
-def _one(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
-    """The one of some keys that an object has."""
-    there = [name for name in names if name in row]
-    if len(there) != 1:
-        raise UserError(
-            f"{where}: expected exactly one of the keys {', '.join(names)} (found: {listed(row)})"
-        )
-    return there[0]
-
-
-def _by_sentence(queries: Iterable[Query]) -> Callable[[str, str], Query]:
-    """Function from ``video>>>sentence...`` to the query about them; of several the next one each time."""
+def finder(queries: Iterable[Query]) -> Callable[[str, str], Query | None]:
+    """Function from an id, and its place, to its query; of several about one ``video>>>sentence`` the next one."""
+    known: dict[str, Query] = {}
     left: dict[tuple[str, str], deque[Query]] = defaultdict(deque)
     for query in queries:
-        left[_stem(query.video), _plain(query.text)].append(query)
+        known[query.id] = query
+        left[video_stem(query.video), _plain(query.text)].append(query)
 
-    def about(name: str, where: str) -> Query:
+    def query_of(name: str, where: str) -> Query | None:
+        if ">>>" not in name or name in known:
+            return known.get(name)
         video, text = name.split(">>>")[:2]
-        waiting = left.get((_stem(video), _plain(text)))
+        waiting = left.get((video_stem(video), _plain(text)))
         if not waiting:
             raise UserError(
                 f"{where}: the split has no (further) query {quoted(text)} about video {quoted(video)}"
             )
         return waiting.popleft()
 
-    return about
-
-
-def _stem(video: str) -> str:
-    name = video.rpartition("/")[2]
-    return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
+    return query_of
 
 
 def _plain(text: str) -> str:

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from vmr_common import metrics, timeline
 from vmr_common.errors import UserError
+from vmr_common.evaluation.clip_labels import ClipLabels
 from vmr_common.evaluation.recall import Protocol
 from vmr_common.evaluation.scores import Scores
-from vmr_common.types import Query
+from vmr_common.types import Prediction, Query
 
 _STEPS = 20  # constant windows start and end at multiples of 5 % of the duration
 _HIT = 0.5
@@ -24,7 +25,12 @@ _BLOCK = 1 << 12  # targets judged at once
 def baseline_scores(
     protocol: Protocol, queries: Sequence[Query], bias: ConstantWindowBaseline | None, *, split: str = ""
 ) -> list[tuple[str, Scores]]:
-    """Names and scores of the baselines: ``chance``, and ``bias`` where there is one."""
+    """Names and scores of the baselines: ``chance``, and ``bias`` where there is one.
+
+    Against labels of clips, chance is random scores of clips, and there is no bias.
+    """
+    if isinstance(protocol, ClipLabels):
+        return [("chance", protocol.score(queries, _random_clips(queries), split=split))]
     packed = protocol.pack(queries, [])
     windows = {"chance": chance(packed.duration)}
     if bias is not None:
@@ -32,6 +38,19 @@ def baseline_scores(
     return [
         (label, protocol.score_packed(packed.answered(found), split=split))
         for label, found in windows.items()
+    ]
+
+
+def _random_clips(queries: Sequence[Query]) -> list[Prediction]:
+    """Random scores, the same each time, of as many clips as each query has labels for."""
+    rng = np.random.default_rng(0)
+    clips = [0 if query.saliency is None else len(query.saliency) for query in queries]
+    nothing = np.zeros((0, 2)), np.zeros(0)
+    return [
+        Prediction(
+            query=q.id, video=q.video, moments=nothing[0], scores=nothing[1], saliency=rng.random(count)
+        )
+        for q, count in zip(queries, clips, strict=True)
     ]
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, first_repeated, quoted
-from vmr_common.types import Prediction, Query, rank_scores, require_video
+from vmr_common.predictions import require_video
+from vmr_common.types import Prediction, Query, rank_scores
 
 FloatArray = NDArray[np.float64]
 
@@ -89,22 +90,16 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
         >>> len(packed), packed.counts.tolist(), packed.moments.shape
         (1, [0], (1, 0, 2))
     """
-    if not queries:
-        raise UserError("there are no queries to evaluate")
+    found = predictions_by_row(queries, predictions)
     ids = [query.id for query in queries]
-    index = {name: row for row, name in enumerate(ids)}
-    if len(index) < len(ids):
-        raise UserError(f"query id {quoted(first_repeated(ids))} occurs twice in the split")
     num_truth = np.fromiter((len(query.moments) for query in queries), dtype=np.int64, count=len(queries))
     if not num_truth.any():
         raise UserError(
-            f"none of the {len(queries)} queries has a target to score against: the truth is hidden, or there is no "
-            "such annotation"
+            f"none of the {len(queries)} queries has a target to score against: {_instead(queries)}"
         )
     truth = _table(num_truth, (2,), "targets of query", ids)
     _fill(truth, num_truth, (query.moments for query in queries))
     _require_finite(truth, "the target of query", ids)
-    found = _by_row(queries, predictions, index)
     lengths = (0 if one is None else len(one.scores) for one in found)
     counts = np.fromiter(lengths, dtype=np.int64, count=len(queries))
     if limit is not None:
@@ -126,10 +121,29 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
     )
 
 
-def _by_row(
-    queries: Sequence[Query], predictions: Sequence[Prediction], index: dict[str, int]
+def _instead(queries: Sequence[Query]) -> str:
+    """What queries without any moment have."""
+    if any(query.saliency is not None for query in queries):
+        return "there are labels of clips and no moments (protocols tvsum and youtube-highlights score such)"
+    if any(query.glance is not None for query in queries):
+        return "there are glances and no moments (protocol glance scores such)"
+    return "the truth is hidden"
+
+
+def predictions_by_row(
+    queries: Sequence[Query], predictions: Sequence[Prediction]
 ) -> list[Prediction | None]:
-    """The prediction for each query, or None."""
+    """The prediction for each query ``(N,)``, or None.
+
+    Raises `UserError` for no query, a repeated id on either side, a prediction for an unknown query or about another
+    video than its query.
+    """
+    if not queries:
+        raise UserError("there are no queries to evaluate")
+    ids = [query.id for query in queries]
+    index = {name: row for row, name in enumerate(ids)}
+    if len(index) < len(ids):
+        raise UserError(f"query id {quoted(first_repeated(ids))} occurs twice in the split")
     found: list[Prediction | None] = [None] * len(queries)
     for prediction in predictions:
         row = index.get(prediction.query)

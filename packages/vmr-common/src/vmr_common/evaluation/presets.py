@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmr_common.errors import UserError
+from vmr_common.evaluation.clip_labels import ClipLabels
 from vmr_common.evaluation.glance import Glance
 from vmr_common.evaluation.qvhighlights import QVHighlights
 from vmr_common.evaluation.recall import Protocol, Suppression
@@ -80,11 +81,14 @@ _PROTOCOLS = (
     replace(_MAD, name="mad-vlg", compare=">=", thresholds=(0.1, 0.3, 0.5, 0.7)),
     QVHighlights(
         name="qvhighlights",
-        thresholds=tuple(round(0.5 + 0.05 * step, 2) for step in range(10)),
         ranks=(1,),
         miou_ranks=(),
         union="hull",
     ),
+    # UMT on TVSum, and QD-DETR, CG-DETR and others after it; papers give it per domain, and the mean of the domains
+    ClipLabels(name="tvsum", top=5, above="median"),
+    # the same runner on YouTube Highlights
+    ClipLabels(name="youtube-highlights"),
     Glance(name="glance"),
 )
 _BY_NAME = {rules.name: rules for rules in _PROTOCOLS}

@@ -20,6 +20,8 @@ FloatArray = NDArray[np.float64]
 Floats = metrics.Floats
 
 LENGTHS = {"": (-np.inf, np.inf), "short ": (0.0, 10.0), "middle ": (10.0, 30.0), "long ": (30.0, 150.0)}
+AVERAGED = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Overlaps over which the mean average precision is taken, whatever further ones are asked for."""
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
 
@@ -35,8 +37,10 @@ class QVHighlights(Protocol):
     for any annotator. Values are rounded to hundredths of a percent.
 
     The original breaks on a query without windows and demands exactly the split's queries; here a missing one
-    is a miss, and counted.
+    is a miss, and counted. As there, clip scores without any window are judged alone, with no figure about moments.
     """
+
+    thresholds: tuple[float, ...] = ()  # overlaps that are given beside those of `AVERAGED`
 
     windows: int = 10  # how many windows per query count for average precision
 
@@ -47,12 +51,15 @@ class QVHighlights(Protocol):
         ``middle `` or ``long `` before, and ``HL-Fair,mAP``, ``HL-Fair,Hit@1``, ...
         """
         packed = self.pack(queries, predictions)
-        parts = {**self.per_query_packed(packed), **_highlights(queries, predictions)}
-        return self._scores(packed, parts, split)
+        scores = self._scores(packed, parts := self._parts(packed, queries, predictions), split)
+        if "mAP,mean" in parts:
+            return scores
+        return replace(scores, num_missing=len(queries) - sum(p.saliency is not None for p in predictions))
 
     def _scores(self, packed: Packed, parts: PerQuery, split: str) -> Scores:
         parts = {key: array for key, array in parts.items() if not np.isnan(array).all()}
-        shown = [f"R@1,IoU@{m:g}" for m in (0.5, 0.7)] + [f"mAP,IoU@{m:g}" for m in (0.5, 0.75)]
+        recalls = sorted({0.5, 0.7, *self.thresholds})
+        shown = [f"R@1,IoU@{m:g}" for m in recalls] + [f"mAP,IoU@{m:g}" for m in (0.5, 0.75)]
         shown += [f"{name}mAP,mean" for name in LENGTHS]
         shown += [f"HL-{level},{figure}" for level in LEVELS for figure in ("mAP", "Hit@1")]
         return replace(
@@ -61,8 +68,12 @@ class QVHighlights(Protocol):
 
     def per_query(self, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
         """See `Protocol.per_query`; not-a-number where a query has no target of the length."""
-        packed = self.pack(queries, predictions)
-        return {**self.per_query_packed(packed), **_highlights(queries, predictions)}
+        return self._parts(self.pack(queries, predictions), queries, predictions)
+
+    def _parts(self, packed: Packed, queries: Sequence[Query], predictions: Sequence[Prediction]) -> PerQuery:
+        highlights = _highlights(queries, predictions)
+        only = highlights and not packed.counts.any()
+        return highlights if only else {**self.per_query_packed(packed), **highlights}
 
     def per_query_packed(self, packed: Packed) -> PerQuery:
         """The moment part of `per_query`, for arrays that are packed already."""
@@ -103,18 +114,19 @@ class QVHighlights(Protocol):
         front = np.argsort(~chosen, axis=1, kind="stable")[:, : int(counts.max(initial=0))]
         best = np.where(chosen, first[rows], 0.0).max(axis=1, initial=0.0)
         ordered = np.take_along_axis(overlaps[rows], front[:, None], axis=2)
-        precision = metrics.average_precision(metrics.match(ordered, counts, self.thresholds), counts)
+        thresholds = sorted({*AVERAGED, *self.thresholds})
+        precision = metrics.average_precision(metrics.match(ordered, counts, thresholds), counts)
         parts: PerQuery = {}
 
         def put(key: str, values: Floats) -> None:
             parts[name + key] = np.full(len(first), np.nan)
             parts[name + key][rows] = values
 
-        for threshold in self.thresholds:
+        for threshold in thresholds:
             put(f"R@1,IoU@{threshold:g}", metrics.hits(best, threshold).astype(np.float64))
-        for column, threshold in enumerate(self.thresholds):
+        for column, threshold in enumerate(thresholds):
             put(f"mAP,IoU@{threshold:g}", precision[:, column])
-        put("mAP,mean", precision.mean(axis=1))
+        put("mAP,mean", precision[:, [thresholds.index(one) for one in AVERAGED]].mean(axis=1))
         return parts
 
     def _value(self, key: str, contributions: FloatArray) -> float:

@@ -2,66 +2,93 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted, shortened
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.evaluation import answers
 from vmr_common.features.npz import Archive
 from vmr_common.features.npz import shown as shown_names
-from vmr_common.io import read_json, read_json_lines, write_json_lines, write_text
+from vmr_common.io import write_json_lines, write_text
+from vmr_common.predictions import CLIP_SCORES, IDS, TEXTS, VIDEOS, WINDOWS, predictions_of, require_video
 from vmr_common.text_input import opened
 from vmr_common.timeline import highlight_clips
-from vmr_common.types import (
-    Prediction,
-    Query,
-    encode_id,
-    prediction_row,
-    predictions_of,
-    rank_scores,
-    require_video,
-)
-from vmr_common.values import identifier, list_of, number_rows, numbers, object_of, shown
+from vmr_common.types import Prediction, Query, prediction_row, rank_scores
+from vmr_common.values import identifier, list_of, number_rows, shown
 
 logger = logging.getLogger(__name__)
 _WINDOW_ARRAYS = {"moments": 1.0, "pred": 1.0, "pred_cs": 100.0, "pred_e4": 10000.0}
 _SCORE_ARRAYS = {"scores": 1.0, "score_e4": 10000.0}
 _LENGTHS = "NK"
+_NOTHING = np.zeros((0, 2))
 
 
 def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
     """Reads a prediction file of any known layout, recognised by its name and content.
 
-    It is ``.npz`` (see `read_npz`), an Ego4D submission, JSON lines or a list of such objects, samples of lmms-eval, or
-    answers by query id (see `answers`); text may be gzipped (``.gz``). ``.npz`` without ids needs the `queries`; a
-    prediction that names another video than its query does is refused. Raises `UserError` if the file cannot be read
-    or is none of these; names file, line and key.
+    It is ``.npz`` (see `read_npz`), an Ego4D submission, JSON lines or a list of objects (see `read_predictions`, and
+    text whose windows are found by `answers.windows_in`), samples of lmms-eval, or answers by query id (`answers`);
+    text may be gzipped (``.gz``). ``.npz`` without ids needs the `queries`; a prediction that names another video than
+    its query does is refused. Raises `UserError` if the file cannot be read or is none of these; names file, line and
+    key.
     """
     if Path(path).suffix == ".npz":
         return read_npz(path, queries)
+    known = list(queries or ())
     with opened(path) as source:
-        row = source.first_value() if source.first[:1] in ("{", "[") else {"qid": None}
-        if isinstance(row, dict) and "doc_id" in row:
-            return answers.samples_of(str(path), source.rows(), queries or ())
-        if isinstance(row, dict) and answers.is_record(row):
-            records = [one for _, one in source.rows()]
-            return answers.answers_of(str(path), records, queries or ())
-        if isinstance(row, dict) and row.keys() & {"qid", "vid", "pred_relevant_windows"}:
-            return predictions_of(str(path), source.rows(), queries or ())
-        content = source.document()  # of several lines, or of one
-        if isinstance(content, dict) and "results" in content:
-            return _ego4d_entries(str(path), content, queries or ())
-        first = content[0] if isinstance(content, list) and content else None
-        if isinstance(first, dict) and "pred_relevant_windows" in first:
-            rows = (object_of(one, f"{path}: record {number}") for number, one in enumerate(content, 1))
-            return predictions_of(str(path), enumerate(rows, 1), queries or ())
-        return answers.answers_of(str(path), content, queries or ())
+        if source.first[:1] not in ("{", "["):
+            if not source.first:
+                return []
+            raise UserError(f"{path}: begins with {quoted(source.first, 40)}; {answers.LAYOUTS}")
+        first = source.first_value()
+        if isinstance(first, dict) and "doc_id" in first:
+            rows = answers.sample_rows(str(path), source.rows(), known)
+        elif isinstance(first, dict) and _is_row(first):
+            rows = ((f"{path}:{number}", row) for number, row in source.rows())
+        else:
+            content = source.document()  # of several lines, or of one
+            if isinstance(content, dict) and "results" in content:
+                return _ego4d_entries(str(path), content, known)
+            rows = answers.rows_of(str(path), [content] if _is_row(content) else content, known)
+        rows = iter(rows)
+        head = next(rows, None)
+        rows = rows if head is None else itertools.chain([head], rows)
+        found = predictions_of(rows, answers.finder(known), answers.windows_in)
+    if head is not None and "duration" in head[1] and _is_truth(found, known):
+        raise UserError(
+            f"{path}: annotations, not predictions: each window is that of the query; {answers.LAYOUTS}"
+        )
+    silent = sum(not len(one.moments) and one.saliency is None for one in found)
+    alone = sum(not len(one.moments) and one.saliency is not None for one in found)
+    backward = sum(int((one.moments[:, 0] > one.moments[:, 1]).sum()) for one in found)
+    if silent:
+        logger.info("%s: %d of %d predictions have no window", path, silent, len(found))
+    if alone:
+        logger.info("%s: %d of %d predictions are highlight scores without a window", path, alone, len(found))
+    if backward:
+        logger.info("%s: windows that end before they start, kept as answered: %d", path, backward)
+    return found
+
+
+def _is_truth(found: Sequence[Prediction], queries: Sequence[Query]) -> bool:
+    """True if predictions are the targets of their queries, all of them."""
+    truth = {query.id: query.moments for query in queries}
+    return all(one.query in truth and np.array_equal(one.moments, truth[one.query]) for one in found)
+
+
+def _is_row(value: Any) -> bool:
+    """True for an object that is one prediction, not answers by query id."""
+    names = {*IDS, *VIDEOS, *WINDOWS, *TEXTS, CLIP_SCORES, "relevant_windows"}
+    return isinstance(value, dict) and bool(value.keys() & names)
 
 
 def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[Prediction]:
@@ -203,101 +230,64 @@ def _ego4d_entry(entry: Any, where: str) -> Prediction:
     )
 
 
-def write_ego4d(path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query]) -> None:
-    """Writes and checks a submission for the Ego4D natural-language-query server, atomically.
+def write_ego4d(
+    path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query], *, fill: bool = False
+) -> list[str]:
+    """Writes a submission for the Ego4D natural-language-query server, atomically; returns remarks on it.
 
     Predictions have ids ``<annotation_uid>_<query_idx>`` and seconds in the clip, best first; `queries` are all of the
-    split, and their video is the clip.
+    split, and their video is the clip. Windows that do not start before they end are written, and counted in a remark:
+    the official program gives them an overlap of 0. Raises `UserError` for whatever it refuses, or leaves out of its
+    mean without a word: unknown ids, ids of another form, and queries without a window, unless `fill` answers these by
+    ``[0, 0]``, a miss.
     """
-    clips = {query.id: query.video for query in queries}
+    found, remarks = _submittable(path, predictions, queries, _EGO4D_ID, fill)
     results = []
-    for prediction in predictions:
-        annotation, _, last = prediction.query.rpartition("_")
-        index = encode_id(last)
-        if not annotation or not isinstance(index, int):
-            raise UserError(
-                f"query id {quoted(prediction.query)} is not of the form <annotation_uid>_<query_idx>"
-            )
-        results.append(
-            {
-                "clip_uid": clips.get(prediction.query, prediction.video),
-                "annotation_uid": annotation,
-                "query_idx": index,
-                "predicted_times": prediction.moments.tolist(),
-            }
-        )
+    for prediction, query in found:
+        annotation, _, index = query.id.rpartition("_")
+        about = {"clip_uid": query.video, "annotation_uid": annotation, "query_idx": int(index)}
+        results.append({**about, "predicted_times": prediction.moments.tolist()})
     content = {"version": EGO4D_VERSION, "challenge": EGO4D_CHALLENGE, "results": results}
-    _raise_first(_ego4d_problems(content, queries), path)
     write_text(path, json.dumps(content, allow_nan=False))
-
-
-def check_ego4d(path: str | Path, queries: Sequence[Query]) -> list[str]:
-    """Problems that the Ego4D server would refuse or count against the system, one line each.
-
-    Missing queries are listed because the official program leaves them out of its mean without a word.
-    """
-    return _ego4d_problems(read_json(path), queries)
-
-
-def _ego4d_problems(content: Any, queries: Sequence[Query]) -> list[str]:
-    if not isinstance(content, dict) or not isinstance(content.get("results"), list):
-        return ["expected an object with version, challenge and a list results"]
-    problems = [
-        f"{key} must be {value!r}, found {shown(content.get(key))}"
-        for key, value in (("version", EGO4D_VERSION), ("challenge", EGO4D_CHALLENGE))
-        if content.get(key) != value
-    ]
-    clips = {query.id: query.video for query in queries}
-    seen: set[str] = set()
-    for number, entry in enumerate(content["results"]):
-        where = f"results[{number}]"
-        try:
-            prediction = _ego4d_entry(entry, where)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        where += f" (query {prediction.query})"
-        problems += _id_problems(prediction.query, seen, clips, where)
-        if prediction.query in clips and prediction.video != clips[prediction.query]:
-            problems.append(
-                f"{where}: clip_uid is {quoted(prediction.video)}, expected {quoted(clips[prediction.query])}"
-            )
-        problems += _window_problems(prediction.moments, where)
-    return problems + _missing_queries(seen, clips)
+    return remarks
 
 
 # --- QVHighlights ---
 
 
-def write_qvhighlights(path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query]) -> None:
-    """Writes and checks a submission for the QVHighlights server (JSON lines), atomically.
+def write_qvhighlights(
+    path: str | Path, predictions: Iterable[Prediction], queries: Sequence[Query], *, fill: bool = False
+) -> list[str]:
+    """Writes a submission for the QVHighlights server (JSON lines), atomically; returns remarks on it.
 
     Windows are sorted by score, because the server's recall trusts the order and its precision the score; of equal
     scores the given order stays. Sentence and video are those of the query. Lists of highlight scores (`saliency`,
     one value per two-second clip) are cut, or padded with 0, to the number of clips, which is what the server does to
-    them; a log line counts them. `queries` are all of the split, with decimal numbers as ids.
+    them, and counted in a remark; scores without any window make a submission of highlights alone. `queries` are all
+    of the split, with decimal numbers as ids. Windows, `fill` and errors are as in `write_ego4d`; the server also
+    refuses highlight scores that only some queries have (`fill` adds scores of 0).
     """
-    known = {query.id: query for query in queries}
+    found, remarks = _submittable(path, predictions, queries, _QVHIGHLIGHTS_ID, fill, highlights=True)
+    windows = any(len(one.moments) for one, _ in found)
     rows: list[dict[str, Any]] = []
     refitted = 0
-    for prediction in predictions:
-        query, row = known.get(prediction.query), prediction_row(prediction)
+    for prediction, query in found:
+        row = prediction_row(prediction) | {"query": query.text, "vid": query.video}
         row.pop("presence", None)  # no key of the server's
         row["pred_relevant_windows"].sort(key=lambda window: -window[2])
-        if query is not None:
-            row |= {"query": query.text, "vid": query.video}
-            if prediction.saliency is not None:
-                row["pred_saliency_scores"] = _fitted(prediction.saliency, query).tolist()
-                refitted += len(row["pred_saliency_scores"]) != len(prediction.saliency)
+        if not windows:
+            del row["pred_relevant_windows"]
+        if prediction.saliency is not None:
+            row["pred_saliency_scores"] = _fitted(prediction.saliency, query).tolist()
+            refitted += len(row["pred_saliency_scores"]) != len(prediction.saliency)
         rows.append(row)
-    _raise_first(_qvhighlights_problems(enumerate(rows, 1), queries), path)
     if refitted:
-        logger.info(
-            "%s: %d of %d lists of highlight scores were cut or padded with 0 to the number of clips, as the "
-            "server does",
-            *(path, refitted, len(rows)),
+        remarks.append(
+            f"{refitted:,} of {len(rows):,} lists of highlight scores cut or padded with 0 to the number of clips, as "
+            "the server does"
         )
     write_json_lines(path, rows)
+    return remarks
 
 
 def _fitted(saliency: NDArray[np.float64], query: Query) -> NDArray[np.float64]:
@@ -306,93 +296,69 @@ def _fitted(saliency: NDArray[np.float64], query: Query) -> NDArray[np.float64]:
     return np.pad(saliency[:clips], (0, max(0, clips - len(saliency))))
 
 
-def check_qvhighlights(path: str | Path, queries: Sequence[Query]) -> list[str]:
-    """Problems that the QVHighlights server would refuse or count against the system, one line each.
+# --- what any server refuses ---
 
-    The official program demands exactly the queries of the split and breaks on an empty list of windows.
-    Score lists are cut or padded by it, so that another length is listed as a problem here.
+_EGO4D_ID = re.compile(r".+_(0|[1-9]\d{0,17})"), "<annotation_uid>_<query_idx>"
+_QVHIGHLIGHTS_ID = re.compile(r"0|[1-9]\d{0,17}"), "a decimal number"
+_MOST_LISTED = 100
+
+
+def _submittable(
+    path: str | Path,
+    predictions: Iterable[Prediction],
+    queries: Sequence[Query],
+    form: tuple[re.Pattern[str], str],
+    fill: bool,
+    *,
+    highlights: bool = False,
+) -> tuple[list[tuple[Prediction, Query]], list[str]]:
+    """A prediction for every query in the order of the split, and remarks on what the server scores as nothing.
+
+    Raises `UserError` that counts all that the server refuses, by kind; log lines before it list what a line cannot.
     """
-    return _qvhighlights_problems(read_json_lines(path), queries)
-
-
-def _qvhighlights_problems(rows: Iterable[tuple[int, dict[str, Any]]], queries: Sequence[Query]) -> list[str]:
-    known = {query.id: query for query in queries}
-    videos = {query.id: query.video for query in queries}
-    seen: set[str] = set()
-    problems: list[str] = []
-    with_saliency = 0
-    for number, row in rows:
-        identifier = str(row.get("qid"))
-        where = f"line {number} (qid {shortened(identifier)})"
-        problems += _id_problems(identifier, seen, videos, where)
-        if type(row.get("qid")) is not int:
-            problems.append(f"{where}: qid must be an integer, found {shown(row.get('qid'))}")
-        if identifier in videos and row.get("vid") != videos[identifier]:
-            problems.append(f"{where}: vid is {shown(row.get('vid'))}, expected {quoted(videos[identifier])}")
-        problems += _scored_window_problems(row.get("pred_relevant_windows"), where)
-        if "pred_saliency_scores" in row:
-            with_saliency += 1
-            problems += _saliency_problems(row["pred_saliency_scores"], known.get(identifier), where)
-    if 0 < with_saliency < len(seen):
-        problems.append(f"{len(seen) - with_saliency} of {len(seen)} lines have no pred_saliency_scores")
-    return problems + _missing_queries(seen, videos)
-
-
-def _scored_window_problems(windows: Any, where: str) -> list[str]:
-    try:
-        array = number_rows(windows, ("start", "end", "score"), where, "pred_relevant_windows")
-    except UserError as error:
-        return [str(error)]
-    problems = _window_problems(array[:, :2], where)
-    if (np.diff(array[:, 2]) > 0).any():
-        problems.append(f"{where}: scores are not descending (recall trusts the order, precision the score)")
-    return problems
-
-
-def _saliency_problems(saliency: Any, query: Query | None, where: str) -> list[str]:
-    try:
-        values = numbers(saliency, where, "pred_saliency_scores")
-    except UserError as error:
-        return [str(error)]
-    clips = None if query is None else highlight_clips(query.duration)
-    if clips is not None and len(values) != clips:
-        return [f"{where}: {len(values)} pred_saliency_scores for {clips} clips"]
-    return []
-
-
-# --- problems that any server refuses ---
-
-
-def _id_problems(identifier: str, seen: set[str], known: dict[str, str], where: str) -> list[str]:
-    """Problems with the id of an entry, which is then among those `seen`; `known`: videos by query id."""
+    known, found = {query.id: query for query in queries}, {one.query: one for one in predictions}
+    scored = highlights and any(one.saliency is not None for one in found.values())
+    needed = not scored or any(len(one.moments) for one in found.values())
+    empty = [name for name in known if needed and (name not in found or not len(found[name].moments))]
+    silent = [name for name in known if scored and (name not in found or found[name].saliency is None)]
+    unknown = [name for name in found if name not in known]
+    misnamed = [name for name in known if not form[0].fullmatch(name)]
+    refused = [
+        (
+            unknown,
+            f"of {len(found):,} predictions are for no query of the split",
+            "--ignore-unknown skips them",
+        ),
+        (misnamed, f"of {len(known):,} query ids are not {form[1]}", "the only ids that the server knows"),
+        (empty, f"of {len(known):,} queries have no window", "--fill-missing answers by [0, 0], a miss"),
+        (silent, f"of {len(known):,} queries have no highlight scores", "--fill-missing gives scores of 0"),
+    ]
     problems = []
-    if identifier in seen:
-        problems.append(f"{where}: the query occurs twice")
-    elif identifier not in known:
-        problems.append(f"{where}: the split has no such query")
-    seen.add(identifier)
-    return problems
-
-
-def _window_problems(moments: NDArray[np.float64], where: str) -> list[str]:
-    """Problems of windows ``(K, 2)``: none, or one that does not start before it ends."""
-    if not len(moments):
-        return [f"{where}: no window"]
-    wrong = np.flatnonzero(~(moments[:, 0] < moments[:, 1]))
-    if not len(wrong):
-        return []
-    start, end = moments[wrong[0]]
-    return [f"{where}: window {wrong[0]} does not start before it ends ({start:g} to {end:g})"]
-
-
-def _missing_queries(seen: set[str], known: dict[str, str]) -> list[str]:
-    """One line about the queries that no entry is for, if there are any."""
-    missing = [identifier for identifier in known if identifier not in seen]
-    return [f"{len(missing)} of {len(known)} queries are missing (first: {missing[0]})"] if missing else []
-
-
-def _raise_first(problems: Sequence[str], path: str | Path) -> None:
-    """Raises `UserError` with the first problem, if there is one."""
+    for names, what, remedy in refused[:2] if fill else refused:
+        texts = list(map(quoted, names))
+        if len(names) > 3:
+            logger.warning("%s: %d %s: %s", path, len(names), what, listed(texts, _MOST_LISTED))
+        if names:
+            problems.append(f"{len(names):,} {what} ({listed(texts, 3)}; {remedy})")
     if problems:
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise UserError(f"{path} not written: {problems[0]}{more}")
+        raise UserError(f"{path} not written: {', '.join(problems)}")
+    submitted, flat, unanswered, unscored = [], 0, set(empty), set(silent)
+    for query in queries:
+        one = found.get(query.id) or Prediction(
+            query=query.id, video="", moments=_NOTHING, scores=_NOTHING[:, 0]
+        )
+        numbers = (one.moments, one.scores, _NOTHING if one.saliency is None else one.saliency)
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise UserError(f"{path} not written: query {quoted(query.id)} holds a number that is not finite")
+        flat += int((one.moments[:, 0] >= one.moments[:, 1]).sum())
+        if query.id in unanswered:
+            one = replace(one, moments=np.zeros((1, 2)), scores=np.zeros(1))
+        if query.id in unscored:
+            one = replace(one, saliency=np.zeros(highlight_clips(query.duration)))
+        submitted.append((one, query))
+    remarks = [
+        (len(empty), "without a window, answered by [0, 0], a miss"),
+        (len(silent), "without highlight scores, given scores of 0"),
+        (flat, "windows that do not start before they end: the server gives them an overlap of 0"),
+    ]
+    return submitted, [f"{count:,} {what}" for count, what in remarks if count]

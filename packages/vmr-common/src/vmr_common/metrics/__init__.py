@@ -16,7 +16,7 @@ from vmr_common.metrics.overlap import (
     iou,
     nms,
 )
-from vmr_common.metrics.precision import average_precision, match, step_precision
+from vmr_common.metrics.precision import average_precision, match, step_precision, trapezoid_precision
 from vmr_common.metrics.separation import auroc, recall_at_false_alarms, weighted_auroc
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "nms",
     "recall_at_false_alarms",
     "step_precision",
+    "trapezoid_precision",
     "weighted_auroc",
 ]

@@ -81,6 +81,28 @@ def average_precision(correct: ArrayLike, num_truth: ArrayLike) -> Floats:
     return np.asarray((found * envelope).sum(axis=1) / np.asarray(num_truth, dtype=np.float64).reshape(shape))
 
 
+def trapezoid_precision(relevant: ArrayLike) -> Floats:
+    """Area under the precision-recall curve of ranked clips by trapezoids (TVSum, YouTube Highlights).
+
+    The curve begins at precision 1; recall is that among the ranked clips alone, so that a cut list can reach 1.
+
+    Args:
+        relevant: ``(..., C)`` bool, best clip first.
+
+    Returns:
+        ``(...)`` float64; 0 where nothing is relevant.
+
+    Example:
+        >>> trapezoid_precision([[True, False, True], [False, False, False]]).round(3).tolist()
+        [0.792, 0.0]
+    """
+    found = np.asarray(relevant, dtype=np.float64)
+    hits = np.cumsum(found, axis=-1)
+    precision = hits / np.arange(1, found.shape[-1] + 1)
+    before = np.concatenate([np.ones_like(found[..., :1]), precision[..., :-1]], axis=-1)
+    return np.asarray((found * (before + precision) / 2).sum(axis=-1) / np.maximum(hits[..., -1], 1))
+
+
 def step_precision(scores: ArrayLike, labels: ArrayLike) -> Floats:
     """Precision of a ranking of clips, averaged over the steps of its recall (QVHighlights' highlights).
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from vmr_common.errors import UserError
 from vmr_common.io import read_json, write_text
-from vmr_common.types import read_predictions
+from vmr_common.predictions import read_predictions
 from vmr_train.history import read_rows
 from vmr_train.report.data import Curve, FrameOverlay, Report, Shown, choose_queries
 from vmr_train.report.json_form import from_json, to_json
