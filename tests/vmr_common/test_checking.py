@@ -111,14 +111,18 @@ def test_rows_that_follow_nothing_are_a_remark(tmp_path):
     ) == (0, True)
 
 
-def test_side_files_are_held_against_the_rows(tmp_path):
-    store = saved(tmp_path, {"a_clip": (4, 2), "b_clip": (4, 2)})
+def test_side_files_are_held_against_rows_and_manifest(tmp_path):
+    saved(tmp_path, {"a_clip": (4, 2), "b_clip": (4, 2)}, fps=1.0)
+    np.save(tmp_path / "a_fps.npy", np.array(25.0))
     np.save(tmp_path / "a_timestamps_ms.npy", np.arange(7) * 40.0)
+    lines = [line.rpartition("/")[2] for line in check_features(FeatureStore(tmp_path), ["a", "b"]).lines()]
+    assert lines == [
+        "a_timestamps_ms.npy: 7 times for 4 rows of features",
+        "a_fps.npy: tells fps 25, the manifest says 1",
+    ]
     np.save(tmp_path / "b_fps.npy", np.array(-25.0))
-    lines = list(check_features(FeatureStore(tmp_path), ["a", "b"]).lines())
-    assert any("a_timestamps_ms.npy: 7 times for 4 rows of features" in line for line in lines)
-    assert any("b_fps.npy: expected one positive number, frames per second" in line for line in lines)
-    assert store is not None
+    (line, *_) = check_features(FeatureStore(tmp_path), ["b"]).lines()
+    assert "b_fps.npy: expected one positive number, frames per second" in line
 
 
 def annotations(path, moments):

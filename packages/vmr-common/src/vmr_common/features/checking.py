@@ -114,7 +114,7 @@ def check_features(
     rows and columns that look swapped, fewer than `min_rows` rows, rows that contradict the `durations` (seconds) or
     the files of the extractor beside them. Remarks are what else is unusual.
     """
-    found, name, missing = Findings(), store.name, 0
+    found, name, missing, manifest = Findings(), store.name, 0, None
     try:
         manifest = store.manifest
         dim = manifest.dim if dim is None and manifest is not None else dim
@@ -142,7 +142,7 @@ def check_features(
         if rows < min_rows:
             line = f"{name}: video {video!r} has {rows} rows, expected at least {min_rows}"
             found.add("videos with too few rows", line, video)
-        for line in store.side_problems(video, rows):
+        for line in store.side_problems(video, rows, manifest):
             found.add("files beside features that contradict them", line, video)
     if missing and found.shapes:
         found.remarks.append(f"{name}: --write-videos-with-features FILE lists the videos that are in order")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
 from vmr_common.features import npz
+from vmr_common.features.manifest import Manifest
 
 FPS, TIMES = "_fps", "_timestamps_ms"
 _SAMPLE = 64  # videos whose side files tell what is true of all
@@ -80,16 +81,23 @@ class SideFiles:
         middle = float(np.median(steps))
         return middle if middle > 0 and np.allclose(steps, middle, rtol=0.05, atol=0.002) else None
 
-    def problems(self, video: str, rows: int) -> Iterator[str]:
-        """What of a video's side files contradicts its `rows` of features."""
+    def problems(self, video: str, rows: int, manifest: Manifest | None) -> Iterator[str]:
+        """What of a video's side files contradicts its `rows` of features, or the manifest."""
+        if not self.videos:
+            return
+        where = self.folder / video
         try:
             times = self.times(video)
-            self.fps(video)
+            found = {"fps": (FPS, self.fps(video)), "stride_s": (TIMES, self.stride(video))}
         except UserError as error:
             yield str(error)
             return
         if times is not None and len(times) != rows:
-            yield f"{self.folder / (video + TIMES)}.npy: {len(times)} times for {rows} rows of features"
+            yield f"{where}{TIMES}.npy: {len(times)} times for {rows} rows of features"
+        for name, (ending, value) in found.items():
+            stated = getattr(manifest, name, None)
+            if value and stated and abs(value - stated) > _SAME * stated:
+                yield f"{where}{ending}.npy: tells {name} {value:g}, the manifest says {stated:g}"
 
     def _values(self, video: str, ending: str) -> NDArray[np.float64] | None:
         path = self.folder / f"{video}{ending}.npy"

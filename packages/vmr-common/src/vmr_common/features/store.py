@@ -201,11 +201,11 @@ class FeatureStore:
             + (f" ({', '.join(SUFFIXES)}){found}" if folders else "")
         )
 
-    def side_problems(self, video: str, rows: int) -> Iterator[str]:
-        """What the files beside a video's features (see `side_files`) contradict."""
+    def side_problems(self, video: str, rows: int, manifest: Manifest | None) -> Iterator[str]:
+        """What the files beside a video's features (see `side_files`) say against its rows and a manifest."""
         for source in self._sources:
             if isinstance(source, FolderBackend):
-                yield from source.side.problems(video, rows)
+                yield from source.side.problems(video, rows, manifest)
 
     def _manifests(self) -> list[Manifest | None]:
         return [
