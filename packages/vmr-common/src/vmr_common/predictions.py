@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import read_json_lines
 from vmr_common.types import Prediction, Query, rank_scores
-from vmr_common.values import identifier, list_of, listed, number_rows, numbers, sentence, shown
+from vmr_common.values import (
+    identifier,
+    list_of,
+    listed,
+    number_rows,
+    numbers,
+    sentence,
+    shown,
+    without_ending,
+)
 
 IDS = ("qid", "query_id", "question_id", "annotation_id", "id")
 VIDEOS = ("vid", "video_id", "video", "vid_name")
@@ -25,7 +34,6 @@ _STARTS = ("start", "start_time", "begin")
 _ENDS = ("end", "end_time", "finish")
 _SCORES = ("score", "confidence")
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,20})?", re.ASCII)
-_ENDINGS = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpg|mpeg)$", re.IGNORECASE)
 
 
 def read_predictions(path: str | Path, queries: Iterable[Query] = ()) -> list[Prediction]:
@@ -145,7 +153,7 @@ def video_stem(video: str) -> str:
         >>> video_stem("videos/v0.MP4"), video_stem("v0.1")
         ('v0', 'v0.1')
     """
-    return _ENDINGS.sub("", video.rpartition("/")[2])
+    return without_ending(video.rpartition("/")[2])
 
 
 def _prediction(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,17 @@ from vmr_common.errors import UserError, is_text, quoted
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 
 _SHOWN = 60
+_VIDEO_ENDING = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v|mpe?g|wmv|flv|3gp|ogv|ts)$", re.IGNORECASE)
+
+
+def without_ending(video: str) -> str:
+    """The id of a video without the ending of a video file.
+
+    Example:
+        >>> without_ending("s30-d52.avi"), without_ending("v1.5")
+        ('s30-d52', 'v1.5')
+    """
+    return _VIDEO_ENDING.sub("", video) or video
 
 
 def shown(value: Any) -> str:

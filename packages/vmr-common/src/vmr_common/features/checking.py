@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vmr_common.errors import UserError, listed
-from vmr_common.features.nearby import without_ending
 from vmr_common.features.store import FeatureStore
 from vmr_common.features.stride import Stride, stride_of
+from vmr_common.values import without_ending
 
 LISTED = 20
 """Lines on one kind of problem at the most."""

@@ -7,36 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from vmr_common.errors import listed
-
-VIDEO_ENDINGS = (
-    ".mp4",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mov",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".flv",
-    ".wmv",
-    ".3gp",
-    ".ts",
-)
-"""Endings of video files that ids may have."""
+from vmr_common.values import without_ending
 
 _MOST_COMPARED = 2000  # names that are compared letter by letter
 _ALIKE = 0.85
-
-
-def without_ending(video: str) -> str:
-    """The id without the ending of a video file.
-
-    Example:
-        >>> without_ending("s30-d52.avi"), without_ending("v1.5")
-        ('s30-d52', 'v1.5')
-    """
-    stem, dot, ending = video.rpartition(".")
-    return stem if stem and f"{dot}{ending}".lower() in VIDEO_ENDINGS else video
 
 
 def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr) -> str:

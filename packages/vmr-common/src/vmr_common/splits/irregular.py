@@ -15,10 +15,9 @@ from vmr_common.splits.outside import Outside, find_outside
 from vmr_common.splits.policies import POLICIES, Policy, apply, policy_named
 from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query
-from vmr_common.values import listed, shown
+from vmr_common.values import listed, shown, without_ending
 
 WHOLE_VIDEO = 0.99
-_ENDING = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v|mpe?g|wmv|flv|3gp|ogv)$", re.IGNORECASE)
 _LABEL = re.compile(
     r"\s*(?:query|question|sentence|caption|description|text)(?: text)?(?: \(optional\))?:", re.IGNORECASE
 )
@@ -224,15 +223,6 @@ def _hidden_notes(queries: Sequence[Query]) -> list[str]:
     scored = any(query.saliency is not None for query in queries)
     why = "highlights alone are annotated" if scored else "the truth is hidden"
     return [f"no query has a moment or a time point: {why}"]
-
-
-def without_ending(video: str) -> str:
-    """The id of a video without the ending of a video file.
-
-    >>> without_ending("s30-d52.avi"), without_ending("v.1")
-    ('s30-d52', 'v.1')
-    """
-    return _ENDING.sub("", video) or video
 
 
 def _irregularities(record: Record) -> list[str]:
