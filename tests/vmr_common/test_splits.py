@@ -232,6 +232,8 @@ def test_durations_may_be_given_for_formats_without(tmp_path):
         ({"split": "a/b", "annotations": "c"}, "give either split .* or annotations"),
         ({"split": "a/b", "videos_key": "c"}, "videos_key needs videos"),
         ({"annotations": "a", "policy": "c"}, "policy 'c' is unknown"),
+        ({"annotations": "a", "fields": {"words": "c"}}, "fields: 'words' is no field of a record"),
+        ({"split": "a/b", "subset": "c"}, "fields and subset are for annotations"),
     ],
 )
 def test_a_contradictory_configuration_is_refused_at_once(fields, message):

@@ -50,6 +50,8 @@ class SplitConfig:
         if self.policy is not None:
             policy_named(self.policy)
         require_fields(self.fields or {})
+        if self.split is not None and (self.fields or self.subset is not None):
+            raise UserError("fields and subset are for annotations (a file), a registered split has its own")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ def _info(arguments: argparse.Namespace) -> None:
         assert split is not None
         splits = [split]
     else:
-        splits, missing = find_parts(name, root)
+        splits, missing = find_parts(name, root, strip_extension=arguments.strip_extension)
     echo(*split_lines(splits, root), *missing)
 
 

@@ -83,7 +83,7 @@ def registered_lines() -> list[str]:
     ]
 
 
-def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
+def find_parts(data_set: str, root: Path, *, strip_extension: bool = False) -> tuple[list[Split], list[str]]:
     """The registered splits of a data set that are there, and a line on each that is not."""
     parts = [entry for entry in ENTRIES.values() if entry.name.rpartition("/")[0] == data_set]
     if not parts:
@@ -96,7 +96,7 @@ def find_parts(data_set: str, root: Path) -> tuple[list[Split], list[str]]:
         if entry.generated_by is None and place_of(entry.file, root, GZIPPED) is None:
             missing.append(f"{entry.name} is not there: no {root / entry.file} (nor with .gz)")
         else:
-            found.append(load_split(entry.name, root))
+            found.append(load_split(entry.name, root, strip_extension=strip_extension))
     if not found:
         require_files((file for entry in parts for file in entry.files), root, f"{data_set}: ")
     return found, missing

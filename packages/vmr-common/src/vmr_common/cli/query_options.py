@@ -69,7 +69,16 @@ def add_options(parser: Options, *, split: bool = True) -> None:
 
 
 def require_given(options: argparse.Namespace, split: str | None) -> None:
-    """Makes sure that all files of data are there that the options name, and those of a registered split."""
+    """Makes sure that all files of data are there that the options name, and those of a registered split.
+
+    Raises `UserError` too for options of ``--annotations`` beside the name of a split or data set.
+    """
+    # training annotations for the bias row of `vmr-score` are read by the same options
+    if split is not None and not getattr(options, "train_annotations", None):
+        for key, default in _OF_ANNOTATIONS.items():
+            if getattr(options, key, default) != default:
+                named = f"split {split}" if split in ENTRIES else split
+                raise UserError(f"--{key} is for --annotations, {named} has its own")
     values = [getattr(options, name, None) or [] for name in _READ]
     paths = [path for value in values for path in ([value] if isinstance(value, str) else value)]
     entry = ENTRIES.get(split or "")
@@ -86,11 +95,6 @@ def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool =
     own = options.annotations is not None
     if name is None and not own and options.videos is not None:
         raise UserError("--videos needs a split or --annotations")
-    # training annotations for the bias row of `vmr-score` are read by the same options
-    if name is not None and not getattr(options, "train_annotations", None):
-        for key, default in _OF_ANNOTATIONS.items():
-            if getattr(options, key) != default:
-                raise UserError(f"--{key} is for --annotations, split {name} has its own")
     if name is not None and own:
         raise UserError("give either split (a registered name) or annotations (a file), and not both")
     require_given(options, name)

@@ -12,7 +12,7 @@ Names = Mapping[str, tuple[str, ...]]
 """The keys of a record by field; several hold the same thing."""
 
 NAMES: Names = {
-    "id": ("query_id", "qid", "annotation_id", "desc_id", "question_id"),
+    "id": ("query_id", "qid", "annotation_id", "desc_id", "question_id", "sample_id"),
     "query": ("query", "sentence", "caption", "description", "desc", "text", "question"),
     "video": ("video_id", "vid", "video", "vid_name", "video_name", "video_uid", "clip_uid"),
     "duration": (
@@ -27,8 +27,8 @@ NAMES: Names = {
         *("windows", "relevant_windows", "timestamps", "timestamp", "ts", "moments", "moment"),
         *("segments", "segment", "spans", "span"),
     ),
-    "start": ("start", "start_time", "start_sec", "start_s", "begin"),
-    "end": ("end", "end_time", "end_sec", "end_s", "finish"),
+    "start": ("start", "start_time", "start_sec", "start_s", "clip_start_sec", "begin"),
+    "end": ("end", "end_time", "end_sec", "end_s", "clip_end_sec", "finish"),
     "point": ("point", "glance"),
     "clips": ("relevant_clip_ids",),
     "scores": ("saliency_scores",),
@@ -121,12 +121,13 @@ def find_names(keys: Sequence[str], where: str, given: Mapping[str, str] | None 
 
 
 def _missing(fields: Sequence[str], keys: Iterable[str], where: str) -> str:
-    said = " and ".join(f"key {NAMES[field][0]!r}" for field in fields)
-    other = "; ".join(
-        f"{', '.join(NAMES[field][1:])} are read too, and --fields {field}=NAME says another"
-        for field in fields
+    names = [NAMES[field] for field in fields]
+    lacking = " and ".join(f"key {first!r}" for first, *_ in names)
+    expected = " and ".join(f"{first} (or {', '.join(others)})" for first, *others in names)
+    return (
+        f"{where}: {lacking} {'is' if len(fields) == 1 else 'are'} missing (found: {listed(keys)}), expected "
+        f"{expected}; --fields {' '.join(f'{field}=NAME' for field in fields)} reads another name"
     )
-    return f"{where}: {said} {'is' if len(fields) == 1 else 'are'} missing (found: {listed(keys)}); {other}"
 
 
 def no_duration(video: str, keys: Iterable[str], where: str) -> UserError:

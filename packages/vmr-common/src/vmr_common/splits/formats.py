@@ -128,6 +128,7 @@ _KEYS = {
     "num_frames": "tacos",
     "sentences": "activitynet",
     "spans": "timelens",
+    "annotations": "detection",
 }
 """Keys of the entries of an object that tell its format."""
 

@@ -211,7 +211,8 @@ def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -
     """
     parts = listed(f"{name} {number:,}" for name, number in found.items() if name is not None)
     if subset is not None and not found[subset]:
-        raise UserError(f"{source}: no record of subset {quoted(subset)} (found: {parts})")
+        said = f"found: {parts}" if set(found) - {None} else "no record names its subset"
+        raise UserError(f"{source}: no record of subset {quoted(subset)} ({said})")
     if len(found) < 2:
         return []
     return [f"records by subset: {parts}; {'all are' if subset is None else f'{subset} is'} read"]

@@ -114,11 +114,13 @@ def _video_records(
 def read_detection(source: TextInput, durations: Mapping[str, float] | None = None) -> Iterator[Record]:
     """Reads the layout of action detection: ``{database: {video: {duration, subset, annotations: [...]}}}``, seconds.
 
-    An annotation has a ``segment`` and a ``sentence`` (YouCook2, SnAG), or the ``label`` of a class, which is then the
-    sentence (ActivityNet 1.3, THUMOS14). A video without a duration has that of `durations`.
+    Without ``database`` the file is the object of videos. An annotation has a ``segment`` and a ``sentence`` (YouCook2,
+    SnAG), or the ``label`` of a class, which is then the sentence (ActivityNet 1.3, THUMOS14). A video without a
+    duration has that of `durations`.
     """
     path = str(source.path)
-    database = field_of(object_of(source.document(), path, "the file"), "database", path)
+    document = object_of(source.document(), path, "the file")
+    database = document.get("database", document)
     for video, value in _taken(object_of(database, path, "database")):
         where = f"{path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")

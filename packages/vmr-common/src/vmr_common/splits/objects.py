@@ -11,7 +11,7 @@ import numpy as np
 
 from vmr_common.errors import UserError
 from vmr_common.io import parse_json, write_json_lines
-from vmr_common.splits.fields import Names, find_names, is_record, no_duration
+from vmr_common.splits.fields import NAMES, Names, find_names, is_record, no_duration
 from vmr_common.splits.irregular import Record, reader
 from vmr_common.splits.tables import Table
 from vmr_common.text_input import TextInput
@@ -107,7 +107,10 @@ def _cell(text: str, field: str, where: str, key: str) -> Any:
 
 def _rows(source: TextInput, fields: Mapping[str, str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of every record."""
-    path, first = str(source.path), source.first_value()
+    path = str(source.path)
+    if not source.number:  # an empty file holds no record
+        return
+    first = source.first_value()
     if isinstance(first, dict) and is_record(first, fields):
         for line, row in source.rows():
             yield f"{path}:{line}", row
@@ -177,8 +180,9 @@ def _same(value: Any, field: str) -> Any:
 
 def _note(names: Names) -> str:
     """What stands for what, where keys have other names than in the canonical form."""
-    other = [f"{key} is {field}" for field, keys in names.items() for key in keys if key not in _CANONICAL]
-    return f"read by names: {', '.join(other)}" if other else ""
+    usual = (*_CANONICAL, *NAMES)
+    other = [f"{key} as {field}" for field, keys in names.items() for key in keys if key not in usual]
+    return f"read by name: {', '.join(other)}" if other else ""
 
 
 def _record(
