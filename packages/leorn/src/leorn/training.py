@@ -39,7 +39,7 @@ def train(config: Config, given: Namespace) -> Results:
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
-            commands.check_run(config, splits, selection)
+            train_config = commands.check_run(config, splits, selection)
             commands.require_moments("LEORN", splits.train.queries)
 
             # videos: the objects of F frames and, with two streams, clip features pooled to as many
@@ -73,7 +73,7 @@ def train(config: Config, given: Namespace) -> Results:
                 datasets.train,
                 validation=datasets.selection,
                 evaluate=commands.metrics_of(selection, config.protocols[0]),
-                config=config.train,
+                config=train_config,
                 optim=config.optim,
                 run=run,
                 describe=provenance,

@@ -37,7 +37,7 @@ def train(config: Config, given: Namespace) -> Results:
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
-            commands.check_run(config, splits, selection)
+            train_config = commands.check_run(config, splits, selection)
             commands.require_glances("RGN", splits.train.queries)
 
             # videos: clip features, pooled to N clips
@@ -67,7 +67,7 @@ def train(config: Config, given: Namespace) -> Results:
                 datasets.train,
                 validation=datasets.selection,
                 evaluate=commands.metrics_of(selection, config.protocols[0]),
-                config=config.train,
+                config=train_config,
                 optim=config.optim,
                 run=run,
                 describe=provenance,

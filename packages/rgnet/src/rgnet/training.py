@@ -37,7 +37,7 @@ def train(config: Config, given: Namespace) -> Results:
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
             selection = commands.selection_split(config.train, splits)
-            commands.check_run(config, splits, selection)
+            train_config = commands.check_run(config, splits, selection)
 
             # videos: frame features of whole videos, standardised where the configuration says so
             frames = open_frames(config, given.root)
@@ -75,7 +75,7 @@ def train(config: Config, given: Namespace) -> Results:
                 datasets.train,
                 validation=datasets.selection,
                 evaluate=commands.metrics_of(selection, config.protocols[0]),
-                config=config.train,
+                config=train_config,
                 optim=config.optim,
                 run=run,
                 describe=provenance,

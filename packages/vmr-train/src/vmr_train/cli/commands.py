@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from vmr_common.cli.entrypoint import echo, option_words
 from vmr_common.errors import UserError, require
-from vmr_common.evaluation import protocol
+from vmr_common.evaluation import measurable
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
@@ -33,7 +33,7 @@ from vmr_train.cli.options import with_same_data
 from vmr_train.cli.predict import predict
 from vmr_train.cli.presence import measured
 from vmr_train.cli.requests import PARTS
-from vmr_train.cli.results import Results, moment_table, score_all
+from vmr_train.cli.results import Results, moment_table, rules_for, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.clock import format_clock
 from vmr_train.config import RunConfig, TrainConfig
@@ -47,7 +47,7 @@ from vmr_train.predict import batches_of
 from vmr_train.presence import Calibration, presence_text
 from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
-from vmr_train.run_files import CONFIG, PAGE
+from vmr_train.run_files import CONFIG, PAGE, PREDICTIONS
 from vmr_train.run_folder import RunFolder
 from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
@@ -108,30 +108,54 @@ def selection_split(config: TrainConfig, splits: Splits) -> Split | None:
     """The split that chooses the epoch (`train.select`), or None where nothing is evaluated during training.
 
     Raises:
-        UserError: if validation is to choose and no videos are held out.
+        UserError: if validation is to choose and no videos are held out, or nothing can be measured on the split that
+            is to choose.
     """
-    if config.select == "test":
-        return splits.test
-    if config.select == "validation" and splits.validation is None:
+    found = splits.test if config.select == "test" else splits.validation
+    if config.select == "validation" and found is None:
         raise UserError("train.select is validation, but data.splits holds no validation videos out")
-    return splits.validation
+    if found is None or measurable(found.queries) is not None:
+        return found
+    if config.select != "last":
+        raise UserError(
+            f"train.select is {config.select}, but {found.name} has neither moments nor glances to choose by; "
+            "choose train.select last"
+        )
+    if distributed.rank() == 0:
+        logger.info("%s has neither moments nor glances: it is not evaluated in training", found.name)
+    return None
 
 
-def check_run(config: RunConfig, splits: Splits, selection: Split | None) -> None:
+def check_run(config: RunConfig, splits: Splits, selection: Split | None) -> TrainConfig:
     """Makes sure that the device is there and that the protocols suit the splits, which else shows after hours.
+
+    Returns:
+        The options of training; where `selection` has no moments, with a metric of its glances that chooses the epoch,
+        which is logged.
 
     Raises:
         UserError: if not; names what was found and expected.
     """
-    select_device(config.train.device)
-    for rules in config.protocols:
-        protocol(rules).score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
-    if selection is not None and config.train.select != "last":
-        measured = metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
-        if config.train.select_metric not in measured:
-            raise UserError(
-                f"train.select_metric: found {config.train.select_metric!r}, expected one of {', '.join(measured)}"
-            )
+    train = config.train
+    select_device(train.device)
+    for rules in rules_for(config.protocols, splits.test)[0]:
+        rules.score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
+    if selection is None or train.select == "last":
+        return train
+    measured = metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
+    rising = [name for name in measured if not name.startswith("distance")]
+    if train.select_metric in rising:
+        return train
+    if measurable(selection.queries) == "moments":
+        raise UserError(
+            f"train.select_metric: found {train.select_metric!r}, expected one of {', '.join(rising)}"
+        )
+    if distributed.rank() == 0:
+        logger.info(
+            "%s has glances and no moments: %s chooses the epoch, in place of %s",
+            *(selection.name, rising[0], train.select_metric),
+        )
+    return dataclasses.replace(train, select_metric=rising[0])
 
 
 def _whole_video(query: Query) -> Prediction:
@@ -144,10 +168,13 @@ def metrics_of(split: Split, rules: str) -> Evaluate: ...
 @overload
 def metrics_of(split: None, rules: str) -> None: ...
 def metrics_of(split: Split | None, rules: str) -> Evaluate | None:
-    """Function from the predictions for a split to its metrics (fractions) by one protocol; None for no split."""
+    """Function from the predictions for a split to its metrics (fractions) by one protocol; None for no split.
+
+    Of a split without moments they are those of its glances.
+    """
     if split is None:
         return None
-    judge = protocol(rules)
+    (judge,), _ = rules_for([rules], split)
     return lambda predictions: judge.score(split.queries, predictions).values
 
 
@@ -406,10 +433,11 @@ def finish(
     if distributed.rank() != 0 or given.argv is None:
         return results
     where, example = with_same_data(run.path, given), results.split.queries[0]
+    written = "" if results.tables else f"predictions {run.path / PREDICTIONS}\n"
     asked = [*option_words("--video", example.video), *option_words("--query", example.text)]
     echo(
         "\n\n".join([results.text(), *remarks]),
-        f"\nreport      {run.path / PAGE}\n"
+        f"\n{written}report      {run.path / PAGE}\n"
         f"next        {shlex.join([f'{package}-eval', *where])}\n"
         f"            {shlex.join([f'{package}-predict', *where, *asked])}",
     )
@@ -426,8 +454,12 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
     try:
         if given.json:
             echo(json.dumps(results.to_dict(), indent=1))
+            for line in results.remarks:
+                logger.info("%s", line)
         else:
             echo("\n\n".join([results.text(), *remarks]))
+        if not results.tables and not given.out:
+            logger.info("--out FILE writes the predictions")
     finally:  # also where the reader of the tables has closed the pipe
         if given.out:
             write_predictions(given.out, results.predictions)

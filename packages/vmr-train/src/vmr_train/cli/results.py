@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from vmr_common.evaluation import Scores, format_table, protocol
+from vmr_common.evaluation import Protocol, Scores, format_table, measurable, protocol
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, rank_scores
@@ -33,6 +33,7 @@ class Results:
         train_queries: Of the training split, or None without such.
         presence: How well the model tells which sentences are in a video, or None where that was not measured.
         calibration: Makes probabilities of that in answers, or None where these have none.
+        remarks: Why a row or a table that one would look for is not there.
     """
 
     split: Split
@@ -45,11 +46,19 @@ class Results:
     train_queries: Sequence[Query] | None = None
     presence: Separation | None = None
     calibration: Calibration | None = None
+    remarks: Sequence[str] = ()
 
     def text(self) -> str:
         """All tables for the terminal, and how well the model tells which sentences are in a video."""
         return "\n\n".join(
-            filter(None, [*(format_table(rows) for _, rows in self.tables), self.presence_text()])
+            filter(
+                None,
+                [
+                    *(format_table(rows) for _, rows in self.tables),
+                    "\n".join(self.remarks),
+                    self.presence_text(),
+                ],
+            )
         )
 
     def presence_text(self) -> str:
@@ -81,6 +90,30 @@ class Results:
         return every
 
 
+def rules_for(protocols: Sequence[str], split: Split) -> tuple[list[Protocol], str]:
+    """The protocols that measure a split, and in words why these are others than those named.
+
+    Queries with glances alone are measured by the protocol ``glance``, and queries with neither by none.
+
+    Raises:
+        UserError: for an unknown protocol.
+
+    Example:
+        >>> from vmr_common.splits.irregular import Report
+        >>> query = Query(id="1", video="v", text="a dog runs", duration=30.0, glance=4.0)
+        >>> rules, why = rules_for(["strict"], Split("mine", [query], Report("", 1, 1), "strict"))
+        >>> [one.name for one in rules], why
+        (['glance'], 'no recall: mine has glances and no moments')
+    """
+    named = [protocol(name) for name in protocols]
+    by = measurable(split.queries)
+    if by == "moments":
+        return named, ""
+    if by == "glance":
+        return [protocol("glance")], f"no recall: {split.name} has glances and no moments"
+    return [], f"no table: {split.name} has neither moments nor glances, so that nothing can be measured"
+
+
 def score_all(
     name: str,
     split: Split,
@@ -95,24 +128,30 @@ def score_all(
         name: Label of the model's row.
         split: The evaluated queries.
         predictions: Of the model; queries without one count as misses.
-        protocols: Names.
-        train_queries: Choose the constant windows of the bias row; None leaves the row out.
+        protocols: Names; of a split without moments see `rules_for`.
+        train_queries: Choose the constant windows of the bias row; None leaves the row out, as do queries without
+            moments, which a remark says.
         baselines: Further rows: predictions for the same queries, by name.
 
     Raises:
         UserError: for an unknown protocol, or predictions that do not fit the split.
     """
-    bias = ConstantWindowBaseline.fit(train_queries) if train_queries else None
+    rules_of_split, why = rules_for(protocols, split)
+    remarks = [why] if why else []
+    located = measurable(train_queries or ()) == "moments"
+    bias = ConstantWindowBaseline.fit(train_queries) if train_queries and located else None
+    if train_queries and not located and rules_of_split:
+        remarks.append("no bias row: the training queries have no moments, which would choose its windows")
     constant = None if bias is None else _constant(bias, split.queries)
     tables = []
-    for rules in map(protocol, protocols):
+    for rules in rules_of_split:
         own = rules.score(split.queries, predictions, split=split.name)
         rows = [(name, own), *baseline_scores(rules, split.queries, bias, split=split.name)]
         rows += [
             (label, rules.score(split.queries, found, split=split.name)) for label, found in baselines.items()
         ]
         tables.append((rules.name, rows))
-    return Results(split, list(predictions), bias, constant, tables)
+    return Results(split, list(predictions), bias, constant, tables, remarks=remarks)
 
 
 def _constant(bias: ConstantWindowBaseline, queries: Sequence[Query]) -> list[Prediction]:
