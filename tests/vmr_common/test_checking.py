@@ -99,16 +99,26 @@ def test_without_a_manifest_videos_that_disagree_among_themselves_are_named(tmp_
         "video 'b' has 305 rows for its 61 s: 0.2 s a row, not 1 s a row (told by rows and durations of 5"
         in line
     )
-    assert "1 of 5 videos are a little off 1 s a row" in found.remarks[0]
+    assert (
+        "1 videos are a little off (frame rates that differ?): video 'e' has 83 rows for its 100 s"
+        in found.remarks[0]
+    )
     assert found.good == ["a", "c", "d", "e"]
+
+
+def test_two_rates_are_named_where_neither_is_that_of_most(tmp_path):
+    durations = {"a": 90.0, "b": 61.0}
+    (line,) = check_features(saved(tmp_path, {"a": (90, 2), "b": (305, 2)}), durations, durations).lines()
+    assert line.endswith(
+        "rows were taken at several rates: 0.2 s a row in video 'b' (305 rows for its 61 s), "
+        "1 s a row in video 'a' (90 rows for its 90 s)"
+    )
 
 
 def test_rows_that_follow_nothing_are_a_remark(tmp_path):
     found = check_features(saved(tmp_path, {"a": (64, 2), "b": (64, 2)}), "ab", {"a": 40.0, "b": 90.0})
-    assert (
-        found.count,
-        found.remarks[0].endswith("do not follow their durations: all have 64 (pooled?)"),
-    ) == (0, True)
+    assert found.count == 0
+    assert "videos have 64 rows each (pooled?), 0.625 to 1.41 s a row" in found.remarks[0]
 
 
 def test_side_files_are_held_against_rows_and_manifest(tmp_path):
@@ -173,8 +183,12 @@ def test_commands_take_endings_and_resample(tmp_path, vmr_data):
     assert status == 0
     with FeatureStore(tmp_path / "o.h5") as store:
         assert (store.shape("a"), store.manifest.stride_s) == ((30, 4), 2)
-    status, out, _ = vmr_data(tmp_path, "info", *folders[:2], "--ending", "_rgb")
+    annotations(tmp_path / "own.jsonl", [("a", [1, 2])])
+    status, out, _ = vmr_data(
+        tmp_path, "info", *folders[:2], "--ending", "_rgb", "--annotations", "own.jsonl"
+    )
     assert "names end in _rgb, which is no part of the ids" in out
+    assert "  2 s a row (manifest: stride_s)" in out
 
 
 def test_a_store_with_a_manifest_of_no_sense_is_still_checked(tmp_path):

@@ -169,7 +169,9 @@ def test_without_torch_tensors_say_what_they_need(tmp_path, monkeypatch):
 
 def test_the_file_of_one_video_is_told_from_a_store(tmp_path):
     np.save(tmp_path / "v.npy", ROWS)
-    with pytest.raises(UserError, match=r"found the file of one video: give its folder"):
+    with pytest.raises(
+        UserError, match=r"found one \.npy file, of which a video has one each: give its folder"
+    ):
         FeatureStore(tmp_path / "v.npy")
 
 
@@ -264,5 +266,8 @@ def test_nothing_is_near_an_id_that_nothing_is_like():
 def test_a_folder_without_arrays_says_what_it_holds(tmp_path):
     for name in ("a.mp4", "b.mp4", "c.json"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds no video, .*has 2 \.mp4, 1 \.json"):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(
+        UserError, match=r"holds no video, .*; \S+ holds 2 \.mp4, 1 \.json and the folder train$"
+    ):
         _ = FeatureStore(tmp_path).dim

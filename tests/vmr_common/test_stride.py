@@ -52,4 +52,6 @@ def test_what_is_stated_is_held_against_the_rows(tmp_path):
 @pytest.mark.parametrize("rows", [[48] * 5, [9, 400, 33, 801, 250], []])
 def test_rows_that_do_not_follow_durations_tell_nothing(tmp_path, rows):
     found = stride_of(store_of(tmp_path, dict(zip(DURATIONS, rows, strict=False)) or {"w": 1}), DURATIONS)
-    assert (found.seconds, found.known_by, str(found)) == (None, "nothing", "seconds a row are not known")
+    assert (found.seconds, found.known_by) == (None, "nothing")
+    assert str(found).startswith("seconds a row are not known")
+    assert ("48 rows each (pooled?), 0.517 to 2.77 s a row" in str(found)) == (rows == [48] * 5)

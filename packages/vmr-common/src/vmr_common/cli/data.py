@@ -77,23 +77,21 @@ def _info(arguments: argparse.Namespace) -> None:
     from vmr_common.cli.info import feature_lines, find_parts, registered_lines, split_lines
 
     require_given(arguments, arguments.name)
+    name, root = arguments.name, arguments.data_root
+    splits: list[Split] = []
+    missing: list[str] = []
+    if name is not None and name not in ENTRIES:
+        splits, missing = find_parts(name, root, strip_extension=arguments.strip_extension)
+    elif split := chosen_split(arguments, name):
+        splits = [split]
     if arguments.features:
         with feature_store(arguments) as store:
             shapes = {video: store.shape(video) for video in progress(store.videos(), "reading lengths")}
-            echo(*feature_lines(store, shapes))
-    name, root = arguments.name, arguments.data_root
-    if name is None and arguments.annotations is None:
-        if not arguments.features:
-            echo(*registered_lines())
-        return
-    missing: list[str] = []
-    if name is None or name in ENTRIES:
-        split = chosen_split(arguments, name)
-        assert split is not None
-        splits = [split]
-    else:
-        splits, missing = find_parts(name, root, strip_extension=arguments.strip_extension)
-    echo(*split_lines(splits, root), *missing)
+            echo(*feature_lines(store, shapes, [query for split in splits for query in split.queries]))
+    if splits:
+        echo(*split_lines(splits, root), *missing)
+    elif not arguments.features:
+        echo(*registered_lines())
 
 
 def _needs(arguments: argparse.Namespace) -> None:
@@ -161,6 +159,8 @@ def _convert(arguments: argparse.Namespace) -> None:
 
         with feature_store(arguments) as store:
             videos = videos_of(store, split)
+            if not videos:
+                raise store.empty()
             with bar(len(videos), "video") as done:
                 given = stated(arguments)
                 made = dataclasses.replace(store.manifest or Manifest(), creator=creator(), **given)

@@ -15,6 +15,7 @@ from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.checking import shape_problems
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.store import FeatureStore
+from vmr_common.features.stride import durations_of, stride_of
 from vmr_common.splits.irregular import ACTED, Report
 from vmr_common.splits.load import Split, load_split, training_split
 from vmr_common.splits.policies import POLICIES
@@ -55,8 +56,10 @@ def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str
     return facts or [f"  no manifest: what made these features is not recorded{assumed}"]
 
 
-def feature_lines(store: FeatureStore, shapes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Describes a feature store, given the shape of each video's, and how it was made."""
+def feature_lines(
+    store: FeatureStore, shapes: Mapping[str, tuple[int, int]], queries: Sequence[Query]
+) -> list[str]:
+    """Describes a feature store, given the shape of each video's, how it was made, and whether it fits queries."""
     if not shapes:
         raise store.empty()
     rows, widths = zip(*shapes.values(), strict=True)
@@ -64,7 +67,11 @@ def feature_lines(store: FeatureStore, shapes: Mapping[str, tuple[int, int]]) ->
     ending = ", ".join(ending for ending in store.endings if ending)
     taken = [f"  names end in {ending}, which is no part of the ids"] if ending else []
     remarks = map("  {}".format, shape_problems(shapes))
-    return [about, *remarks, *taken, *manifest_lines(store.manifest)]
+    stride = stride_of(store, durations_of(queries))
+    told = (
+        [f"  {stride}", *([f"  {stride.disagreement()}"] if stride.misfits else [])] if stride.videos else []
+    )
+    return [about, *remarks, *taken, *manifest_lines(store.manifest), *told]
 
 
 def registered_lines() -> list[str]:

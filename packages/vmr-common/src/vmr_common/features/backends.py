@@ -62,7 +62,7 @@ def open_backend(path: Path, key: str | None) -> FeatureBackend:
         return Hdf5Backend(path, key)
     found = "a pickle, which is never loaded" if start.startswith(PICKLE_START) else "something else"
     if path.suffix in SUFFIXES:
-        found = f"the file of one video: give its folder, {path.parent}"
+        found = f"one {path.suffix} file, of which a video has one each: give its folder, {path.parent}"
     raise UserError(
         f"{path}: expected an HDF5 file, an LMDB, or a folder with a file per video "
         f"({', '.join(SUFFIXES)}), found {found}"

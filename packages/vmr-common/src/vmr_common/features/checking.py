@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from vmr_common.errors import UserError, listed
 from vmr_common.features.store import FeatureStore
-from vmr_common.features.stride import Stride, stride_of
+from vmr_common.features.stride import stride_of
 from vmr_common.values import without_ending
 
 LISTED = 20
@@ -16,6 +16,7 @@ LISTED = 20
 
 _EACH = 3  # problems that are alike and still said one by one
 _EXAMPLES = 5
+_MANY = 16  # rows of a video that tell its rate
 _RATES = 1.3  # by which strides may differ where only the videos' own frames per second do
 
 
@@ -150,7 +151,7 @@ def check_features(
     for line in wrong:
         found.add("remarks on widths", f"{name}: {line}")
     if durations is not None and not wrong:
-        _check_stride(found, name, stride_of(store, {video: durations[video] for video in found.shapes}))
+        _check_stride(found, store, {video: durations[video] for video in found.shapes})
     return found
 
 
@@ -162,27 +163,42 @@ def _error(store: FeatureStore, video: str) -> str:
     return f"{store.name}: video {video!r} was not there at first, somebody is writing"
 
 
-def _check_stride(found: Findings, name: str, stride: Stride) -> None:
+def _check_stride(found: Findings, store: FeatureStore, durations: Mapping[str, float]) -> None:
     """Videos that disagree with a stated stride are problems, or by much with that of most others."""
-    near = 0
+    name, stride = store.name, stride_of(store, durations)
+    near = []
     for misfit, line in zip(stride.misfits, stride.lines(), strict=True):
         off = misfit.duration / misfit.rows / (stride.seconds or 1)
         if stride.known_by == "rows" and 1 / _RATES < off < _RATES:
-            near += 1
-            continue
-        found.add("videos whose rows do not fit their duration", f"{name}: {line}", misfit.video)
+            near.append(line)
+        else:
+            found.add("videos whose rows do not fit their duration", f"{name}: {line}", misfit.video)
     if near:
         found.remarks.append(
-            f"{name}: {near:,} of {stride.videos:,} videos are a little off {stride}, as where frames per second differ"
+            f"{name}: {len(near):,} videos are a little off (frame rates that differ?): {near[0]}"
         )
     if stride.misfits and stride.fitting is not None and stride.fitting != stride.seconds:
         found.remarks.append(f"{name}: {stride.fitting:.6g} s a row would fit most videos")
-    if stride.known_by == "rows" and stride.videos > 1:
+    if stride.known_by == "nothing" and (told := _contradiction(found.shapes, durations)):
+        found.add("rates", f"{name}: {told}")
+    if stride.videos > 1 and stride.known_by in ("rows", "nothing"):
         found.remarks.append(f"{name}: {stride}; no manifest says it")
-    if stride.known_by == "nothing" and stride.videos > 1:
-        rows = {rows for rows, _ in found.shapes.values()}
-        how = f"all have {rows.pop()} (pooled?)" if len(rows) == 1 else "no stride fits most videos"
-        found.remarks.append(f"{name}: the rows of the videos do not follow their durations: {how}")
+
+
+def _contradiction(shapes: Mapping[str, tuple[int, int]], durations: Mapping[str, float]) -> str | None:
+    """That rates differ among the videos by more than frame rates do; None where all have the same number of rows."""
+    seconds = sorted((durations[video] / rows, video) for video, (rows, _) in shapes.items() if rows >= _MANY)
+    if len({shapes[video][0] for _, video in seconds}) < 2:
+        return None
+    some = len(seconds) // 10
+    (least, fine), (most, coarse) = seconds[some], seconds[-1 - some]
+    if most < _RATES**2 * least:
+        return None
+    return (
+        f"rows were taken at several rates: {least:.3g} s a row in video {fine!r} ({shapes[fine][0]:,} rows for its "
+        f"{durations[fine]:g} s), {most:.3g} s a row in video {coarse!r} ({shapes[coarse][0]:,} rows for its "
+        f"{durations[coarse]:g} s)"
+    )
 
 
 def shape_problems(shapes: Mapping[str, tuple[int, int]], dim: int | None = None) -> list[str]:

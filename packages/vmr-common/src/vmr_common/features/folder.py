@@ -13,7 +13,7 @@ from h5py import h5d
 from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, listed
 from vmr_common.features import npz, torch_files
 from vmr_common.features.checks import Features, check_layout, checked, manifest_beside
 from vmr_common.features.hdf5 import Hdf5File
@@ -128,7 +128,7 @@ class FolderBackend:
     def _instead(self, video: str) -> str:
         files = self._files()
         if not (names := self._names(files)):
-            return f"the folder holds {kinds_of(files)}, expected {', '.join(SUFFIXES)}"
+            return f"the folder holds {self.contents()}, expected {', '.join(SUFFIXES)}"
         named = {
             name: name + suffix for suffix in reversed(SUFFIXES) for name in names if name + suffix in files
         }
@@ -168,9 +168,11 @@ class FolderBackend:
                 return sorted(names - beside)
         return []
 
-    def kinds(self) -> str:
-        """How many files of each ending there are, for a message."""
-        return kinds_of(self._files())
+    def contents(self) -> str:
+        """How many files of each ending there are, and the folders, for a message."""
+        folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
+        plural = "s" if len(folders) > 1 else ""
+        return kinds_of(self._files()) + (f" and the folder{plural} {listed(folders, 5)}" if folders else "")
 
     @functools.cached_property
     def side(self) -> SideFiles:

@@ -63,9 +63,12 @@ class Joining:
         if max(ends) - min(ends) > self.tolerance * max(1.0, *ratios):
             strides = [f" of {stride:g} s" if max(ratios) > min(ratios) else "" for stride in self.strides]
             found = ", ".join(f"{length}{stride}" for length, stride in zip(lengths, strides, strict=True))
+            stated = (
+                "" if self.resample else "; where strides differ, state them in manifests and give --resample"
+            )
             raise UserError(
                 f"{self.name}: video {video!r} has {found} rows, "
-                f"expected at most {self.tolerance} rows of difference between joined sources"
+                f"expected at most {self.tolerance} rows of difference between joined sources{stated}"
             )
         if min(ends) == 0:
             raise UserError(f"{self.name}: video {video!r} has no row that all sources have")

@@ -194,7 +194,7 @@ class FeatureStore:
     def empty(self) -> UserError:
         """The error for a store without a video, which says what is there."""
         folders = [source for source in self._sources if isinstance(source, FolderBackend)]
-        found = "".join(f"; {source.path} has {source.kinds()}" for source in folders)
+        found = "".join(f"; {source.path} holds {source.contents()}" for source in folders)
         ending = f" of the ending {', '.join(self.endings)}" if any(self.endings) else ""
         return UserError(
             f"{self.name}: holds no video{ending}, expected one (T, D) array per video"

@@ -83,10 +83,11 @@ class Stride:
     )  # what rows against durations tell, whatever is stated; None where they tell nothing
     videos: int  # number of videos that were compared
     misfits: tuple[Misfit, ...]  # videos that disagree with `seconds`
+    span: str = ""  # rows of the videos and seconds a row by their durations, in words
 
     def __str__(self) -> str:
         if self.seconds is None:
-            return "seconds a row are not known"
+            return "seconds a row are not known" + (f": videos have {self.span}" if self.span else "")
         source = {
             "given": "as given",
             "manifest": "manifest: stride_s",
@@ -148,7 +149,7 @@ def stride_of(store: HasRows, durations: Mapping[str, float], given: float | Non
     if seconds is None:
         seconds, known_by = fitting, "rows" if fitting is not None else "nothing"
     misfits = () if seconds is None else found.misfits(seconds)
-    return Stride(seconds, known_by, fitting, len(rows), misfits)
+    return Stride(seconds, known_by, fitting, len(rows), misfits, found.span())
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,14 @@ class _Rows:
             Misfit(self.videos[n], int(self.rows[n]), float(self.durations[n]))
             for n in np.flatnonzero(~self.fits(stride))
         )
+
+    def span(self) -> str:
+        if not self.videos:
+            return ""
+        least, most = int(self.rows.min()), int(self.rows.max())
+        seconds = self.durations / self.rows
+        rows = f"{least:,} rows each (pooled?)" if least == most else f"{least:,} to {most:,} rows"
+        return f"{rows}, {seconds.min():.3g} to {seconds.max():.3g} s a row"
 
     def fitting(self) -> float | None:
         if not self.videos or (len(set(self.rows.tolist())) == 1 and np.ptp(self.durations) > SLACK_S):
