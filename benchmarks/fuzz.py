@@ -12,6 +12,7 @@ anything written outside the case's folder is a finding: its files are kept, its
 
 import argparse
 import collections
+import functools
 import importlib
 import os
 import re
@@ -29,13 +30,15 @@ from fuzzing.case import PACKAGES, Case
 from fuzzing.watch import Campaign, problem_of, rng_of
 
 KINDS = {
-    "text": "texts",
-    "hdf5": "hdf5",
-    "npz": "arrays",
-    "safetensors": "weights",
-    "yaml": "configurations",
-    "json": "inner",
-    "picture": "pictures",
+    "text": "texts:make",
+    "predictions": "texts:make_predictions",
+    "folder": "folders:make",
+    "hdf5": "hdf5:make",
+    "npz": "arrays:make",
+    "safetensors": "weights:make",
+    "yaml": "configurations:make",
+    "json": "inner:make",
+    "picture": "pictures:make",
 }
 
 
@@ -50,8 +53,10 @@ def needed(kind, packages):
     return known.get(kind, [])
 
 
-def maker(kind):
-    return importlib.import_module(f"fuzzing.{KINDS[kind]}").make
+def maker(kind, layout):
+    module, _, name = KINDS[kind].partition(":")
+    make = getattr(importlib.import_module(f"fuzzing.{module}"), name)
+    return functools.partial(make, layout=layout) if layout else make
 
 
 def run_in_process_of_its_own(case: Case, folder: Path) -> list[str]:
@@ -102,7 +107,7 @@ def campaign(kind, options, folder, kept):
     place = kept / "samples"  # beside the findings, whose commands name them
     samples.make(place, needed(kind, options.packages))
     samples.warm_up(place)
-    make, begin = maker(kind), time.monotonic()
+    make, begin = maker(kind, options.layout), time.monotonic()
     numbers = range(options.count) if options.only is None else range(options.only, options.only + 1)
     statuses, shown = collections.Counter(), {}
     findings, slowest, largest = 0, 0.0, 0
@@ -123,8 +128,9 @@ def campaign(kind, options, folder, kept):
     summarise(kind, shown)
     counts = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
     minutes = (time.monotonic() - begin) / 60
+    name = " ".join(filter(None, (kind, options.layout)))
     print(
-        f"{kind}: {len(numbers)} cases, seed {options.seed}: status {counts}; slowest {slowest:.1f} s, "
+        f"{name}: {len(numbers)} cases, seed {options.seed}: status {counts}; slowest {slowest:.1f} s, "
         f"most memory {largest >> 20} MB, {minutes:.1f} min; {findings} findings",
         flush=True,
     )
@@ -134,6 +140,9 @@ def campaign(kind, options, folder, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="default: all")
+    parser.add_argument(
+        "--layout", default="", help="only this layout of text, predictions or folder, such as didemo"
+    )
     parser.add_argument("--count", type=int, default=10_000, help="cases of each kind (default 10000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="NUMBER", help="only this case, to see it again")

@@ -34,7 +34,19 @@ ENTRIES = [
     {"clip_uid": "v", "annotation_uid": "a", "query_idx": n, "predicted_times": [[0, 5], [3, 4.5]]}
     for n in (0, 1)
 ]
-PROTOCOLS = ("strict", "proposal-map", "point", "qvhighlights", "ego4d-nlq")
+PROTOCOLS = ("strict", "proposal-map", "point", "qvhighlights", "ego4d-nlq", "glance", "tvsum")
+POINTED = [{**row, "point": 2.5, "windows": []} for row in CANONICAL]
+LABELLED = [
+    {
+        "qid": name,
+        "vid": "v",
+        "duration": 30,
+        "query": "q w",
+        "relevant_windows": None,
+        "label": [[1, 3]] * 15,
+    }
+    for name, _, _ in QUERIES
+]
 
 
 def lines(*rows: Any) -> bytes:
@@ -126,6 +138,19 @@ PREDICTIONS = {
         {"doc_id": 0, "doc": {"video": "v.mp4", "caption": "q w."}, "filtered_resps": ["1.5 to 3 s"]},
         {"doc_id": 1, "submission": {"v.mp4>>>q w>>>[1, 2]": "0 - 4"}, "resps": [["0 - 4"]]},
     ),
+    "named.json": document(
+        [
+            {"query_id": name, "video_id": "v.mp4", "windows": [{"start": 0, "end": 5, "score": 1}]}
+            for name, _, _ in QUERIES
+        ]
+    ),
+    "written.jsonl": lines(
+        *({"qid": encode_id(name), "timestamps": [["0", "5.5"], ["1", "2"]]} for name, _, _ in QUERIES)
+    ),
+    "clips.jsonl": lines(
+        *({"qid": encode_id(name), "pred_saliency_scores": [0.5, 1, 0]} for name, _, _ in QUERIES)
+    ),
+    "one.json": document({"question_id": "a_0", "spans": {"begin": 0, "finish": 5}}),
     "arrays.npz": archive(moments=np.tile([0.0, 5.0], (3, 2, 1)), scores=np.ones((3, 2))),
     "named.npz": archive(
         pred_cs=np.tile([0, 500], (3, 2, 1)), ids=np.array([name for name, _, _ in QUERIES])
@@ -158,22 +183,30 @@ def written(rng: random.Random, folder: Path, name: str, content: bytes) -> Path
     return path
 
 
-def make(rng: random.Random, folder: Path, samples: Path | None = None) -> Case:
-    """One damaged file beside the whole ones, and the command line that reads it."""
+def make_predictions(rng: random.Random, folder: Path, samples: Path | None = None, layout: str = "") -> Case:
+    """A damaged file of predictions, and how it is scored and exported."""
+    name = layout or rng.choice(list(PREDICTIONS))
+    path = written(rng, folder, name, PREDICTIONS[name])
+    rules = rng.choice(PROTOCOLS)
+    truth = folder / "truth.jsonl"
+    truth.write_bytes(lines(*{"glance": POINTED, "tvsum": LABELLED}.get(rules, CANONICAL)))
+    arguments: list[object] = [path, "--annotations", truth, "--json", "--protocol", rules]
+    arguments += rng.choice([[], ["--ignore-unknown"], ["--no-baselines"], ["--thresholds", "0.3,0.9"]])
+    if rng.random() < 0.3:
+        arguments += [rng.choice(["--export-qvhighlights", "--export-ego4d"]), folder / "export"]
+        arguments += rng.choice([[], ["--fill-missing"]])
+    return Case([Call("vmr-score", arguments, warns=True)])
+
+
+def make(rng: random.Random, folder: Path, samples: Path | None = None, layout: str = "") -> Case:
+    """A damaged file of annotations beside the whole ones, and the command line that reads it."""
     whole = {
         name: folder / f"whole-{name}"
         for name in ("canonical", "charades-sta", "durations.csv", "ours.jsonl")
     }
     for name, path in whole.items():
         path.write_bytes((ANNOTATIONS | PREDICTIONS)[name])
-    name = rng.choice([*ANNOTATIONS, *PREDICTIONS])
-    if name in PREDICTIONS:
-        path = written(rng, folder, name, PREDICTIONS[name])
-        arguments = [path, "--annotations", whole["canonical"], "--json", "--protocol", rng.choice(PROTOCOLS)]
-        arguments += rng.choice([[], ["--ignore-unknown"], ["--no-baselines"]])
-        if rng.random() < 0.2:
-            arguments += [rng.choice(["--export-qvhighlights", "--export-ego4d"]), folder / "export"]
-        return Case([Call("vmr-score", arguments, warns=True)])
+    name = layout or rng.choice(list(ANNOTATIONS))
     path = written(rng, folder, name, ANNOTATIONS[name])
     if name.startswith("durations"):
         options: list[object] = ["--annotations", whole["charades-sta"], "--durations", path]

@@ -118,7 +118,7 @@ def test_glances_alone_are_scored_by_their_own_protocol(tmp_path, answer):
     status, out, _ = answer(main, predictions, "--annotations", annotations)
     assert (status, out.split("\n")[0].split(" (")[0]) == (0, "protocol glance")
     status, _, err = answer(main, predictions, "--annotations", annotations, "--protocol", "strict")
-    assert (status, "there are glances and no moments (protocol glance" in err) == (2, True)
+    assert (status, "there are no moments, but glances (--protocol glance" in err) == (2, True)
 
 
 def test_arrays_and_ego4d_files_are_read_too(case, answer):

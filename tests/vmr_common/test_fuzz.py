@@ -23,10 +23,12 @@ def fuzz(*arguments):
 @pytest.mark.parametrize(
     ("kinds", "count"),
     [
-        (["text", "hdf5", "npz"], 100),
+        (["text", "predictions", "folder", "hdf5", "npz"], 80),
         (["safetensors", "yaml", "json"], 30),
         pytest.param(
-            ["text", "hdf5", "npz", "safetensors", "yaml", "json", "picture"], 2000, marks=pytest.mark.slow
+            ["text", "predictions", "folder", "hdf5", "npz", "safetensors", "yaml", "json", "picture"],
+            2000,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else str(value),

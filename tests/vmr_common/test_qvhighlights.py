@@ -175,7 +175,7 @@ def test_clips_are_judged_by_labels_above_the_median_of_each_annotator():
 
 
 def test_moments_are_not_asked_of_labels_of_clips():
-    with pytest.raises(UserError, match=r"labels of clips and no moments \(protocols tvsum and youtube"):
+    with pytest.raises(UserError, match=r"no moments, but labels of clips \(--protocol tvsum or youtube"):
         values([labelled("a", [[1]])], [])
     with pytest.raises(UserError, match="protocol tvsum: none of the 1 queries has labels of clips"):
         protocols.protocol("tvsum").score([query()], [])

@@ -182,6 +182,7 @@ def numbers(value: Any, where: str, key: str) -> NDArray[np.float64]:
     return found
 
 
+@np.errstate(over="ignore")  # the sum of squares may be infinite
 def _numbers(items: list[Any]) -> NDArray[np.float64] | None:
     """Items that are finite numbers, ``(N,)``; None if any is something else."""
     if not set(map(type, items)) <= {int, float}:

@@ -124,9 +124,11 @@ def pack(queries: Sequence[Query], predictions: Sequence[Prediction], limit: int
 def _instead(queries: Sequence[Query]) -> str:
     """What queries without any moment have."""
     if any(query.saliency is not None for query in queries):
-        return "there are labels of clips and no moments (protocols tvsum and youtube-highlights score such)"
+        return (
+            "there are no moments, but labels of clips (--protocol tvsum or youtube-highlights scores these)"
+        )
     if any(query.glance is not None for query in queries):
-        return "there are glances and no moments (protocol glance scores such)"
+        return "there are no moments, but glances (--protocol glance scores these)"
     return "the truth is hidden"
 
 
