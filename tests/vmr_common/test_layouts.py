@@ -53,6 +53,18 @@ LAYOUTS = {
     "list of objects": ([{**MODEL, "video_start": None}], ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "one object": (MODEL, ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "objects inside": ({"about": "x", "data": [MODEL]}, ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
+    "records of a video": (
+        [{"id": 1, "video": "a", "duration": 20, "annotations": [{"id": 5, "caption": "it", "segment": [2, 6.5]}]}],
+        ["5", "a", "it", 20, [[2, 6.5]]],
+        {"one-word sentence"},
+    ),
+    "lists of a video": (
+        lines({"video": "a", "duration": 20, "timestamps": [[2, 6.5], [8, 9]], "sentences": ["a cat sits", "b c"]}),
+        ["a_0", "a", "a cat sits", 20, [[2, 6.5]]],
+        set(),
+    ),
+    "hidden in lists": ({"a": {"duration": 20, "sentences": ["a cat sits"]}}, ["a_0", "a", "a cat sits", 20, []], set()),
+    "glance alone": ([["a", 20, None, "a cat sits", 3.5]], ["a_0", "a", "a cat sits", 20, []], set()),
     "tvr": (lines(TVR), ["4", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "hidden": (lines(HIDDEN), ["1", "a", "a cat sits", 20, []], set()),
     "null": (lines({**HIDDEN, "relevant_windows": None}), ["1", "a", "a cat sits", 20, []], set()),
@@ -95,7 +107,7 @@ def test_labels_per_clip_are_highlight_scores(tmp_path):
     assert found.queries[0].saliency.tolist() == [[1, 5], [3, 2], [4, 4]]
     assert found.queries[1].saliency_clips.tolist() == [0, 1]
     assert found.queries[2].saliency is None
-    assert found.report.notes[-1] == "no query has a moment or a time point: highlights alone are annotated"
+    assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips by 1 to 2 annotators each")
 
 
 def test_a_part_of_a_file_is_read_where_it_is_asked_for(tmp_path):

@@ -13,7 +13,10 @@ Names = Mapping[str, tuple[str, ...]]
 
 NAMES: Names = {
     "id": ("query_id", "qid", "annotation_id", "desc_id", "question_id", "sample_id"),
-    "query": ("query", "sentence", "caption", "description", "desc", "text", "question"),
+    "query": (
+        *("query", "sentence", "caption", "description", "desc", "text", "question"),
+        *("queries", "sentences", "captions"),
+    ),
     "video": ("video_id", "vid", "video", "vid_name", "video_name", "video_uid", "clip_uid"),
     "duration": (
         "duration",

@@ -19,7 +19,7 @@ from vmr_common.values import listed, shown, without_ending
 
 WHOLE_VIDEO = 0.99
 _LABEL = re.compile(
-    r"\s*(?:query|question|sentence|caption|description|text)(?: text)?(?: \(optional\))?:", re.IGNORECASE
+    r"\s*(?:query|question|q|sentence|caption|description|text)(?: text)?(?: \(optional\))?:", re.IGNORECASE
 )
 _BRIEF_S = 0.1
 _NOTES = 3
@@ -221,9 +221,16 @@ def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -
 def _hidden_notes(queries: Sequence[Query]) -> list[str]:
     if not queries or any(len(query.moments) or query.glance is not None for query in queries):
         return []
-    scored = any(query.saliency is not None for query in queries)
-    why = "highlights alone are annotated" if scored else "the truth is hidden"
-    return [f"no query has a moment or a time point: {why}"]
+    shapes = [query.saliency.shape for query in queries if query.saliency is not None]
+    if not shapes:
+        return ["no query has a moment or a time point: the truth is hidden"]
+    (least, some), (most, many) = (tuple(map(pick, zip(*shapes, strict=True))) for pick in (min, max))
+    clips, people = (
+        f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ((least, most), (some, many))
+    )
+    return [
+        f"no query has a moment or a time point: highlights alone, of {clips} clips by {people} annotators each"
+    ]
 
 
 def _irregularities(record: Record) -> list[str]:

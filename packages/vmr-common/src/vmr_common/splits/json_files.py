@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -33,7 +35,8 @@ from vmr_common.values import (
 def read_glance_list(source: TextInput) -> Iterator[Record]:
     """Reads the five-element lists of RGN and CFMR.
 
-    The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds. CPL's
+    The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds; a moment that is not
+    known is null or an empty list. CPL's
     files have the same layout without the time point; then every record must lack it.
     """
     rows = list_of(source.document(), str(source.path), "the file")
@@ -50,7 +53,7 @@ def read_glance_list(source: TextInput) -> Iterator[Record]:
             video=identifier(row[0], where, "video (element 0)"),
             text=sentence(row[3], where, "sentence (element 3)"),
             duration=duration_of(row[1], where, "duration (element 1)"),
-            moments=[moment(row[2], where, "moment (element 2)")],
+            moments=[moment(row[2], where, "moment (element 2)")] if row[2] not in (None, []) else [],
             point=seconds(row[4], where, "time point (element 4)") if length == 5 else None,
         )
 
@@ -86,18 +89,22 @@ def _video_records(
     for video, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
-        times = list_of(field_of(entry, spans, where), where, spans)
-        texts = list_of(field_of(entry, sentences, where), where, sentences, len(times))
-        points = list_of(entry["glance"], where, "glance", len(times)) if "glance" in entry else None
+        times = _spans(entry, spans, where)
+        count = None if times is None else len(times)
+        texts = list_of(field_of(entry, sentences, where), where, sentences, count)
+        points = list_of(entry["glance"], where, "glance", len(texts)) if "glance" in entry else None
         length_key = "num_frames" if in_frames else "duration"
         if length_key not in entry and "video_duration" in entry:
             length_key = "video_duration"
         fps = positive(field_of(entry, "fps", where), where, "fps") if in_frames else None
         length = positive(field_of(entry, length_key, where), where, length_key)
         duration = duration_of(_seconds(length, fps, where, length_key), where)
-        for index, (time, text) in enumerate(zip(times, texts, strict=True)):
+        for index, text in enumerate(texts):
             spot = f"{where}, entry {index}"
-            start, end = (_seconds(value, fps, spot, spans) for value in pair(time, spot, spans))
+            annotated = []
+            if times is not None:
+                start, end = (_seconds(value, fps, spot, spans) for value in pair(times[index], spot, spans))
+                annotated = [(start, end)]
             point = None if points is None else number(points[index], spot, "glance")
             point = None if point is None else _seconds(point, fps, spot, "glance")
             yield Record(
@@ -105,9 +112,18 @@ def _video_records(
                 video=identifier(video, where, "the video's id"),
                 text=sentence(text, spot, sentences),
                 duration=duration,
-                moments=[(start, end)],
+                moments=annotated,
                 point=point,
             )
+
+
+def _spans(entry: dict[str, Any], key: str, where: str) -> list[Any] | None:
+    """The moments of an entry, None where it hides them."""
+    if entry.get(key) is not None:
+        return list_of(entry[key], where, key)
+    if key not in entry and difflib.get_close_matches(key, itertools.islice(entry, 100), 1, cutoff=0.8):
+        field_of(entry, key, where)
+    return None
 
 
 @reader("checked")

@@ -44,6 +44,7 @@ _CANONICAL = (
     "relevant_clip_ids",
     "saliency_scores",
 )
+_SENTENCES, _IDS = frozenset(NAMES["query"]), frozenset((*NAMES["id"], "id"))
 _TIMES = ("duration", "start", "end", "point")
 
 
@@ -58,7 +59,8 @@ def read_objects(
     field, and `fields` maps a field to another name. A record has a query, a video, a duration (else that of
     `durations`, seconds by video id), and unless the truth is hidden moments: a list of ``[start, end]``, one such
     pair, or a start and an end, in seconds; null is hidden too. It may have an id (else ``<video>_<n>``), a time point,
-    and highlight scores: those of the clips in ``relevant_clip_ids``, or a ``label`` for each clip.
+    and highlight scores: those of the clips in ``relevant_clip_ids``, or a ``label`` for each clip. An object may also be
+    a video with a list of records, or with lists of sentences and moments.
     """
     known: tuple[str, ...] = ()
     names: Names = {}
@@ -68,7 +70,24 @@ def read_objects(
             known, names = keys, find_names(keys, where, fields)
             _refuse_unread(row, names, where)
             note = _note(names)
-        yield _record(row, names, where, durations or {}, note)
+        if isinstance(row[names["query"][0]], list):
+            yield from (_record(*one, durations or {}, note) for one in _spread(row, names, where))
+        else:
+            yield _record(row, names, where, durations or {}, note)
+
+
+def _spread(row: Mapping[str, Any], names: Names, where: str) -> Iterator[tuple[dict[str, Any], Names, str]]:
+    """The records of an object with a list of sentences, beside which moments, points and ids are lists too."""
+    texts = row[names["query"][0]]
+    lists = {
+        key: list_of(row[key], where, key, len(texts))
+        for field in ("query", "moments", "start", "end", "point", "id")
+        for key in names.get(field, ())
+        if isinstance(row[key], list)
+    }
+    names = {field: keys for field, keys in names.items() if field != "id" or keys[0] in lists}
+    for index in range(len(texts)):
+        yield {**row, **{key: items[index] for key, items in lists.items()}}, names, f"{where}, entry {index}"
 
 
 @reader("checked")
@@ -113,7 +132,7 @@ def _rows(source: TextInput, fields: Mapping[str, str] | None) -> Iterator[tuple
     first = source.first_value()
     if isinstance(first, dict) and is_record(first, fields):
         for line, row in source.rows():
-            yield f"{path}:{line}", row
+            yield from _inner(row, f"{path}:{line}", fields)
         return
     document = source.document()
     records = records_of(document, fields)
@@ -124,7 +143,27 @@ def _rows(source: TextInput, fields: Mapping[str, str] | None) -> Iterator[tuple
     for index, record in enumerate(records):
         records[index] = None  # what was read makes room for its query
         where = f"{path}: record {index}"
-        yield where, object_of(record, where)
+        yield from _inner(object_of(record, where), where, fields)
+
+
+def _inner(
+    row: dict[str, Any], where: str, fields: Mapping[str, str] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The object itself, or where it has no sentence and one list of objects, these, with what it says of its video."""
+    if not _SENTENCES.isdisjoint(row) or (fields or {}).get("query") in row:
+        yield where, row
+        return
+    lists = [
+        key for key, value in row.items() if isinstance(value, list) and isinstance((value or [0])[0], dict)
+    ]
+    if len(lists) != 1:
+        yield where, row
+        return
+    inside = row[lists[0]]
+    about = {key: value for key, value in row.items() if key != lists[0] and key not in _IDS}
+    for index, item in enumerate(inside):
+        spot = f"{where}, {lists[0]} {index}"
+        yield spot, {**object_of(item, spot), **about}
 
 
 def records_of(document: Any, fields: Mapping[str, str] | None = None) -> list[Any] | None:
