@@ -63,7 +63,9 @@ LAYOUTS = {
         ["a_0", "a", "a cat sits", 20, [[2, 6.5]]],
         set(),
     ),
-    "hidden in lists": ({"a": {"duration": 20, "sentences": ["a cat sits"]}}, ["a_0", "a", "a cat sits", 20, []], set()),
+    "hidden in lists": (
+        {"a": {"duration": 20, "sentences": ["a cat sits"]}}, ["a_0", "a", "a cat sits", 20, []], set()
+    ),
     "glance alone": ([["a", 20, None, "a cat sits", 3.5]], ["a_0", "a", "a cat sits", 20, []], set()),
     "tvr": (lines(TVR), ["4", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "hidden": (lines(HIDDEN), ["1", "a", "a cat sits", 20, []], set()),
@@ -107,7 +109,7 @@ def test_labels_per_clip_are_highlight_scores(tmp_path):
     assert found.queries[0].saliency.tolist() == [[1, 5], [3, 2], [4, 4]]
     assert found.queries[1].saliency_clips.tolist() == [0, 1]
     assert found.queries[2].saliency is None
-    assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips by 1 to 2 annotators each")
+    assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips")
 
 
 def test_a_part_of_a_file_is_read_where_it_is_asked_for(tmp_path):

@@ -221,16 +221,9 @@ def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -
 def _hidden_notes(queries: Sequence[Query]) -> list[str]:
     if not queries or any(len(query.moments) or query.glance is not None for query in queries):
         return []
-    shapes = [query.saliency.shape for query in queries if query.saliency is not None]
-    if not shapes:
-        return ["no query has a moment or a time point: the truth is hidden"]
-    (least, some), (most, many) = (tuple(map(pick, zip(*shapes, strict=True))) for pick in (min, max))
-    clips, people = (
-        f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ((least, most), (some, many))
-    )
-    return [
-        f"no query has a moment or a time point: highlights alone, of {clips} clips by {people} annotators each"
-    ]
+    clips = [len(query.saliency) for query in queries if query.saliency is not None]
+    why = f"highlights alone, of {min(clips):,} to {max(clips):,} clips" if clips else "the truth is hidden"
+    return [f"no query has a moment or a time point: {why}"]
 
 
 def _irregularities(record: Record) -> list[str]:

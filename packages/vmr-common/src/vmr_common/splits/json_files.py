@@ -35,9 +35,9 @@ from vmr_common.values import (
 def read_glance_list(source: TextInput) -> Iterator[Record]:
     """Reads the five-element lists of RGN and CFMR.
 
-    The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds; a moment that is not
-    known is null or an empty list. CPL's
-    files have the same layout without the time point; then every record must lack it.
+    The file is one JSON list of ``[video, duration, [start, end], sentence, time point]``, seconds; null or an empty
+    list stands for a moment that is not known. CPL's files have the same layout without the time point; then every
+    record must lack it.
     """
     rows = list_of(source.document(), str(source.path), "the file")
     length = len(rows[0]) if rows and isinstance(rows[0], list) and len(rows[0]) == 4 else 5

@@ -59,8 +59,8 @@ def read_objects(
     field, and `fields` maps a field to another name. A record has a query, a video, a duration (else that of
     `durations`, seconds by video id), and unless the truth is hidden moments: a list of ``[start, end]``, one such
     pair, or a start and an end, in seconds; null is hidden too. It may have an id (else ``<video>_<n>``), a time point,
-    and highlight scores: those of the clips in ``relevant_clip_ids``, or a ``label`` for each clip. An object may also be
-    a video with a list of records, or with lists of sentences and moments.
+    and highlight scores: those of the clips in ``relevant_clip_ids``, or a ``label`` for each clip. An object may also
+    be a video with a list of records, or with lists of sentences and moments.
     """
     known: tuple[str, ...] = ()
     names: Names = {}
