@@ -165,7 +165,7 @@ class FolderBackend:
         for kind in KINDS:
             if names := {name[: name.rfind(".")] for name in files if name.endswith(kind)} - {""}:
                 beside = {video + ending for video in self.side.videos for ending in (FPS, TIMES)}
-                return sorted(names - beside)
+                return sorted(names - beside or names)
         return []
 
     def contents(self) -> str:
