@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from vmr_common.errors import UserError
 from vmr_common.features.checking import LISTED, check_features, shape_problems
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
@@ -60,6 +61,8 @@ def test_widths_that_are_well(shapes, dim):
 
 def test_widths_are_held_against_the_manifest(tmp_path):
     store = saved(tmp_path, {"a": (32, 50), "b": (32, 71)}, dim=32)
+    with pytest.raises(UserError, match="video 'a' has width 50, expected 32; rows and columns look swapped"):
+        FeatureStore(tmp_path, dim=32)["a"]
     lines = list(check_features(store, store.videos()).lines())
     assert [line.partition(": ")[2][:20] for line in lines] == [
         "video 'a' has width ",
@@ -82,6 +85,10 @@ def test_what_concerns_many_is_said_once_and_counted(tmp_path):
     assert keys.endswith("(and so 39 more: 'v01', 'v02', ...)")
     assert "'x0.avi' is missing" in missing
     assert missing.endswith("(and so 29 more: 'x1.avi', 'x2.avi', ...)")
+    (line,) = check_features(FeatureStore(tmp_path / "f.h5", key="c3d"), ["a.b", "b", "c", "a-a"]).lines()
+    assert line.endswith(
+        "f.h5: video 'a.b' is missing (the file holds 40 videos) (and so 3 more: 'b', 'c', ...)"
+    )
     # what differs from video to video is listed, up to a limit
     lines = list(check_features(FeatureStore(tmp_path / "f.h5", key="c3d"), videos, min_rows=99).lines())
     assert (len(lines), lines[-1]) == (LISTED + 1, "and 20 more videos with too few rows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from vmr_common.values import without_ending
 LISTED = 20
 """Lines on one kind of problem at the most."""
 
+_SWAPPED = "rows and columns look swapped"
 _EACH = 3  # problems that are alike and still said one by one
 _EXAMPLES = 5
 _MANY = 16  # rows of a video that tell its rate
@@ -47,7 +49,7 @@ class _Kind:
         self.count += 1
         if not line:
             return
-        shape = line.replace(video, "").replace(without_ending(video), "") if video else line
+        shape = _without(video, line) if video else line
         if shape in self.alike or len(self.alike) < LISTED:
             alike = self.alike.setdefault(shape, _Alike())
             alike.count += 1
@@ -64,6 +66,11 @@ class _Kind:
             yield from alike.said()
         if rest:
             yield f"and {rest:,} more {name}"
+
+
+def _without(video: str, line: str) -> str:
+    """A line without the id, as a word of its own, of a video file or not."""
+    return re.sub(rf"(?<![^\W_]){re.escape(without_ending(video))}(?![^\W_])", "", line)
 
 
 @dataclass
@@ -150,7 +157,7 @@ def check_features(
     wrong = shape_problems(found.shapes, dim)
     for line in wrong:
         found.add("remarks on widths", f"{name}: {line}")
-    if durations is not None and not wrong:
+    if durations is not None and not any(line.startswith(_SWAPPED) for line in wrong):
         _check_stride(found, store, {video: durations[video] for video in found.shapes})
     return found
 
@@ -216,7 +223,7 @@ def shape_problems(shapes: Mapping[str, tuple[int, int]], dim: int | None = None
     if varied or (dim is not None and set(heights) == {dim} and dim not in widths):
         columns = listed([str(width) for width in dict.fromkeys(width for _, width in shapes.values())], 5)
         return [
-            f"rows and columns look swapped: the videos have {columns} columns and {next(iter(heights))} rows "
+            f"{_SWAPPED}: the videos have {columns} columns and {next(iter(heights))} rows "
             "everywhere, expected (T, D)"
         ]
     if len(widths) < 2 or dim is not None:  # then each video's is compared with it
@@ -229,5 +236,5 @@ def shape_problems(shapes: Mapping[str, tuple[int, int]], dim: int | None = None
     swapped = [video for video, (rows, width) in shapes.items() if width != usual and rows == usual]
     said = f"widths differ: {listed(told, 5)}"
     if swapped:
-        said += f"; rows and columns look swapped in {listed([repr(video) for video in swapped], _EXAMPLES)}"
+        said += f"; {_SWAPPED} in {listed([repr(video) for video in swapped], _EXAMPLES)}"
     return [said]

@@ -121,8 +121,9 @@ class FeatureStore:
         if not self._cut_said and len({len(part) for part in parts}) > 1:
             self._say_cut()
         if self._expected_dim is not None and features.shape[1] != self._expected_dim:
+            swapped = "; rows and columns look swapped" if len(features) == self._expected_dim else ""
             raise UserError(
-                f"{self.name}: video {video!r} has width {features.shape[1]}, expected {self._expected_dim}"
+                f"{self.name}: video {video!r} has width {features.shape[1]}, expected {self._expected_dim}{swapped}"
             )
         return features
 
