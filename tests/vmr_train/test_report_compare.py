@@ -40,13 +40,13 @@ def test_every_query_is_won_lost_or_tied():
     first, second = predictions(made), predictions(made, seed=2)
     second[:5] = first[:5]
     found = compare(scored(made, first), scored(made, second), NAMES)
-    gains = [pair.ious[1] - pair.ious[0] for pair in found.pairs]
+    gains = [pair.values[1] - pair.values[0] for pair in found.pairs]
     assert len(found.won(1)) == sum(gain > MARGIN for gain in gains)
     assert len(found.won(-1)) == sum(gain < -MARGIN for gain in gains)
     assert len(found.won(0)) >= 5
     assert sum(len(found.won(by)) for by in (-1, 0, 1)) == len(made) == sum(found.found().values())
     best = found.won(1)[0]
-    assert best.ious[1] - best.ious[0] == max(gains)
+    assert best.values[1] - best.values[0] == max(gains)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_groups_of_one_kind_add_up_to_the_strict_protocol():
     assert found.whole == pytest.approx(whole["R@1,IoU@0.5"])
     for kind, rows in found.kinds:
         assert kind.title.startswith("Moment")
-        for name, value in (("R@1,IoU@0.5", "recall"), ("R@1,mIoU", "miou")):
+        for name, value in (("R@1,IoU@0.5", "recall"), ("R@1,mIoU", "mean")):
             total = sum(getattr(row, value).value * len(row.group.rows) for row in rows)
             assert total / 200 == pytest.approx(whole[name])
         assert all(row.recall.low <= row.recall.value <= row.recall.high for row in rows)

@@ -111,6 +111,7 @@ def _write(
         shown=SHOWN,
         seen=_seen(results, data_root),
         presence=results.presence_text(),
+        remarks=results.remarks,
     )
     save_report(folder, report)
 

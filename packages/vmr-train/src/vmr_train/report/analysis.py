@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr_common.evaluation import measurable
 from vmr_common.metrics import iou
 from vmr_common.types import Prediction, Query
 
@@ -52,9 +53,105 @@ def _ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
     return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
 
 
-def with_truth(queries: Sequence[Query]) -> list[Query]:
-    """The queries whose first true moment is there and finite."""
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What first predictions are held against, in words.
+
+    Attributes:
+        recall: Title of the share of hits.
+        mean: Title of the mean of the values.
+        figure: The value of one query.
+        lead: Both figures in a sentence, without its end.
+        nearest: The query that comes first, in words.
+        farthest: The query that comes last.
+    """
+
+    recall: str
+    mean: str
+    figure: str
+    lead: str
+    nearest: str
+    farthest: str
+
+    def shown(self, value: float) -> str:
+        """A value of one query."""
+        return f"{value * 100:.0f} %" if self.figure == "distance" else f"{value:.2f}"
+
+
+MOMENT = Target(
+    recall="R@1, 0.5",
+    mean="mIoU",
+    figure="IoU",
+    lead="R@1 at IoU 0.5 and mIoU of the first prediction, in percent (true union)",
+    nearest="Highest IoU of the first prediction.",
+    farthest="Lowest IoU of the first prediction.",
+)
+GLANCE = Target(
+    recall="R@1, glance",
+    mean="distance",
+    figure="distance",
+    lead="Share of queries whose first prediction holds the glance, and distance of its middle from the glance as a "
+    "share of the video, in percent",
+    nearest="First prediction nearest to the glance.",
+    farthest="First prediction farthest from the glance.",
+)
+HIT = 0.5
+"""IoU of a first prediction that counts as right."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """First predictions of N queries against their targets.
+
+    Attributes:
+        target: What they are held against; None where no query has a moment or a glance.
+        hits: ``(N,)`` bool: an IoU of `HIT` and more, or a glance inside.
+        values: ``(N,)`` the IoU, or the distance as a share of the video.
+        nearness: ``(N,)`` in [0, 1], higher is better: the IoU, or 1 less the distance.
+    """
+
+    target: Target | None
+    hits: NDArray[np.bool_]
+    values: FloatArray
+    nearness: FloatArray
+
+
+def target_of(queries: Sequence[Query]) -> Target | None:
+    """What predictions for the queries are held against: moments where any has one, else glances, else nothing."""
+    by = measurable(queries)
+    return None if by is None else MOMENT if by == "moments" else GLANCE
+
+
+def with_target(queries: Sequence[Query]) -> list[Query]:
+    """The queries whose target is there and finite, of several moments the first."""
+    if target_of(queries) is GLANCE:
+        return [query for query in queries if query.glance is not None and math.isfinite(query.glance)]
     return [query for query in queries if len(query.moments) and np.isfinite(query.moments[0]).all()]
+
+
+def judged(queries: Sequence[Query], predictions: Iterable[Prediction]) -> Judged:
+    """The first prediction of each query against its target; one that is missing is as far away as can be."""
+    target = target_of(queries)
+    if target is not GLANCE:
+        ious = rank_ious(queries, predictions)
+        return Judged(target=target, hits=ious >= HIT, values=ious, nearness=ious)
+    first = {p.query: p.moments[0] for p in predictions if len(p.moments)}
+    hits, far = np.zeros(len(queries), dtype=np.bool_), np.ones(len(queries))
+    for row, query in enumerate(queries):
+        if query.glance is not None:
+            found = first.get(query.id)
+            hits[row] = found is not None and found[0] <= query.glance <= found[1]
+            far[row] = glance_distance(found, query)
+    return Judged(target=target, hits=hits, values=far, nearness=1 - far)
+
+
+def glance_distance(moment: FloatArray | None, query: Query) -> float:
+    """From the middle of a moment to the glance as a share of the video, at most 1; of none the farther end's."""
+    assert query.glance is not None
+    away = max(query.glance, query.duration - query.glance)
+    if moment is not None and np.isfinite(moment).all():
+        away = abs(float(moment[0] / 2 + moment[1] / 2) - query.glance)
+    return min(max(away / query.duration, 0.0), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vmr_common.timeline import clip_centres
 from vmr_common.types import Prediction, Query
 from vmr_train.clock import format_clock
+from vmr_train.report.analysis import GLANCE, MOMENT
 from vmr_train.report.data import Report, Shown
 from vmr_train.report.strips import film_strips
 from vmr_train.report.svg import DASH
@@ -31,13 +32,20 @@ def run_cards(report: Report, shown: Sequence[Shown]) -> list[dict[str, Any]]:
             {
                 **about(query, strips.get(query.id, ()), report.videos),
                 "group": item.group,
-                "iou": f"{item.iou:.2f}",
+                "figure": figure(item),
                 "timeline": drawn,
                 "zoomed": None if part is None else timeline(f"q{row}z", item, (), None, part),
                 "plays": list(plays(query, {"first prediction": item.prediction}, report.videos)),
             }
         )
     return cards
+
+
+def figure(item: Shown) -> tuple[str, str]:
+    """The figure of a card: its name and value; empty where the query has nothing to be held against."""
+    if item.distance is not None:
+        return GLANCE.figure, GLANCE.shown(item.distance)
+    return (MOMENT.figure, MOMENT.shown(item.iou)) if len(item.query.moments) else ("", "")
 
 
 def about(query: Query, strip: Sequence[str], videos: Mapping[str, str]) -> dict[str, Any]:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.evaluation import protocol
 from vmr_common.evaluation.paired import Difference, paired_differences
 from vmr_common.types import Prediction, Query
-from vmr_train.report.analysis import rank_ious, with_truth
+from vmr_train.report.analysis import MOMENT, Judged, Target, judged, with_target
 from vmr_train.report.data import Report
-from vmr_train.report.failures import THRESHOLD, group_values, key
+from vmr_train.report.failures import group_values, key
 from vmr_train.report.intervals import DRAWS
 from vmr_train.report.kinds import Group, Kind, kinds_of
-
-FloatArray: TypeAlias = "NDArray[np.float64]"
 
 MARGIN = 0.05
 """IoU by which a first prediction must be better to win."""
@@ -28,12 +24,14 @@ MARGIN = 0.05
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """One query in both runs: its predictions and the IoU of the first one of each."""
+    """One query in both runs: its predictions, and of the first one of each the value, nearness and hit of `Judged`."""
 
     query: Query
     first: Prediction | None
     second: Prediction | None
-    ious: tuple[float, float]
+    values: tuple[float, float]
+    nearness: tuple[float, float]
+    hits: tuple[bool, bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,25 +41,27 @@ class Comparison:
     Attributes:
         protocol: The rules behind `differences`.
         differences: By value of the protocol.
-        kinds: By kind of queries its groups, each with the differences of its recall and mIoU.
-        pairs: Every query with a true moment.
+        target: What first predictions are held against.
+        kinds: By kind of queries its groups, each with the differences of its recall and of the mean of its values.
+        pairs: Every query with a true moment, or with a glance where none has.
     """
 
     protocol: str
+    target: Target
     differences: dict[str, Difference]
     kinds: list[tuple[Kind, list[tuple[Group, Difference, Difference]]]]
     pairs: list[Pair]
 
     def won(self, by: int) -> list[Pair]:
         """The queries that B (1) or A (-1) wins, the largest gain first; by 0 the ties."""
-        gains = np.array([pair.ious[1] - pair.ious[0] for pair in self.pairs])
+        gains = np.array([pair.nearness[1] - pair.nearness[0] for pair in self.pairs])
         side = np.where(np.abs(gains) > MARGIN, np.sign(gains), 0)
         rows = np.flatnonzero(side == by)
         return [self.pairs[row] for row in rows[np.argsort(-np.abs(gains[rows]), kind="stable")]]
 
     def found(self) -> dict[tuple[bool, bool], int]:
-        """Number of queries by whether A and B find them: R@1 at IoU 0.5."""
-        hits = [(pair.ious[0] >= THRESHOLD, pair.ious[1] >= THRESHOLD) for pair in self.pairs]
+        """Number of queries by whether A and B find them."""
+        hits = [pair.hits for pair in self.pairs]
         return {(a, b): hits.count((a, b)) for a in (True, False) for b in (True, False)}
 
 
@@ -80,25 +80,33 @@ def compare(first: Report, second: Report, names: tuple[str, str]) -> Comparison
     _require_same_queries(first.queries, second.queries, names)
     queries = first.queries
     one, other = (protocol(rules).per_query(queries, report.predictions) for report in (first, second))
-    known = with_truth(queries)
-    ious = [rank_ious(known, report.predictions) for report in (first, second)]
+    known = with_target(queries)
+    one_known, other_known = (judged(known, report.predictions) for report in (first, second))
     guesses = [{p.query: p for p in report.predictions} for report in (first, second)]
     return Comparison(
         protocol=rules,
         differences=paired_differences(one, other, [query.video for query in queries], draws=DRAWS),
-        kinds=_kinds(known, ious, first),
+        target=one_known.target or MOMENT,
+        kinds=_kinds(known, (one_known, other_known), first),
         pairs=[
-            Pair(query=query, first=guesses[0].get(query.id), second=guesses[1].get(query.id), ious=(a, b))
-            for query, a, b in zip(known, ious[0].tolist(), ious[1].tolist(), strict=True)
+            Pair(
+                query=query,
+                first=guesses[0].get(query.id),
+                second=guesses[1].get(query.id),
+                values=(float(one_known.values[row]), float(other_known.values[row])),
+                nearness=(float(one_known.nearness[row]), float(other_known.nearness[row])),
+                hits=(bool(one_known.hits[row]), bool(other_known.hits[row])),
+            )
+            for row, query in enumerate(known)
         ],
     )
 
 
 def _kinds(
-    queries: Sequence[Query], ious: Sequence[FloatArray], report: Report
+    queries: Sequence[Query], judgements: Sequence[Judged], report: Report
 ) -> list[tuple[Kind, list[tuple[Group, Difference, Difference]]]]:
     kinds = kinds_of(queries, report.seen)
-    one, other = (group_values(kinds, found) for found in ious)
+    one, other = (group_values(kinds, found) for found in judgements)
     differences = paired_differences(one, other, [query.video for query in queries], draws=DRAWS)
     return [
         (
@@ -116,7 +124,7 @@ def _common_protocol(first: Report, second: Report, names: tuple[str, str]) -> s
     found = [[rows[0][1].protocol for _, rows in report.tables if rows] for report in (first, second)]
     for name, rules in zip(names, found, strict=True):
         if not rules:
-            raise UserError(f"{name}: this run has not been evaluated")
+            raise UserError(f"{name}: this run has not been evaluated, or nothing could be measured")
     common = [rules for rules in found[0] if rules in found[1]]
     if not common:
         raise UserError(
@@ -148,5 +156,6 @@ def _differing(one: Query, other: Query) -> str:
         "sentence": one.text == other.text,
         "duration": math.isclose(one.duration, other.duration),
         "moment": np.array_equal(one.moments, other.moments, equal_nan=True),
+        "glance": len(one.moments) > 0 or one.glance == other.glance,
     }
     return next((part for part, equal in same.items() if not equal), "")

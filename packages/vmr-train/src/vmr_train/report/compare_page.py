@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vmr_common.evaluation.paired import Difference
+from vmr_train.report.analysis import GLANCE, MOMENT, Target
 from vmr_train.report.cards import about, plays
 from vmr_train.report.charts import MOST_DIFFERENCE, difference_bar
 from vmr_train.report.compare import MARGIN, Comparison, Pair
@@ -29,7 +30,10 @@ GROUPS = {
     "right": ("Both right", "Ties that both find best."),
     "wrong": ("Both wrong", "Ties that both miss furthest."),
 }
-WORDS = ("IoU", "R@1, IoU 0.5", "mIoU", "protocol", "95 % interval")
+WORDS = {
+    MOMENT: ("IoU", "R@1, IoU 0.5", "mIoU", "protocol", "95 % interval"),
+    GLANCE: ("glance", "R@1, glance", "distance", "protocol", "95 % interval"),
+}
 
 
 def render_comparison(first: Report, second: Report, names: tuple[str, str], found: Comparison) -> str:
@@ -54,6 +58,8 @@ def render_comparison(first: Report, second: Report, names: tuple[str, str], fou
             script=script(),
             facts=_facts(first, second),
             protocol=found.protocol,
+            target=found.target,
+            what=_what(found.target),
             margin=MARGIN,
             most=f"{MOST_DIFFERENCE * 100:.0f}",
             small=SMALL,
@@ -64,11 +70,18 @@ def render_comparison(first: Report, second: Report, names: tuple[str, str], fou
             kinds=[
                 (kind.title, kind.about, [_group_row(*row) for row in rows]) for kind, rows in found.kinds
             ],
-            cards=_cards(first, second, chosen),
+            cards=_cards(first, second, found.target, chosen),
             videos=first.videos,
-            words={word: GLOSSARY[word] for word in WORDS},
+            words={word: GLOSSARY[word] for word in WORDS[found.target]},
         )
     )
+
+
+def _what(target: Target) -> tuple[str, str]:
+    """What makes a first prediction win, and what makes it right."""
+    if target is GLANCE:
+        return "middle is nearer to the glance", "Holding the glance"
+    return "IoU is higher", "At IoU 0.5"
 
 
 def _names(differences: Mapping[str, Difference]) -> list[str]:
@@ -86,24 +99,27 @@ def _facts(first: Report, second: Report) -> list[tuple[str, str, str, bool]]:
 
 
 def _row(name: str, found: Difference) -> dict[str, Any]:
+    falling = name.startswith("distance")  # lower is better, and a bar points to what is better
+    ends = (-found.high, -found.low) if falling else (found.low, found.high)
     return {
         "name": name.replace("IoU@", "IoU ").replace(",", ", "),
         "first": figure(found.first),
         "second": figure(found.second),
-        "bar": difference_bar(found.difference, found.low, found.high),
+        "bar": difference_bar(-found.difference if falling else found.difference, *ends),
         "difference": difference(found.difference),
         "interval": _interval(found, 2),
-        "verdict": _verdict(found),
+        "verdict": _verdict(found, falling),
     }
 
 
-def _verdict(found: Difference) -> str:
-    if found.low > 0:
-        return "B is better"
-    return "A is better" if found.high < 0 else "not told apart"
+def _verdict(found: Difference, falling: bool) -> str:
+    """Which run is better; `falling`: lower figures are."""
+    if found.low <= 0 <= found.high:
+        return "not told apart"
+    return "B is better" if (found.low > 0) != falling else "A is better"
 
 
-def _group_row(group: Group, recall: Difference, miou: Difference) -> dict[str, Any]:
+def _group_row(group: Group, recall: Difference, mean: Difference) -> dict[str, Any]:
     return {
         "label": group.label,
         "small": group.small,
@@ -111,8 +127,8 @@ def _group_row(group: Group, recall: Difference, miou: Difference) -> dict[str, 
         "bar": difference_bar(recall.difference, recall.low, recall.high),
         "recall": difference(recall.difference, 1),
         "recall_interval": _interval(recall, 1),
-        "miou": difference(miou.difference, 1),
-        "miou_interval": _interval(miou, 1),
+        "mean": difference(mean.difference, 1),
+        "mean_interval": _interval(mean, 1),
     }
 
 
@@ -122,8 +138,8 @@ def _interval(found: Difference, decimals: int) -> str:
 
 def _chosen(wins: Mapping[str, Sequence[Pair]], count: int) -> Iterator[tuple[str, Pair]]:
     each = -(-count // len(GROUPS))
-    ties = sorted(wins["ties"], key=lambda pair: -sum(pair.ious))
-    right = [pair for pair in ties if min(pair.ious) > 0][:each]
+    ties = sorted(wins["ties"], key=lambda pair: -sum(pair.nearness))
+    right = [pair for pair in ties if min(pair.nearness) > 0][:each]
     wrong = [pair for pair in ties[::-1] if pair not in right][:each]
     for group, pairs in (
         ("second", wins["second"][:each]),
@@ -135,18 +151,22 @@ def _chosen(wins: Mapping[str, Sequence[Pair]], count: int) -> Iterator[tuple[st
             yield group, pair
 
 
-def _cards(first: Report, second: Report, chosen: Sequence[tuple[str, Pair]]) -> list[dict[str, Any]]:
+def _cards(
+    first: Report, second: Report, target: Target, chosen: Sequence[tuple[str, Pair]]
+) -> list[dict[str, Any]]:
     shown = [Shown(query=pair.query, prediction=None, iou=0.0, group="random") for _, pair in chosen]
     strips = film_strips(second, shown) | film_strips(first, shown)
     cards = []
     for row, (group, pair) in enumerate(chosen):
-        query, (a, b) = pair.query, pair.ious
-        words = f"Video of {query.duration:.1f} s; IoU of the first prediction {a:.2f} (A) and {b:.2f} (B)."
+        query, (a, b) = pair.query, map(target.shown, pair.values)
+        words = (
+            f"Video of {query.duration:.1f} s; {target.figure} of the first prediction {a} (A) and {b} (B)."
+        )
         cards.append(
             {
                 **about(query, strips.get(query.id, ()), first.videos),
                 "group": group,
-                "ious": (f"{a:.2f}", f"{b:.2f}"),
+                "figures": (a, b),
                 "timeline": pair_timeline(f"q{row}", query, pair.first, pair.second, words),
                 "plays": list(plays(query, {"A": pair.first, "B": pair.second}, first.videos)),
             }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vmr_common.evaluation import Scores
 from vmr_common.types import Prediction, Query
-from vmr_train.report.analysis import rank_ious
+from vmr_train.report.analysis import GLANCE, Target, judged
 from vmr_train.report.seen import Seen
 
 MOST_SHOWN = 1000
@@ -83,6 +83,7 @@ class Report:
         facts: Key and value pairs of the heading, in order (run, split, seed, versions, hashes, time, ...).
             The numbers of queries and of queries without prediction are added where they are missing.
         warnings: Sentences that a reader must not overlook.
+        remarks: Why a row or a table that one would look for is not there.
         command: The shell command that reproduces the run.
         selected_on_test: The epoch was chosen on the test split; labelled loudly, as it also is where the
             history holds test metrics by epoch.
@@ -108,6 +109,7 @@ class Report:
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     command: str = ""
     selected_on_test: bool = False
     bias_window: str = ""
@@ -136,12 +138,15 @@ class Shown:
         prediction: Its prediction, or None where there is none.
         iou: IoU of the first prediction (true union, best of several true moments); 0 where there is none.
         group: Why it was chosen.
+        distance: From the middle of the first prediction to the glance as a share of the video, where the split has
+            glances and no moments; else None.
     """
 
     query: Query
     prediction: Prediction | None
     iou: float
     group: Group
+    distance: float | None = None
 
 
 def choose_queries(
@@ -149,8 +154,9 @@ def choose_queries(
 ) -> list[Shown]:
     """The queries that a report draws: three tenths the best, three tenths the worst, the others at random.
 
-    Queries without ground truth are left out; ties are broken at random by `seed`. Best comes first and
-    random last; within a group by falling IoU ("worst": rising).
+    Queries without ground truth are left out, unless all are: then they are drawn at random. Ties are broken at random
+    by `seed`. Best comes first and random last; within a group by falling IoU, or rising distance from the glance where
+    a split has no moments ("worst": the other way).
 
     Args:
         queries: All queries of the split.
@@ -161,23 +167,36 @@ def choose_queries(
     Returns:
         At most `count` queries, none of them twice.
     """
-    ious = rank_ious(queries, predictions)
+    found = judged(queries, predictions)
     by_query = {prediction.query: prediction for prediction in predictions}
-    candidates = np.array([row for row, query in enumerate(queries) if len(query.moments)], dtype=np.int64)
-    shuffled = np.random.default_rng(seed).permutation(candidates)
-    order = shuffled[np.argsort(-ious[shuffled], kind="stable")]
+    wanted = [row for row, query in enumerate(queries) if _has_target(query, found.target)]
+    shuffled = np.random.default_rng(seed).permutation(np.array(wanted, dtype=np.int64))
+    order = shuffled[np.argsort(-found.nearness[shuffled], kind="stable")]
     count = max(0, min(count, len(order)))
-    ends = math.ceil(count * 0.3) if count > 1 else 0
+    ends = math.ceil(count * 0.3) if count > 1 and found.target else 0
     rest = np.isin(shuffled, order[ends : len(order) - ends])
     middle = shuffled[rest][: count - 2 * ends]
-    middle = middle[np.argsort(-ious[middle], kind="stable")]
+    middle = middle[np.argsort(-found.nearness[middle], kind="stable")]
     groups: tuple[tuple[Group, NDArray[np.int64]], ...] = (
         ("best", order[:ends]),
         ("worst", order[len(order) - ends :][::-1]),
         ("random", middle),
     )
+    glances = found.target is GLANCE
     return [
-        Shown(query=queries[row], prediction=by_query.get(queries[row].id), iou=float(ious[row]), group=group)
+        Shown(
+            query=queries[row],
+            prediction=by_query.get(queries[row].id),
+            iou=0.0 if glances else float(found.values[row]),
+            group=group,
+            distance=float(found.values[row]) if glances else None,
+        )
         for group, rows in groups
         for row in rows
     ]
+
+
+def _has_target(query: Query, target: Target | None) -> bool:
+    if target is None:
+        return True
+    return query.glance is not None if target is GLANCE else len(query.moments) > 0

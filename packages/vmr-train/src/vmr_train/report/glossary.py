@@ -11,6 +11,8 @@ GLOSSARY = {
     "bias": "The moments that fit the training split best: what can be reached without video or sentence.",
     "quirks": "released: computes as the authors' code does, oddities included; fixed: without them.",
     "glance": "One annotated time inside the moment, in place of its start and end.",
+    "R@1, glance": "Share of queries whose first prediction holds the glance; for splits that have no true moments.",
+    "distance": "From the middle of the first prediction to the glance, as a share of the video; lower is better.",
     "re-glance": "RGN: a Gaussian around the glance, as wide as the model takes the moment to be.",
     "95 % interval": "Where the figure of another draw of test videos of this kind would lie, 95 times in 100.",
     "presence": "Is what a sentence says in the video at all? Measured with sentences asked of other videos.",

@@ -95,6 +95,7 @@ class ReportJson(TypedDict):
     curves: dict[str, list[_CurveJson]]
     strips: dict[str, list[str]]
     seen: NotRequired[dict[str, _SeenJson]]
+    remarks: NotRequired[list[str]]
     presence: NotRequired[str]
 
 
@@ -108,6 +109,7 @@ def to_json(report: Report) -> ReportJson:
         "title": report.title,
         "facts": dict(report.facts),
         "warnings": list(report.warnings),
+        "remarks": list(report.remarks),
         "command": report.command,
         "selected_on_test": report.selected_on_test,
         "bias_window": report.bias_window,
@@ -168,6 +170,7 @@ def from_json(
         title=known["title"],
         facts=known["facts"],
         warnings=known["warnings"],
+        remarks=known.get("remarks", []),
         command=known["command"],
         selected_on_test=known["selected_on_test"],
         bias_window=known["bias_window"],

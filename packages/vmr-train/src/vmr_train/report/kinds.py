@@ -63,16 +63,17 @@ def kinds_of(queries: Sequence[Query], seen: Mapping[str, Seen]) -> list[Kind]:
     """All ways to group the queries that give at least two groups.
 
     Args:
-        queries: With a finite true moment each, of several the first counts.
+        queries: With a finite true moment each, of several the first counts, or with glances alone.
         seen: What training knows of their sentences, by query id; queries may be absent.
     """
     if not queries:
         return []
-    spans = np.array([to_normalised(query.moments[0], query.duration) for query in queries])
+    located = all(len(query.moments) for query in queries)
+    spans = [to_normalised(query.moments[0], query.duration) for query in queries if located]
     found = (
         *_by_training([seen.get(query.id) for query in queries]),
         *_by_sentence(queries),
-        *_by_moment(spans),
+        *(_by_moment(np.array(spans)) if located else ()),
     )
     return [kind for kind in found if len(kind.groups) > 1]
 

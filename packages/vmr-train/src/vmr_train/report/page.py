@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vmr_train.report.analysis import loss_series, metric_series, selected_epoch
+from vmr_train.report.analysis import loss_series, metric_series, selected_epoch, target_of
 from vmr_train.report.cards import run_cards
 from vmr_train.report.charts import interval_bar, line_chart, percent
 from vmr_train.report.data import Report, choose_queries
@@ -32,11 +32,18 @@ SECTIONS = {
     "queries": "Queries",
     "words": "Words",
 }
-GROUPS = {
-    "best": ("The best", "Highest IoU of the first prediction."),
-    "worst": ("The worst", "Lowest IoU of the first prediction."),
-    "random": ("At random", "Drawn from the other queries, highest IoU first."),
-}
+
+
+def _groups(report: Report) -> dict[str, tuple[str, str]]:
+    """The title of each group of drawn queries, and why they are drawn."""
+    target = target_of(report.queries)
+    if target is None:
+        return {"random": ("At random", "Nothing is known of where they should be.")}
+    return {
+        "best": ("The best", target.nearest),
+        "worst": ("The worst", target.farthest),
+        "random": ("At random", "Drawn from the other queries, the best first."),
+    }
 
 
 @functools.cache
@@ -69,7 +76,8 @@ def render(report: Report) -> str:
     return page.render(
         report=report,
         sections=SECTIONS,
-        groups=GROUPS,
+        groups=_groups(report),
+        target=target_of(report.queries),
         script=script(),
         glossary_words=GLOSSARY,
         small=SMALL,
@@ -155,6 +163,7 @@ def _failures(report: Report) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
+        "target": found.target,
         "whole": f"{found.whole * 100:.1f}",
         "groups": sum(len(rows) for _, rows in found.kinds),
         "weak": [
@@ -177,7 +186,7 @@ def _group_row(row: GroupFigures, whole: float) -> dict[str, Any]:
         "bar": interval_bar(row.recall.value, row.recall.low, row.recall.high, bias=row.bias, whole=whole),
         "recall": f"{row.recall.value * 100:.1f}",
         "recall_interval": interval(row.recall.low, row.recall.high),
-        "miou": f"{row.miou.value * 100:.1f}",
-        "miou_interval": interval(row.miou.low, row.miou.high),
+        "mean": f"{row.mean.value * 100:.1f}",
+        "mean_interval": interval(row.mean.low, row.mean.high),
         "bias": None if row.bias is None else f"{row.bias * 100:.1f}",
     }

@@ -15,6 +15,8 @@ from vmr_train.report.svg import DASH, MINUS
 Rows = Sequence[tuple[str, Scores]]
 
 HEADLINES = ("R@1,IoU@0.3", "R@1,IoU@0.5", "R@1,IoU@0.7", "R@1,mIoU", "R@5,IoU@0.5")
+OF_GLANCES = {"R@1,glance": "R@1, glance", "distance,median": "distance, median"}
+"""Headlines of a split without moments, as they are called."""
 BIAS = "bias"
 
 
@@ -47,12 +49,13 @@ def interval(low: float, high: float) -> str:
 def headlines(rows: Rows, intervals: Mapping[str, Estimate]) -> Iterable[tuple[str, str, str, list[str]]]:
     """The main figures of the first row: name, figure, interval, and those of the other rows in words."""
     model = rows[0][1].values
-    for key in HEADLINES:
+    for key in (*HEADLINES, *OF_GLANCES):
         if key in model:
             group, name = split_key(key)
             others = [f"{row} {figure(s.values[key])}" for row, s in rows[1:] if key in s.values]
             ends = interval(intervals[key].low, intervals[key].high) if key in intervals else ""
-            yield f"{group} at {name}" if name.startswith("IoU") else name, figure(model[key]), ends, others
+            title = f"{group} at {name}" if name.startswith("IoU") else OF_GLANCES.get(key, name)
+            yield title, figure(model[key]), ends, others
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from vmr_common.types import Prediction, Query
-from vmr_train.report.analysis import moment_ious
+from vmr_train.report.analysis import glance_distance, moment_ious
 from vmr_train.report.charts import area_path, line_path, nice_ticks, picture, short, stretched
 from vmr_train.report.data import Curve, Shown
 from vmr_train.report.svg import el, number
@@ -85,7 +85,7 @@ def timeline(
     parts += rows
     if bias is not None and len(bias.moments):
         parts += _moment_row("bias", bias.moments[0], y, axis, "guess other", height=BAR - 4)
-        parts += _figures(y, "", f"{moment_ious(bias.moments[:1], query.moments)[0]:.2f}")
+        parts += _figures(y, "", figures(bias.moments[:1], query)[0])
         y += ROW
     head = [
         el("title", f"Timeline of query {query.id}", id=f"{key}-t"),
@@ -114,7 +114,8 @@ def pair_timeline(
         el("title", f"Timeline of query {query.id}", id=f"{key}-t"),
         el("desc", words, id=f"{key}-d"),
     ]
-    return picture(key, y + 4, head + _axis(y, axis) + _truth(query, y, axis) + one + two, "time")
+    point = [] if len(query.moments) else _glance(query, y, axis)
+    return picture(key, y + 4, head + _axis(y, axis) + _truth(query, y, axis) + one + two + point, "time")
 
 
 def _ranked(
@@ -132,11 +133,11 @@ def _ranked(
         missing = f"{label} no prediction".strip()
         return [el("text", missing, x="0", y=y + ROW * 0.6, class_="tick")], y + ROW
     parts: list[Markup] = []
-    ious = moment_ious(guesses.moments[:ranks], query.moments)
+    held = figures(guesses.moments[:ranks], query)
     scores = score_texts(guesses.scores[:ranks])
     for rank, moment in enumerate(guesses.moments[:ranks]):
         parts += _moment_row(f"{label} {rank + 1}".strip(), moment, y, axis, f"{kind} g{rank}")
-        parts += _figures(y, scores[rank], f"{ious[rank]:.2f}", strong=rank == 0)
+        parts += _figures(y, scores[rank], held[rank], strong=rank == 0)
         y += ROW
     return parts, y
 
@@ -152,8 +153,31 @@ def describe(shown: Shown) -> str:
         parts.append("no prediction")
     else:
         start, end = shown.prediction.moments[0]
-        parts.append(f"first prediction {start:.1f} to {end:.1f} s, IoU {shown.iou:.2f}")
+        name, value = figure_name(query), figures(shown.prediction.moments[:1], query)[0]
+        held = f", {name} {value}" if name else ""
+        parts.append(f"first prediction {start:.1f} to {end:.1f} s{held}")
     return "; ".join(parts) + "."
+
+
+def figure_name(query: Query) -> str:
+    """The name of what `figures` gives; nothing where it gives nothing."""
+    if len(query.moments):
+        return "IoU"
+    return "" if query.glance is None else "off, s"
+
+
+def figures(moments: FloatArray, query: Query) -> list[str]:
+    """How near moments ``(K, 2)`` come: their IoU, without a true moment the seconds from their middle to the glance.
+
+    Example:
+        >>> figures(np.array([[1.0, 3.0]]), Query(id="1", video="v", text="", duration=9.0, glance=5.0))
+        ['3.0']
+    """
+    if len(query.moments):
+        return [f"{value:.2f}" for value in moment_ious(moments, query.moments)]
+    if query.glance is None:
+        return [""] * len(moments)
+    return [f"{glance_distance(moment, query) * query.duration:.1f}" for moment in moments]
 
 
 def score_texts(scores: FloatArray) -> list[str]:
@@ -245,9 +269,11 @@ def _truth(query: Query, bottom: float, axis: Axis) -> list[Markup]:
             left, width = span
             parts.append(el("rect", x=left, width=width, y=0, height=bottom, class_="shade"))
             parts.append(el("rect", x=left, width=width, y=1, height=BAR + 2, rx=1.5, class_="truth"))
-    parts.append(_label("truth", ROW / 2 - 1))
+    parts.append(
+        _label("truth" if len(query.moments) else "" if query.glance is None else "glance", ROW / 2 - 1)
+    )
     parts.append(el("text", "score", x="100%", dx=45, y=ROW / 2 + 3, class_="tick end"))
-    parts.append(el("text", "IoU", x="100%", dx=81, y=ROW / 2 + 3, class_="tick end"))
+    parts.append(el("text", figure_name(query), x="100%", dx=81, y=ROW / 2 + 3, class_="tick end"))
     return parts
 
 
