@@ -54,7 +54,8 @@ LAYOUTS = {
     "one object": (MODEL, ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "objects inside": ({"about": "x", "data": [MODEL]}, ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
     "records of a video": (
-        [{"id": 1, "video": "a", "duration": 20, "annotations": [{"id": 5, "caption": "it", "segment": [2, 6.5]}]}],
+        [{"id": 1, "video": "a", "duration": 20, "annotations": [{"id": 5, "caption": "it", "segment": [2, 6.5]}]},
+            {"video": "b", "annotations": []}],
         ["5", "a", "it", 20, [[2, 6.5]]],
         {"one-word sentence"},
     ),

@@ -39,7 +39,7 @@ NAMES: Names = {
     "subset": ("subset", "split"),
 }
 """Known names of each field, the usual ones first."""
-_ONLY_ALONE = {"id": ("id",), "video": ("clip_id", "movie"), "duration": ("length",)}
+_ONLY_ALONE = {"id": ("id",), "video": ("clip_id", "movie"), "duration": ("length", "clip_duration")}
 """Names that count only where a record has no other of that field."""
 _JUDGED = 100  # keys of a record that are compared with the names that are looked for
 _NEEDED = {"query": 99, "video": 99, "duration": 99, "moments": 4, "start": 1, "end": 1, "id": 2, "point": 2}

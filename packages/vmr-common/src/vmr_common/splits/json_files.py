@@ -20,6 +20,7 @@ from vmr_common.values import (
     field_of,
     identifier,
     list_of,
+    listed,
     moment,
     number,
     object_of,
@@ -140,9 +141,9 @@ def read_detection(source: TextInput, durations: Mapping[str, float] | None = No
     for video, value in _taken(object_of(database, path, "database")):
         where = f"{path}: video {shown(video)}"
         entry = object_of(value, where, "the entry")
-        length = entry.get("duration")
-        if length is None and video in (durations or {}):
-            length = (durations or {})[video]
+        length = entry["duration"] if "duration" in entry else (durations or {}).get(video)
+        if length is None:
+            raise UserError(f"{where}: no duration (found: {listed(entry)}); --durations FILE may have it")
         subset = entry.get("subset")
         for index, item in enumerate(list_of(field_of(entry, "annotations", where), where, "annotations")):
             spot = f"{where}, annotation {index}"
@@ -152,7 +153,7 @@ def read_detection(source: TextInput, durations: Mapping[str, float] | None = No
                 where=spot,
                 video=identifier(video, where, "the video's id"),
                 text=sentence(field_of(row, key, spot), spot, key),
-                duration=duration_of(field_of(entry, "duration", where) if length is None else length, where),
+                duration=duration_of(length, where),
                 moments=[moment(field_of(row, "segment", spot), spot, "segment")],
                 subset=subset if isinstance(subset, str) else None,
             )
@@ -183,6 +184,8 @@ def read_didemo(source: TextInput, durations: Mapping[str, float] | None = None)
             pair(times, where, f"times[{place}]")
             for place, times in enumerate(list_of(field_of(row, "times", where), where, "times"))
         )
+        if not all(part.is_integer() for times in votes for part in times):
+            raise UserError(f"{where}: times must be numbers of segments, found {shown(row['times'][0])}")
         yield Record(
             where=where,
             id=identifier(field_of(row, "annotation_id", where), where, "annotation_id"),

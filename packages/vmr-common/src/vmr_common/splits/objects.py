@@ -153,9 +153,7 @@ def _inner(
     if not _SENTENCES.isdisjoint(row) or (fields or {}).get("query") in row:
         yield where, row
         return
-    lists = [
-        key for key, value in row.items() if isinstance(value, list) and isinstance((value or [0])[0], dict)
-    ]
+    lists = [key for key, value in row.items() if _is_records(key, value)]
     if len(lists) != 1:
         yield where, row
         return
@@ -164,6 +162,10 @@ def _inner(
     for index, item in enumerate(inside):
         spot = f"{where}, {lists[0]} {index}"
         yield spot, {**object_of(item, spot), **about}
+
+
+def _is_records(key: str, value: Any) -> bool:
+    return isinstance(value, list) and (isinstance(value[0], dict) if value else key == "annotations")
 
 
 def records_of(document: Any, fields: Mapping[str, str] | None = None) -> list[Any] | None:
@@ -271,10 +273,15 @@ def _moments(row: Mapping[str, Any], names: Names, where: str) -> list[tuple[flo
         found = [moment(value, where, key)] if single else moments(value, where, key)
     if "start" not in names:
         return found
-    (start_key, start), (end_key, end) = (_value(row, names, side, where) for side in ("start", "end"))
+    start_key, end_key = names["start"][0], names["end"][0]
+    start, end = (_value(row, names, side, where)[1] for side in ("start", "end"))
     if start is None and end is None:
         return found
-    apart = (seconds(start, where, start_key or "start"), seconds(end, where, end_key or "end"))
+    if start is None or end is None:
+        raise UserError(
+            f"{where}: {start_key} and {end_key} need each other, found {shown(start)} and {shown(end)}"
+        )
+    apart = (seconds(start, where, start_key), seconds(end, where, end_key))
     if found and found != [apart]:
         raise UserError(
             f"{where}: {key} and {start_key}, {end_key} disagree (found: {list(map(list, found))} and {list(apart)}); "
