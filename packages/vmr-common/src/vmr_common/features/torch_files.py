@@ -5,6 +5,7 @@ Needs torch (``pip install 'vmr-common[pt]'``), which is imported when such a fi
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.boundary import PICKLED, boundary, open_regular, require_size
+from vmr_common.boundary import PICKLED, boundary, open_regular, read_bytes, require_size
 from vmr_common.errors import UserError
 from vmr_common.features import npz
 from vmr_common.features.checks import check_layout
@@ -66,12 +67,13 @@ def _torch(path: Path) -> Any:
 
 
 def _tensor(path: Path, key: str | None, *, mapped: bool) -> Any:
-    mapped &= _is_archive(path)
+    # an old file is read into memory first: a length in it may say more than the file holds
+    source = str(path) if (archive := _is_archive(path)) else io.BytesIO(read_bytes(path))
     torch = _torch(path)
     with boundary(f"{path}: {_UNREADABLE}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on what is refused below
         try:
-            found = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+            found = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and archive)
         except pickle.UnpicklingError:
             raise UserError(
                 f"{path}: it {PICKLED}; save the tensor alone: torch.save(features.cpu(), 'VIDEO.pt')"
