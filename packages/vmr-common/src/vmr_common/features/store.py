@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class FeatureStore:
         self._expected_dim = dim
         self.tolerance = tolerance
         self.resample = resample
-        self._cut_said = len(self.paths) == 1
+        self._cut_said = False
 
     def _each(self, given: str | Sequence[str | None] | None, what: str) -> list[str | None]:
         """One value per source."""
@@ -98,9 +99,6 @@ class FeatureStore:
                 f"{len(self.paths)} feature sources but {len(values)} {what}s: give one {what}, or one per source"
             )
         return values
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cut_said": True}  # one process says it
 
     def __repr__(self) -> str:
         return f"FeatureStore({', '.join(map(str, self.paths))})"
@@ -118,7 +116,7 @@ class FeatureStore:
         """
         parts = [source.read(name) for source, name in self._named(video)]
         features = parts[0] if len(parts) == 1 else self._joining.join(video, parts)
-        if not self._cut_said and len({len(part) for part in parts}) > 1:
+        if len({len(part) for part in parts}) > 1:
             self._say_cut()
         if self._expected_dim is not None and features.shape[1] != self._expected_dim:
             swapped = "; rows and columns look swapped" if len(features) == self._expected_dim else ""
@@ -138,7 +136,9 @@ class FeatureStore:
         return Joining(self.name, strides, self.resample, self.tolerance)
 
     def _say_cut(self) -> None:
-        """Says once how many videos are cut, and at which stride those of several strides are joined."""
+        """Says once how many videos are cut, or brought to which stride; the workers of a process are silent."""
+        if self._cut_said or multiprocessing.parent_process() is not None:
+            return
         self._cut_said = True
         lengths = [[source.shape(name)[0] for source, name in self._named(video)] for video in self.videos()]
         differing = sum(len(set(each)) > 1 for each in lengths)
@@ -168,7 +168,10 @@ class FeatureStore:
     def shape(self, video: str) -> tuple[int, int]:
         """(T, D) of a video as `length` finds T; the width is not compared with the expected one."""
         shapes = [source.shape(name) for source, name in self._named(video)]
-        rows = shapes[0][0] if len(shapes) == 1 else self._joining.rows(video, [rows for rows, _ in shapes])
+        lengths = [rows for rows, _ in shapes]
+        rows = lengths[0] if len(shapes) == 1 else self._joining.rows(video, lengths)
+        if len(set(lengths)) > 1:
+            self._say_cut()
         return rows, sum(width for _, width in shapes)
 
     def videos(self) -> list[str]:
