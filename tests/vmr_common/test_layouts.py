@@ -141,7 +141,21 @@ def test_fields_may_have_any_name(tmp_path):
     ("content", "fields", "message"),
     [
         (lines({**OWN, "window": [[1, 2]]}), None, r"x:1: unknown key 'window' \(did you mean 'windows'\?\)"),
-        (lines({**OWN, "when": [1, 2]}), None, r"x:1: no key is known to hold moments, and 'when' may"),
+        (
+            lines({**OWN, "when": [1, 2]}),
+            None,
+            "x:1: no key is known to hold moments; --fields moments=when reads",
+        ),
+        (
+            lines({**OWN, "frame_start": 1, "frame_stop": 2}),
+            None,
+            "start=frame_start end=frame_stop reads them",
+        ),
+        (
+            "video,text,length,frame_begin,frame_end\na,b,9,1,2\n",
+            None,
+            "x:1: .*start=frame_begin end=frame_end",
+        ),
         (lines({**OWN, "windows": [["1", 2]]}), None, r"windows\[0\] start must be a number, found '1'"),
         (lines({**OWN, "start": 1}), None, r"x:1: key 'end' is missing \(found: qid, video_id"),
         (

@@ -103,6 +103,7 @@ def read_table(
     names = dict(find_names(table.names, table.where, fields))
     for field in ("clips", "scores", "labels"):
         names.pop(field, None)
+    _refuse_unread(dict.fromkeys(table.names, ""), names, table.where)
     note = _note(names)
     for where, row in table.rows():
         values: dict[str, Any] = dict(row)
@@ -182,20 +183,36 @@ def records_of(document: Any, fields: Mapping[str, str] | None = None) -> list[A
 
 
 def _refuse_unread(row: Mapping[str, Any], names: Names, where: str) -> None:
-    """Raises `UserError` for a record without moments that has some under a name that is not known."""
+    """Raises `UserError` for a record without moments that has times under names that are not known."""
     if {"moments", "start", "point"} & names.keys():
         return
     known = {key for keys in names.values() for key in keys}
-    for key, value in row.items():
-        if key in known:
-            continue
-        inner = value[0] if isinstance(value, list) and value else None
-        pair = inner if isinstance(inner, list) else value
-        if isinstance(pair, list) and len(pair) == 2 and set(map(type, pair)) <= {int, float}:
-            raise UserError(
-                f"{where}: no key is known to hold moments, and {shown(key)} may: --fields moments="
-                f"{shown(key)[1:-1]} reads it"
-            )
+    others = {key: value for key, value in row.items() if key not in known}
+    held = [f"moments={key}" for key, value in others.items() if _may_be_moment(value)][:1]
+    if not held:
+        times = [
+            key
+            for key, value in others.items()
+            if isinstance(value, int | float | str) and "video" not in key
+        ]
+        sides = {"start": ("start", "begin"), "end": ("end", "stop", "finish")}
+        held = [
+            f"{side}={key}"
+            for side, words in sides.items()
+            for key in times
+            if any(word in key for word in words)
+        ]
+        if len(held) != 2 or held[0][:3] == held[1][:3]:
+            return
+    raise UserError(
+        f"{where}: no key is known to hold moments; --fields {shown(' '.join(held))[1:-1]} reads them"
+    )
+
+
+def _may_be_moment(value: Any) -> bool:
+    inner = value[0] if isinstance(value, list) and value else None
+    pair = inner if isinstance(inner, list) else value
+    return isinstance(pair, list) and len(pair) == 2 and set(map(type, pair)) <= {int, float}
 
 
 def _value(row: Mapping[str, Any], names: Names, field: str, where: str) -> tuple[str, Any]:
