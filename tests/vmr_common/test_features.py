@@ -61,12 +61,18 @@ def test_a_group_per_video_is_read_by_its_key(tmp_path):
     with h5py.File(path, "w") as handle:
         handle.create_dataset("v_1/c3d_features", data=values, compression="gzip")
     assert np.array_equal(FeatureStore(path, key="c3d_features")["v_1"], values)
-    with pytest.raises(
-        UserError, match=r"activitynet\.hdf5: video 'v_1' is a group \(of c3d_features\).*key"
-    ):
-        FeatureStore(path)["v_1"]
+    assert np.array_equal(FeatureStore(path)["v_1"], values)  # the only one
     with pytest.raises(UserError, match=r"no data set 'c4d' \(found: c3d_features\)"):
         FeatureStore(path, key="c4d")["v_1"]
+    with h5py.File(path, "a") as handle:
+        handle["v_1/times"] = np.ones(6)
+    with pytest.raises(
+        UserError, match=r"video 'v_1' is a group \(of c3d_features, times\).*key c3d_features"
+    ):
+        FeatureStore(path)["v_1"]
+    with h5py.File(path, "a") as handle:
+        handle["v_1/features"] = values + 1
+    assert np.array_equal(FeatureStore(path)["v_1"], values + 1)
 
 
 def test_folders_of_npy_and_npz_are_read(tmp_path):

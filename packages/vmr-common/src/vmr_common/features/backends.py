@@ -70,7 +70,10 @@ def open_backend(path: Path, key: str | None) -> FeatureBackend:
 
 
 class Hdf5Backend:
-    """An HDF5 file with one data set per video, or one group per video with the data set `key` in it."""
+    """An HDF5 file with one data set per video, or one group per video with the data set `key` in it.
+
+    Without a key that of a group is the first of `npz.DEFAULT_KEYS` that is there, else the only one.
+    """
 
     def __init__(self, path: Path, key: str | None) -> None:
         self.hdf5 = Hdf5File(path)
@@ -93,11 +96,12 @@ class Hdf5Backend:
         return node, video, where
 
     def _inside(self, video: str, where: str) -> tuple[Any, str, str]:
-        name, called = f"{video}/{self.key}", f"{where}, key {self.key!r}"
-        node = None if self.key is None else self.hdf5.find(name, called)
-        if isinstance(node, h5d.DatasetID):
-            return node, name, called
         names = self.hdf5.names(video)
+        key = self.key or npz.chosen(names, None)
+        if key is not None:
+            name, called = f"{video}/{key}", f"{where}, key {key!r}"
+            if isinstance(node := self.hdf5.find(name, called), h5d.DatasetID):
+                return node, name, called
         found = f"is a group (of {npz.shown(names)})"
         if self.key is not None:
             found = f"has no data set {self.key!r} (found: {npz.shown(names)})"
