@@ -7,7 +7,7 @@ import pytest
 from vmr_common.cli.score import main
 from vmr_common.errors import UserError
 from vmr_common.evaluation.answers import LONGEST_TEXT, windows_in
-from vmr_common.evaluation.submissions import read_any
+from vmr_common.evaluation.prediction_files import read_any
 from vmr_common.types import Query
 
 QUERIES = [

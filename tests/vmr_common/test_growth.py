@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_common.evaluation import protocol, submissions
+from vmr_common.evaluation import prediction_files, protocol, submissions
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.text_files import read_durations
 from vmr_common.text.tokens import tokenize
@@ -70,7 +70,7 @@ def durations(path, count, place):
 def windows(path, count, place):
     of_one = [[n, n + 1, 0.5] for n in range(1 if place else count)]
     lines(path, ({"qid": n, "pred_relevant_windows": of_one} for n in range(count if place else 1)))
-    return lambda: submissions.read_any(path)
+    return lambda: prediction_files.read_any(path)
 
 
 def scoring(path, count, place):

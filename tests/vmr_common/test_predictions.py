@@ -10,7 +10,7 @@ import pytest
 
 from vmr_common.cli.score import main
 from vmr_common.errors import UserError
-from vmr_common.evaluation import protocol, submissions
+from vmr_common.evaluation import prediction_files, protocol
 from vmr_common.predictions import read_predictions
 from vmr_common.splits.load import custom_split
 from vmr_common.types import Prediction, Query, encode_id, write_predictions
@@ -136,7 +136,7 @@ def test_a_key_twice_and_an_id_twice_are_refused(tmp_path):
         '{"qid": 1, "pred_relevant_windows": [[1, 2, 3]], "pred_relevant_windows": [[4, 5, 6]]}\n'
     )
     with pytest.raises(UserError, match=r":1: the key 'pred_relevant_windows' occurs twice"):
-        submissions.read_any(path)
+        prediction_files.read_any(path)
     with pytest.raises(UserError, match=r":2: query id '7' occurs twice \(first at p\.jsonl:1\)"):
         read_predictions(put(path, ROW, {**ROW, "qid": "7"}))
 
@@ -153,7 +153,7 @@ def test_a_prediction_for_another_video_is_refused_with_both_names(tmp_path, ans
     entry = {"clip_uid": "garden", "annotation_uid": "a", "query_idx": 7, "predicted_times": [[0, 4]]}
     other.write_text(json.dumps({"results": [entry]}))
     with pytest.raises(UserError, match=r"results\[0\].*'garden'.*'kitchen'"):
-        submissions.read_any(other, [Query(id="a_7", video="kitchen", text="", duration=9.0)])
+        prediction_files.read_any(other, [Query(id="a_7", video="kitchen", text="", duration=9.0)])
     with pytest.raises(UserError, match=r"'garden'.*'kitchen'"):
         protocol("strict").score(
             QUERIES, [Prediction(query="7", video="garden", moments=[[0, 1]], scores=[1])]
@@ -193,7 +193,7 @@ def test_what_is_read_once_may_come_through_a_pipe(tmp_path):
     ):
         writer = threading.Thread(target=pipe.write_bytes, args=(content,))
         writer.start()
-        assert [prediction.query for prediction in submissions.read_any(pipe)] == [name]
+        assert [prediction.query for prediction in prediction_files.read_any(pipe)] == [name]
         writer.join()
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmr_common.errors import UserError
-from vmr_common.evaluation import submissions
+from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.predictions import read_predictions
 from vmr_common.types import Prediction, Query, write_predictions
 
@@ -40,7 +40,7 @@ def test_qvhighlights_export_sorts_by_score_and_takes_sentence_and_video_from_th
         "pred_relevant_windows": [[2.0, 8.0, 0.75], [0.0, 4.0, 0.25]],
         "pred_saliency_scores": [0.0, 1.0, 2.0, 3.0, 4.0],
     }
-    again = submissions.read_any(path)
+    again = prediction_files.read_any(path)
     assert [p.query for p in again] == ["0", "1", "2"]
     assert again[0].moments.tolist() == [[2, 8], [0, 4]]
 
@@ -70,7 +70,7 @@ def test_ego4d_export_round_trip(tmp_path):
         "query_idx": 2,
         "predicted_times": [[0.0, 4.0], [2.0, 8.0]],
     }
-    again = submissions.read_any(path)
+    again = prediction_files.read_any(path)
     assert [p.query for p in again] == [q.id for q in NLQ]
     assert again[0].moments.tolist() == [[0, 4], [2, 8]]
     assert (np.diff(again[0].scores) < 0).all()
@@ -85,7 +85,7 @@ def test_further_columns_of_an_ego4d_file_are_ignored(tmp_path):
     }
     path = tmp_path / "in.json"
     path.write_text(json.dumps({"results": [entry]}))
-    assert submissions.read_any(path)[0].moments.tolist() == [[1, 2], [3, 4]]
+    assert prediction_files.read_any(path)[0].moments.tolist() == [[1, 2], [3, 4]]
 
 
 def test_all_that_a_server_refuses_is_told_at_once_and_nothing_is_written(tmp_path, caplog):
@@ -129,7 +129,7 @@ def test_what_a_server_scores_as_nothing_is_written_and_counted(tmp_path):
     assert (second.moments.tolist(), second.scores.tolist(), second.saliency.sum()) == ([[0, 0]], [0], 0)
     remarks = submissions.write_ego4d(tmp_path / "e", predictions(NLQ[:2]), NLQ, fill=True)
     assert remarks == ["1 without a window, answered by [0, 0], a miss"]
-    assert [one.moments.tolist() for one in submissions.read_any(tmp_path / "e")][2] == [[0, 0]]
+    assert [one.moments.tolist() for one in prediction_files.read_any(tmp_path / "e")][2] == [[0, 0]]
 
 
 def test_highlight_scores_alone_are_a_submission(tmp_path):
@@ -168,25 +168,25 @@ def test_each_problem_of_an_ego4d_file_is_named(tmp_path, change, problem):
     entry = {} if change is None else {**EGO4D_ENTRY, **change}
     path.write_text(json.dumps({"results": [entry]}))
     with pytest.raises(UserError, match=rf"results\[0\].*{problem}"):
-        submissions.read_any(path, NLQ[:1])
+        prediction_files.read_any(path, NLQ[:1])
     path.write_text(json.dumps({"results": [EGO4D_ENTRY, EGO4D_ENTRY]}))
     with pytest.raises(UserError, match=r"results\[1\]: query 'a_b_0' occurs twice"):
-        submissions.read_any(path, NLQ[:1])
+        prediction_files.read_any(path, NLQ[:1])
     path.write_text(json.dumps({"results": 1}))
     with pytest.raises(UserError, match="not an Ego4D submission"):
-        submissions.read_any(path)
+        prediction_files.read_any(path)
 
 
 def test_arrays_with_ids_or_in_the_order_of_the_split(tmp_path):
     windows = np.array([[[0, 400], [200, 800]]] * 3, dtype=np.int32)
     np.savez(tmp_path / "plain.npz", pred_cs=windows)
-    read = submissions.read_any(tmp_path / "plain.npz", QUERIES)
+    read = prediction_files.read_any(tmp_path / "plain.npz", QUERIES)
     assert [p.query for p in read] == ["0", "1", "2"]
     assert read[0].moments.tolist() == [[0, 4], [2, 8]]
     np.savez(
         tmp_path / "ids.npz", moments=windows / 100, scores=np.ones((3, 2)), ids=np.array(["b", "a", "c"])
     )
-    read = submissions.read_any(tmp_path / "ids.npz")
+    read = prediction_files.read_any(tmp_path / "ids.npz")
     assert [p.query for p in read] == ["b", "a", "c"]
     assert read[0].scores.tolist() == [1, 1]
 
@@ -239,12 +239,12 @@ def test_arrays_with_ids_or_in_the_order_of_the_split(tmp_path):
 def test_wrong_arrays_are_the_users_error(tmp_path, arrays, message):
     np.savez(tmp_path / "in.npz", **arrays)
     with pytest.raises(UserError, match=message):
-        submissions.read_any(tmp_path / "in.npz", QUERIES)
+        prediction_files.read_any(tmp_path / "in.npz", QUERIES)
 
 
 def test_whole_numbers_are_ids_too_and_windows_are_not_copied_row_by_row(tmp_path):
     np.savez(tmp_path / "in.npz", moments=np.ones((3, 4, 2), dtype=np.float32), ids=np.array([7, -2, 30]))
-    read = submissions.read_any(tmp_path / "in.npz")
+    read = prediction_files.read_any(tmp_path / "in.npz")
     assert [one.query for one in read] == ["7", "-2", "30"]
     assert len({id(one.moments.base) for one in read}) == 1
 
@@ -256,26 +256,26 @@ def test_an_archive_that_declares_far_more_than_it_holds_is_not_read(tmp_path):
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
         archive.writestr("moments.npy", header.getvalue() + bytes(1000))
     with pytest.raises(UserError, match="array 'moments'"):
-        submissions.read_any(tmp_path / "in.npz", QUERIES)
+        prediction_files.read_any(tmp_path / "in.npz", QUERIES)
 
 
 def test_a_broken_archive_is_the_users_error(tmp_path):
     (tmp_path / "in.npz").write_bytes(b"PK\x03\x04 not an archive")
     with pytest.raises(UserError, match=r"not a readable \.npz archive"):
-        submissions.read_any(tmp_path / "in.npz", QUERIES)
+        prediction_files.read_any(tmp_path / "in.npz", QUERIES)
 
 
 def test_a_number_with_thousands_of_digits_is_the_users_error(tmp_path):
     for content in (b"[" + b"1" * 5000 + b"]", b'{"results": ' + b"1" * 5000 + b"}"):
         (tmp_path / "in.jsonl").write_bytes(content)
         with pytest.raises(UserError, match="not usable JSON"):
-            submissions.read_any(tmp_path / "in.jsonl")
+            prediction_files.read_any(tmp_path / "in.jsonl")
 
 
 def test_gzipped_lines_are_read(tmp_path):
     write_predictions(tmp_path / "in.jsonl", predictions(QUERIES))
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress((tmp_path / "in.jsonl").read_bytes()))
-    assert len(submissions.read_any(tmp_path / "in.jsonl.gz")) == 3
+    assert len(prediction_files.read_any(tmp_path / "in.jsonl.gz")) == 3
 
 
 @contextlib.contextmanager
@@ -306,7 +306,7 @@ def test_damaged_text_gives_predictions_or_one_clean_error(tmp_path_factory, see
         data[place % len(data) : place % len(data) + len(piece)] = piece or b"]"
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(bytes(data))
-    for read in (submissions.read_any, read_predictions):
+    for read in (prediction_files.read_any, read_predictions):
         with one_clean_error_at_most():
             read(path)
 
@@ -328,4 +328,4 @@ def test_any_json_value_in_any_place_is_read_or_refused_cleanly(tmp_path_factory
     for content in (row, {"results": [entry]}):
         path.write_text(json.dumps(content))
         with one_clean_error_at_most():
-            submissions.read_any(path)
+            prediction_files.read_any(path)

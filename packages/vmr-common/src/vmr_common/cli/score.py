@@ -16,7 +16,7 @@ from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.errors import UserError
-from vmr_common.evaluation import submissions
+from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, data_root, load_split, training_split
@@ -218,7 +218,7 @@ def _bias(train: list[Query], name: str) -> tuple[ConstantWindowBaseline | None,
 
 
 def _read(path: str, queries: list[Query], options: argparse.Namespace) -> _Row:
-    predictions = submissions.read_any(path, queries)
+    predictions = prediction_files.read_any(path, queries)
     if options.ignore_unknown:
         known = {query.id for query in queries}
         predictions = [prediction for prediction in predictions if prediction.query in known]

@@ -1,21 +1,10 @@
-"""Answers of video language models: windows or text by query in one JSON text, and the samples of lmms-eval."""
+"""The windows that the text of a video language model names."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from vmr_common.errors import UserError, quoted
-from vmr_common.predictions import SENTENCES, VIDEOS, is_window, named, video_stem
-from vmr_common.types import Query
-from vmr_common.values import field_of, listed, sentence, shown
-
-LAYOUTS = (
-    "read are JSON lines or a list of objects with qid and pred_relevant_windows, answers by query id, samples of "
-    "lmms-eval, submissions to Ego4D, and .npz"
-)
 LONGEST_TEXT = 20_000
 
 _TOKEN = re.compile(
@@ -161,88 +150,3 @@ def _mark(mark: str, between_digits: tuple[bool, bool], last: str) -> str:
     if mark == ",":
         return "c"
     return "_" if mark in "\"'`*:=>$≈\n" else "o"
-
-
-def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Objects for `types.predictions_of`, and their places, of a document: a list of such, or answers by query id.
-
-    An answer is an object with windows or text, or one of these by itself, or nothing (null). Raises `UserError` for
-    whatever is something else.
-    """
-    if isinstance(document, dict):
-        known = {query.id for query in queries}
-        if known and not any(key in known or ">>>" in key for key in document):
-            raise UserError(
-                f"{path}: an object with the keys {listed(document)}, none of them a query; {LAYOUTS}"
-            )
-        for key, value in document.items():
-            row = value if isinstance(value, dict) and not is_window(value) else {"answer": value}
-            yield f"{path}: {shown(key)}", {**row, "qid": key}
-    elif isinstance(document, list):
-        for number, row in enumerate(document):
-            if not isinstance(row, dict):
-                raise UserError(f"{path}: record {number} is {shown(row)}, not an object; {LAYOUTS}")
-            yield f"{path}: record {number}", row
-    else:
-        raise UserError(f"{path}: holds {shown(document)}; {LAYOUTS}")
-
-
-def sample_rows(
-    path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Sequence[Query]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Objects for `types.predictions_of` of lmms-eval's samples (``--log_samples``) of a temporal grounding task.
-
-    A sample is about the query with the video and sentence of its `doc` or `submission`, else about query number
-    `doc_id` of the split. Raises `UserError` naming file, line and key for whatever is something else.
-    """
-    for number, row in rows:
-        where = f"{path}:{number}"
-        answer = row["filtered_resps"] if "filtered_resps" in row else field_of(row, "resps", where)
-        while isinstance(answer, list) and len(answer) == 1:
-            answer = answer[0]
-        answer = None if answer is None else sentence(answer, where, "filtered_resps")
-        yield where, {"qid": _subject(row, queries, where), "answer": answer}
-
-
-def _subject(row: Mapping[str, Any], queries: Sequence[Query], where: str) -> str:
-    """Whom a sample is about: ``video>>>sentence``, or the id of a query."""
-    doc = row.get("doc")
-    if isinstance(doc, dict):
-        names = named(doc, VIDEOS, where), named(doc, SENTENCES, where)
-        if all(names):
-            return ">>>".join(str(doc[name]) for name in names)
-    submitted = row.get("submission")
-    if isinstance(submitted, dict) and len(submitted) == 1 and ">>>" in next(iter(submitted)):
-        return str(next(iter(submitted)))
-    number = field_of(row, "doc_id", where)
-    if type(number) is not int or not 0 <= number < len(queries):
-        raise UserError(
-            f"{where}: doc_id must be a number below {len(queries)}, the queries of the split, found {shown(number)}"
-        )
-    return queries[number].id
-
-
-def finder(queries: Iterable[Query]) -> Callable[[str, str], Query | None]:
-    """Function from an id, and its place, to its query; of several about one ``video>>>sentence`` the next one."""
-    known: dict[str, Query] = {}
-    left: dict[tuple[str, str], deque[Query]] = defaultdict(deque)
-    for query in queries:
-        known[query.id] = query
-        left[video_stem(query.video), _plain(query.text)].append(query)
-
-    def query_of(name: str, where: str) -> Query | None:
-        if ">>>" not in name or name in known:
-            return known.get(name)
-        video, text = name.split(">>>")[:2]
-        waiting = left.get((video_stem(video), _plain(text)))
-        if not waiting:
-            raise UserError(
-                f"{where}: the split has no (further) query {quoted(text)} about video {quoted(video)}"
-            )
-        return waiting.popleft()
-
-    return query_of
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split()).rstrip(". ")
