@@ -81,7 +81,7 @@ LAYOUTS = {
             "sentence that begins with the label of its field, such as 'Query Text:'"},
     ),
     "csv": (
-        'id, video, sentence, start, end, duration\n7,a,"a cat, sits",0:00:02,6.5,20\n8,a,"a\ndog",,,20\n',
+        'id, video, sentence, start, end, duration\n7,a,"a cat, sits","0:00:02,00",6.5,20\n8,a,"a\ndog",,,20\n',
         ["7", "a", "a cat, sits", 20, [[2, 6.5]]],
         {"line feed in the sentence", "one-word sentence"},
     ),

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from vmr_common.errors import UserError
+from vmr_common.evaluation import protocol
 from vmr_common.splits import generated
+from vmr_common.splits.formats import FORMATS
 from vmr_common.splits.load import ENTRIES, custom_split, data_root, load_split
+from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.sources import origin
 from vmr_train.splits import SplitConfig, load
 
@@ -161,9 +164,12 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_it_is(tmp_path):
     )
 
 
-def test_every_file_of_a_registered_split_has_an_origin():
+def test_a_registered_split_has_an_origin_a_reader_a_policy_and_a_protocol():
     for entry in ENTRIES.values():
         assert all(map(origin, entry.files)), entry.name
+        assert entry.format in FORMATS
+        assert entry.policy in POLICIES
+        assert protocol(entry.protocol).name == entry.protocol
 
 
 def test_an_unknown_split_lists_the_known_ones():

@@ -32,7 +32,7 @@ from vmr_common.values import (
 )
 
 _SOURCE_TIMES = re.compile(r"_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)$")
-_CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):(\d{1,2}(?:\.\d{0,18})?)", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,6}):(\d{1,2}(?:[.,]\d{0,18})?)", re.ASCII)
 _GOOD_CLIP = 2
 _CANONICAL = (
     "query_id",
@@ -121,7 +121,7 @@ def _cell(text: str, field: str, where: str, key: str) -> Any:
         return parse_json(text, f"{where}: {key}") if text.lstrip().startswith("[") else text
     if clock := _CLOCK.fullmatch(text.strip()):
         hours, minutes, rest = clock.groups()
-        return 3600 * float(hours or 0) + 60 * float(minutes) + float(rest)
+        return 3600 * float(hours or 0) + 60 * float(minutes) + float(rest.replace(",", "."))
     return parsed_number(text, where, key)
 
 
