@@ -72,7 +72,7 @@ def sentence_vectors(config, root, train, others):
     frames, length = open_frames(config, root), config.data.max_tokens
     known = [query for query in train if vectors.has(query)]
     x = np.stack([mean_tokens(vectors, query, length) for query in known]).astype(np.float64)
-    y = np.stack([moment_frames(frames, query, config.data.feature_stride) for query in known])
+    y = np.stack([moment_frames(frames, query, config.data.stride) for query in known])
     middle = x.mean(axis=0)
     weights = ridge(x - middle, y.astype(np.float64) - y.mean(axis=0))
     for query in others:

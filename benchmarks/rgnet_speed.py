@@ -65,12 +65,12 @@ def case(hours: float, threads: int, coarse: int, with_plain: bool) -> dict:
     torch.set_num_threads(threads)
     config = bundled_config("rgnet", Config, "mad", "--search.coarse_windows", str(coarse))
     model = model_of(config)
-    rows = round(hours * 3600 / config.data.feature_stride)
+    rows = round(hours * 3600 / config.data.stride)
     features = torch.from_numpy(
         np.random.default_rng(0).normal(size=(rows, config.data.features.dim)).astype(np.float32)
     )
     search = LongVideoSearch(
-        model, config.search, window=config.data.window, feature_stride=config.data.feature_stride
+        model, config.search, window=config.data.window, feature_stride=config.data.stride
     )
     search.search(
         [(search.prepare(features[:2000], features[:2000]), query(config, 0))]

@@ -322,13 +322,13 @@ def query(name: str, seconds: float) -> Pair:
     model = RGNetMethod.build(config, None).model.eval()
     rng = torch.Generator().manual_seed(1)
     data = config.data
-    features = torch.randn(round(seconds / data.feature_stride), data.features.dim, generator=rng)
+    features = torch.randn(round(seconds / data.stride), data.features.dim, generator=rng)
     tokens, sentence = (
         F.normalize(torch.randn(*shape, generator=rng), dim=-1)
         for shape in ((WORDS, data.queries.token_dim), (data.features.dim,))
     )
     last: dict[str, np.ndarray] = {}
-    search = LongVideoSearch(model, config.search, window=data.window, feature_stride=data.feature_stride)
+    search = LongVideoSearch(model, config.search, window=data.window, feature_stride=data.stride)
 
     def ours() -> None:
         video = search.prepare(features, features)
@@ -374,7 +374,7 @@ def plain_query(
     if config.search.matching_by_retrieval:
         matched = matched * retrieval[best, None]
     numbers = (x.double().numpy() for x in (spans, scores, matched))
-    rows = ranking.candidate_rows(*numbers, windows[best.numpy()], config.data.feature_stride)
+    rows = ranking.candidate_rows(*numbers, windows[best.numpy()], config.data.stride)
     rows = np.concatenate([rows, ranking.fuse(rows)[:, None]], 1)
     limits = config.search
     return ranking.rank(

@@ -80,7 +80,7 @@ def test_targets_of_all_windows_point_at_the_same_rows():
 
 
 def test_window_recall_counts_queries_whose_moment_lies_in_one_of_the_first_windows():
-    data = SimpleNamespace(window=4, feature_stride=1.0)
+    data = SimpleNamespace(window=4, stride=1.0)
     asked = [
         Query(id=name, video="v", text="", duration=10.0, moments=[moment] if moment else [])
         for name, moment in {

@@ -16,7 +16,7 @@ def evaluate(argv: list[str]) -> None:
     from cdn.data import build_dataset, open_frames
     from cdn.method import CDNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
@@ -24,13 +24,13 @@ def evaluate(argv: list[str]) -> None:
         )
         with distributed.agreement():
             frames = open_frames(config, given.root)
-            commands.require_videos(frames, split)
+            queries = inputs.of_evaluation(config, given, checkpoint, frames, split)
             method = CDNMethod.restore(config, checkpoint)
             glove = found_path(config.data.word_vectors, given.root)
-            dataset = build_dataset(config, method.preprocessor, frames, glove, split.queries)
+            dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate(
-            "cdn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+            "cdn", config, method, dataset, split, train_queries, inputs=frames, presence=checkpoint.presence
         )
         commands.print_results(given, results)
 
@@ -48,7 +48,7 @@ def predict(argv: list[str]) -> None:
     method = CDNMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
     frames = open_frames(config, given.root, features)
-    queries = requests.requested_queries(config, given, frames.store, given.root)
+    queries = requests.requested_queries(config, given, frames.store, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
     found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)

@@ -27,7 +27,7 @@ def train(config: Config, given: Namespace) -> Results:
     from cdn.data import Preprocessor, build_dataset, open_frames
     from cdn.method import CDNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
@@ -35,13 +35,14 @@ def train(config: Config, given: Namespace) -> Results:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
+            # videos: frame features, pooled to F frames
+            frames = open_frames(config, given.root)
+            splits = inputs.of_training(config, given, run, frames, splits)
+
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_moments("CDN", splits.train.queries)
-
-            # videos: frame features, pooled to F frames
-            frames = open_frames(config, given.root)
-            commands.read_videos(frames, splits)
+            inputs.read_videos(frames, splits)
 
             # sentences: the vectors of the training queries' words
             glove = found_path(config.data.word_vectors, given.root)
@@ -52,7 +53,7 @@ def train(config: Config, given: Namespace) -> Results:
                 frames if config.data.standardise else None,
             )
             build = partial(build_dataset, config, preprocessor, frames, glove)
-            datasets = commands.build_datasets(build, splits, selection)
+            datasets = commands.build_datasets(build, splits, selection, frames)
 
             # the network, whose initial weights are part of the run
             commands.seed(config)
@@ -70,7 +71,7 @@ def train(config: Config, given: Namespace) -> Results:
                 optim=config.optim,
                 run=run,
                 describe=provenance,
-                may_change=MAY_CHANGE,
+                may_change=commands.may_change(given, MAY_CHANGE),
             )
         fitted = trainer.fit(resume=given.resume)
 
@@ -84,6 +85,7 @@ def train(config: Config, given: Namespace) -> Results:
             datasets.test,
             splits.test,
             splits.train.queries,
+            inputs=frames,
             presence=presence,
             with_flops=True,
         )

@@ -17,7 +17,7 @@ def evaluate(argv: list[str]) -> None:
     from cfmr.data import build_dataset, open_clips
     from cfmr.method import CFMRMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
@@ -25,12 +25,12 @@ def evaluate(argv: list[str]) -> None:
         )
         with distributed.agreement():
             clips = open_clips(config, given.root)
-            commands.require_videos(clips, split)
+            queries = inputs.of_evaluation(config, given, checkpoint, clips, split)
             method = CFMRMethod.restore(config, checkpoint)
-            dataset = build_dataset(config, method.preprocessor, clips, split.queries)
+            dataset = build_dataset(config, method.preprocessor, clips, queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate(
-            "cfmr", config, method, dataset, split, train_queries, presence=checkpoint.presence
+            "cfmr", config, method, dataset, split, train_queries, inputs=clips, presence=checkpoint.presence
         )
         commands.print_results(given, results)
 
@@ -48,7 +48,7 @@ def predict(argv: list[str]) -> None:
     method = CFMRMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
     clips = open_clips(config, given.root, features)
-    queries = requests.requested_queries(config, given, clips.store, given.root)
+    queries = requests.requested_queries(config, given, clips.store, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
     found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
     commands.print_moments(given, found)

@@ -27,7 +27,7 @@ def train(config: Config, given: Namespace) -> Results:
     from cfmr.data import build_dataset, open_clips
     from cfmr.method import CFMRMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.preprocessing import Preprocessor
     from vmr_train.trainer import Trainer
@@ -36,13 +36,14 @@ def train(config: Config, given: Namespace) -> Results:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
+            # videos: clip features, pooled to T clips of which every fourth is kept
+            clips = open_clips(config, given.root)
+            splits = inputs.of_training(config, given, run, clips, splits)
+
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_glances("CFMR", splits.train.queries)
-
-            # videos: clip features, pooled to T clips of which every fourth is kept
-            clips = open_clips(config, given.root)
-            commands.read_videos(clips, splits)
+            inputs.read_videos(clips, splits)
 
             # sentences: the vocabulary of the training queries with its word vectors
             glove = found_path(config.data.word_vectors, given.root)
@@ -53,7 +54,7 @@ def train(config: Config, given: Namespace) -> Results:
                 clips if config.data.standardise else None,
             )
             build = partial(build_dataset, config, preprocessor, clips)
-            datasets = commands.build_datasets(build, splits, selection)
+            datasets = commands.build_datasets(build, splits, selection, clips)
 
             # the network, whose initial weights are part of the run
             commands.seed(config)
@@ -71,7 +72,7 @@ def train(config: Config, given: Namespace) -> Results:
                 optim=config.optim,
                 run=run,
                 describe=provenance,
-                may_change=MAY_CHANGE,
+                may_change=commands.may_change(given, MAY_CHANGE),
             )
         fitted = trainer.fit(resume=given.resume)
 
@@ -85,6 +86,7 @@ def train(config: Config, given: Namespace) -> Results:
             datasets.test,
             splits.test,
             splits.train.queries,
+            inputs=clips,
             presence=presence,
             with_flops=True,
         )

@@ -47,6 +47,7 @@ def train(
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
     overwrite: bool = False,
+    allow_other_features: bool = False,
     **changes: Any,
 ) -> api.Run:
     """Trains, evaluates and reports as ``leorn-train`` does, in this process.
@@ -57,6 +58,7 @@ def train(
         runs: Folder of all run folders.
         resume: Continue the run from its last checkpoint.
         overwrite: Replace an earlier run of this name, once all is done.
+        allow_other_features: Features may be made in another way than the configuration, or the run before, says.
         **changes: Fields by dotted name, ``**{"train.epochs": 3}``.
 
     Raises:
@@ -71,17 +73,23 @@ def train(
     from leorn.training import train as run
 
     chosen = load_config(config, changes)
-    return api.train("leorn", run, chosen, data_root=data_root, runs=runs, resume=resume, overwrite=overwrite)
+    given = {"resume": resume, "overwrite": overwrite, "allow_other_features": allow_other_features}
+    return api.train("leorn", run, chosen, data_root=data_root, runs=runs, **given)
 
 
 def load(
-    checkpoint: str | os.PathLike[str], *, data_root: str | os.PathLike[str] | None = None, **changes: Any
+    checkpoint: str | os.PathLike[str],
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    allow_other_features: bool = False,
+    **changes: Any,
 ) -> api.Model:
     """A trained model with its data.
 
     Args:
         checkpoint: A checkpoint file, a run folder, or a `Run`.
         data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
+        allow_other_features: Features may be made in another way than those that it was trained on.
         **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
 
     A video that is not in its data is given to `predict` as a video file, as a file of object features that holds it
@@ -100,7 +108,7 @@ def load(
     from leorn.data import Dataset, InputFeatures, build_dataset
     from leorn.method import LEORNMethod
 
-    opened = api.open_checkpoint("leorn", Config, checkpoint, data_root, changes)
+    opened = api.open_checkpoint("leorn", Config, checkpoint, data_root, changes, allow_other_features)
     config = opened.config
     method = LEORNMethod.restore(config, opened.checkpoint)
     glove = found_path(config.data.word_vectors, opened.root)
@@ -159,7 +167,9 @@ def given_objects(
     features = None
     if config.data.features is not None:
         _, clips = given_features.given_features(arrays["clips"], config.data.features)
-        features = given_features.GivenFeatures(dict.fromkeys([name], next(iter(clips.arrays.values()))))
+        features = given_features.GivenFeatures(
+            dict.fromkeys([name], next(iter(clips.arrays.values()))), clips.manifest
+        )
     kept = [part[:, : wanted.objects] for part in parts.values()]
     return name, GivenObjects({name: ObjectFrames(*kept)}, manifest), features
 

@@ -16,7 +16,7 @@ def evaluate(argv: list[str]) -> None:
     from leorn.data import InputFeatures, build_dataset
     from leorn.method import LEORNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
@@ -24,13 +24,20 @@ def evaluate(argv: list[str]) -> None:
         )
         with distributed.agreement():
             videos = InputFeatures.open(config, given.root)
-            commands.require_videos(videos, split)
+            queries = inputs.of_evaluation(config, given, checkpoint, videos, split)
             method = LEORNMethod.restore(config, checkpoint)
             glove = found_path(config.data.word_vectors, given.root)
-            dataset = build_dataset(config, method.preprocessor, videos, glove, split.queries)
+            dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate(
-            "leorn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+            "leorn",
+            config,
+            method,
+            dataset,
+            split,
+            train_queries,
+            inputs=videos,
+            presence=checkpoint.presence,
         )
         commands.print_results(given, results)
 
@@ -56,7 +63,7 @@ def predict(argv: list[str]) -> None:
     else:
         making = video_files.making(config, given, checkpoint)
         videos = InputFeatures.of_video_files(config, video_files.paths(given), making)
-    queries = requests.requested_queries(config, given, videos.store, given.root)
+    queries = requests.requested_queries(config, given, videos.store, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
     found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)

@@ -24,12 +24,11 @@ from leorn.object_features.config import open_objects
 from leorn.object_features.prepare import ObjectInputs, ObjectManifest, PreparedObjects
 from leorn.object_features.store import GivenObjects, ObjectSource
 from vmr_common.errors import UserError
-from vmr_common.features.manifest import BaseManifest
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_files import FeatureSource, open_features
+from vmr_train.feature_files import FeatureSource, VideoStore, open_features
 from vmr_train.given_features import frame_features
 from vmr_train.unknown_words import UnknownWords
 from vmr_train.video_files import Making
@@ -68,10 +67,10 @@ class Stores:
         return self.objects.manifest
 
     @property
-    def manifests(self) -> dict[str, BaseManifest | None]:
-        """The manifests of all files, by the part of the inputs."""
-        features = {} if self.features is None else {"features": self.features.manifest}
-        return {"objects": self.objects.manifest, **features}
+    def parts(self) -> dict[str, VideoStore]:
+        """The files by the part of the inputs."""
+        features = {} if self.features is None else {"features": self.features}
+        return {"objects": self.objects, **features}
 
     @property
     def durations(self) -> Mapping[str, float]:

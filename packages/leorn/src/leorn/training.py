@@ -30,7 +30,7 @@ def train(config: Config, given: Namespace) -> Results:
     from leorn.initial import load_pretrained
     from leorn.method import LEORNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
@@ -38,13 +38,14 @@ def train(config: Config, given: Namespace) -> Results:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
+            # videos: the objects of F frames and, with two streams, clip features pooled to as many
+            videos = InputFeatures.open(config, given.root)
+            splits = inputs.of_training(config, given, run, videos, splits)
+
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_moments("LEORN", splits.train.queries)
-
-            # videos: the objects of F frames and, with two streams, clip features pooled to as many
-            videos = InputFeatures.open(config, given.root)
-            commands.read_videos(videos, splits)
+            inputs.read_videos(videos, splits)
 
             # sentences: the vectors of the training queries' words
             glove = found_path(config.data.word_vectors, given.root)
@@ -55,7 +56,7 @@ def train(config: Config, given: Namespace) -> Results:
                 videos.clips if config.data.standardise else None,
             )
             build = partial(build_dataset, config, preprocessor, videos, glove)
-            datasets = commands.build_datasets(build, splits, selection)
+            datasets = commands.build_datasets(build, splits, selection, videos)
 
             # the network, whose initial weights are part of the run
             commands.seed(config)
@@ -63,9 +64,7 @@ def train(config: Config, given: Namespace) -> Results:
             # two-stage recipe: the second stage begins with the object reasoning of the first
             load_pretrained(method.model, config.init)
 
-        provenance = commands.describe_run(
-            "leorn", config, splits, videos.store, [glove], run, given.root, **videos.store.manifests
-        )
+        provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
@@ -77,7 +76,7 @@ def train(config: Config, given: Namespace) -> Results:
                 optim=config.optim,
                 run=run,
                 describe=provenance,
-                may_change=MAY_CHANGE,
+                may_change=commands.may_change(given, MAY_CHANGE),
             )
         fitted = trainer.fit(resume=given.resume)
 
@@ -91,6 +90,7 @@ def train(config: Config, given: Namespace) -> Results:
             datasets.test,
             splits.test,
             splits.train.queries,
+            inputs=videos,
             presence=presence,
             with_flops=True,
         )

@@ -39,6 +39,7 @@ def train(
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
     overwrite: bool = False,
+    allow_other_features: bool = False,
     **changes: Any,
 ) -> api.Run:
     """Trains, evaluates and reports as ``rgn-train`` does, in this process.
@@ -49,6 +50,7 @@ def train(
         runs: Folder of all run folders.
         resume: Continue the run from its last checkpoint.
         overwrite: Replace an earlier run of this name, once all is done.
+        allow_other_features: Features may be made in another way than the configuration, or the run before, says.
         **changes: Fields by dotted name, ``**{"train.epochs": 3}``.
 
     Raises:
@@ -63,17 +65,23 @@ def train(
     from rgn.training import train as run
 
     chosen = load_config(config, changes)
-    return api.train("rgn", run, chosen, data_root=data_root, runs=runs, resume=resume, overwrite=overwrite)
+    given = {"resume": resume, "overwrite": overwrite, "allow_other_features": allow_other_features}
+    return api.train("rgn", run, chosen, data_root=data_root, runs=runs, **given)
 
 
 def load(
-    checkpoint: str | os.PathLike[str], *, data_root: str | os.PathLike[str] | None = None, **changes: Any
+    checkpoint: str | os.PathLike[str],
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    allow_other_features: bool = False,
+    **changes: Any,
 ) -> api.Model:
     """A trained model with its data.
 
     Args:
         checkpoint: A checkpoint file, a run folder, or a `Run`.
         data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
+        allow_other_features: Features may be made in another way than those that it was trained on.
         **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
 
     Raises:
@@ -88,7 +96,7 @@ def load(
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod
 
-    opened = api.open_checkpoint("rgn", Config, checkpoint, data_root, changes)
+    opened = api.open_checkpoint("rgn", Config, checkpoint, data_root, changes, allow_other_features)
     config = opened.config
     method = RGNMethod.restore(config, opened.checkpoint)
 

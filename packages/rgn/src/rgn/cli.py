@@ -16,7 +16,7 @@ def evaluate(argv: list[str]) -> None:
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
@@ -24,12 +24,12 @@ def evaluate(argv: list[str]) -> None:
         )
         with distributed.agreement():
             clips = open_clips(config, given.root)
-            commands.require_videos(clips, split)
+            queries = inputs.of_evaluation(config, given, checkpoint, clips, split)
             method = RGNMethod.restore(config, checkpoint)
-            dataset = build_dataset(config, method.preprocessor, clips, split.queries)
+            dataset = build_dataset(config, method.preprocessor, clips, queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate(
-            "rgn", config, method, dataset, split, train_queries, presence=checkpoint.presence
+            "rgn", config, method, dataset, split, train_queries, inputs=clips, presence=checkpoint.presence
         )
         commands.print_results(given, results)
 
@@ -47,7 +47,7 @@ def predict(argv: list[str]) -> None:
     method = RGNMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
     clips = open_clips(config, given.root, features)
-    queries = requests.requested_queries(config, given, clips.store, given.root)
+    queries = requests.requested_queries(config, given, clips.store, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
     found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
     commands.print_moments(given, found)

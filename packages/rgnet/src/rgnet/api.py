@@ -14,6 +14,7 @@ from vmr_train import api
 
 if TYPE_CHECKING:
     from rgnet.data import Dataset
+    from rgnet.query_features.new_sentences import NewSentences
     from vmr_common.types import Query
     from vmr_train.prepared import PreparedFeatures
 
@@ -41,6 +42,7 @@ def train(
     runs: str | os.PathLike[str] = "runs",
     resume: bool = False,
     overwrite: bool = False,
+    allow_other_features: bool = False,
     **changes: Any,
 ) -> api.Run:
     """Trains, evaluates and reports as ``rgnet-train`` does, in this process.
@@ -51,6 +53,7 @@ def train(
         runs: Folder of all run folders.
         resume: Continue the run from its last checkpoint.
         overwrite: Replace an earlier run of this name, once all is done.
+        allow_other_features: Features may be made in another way than the configuration, or the run before, says.
         **changes: Fields by dotted name, ``**{"train.epochs": 3}``.
 
     Raises:
@@ -65,17 +68,23 @@ def train(
     from rgnet.training import train as run
 
     chosen = load_config(config, changes)
-    return api.train("rgnet", run, chosen, data_root=data_root, runs=runs, resume=resume, overwrite=overwrite)
+    given = {"resume": resume, "overwrite": overwrite, "allow_other_features": allow_other_features}
+    return api.train("rgnet", run, chosen, data_root=data_root, runs=runs, **given)
 
 
 def load(
-    checkpoint: str | os.PathLike[str], *, data_root: str | os.PathLike[str] | None = None, **changes: Any
+    checkpoint: str | os.PathLike[str],
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    allow_other_features: bool = False,
+    **changes: Any,
 ) -> api.Model:
     """A trained model with its data.
 
     Args:
         checkpoint: A checkpoint file, a run folder, or a `Run`.
         data_root: Folder of the data sets (default: ``$VMR_DATA``, else the one it was trained with, else ``data``).
+        allow_other_features: Features may be made in another way than those that it was trained on.
         **changes: Fields of its configuration by dotted name, ``**{"train.device": "cpu"}``.
 
     A model that reads query features from a file (`data.queries.path`) takes the id of an entry as the sentence, or a
@@ -90,24 +99,34 @@ def load(
         >>> model.config.name
         'shapes-long'
     """
-    from rgnet.data import build_dataset, open_frames
+    from rgnet.data import build_dataset, open_frames, query_store
     from rgnet.method import RGNetMethod
+    from rgnet.stride import with_stride
 
-    opened = api.open_checkpoint("rgnet", Config, checkpoint, data_root, changes)
+    opened = api.open_checkpoint("rgnet", Config, checkpoint, data_root, changes, allow_other_features)
     config = opened.config
     method = RGNetMethod.restore(config, opened.checkpoint)
     file = config.data.queries.path
 
-    def dataset(frames: PreparedFeatures, queries: Sequence[Query]) -> Dataset:
-        return build_dataset(config, method.scale, frames, opened.root, queries)
+    def dataset(
+        frames: PreparedFeatures, queries: Sequence[Query], vectors: NewSentences | None = None
+    ) -> Dataset:
+        if vectors is None:
+            opened.require_known(frames.store, queries=query_store(config, opened.root))
+        # given features may state their own stride
+        method.config = with_stride(
+            config, frames.store, queries, allow=allow_other_features, warn=opened.warn
+        )
+        return build_dataset(method.config, method.scale, frames, opened.root, queries, vectors)
 
     def asked(frames: PreparedFeatures, queries: Sequence[Query], making: api.Making) -> Dataset:
         if file is None:
             return dataset(frames, queries)
         from rgnet.query_features.new_sentences import of_texts
 
-        vectors = of_texts([query.text for query in queries], config.data.queries, making)
-        return build_dataset(config, method.scale, frames, opened.root, queries, vectors)
+        return dataset(
+            frames, queries, of_texts([query.text for query in queries], config.data.queries, making)
+        )
 
     def query_id(text: str, number: int) -> str:
         return (
@@ -154,8 +173,8 @@ def explain(model: api.Model, frames: PreparedFeatures, dataset: Any, query: Que
     network: Any = model.network
     with torch.no_grad():
         model.method.predict(to_device(dataset.batch([0], None), network.retrieval_head.weight.device))
-    known, data = model.method.windows[query.id], model.config.data
-    windows = video_windows(len(frames[query.video]), data.window) * data.feature_stride
+    known, data = model.method.windows[query.id], model.method.config.data
+    windows = video_windows(len(frames[query.video]), data.window) * data.stride
     spans = np.stack([windows[:, 0], windows.sum(axis=1)], axis=1)
 
     curve = ranking.spread(np.nan_to_num(known.retrieval, nan=np.nanmin(known.retrieval)))

@@ -28,24 +28,33 @@ def evaluate(argv: list[str]) -> None:
     parser = options.evaluate_parser("rgnet", TITLE)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "rgnet", DEFAULT)
 
-    from rgnet.data import build_dataset, open_frames
+    from rgnet.data import build_dataset, open_frames, query_store
     from rgnet.method import RGNetMethod
     from rgnet.search.window_recall import recall_lines
+    from rgnet.stride import with_stride
     from vmr_train import distributed
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
 
     with distributed.session(config.train.device, config.train.peer_timeout):
         split, train_queries = distributed.from_rank_zero(
             lambda: requests.requested_split(config, given, given.root)
         )
         with distributed.agreement():
-            frames = open_frames(config, given.root)
-            commands.require_videos(frames, split)
+            frames, vectors = open_frames(config, given.root), query_store(config, given.root)
+            queries = inputs.of_evaluation(config, given, checkpoint, frames, split, queries=vectors)
+            config = with_stride(config, frames.store, queries, allow=given.allow_other_features)
             method = RGNetMethod.restore(config, checkpoint)
-            dataset = build_dataset(config, method.scale, frames, given.root, split.queries)
+            dataset = build_dataset(config, method.scale, frames, given.root, queries)
             commands.require_answerable(dataset, split)
         results = commands.evaluate(
-            "rgnet", config, method, dataset, split, train_queries, presence=checkpoint.presence
+            "rgnet",
+            config,
+            method,
+            dataset,
+            split,
+            train_queries,
+            inputs=frames,
+            presence=checkpoint.presence,
         )
         commands.print_results(given, results, recall_lines(method.windows, split.queries, config.data))
 
@@ -60,12 +69,14 @@ def predict(argv: list[str]) -> None:
 
     from rgnet.data import build_dataset, open_frames
     from rgnet.method import RGNetMethod
+    from rgnet.stride import with_stride
     from vmr_train.cli import commands
 
-    method = RGNetMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
     frames = open_frames(config, given.root, features)
-    queries = requested_queries(config, given, frames)
+    queries = requested_queries(config, given, frames, checkpoint)
+    config = with_stride(config, frames.store, queries, allow=given.allow_other_features)
+    method = RGNetMethod.restore(config, checkpoint)
     vectors = new_sentences(config, given, checkpoint, queries)
     dataset = build_dataset(config, method.scale, frames, given.root, queries, vectors)
     found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
@@ -87,25 +98,33 @@ def import_official(argv: list[str]) -> None:
     commands.save_imported("rgnet", config, method, from_official(released), released, given)
 
 
-def requested_queries(config: Config, given: Namespace, frames: prepared.PreparedFeatures) -> list[Query]:
+def requested_queries(
+    config: Config, given: Namespace, frames: prepared.PreparedFeatures, checkpoint: Checkpoint
+) -> list[Query]:
     """The queries to find moments for: entries of the query feature file (``--query-id``), or sentences.
 
     Raises:
         UserError: if an entry is asked for, and the model reads none.
     """
+    from rgnet.data import query_store
+
     entry, file = given.query_id, config.data.queries.path
+    vectors = query_store(config, given.root) if _reads_entries(given) else None
+    ask = partial(requests.requested_queries, config, given, frames.store, checkpoint, queries=vectors)
     if entry is None:
-        return requests.requested_queries(config, given, frames.store, given.root)
+        return ask()
     if file is None:
         raise UserError(f"--query-id {entry}: this model reads sentences (word vectors); give --query")
     if given.queries is not None:
         raise UserError("give either --queries (a file) or --query-id")
     if given.query is None:
         given.query = [entry]
-    return [
-        dataclasses.replace(query, id=entry)
-        for query in requests.requested_queries(config, given, frames.store, given.root)
-    ]
+    return [dataclasses.replace(query, id=entry) for query in ask()]
+
+
+def _reads_entries(given: Namespace) -> bool:
+    """True where queries are entries of the model's file of query features, if it reads one."""
+    return given.query_id is not None or (given.queries is not None and given.video_file is None)
 
 
 def new_sentences(
@@ -116,8 +135,7 @@ def new_sentences(
     Raises:
         UserError: if they cannot be made as those of the file were; says what to do.
     """
-    stored = given.query_id is not None or (given.queries is not None and given.video_file is None)
-    if config.data.queries.path is None or stored:
+    if config.data.queries.path is None or _reads_entries(given):
         return None
     from rgnet.query_features.new_sentences import encoded
 

@@ -90,8 +90,9 @@ class DataConfig:
     """Queries to learn from, to choose the epoch on, and to report on."""
     features: FeaturesConfig
     """Frame features of the videos, one row per `feature_stride`; used as they are."""
-    feature_stride: ranges.Positive
-    """Seconds between two feature rows."""
+    feature_stride: ranges.Positive | None = None
+    """Seconds between two feature rows; null takes what the manifest of the features states, else what the rows and
+    durations of the videos tell. A run keeps the number."""
     window: ranges.Rows
     """Frames W of a window; windows start every W // 2 frames."""
     max_tokens: ranges.Rows = 20
@@ -104,6 +105,12 @@ class DataConfig:
     (helps with features like CLIP's, whose rows are nearly alike); the constants are kept in the checkpoint."""
     cache_gb: ranges.Weight = 4.0
     """Features kept in memory, in units of 10^9 bytes; of longer videos the last used ones."""
+
+    @property
+    def stride(self) -> float:
+        """Seconds between two feature rows, of a configuration that knows its features (see `stride.with_stride`)."""
+        assert self.feature_stride is not None
+        return self.feature_stride
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "data")

@@ -20,7 +20,6 @@ from rgnet.windows import SampledWindow, moment_rows, sample_window
 from rgnet.zero_shot import zero_shot
 from vmr_common.errors import UserError
 from vmr_common.evaluation.zero_shot import ZERO_SHOT
-from vmr_common.features.manifest import Manifest
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Prediction, Query
 from vmr_train import prepared
@@ -103,7 +102,7 @@ class WindowingConfig:
         """The part of a run's configuration."""
         return cls(
             window=config.data.window,
-            feature_stride=config.data.feature_stride,
+            feature_stride=config.data.stride,
             max_tokens=config.data.max_tokens,
             negative_windows=config.loss.negatives == "window",
             adapter=config.model.adapter and config.loss.adapter > 0,
@@ -263,12 +262,13 @@ def query_files(config: Config, root: Path) -> list[Path]:
     return [found_path(path, root) for path in named if path is not None]
 
 
-def query_manifest(config: Config, root: Path) -> Manifest | None:
-    """The manifest of the file of query features; None where words are looked up, or the file has none."""
+def query_store(config: Config, root: Path) -> QueryFeatureStore | None:
+    """The file of query features; None where words are looked up."""
     if config.data.queries.path is None:
         return None
     found = open_query_features(config.data.queries, root)
-    return found.manifest if isinstance(found, QueryFeatureStore) else None
+    assert isinstance(found, QueryFeatureStore)
+    return found
 
 
 def build_dataset(

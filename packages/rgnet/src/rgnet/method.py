@@ -152,11 +152,13 @@ class RGNetMethod:
 
     def _current_searcher(self) -> LongVideoSearch:
         device = self.model.retrieval_head.weight.device
-        if self._searcher is None or self._searcher.device != device:
+        data, known = self.config.data, self._searcher
+        if known is not None and (known.device, known.feature_stride) != (device, data.stride):
+            self._searcher = None
+        if self._searcher is None:
             self._prepared.clear()
-            data = self.config.data
             self._searcher = LongVideoSearch(
-                self.model, self.config.search, window=data.window, feature_stride=data.feature_stride
+                self.model, self.config.search, window=data.window, feature_stride=data.stride
             )
         return self._searcher
 
@@ -168,7 +170,7 @@ class RGNetMethod:
 
     def _prediction(self, query: Query, found: SearchResult) -> Prediction:
         rows, windows = found.ranked(self.config.search)
-        half, stride = self.config.data.window // 2, self.config.data.feature_stride
+        half, stride = self.config.data.window // 2, self.config.data.stride
         centres = np.arange(len(found.order), dtype=np.float64) * half * stride
         self.windows[query.id] = WindowScores(
             query.video, found.order, found.retrieval, centres, rows, windows

@@ -24,11 +24,12 @@ def train(config: Config, given: Namespace) -> Results:
         given: The options beside it, see `options.train_options`.
     """
     # torch takes seconds to load: not before the options are understood
-    from rgnet.data import build_dataset, open_frames, query_files, query_manifest
+    from rgnet.data import build_dataset, open_frames, query_files, query_store
     from rgnet.method import RGNetMethod, window_curves
     from rgnet.search.window_recall import recall_lines
+    from rgnet.stride import with_stride
     from vmr_train import distributed, preprocessing
-    from vmr_train.cli import commands
+    from vmr_train.cli import commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
@@ -36,19 +37,22 @@ def train(config: Config, given: Namespace) -> Results:
         splits = commands.load_splits(config, given.root)
         # whatever can be wrong is found out, on all processes together, before the first update
         with distributed.agreement():
+            # videos: frame features of whole videos, standardised where the configuration says so
+            frames, vectors = open_frames(config, given.root), query_store(config, given.root)
+            splits = inputs.of_training(config, given, run, frames, splits, queries=vectors)
+            annotated = [*splits.train.queries, *splits.test.queries]
+            config = with_stride(config, frames.store, annotated, allow=given.allow_other_features)
+
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
-
-            # videos: frame features of whole videos, standardised where the configuration says so
-            frames = open_frames(config, given.root)
-            commands.read_videos(frames, splits)
+            inputs.read_videos(frames, splits)
             scale = None
             if config.data.standardise:
                 scale = preprocessing.measured_scale(frames, splits.train.queries)
 
             # sentences: tokens and sentence vectors, from word vectors or a feature file
             build = partial(build_dataset, config, scale, frames, given.root)
-            datasets = commands.build_datasets(build, splits, selection)
+            datasets = commands.build_datasets(build, splits, selection, frames)
 
             # the network, with initial weights of the run or of an earlier training (pretraining on narrations)
             commands.seed(config)
@@ -65,8 +69,7 @@ def train(config: Config, given: Namespace) -> Results:
             words,
             run,
             given.root,
-            features=frames.store.manifest,
-            queries=query_manifest(config, given.root),
+            queries=vectors,
         )
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
@@ -79,7 +82,7 @@ def train(config: Config, given: Namespace) -> Results:
                 optim=config.optim,
                 run=run,
                 describe=provenance,
-                may_change=MAY_CHANGE,
+                may_change=commands.may_change(given, MAY_CHANGE),
             )
         fitted = trainer.fit(resume=given.resume)
 
@@ -93,6 +96,7 @@ def train(config: Config, given: Namespace) -> Results:
             datasets.test,
             splits.test,
             splits.train.queries,
+            inputs=frames,
             presence=presence,
             with_flops=True,
         )

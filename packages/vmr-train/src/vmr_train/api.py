@@ -5,10 +5,11 @@ A paper's `api.py` says how its inputs are opened and what it can show of an ans
 
 from __future__ import annotations
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -19,11 +20,14 @@ from vmr_common.types import Query
 from vmr_train import needs
 from vmr_train.answers import Explanation, Html, Moment, Predictions, Rows
 from vmr_train.caches import LRUCache
-from vmr_train.cli import options, requests
+from vmr_train.cli import requests
 from vmr_train.cli.config import bundled_config, completed_config, stored_values, to_dict
 from vmr_train.cli.fields import build, check_values, merged
+from vmr_train.cli.options import train_options
 from vmr_train.config import RunConfig
+from vmr_train.feature_files import with_features
 from vmr_train.given_features import given_features, is_video_file
+from vmr_train.known_features import require_known
 from vmr_train.run_files import PAGE
 from vmr_train.video_files import Making
 
@@ -32,7 +36,7 @@ if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
 
     from vmr_train.checkpoint import Checkpoint
     from vmr_train.cli.results import Results
-    from vmr_train.feature_files import VideoStore
+    from vmr_train.feature_files import HasManifest, VideoStore
     from vmr_train.method import Asked
 
 __all__ = [
@@ -50,6 +54,7 @@ __all__ = [
     "open_checkpoint",
     "train",
 ]
+logger = logging.getLogger(__name__)
 FILES = 4
 """Video files whose features a model keeps."""
 Config = TypeVar("Config", bound=RunConfig)
@@ -129,20 +134,17 @@ def train(
     *,
     data_root: str | os.PathLike[str] | None,
     runs: str | os.PathLike[str],
-    resume: bool,
-    overwrite: bool,
+    **given: bool,
 ) -> Run:
-    """Trains as ``<package>-train`` does; nothing is printed.
+    """Trains as ``<package>-train`` does, with its options `given`; nothing is printed.
 
     Raises:
         UserError: if files of the configuration are missing, or as the run.
     """
     root = None if data_root is None else os.fspath(data_root)
-    given = options.train_options(
-        package, data_root=root, runs=os.fspath(runs), resume=resume, overwrite=overwrite
-    )
-    needs.require_files(config, given.root)
-    results = run(config, given)
+    options = train_options(package, data_root=root, runs=os.fspath(runs), **given)
+    needs.require_files(config, options.root)
+    results = run(config, options)
     return Run(Path(runs) / package / config.name, _rows(results))
 
 
@@ -162,12 +164,30 @@ class Opened(Generic[Config]):
         config: The configuration.
         checkpoint: The checkpoint.
         root: The data root.
+        allow_other_features: Features may be made in another way than those of the training.
     """
 
     package: str
     config: Config
     checkpoint: Checkpoint
     root: Path
+    allow_other_features: bool = False
+    _said: set[str] = field(default_factory=set)
+
+    def require_known(self, store: VideoStore, **further: HasManifest | None) -> None:
+        """Makes sure that features are made as those of the training; what is not known is a warning, once.
+
+        Raises:
+            UserError: as `known_features.require_known`.
+        """
+        described, allow = self.checkpoint.meta["describe"], self.allow_other_features
+        require_known(self.config, store, described, allow=allow, warn=self.warn, **further)
+
+    def warn(self, line: str) -> None:
+        """Logs a warning that was not given before."""
+        if line not in self._said:
+            self._said.add(line)
+            logger.warning("%s", line)
 
 
 def open_checkpoint(
@@ -176,6 +196,7 @@ def open_checkpoint(
     checkpoint: str | os.PathLike[str],
     data_root: str | os.PathLike[str] | None,
     changes: Mapping[str, Any],
+    allow_other_features: bool = False,
 ) -> Opened[Config]:
     """Reads a checkpoint file, or the best one of a run folder.
 
@@ -190,7 +211,7 @@ def open_checkpoint(
     found = load_checkpoint(path, package=package)
     stored = completed_config(stored_values(found), schema, package, f"configuration in {found.path}")
     root = chosen_root(None if data_root is None else os.fspath(data_root), found.data_root)
-    return Opened(package, load_config(package, schema, stored, changes), found, root)
+    return Opened(package, load_config(package, schema, stored, changes), found, root, allow_other_features)
 
 
 class Model:
@@ -239,6 +260,7 @@ class Model:
         asked: Callable[[Any, Sequence[Query], Making], Asked] | None = None,
     ) -> None:
         self.package, self.config, self.root = opened.package, opened.config, opened.root
+        self._opened = opened
         self.checkpoint, self.method = opened.checkpoint, method
         self._open, self._given, self._dataset = own, given, dataset
         self._explain, self._query_id = explain, query_id
@@ -264,7 +286,9 @@ class Model:
     def inputs(self) -> Any:
         """The inputs of its own videos by id, as the network reads them; opened on first use."""
         if self._own is None:
-            self._own = self._open()
+            own = self._open()
+            self._opened.require_known(own.store)
+            self._own = own
         return self._own
 
     @overload
@@ -362,10 +386,17 @@ class Model:
         wanted = Namespace(annotations=path, split=split, root=self.root)
         needs.require_requested(self.config, wanted)
         chosen, train_queries = requests.requested_split(self.config, wanted, self.root)
-        commands.require_videos(self.inputs, chosen)
-        dataset = commands.require_answerable(self._dataset(self.inputs, chosen.queries), chosen)
+        queries = with_features(self.config, self.inputs.store, chosen.name, chosen.queries)
+        dataset = commands.require_answerable(self._dataset(self.inputs, queries), chosen)
         results = commands.evaluate(
-            self.package, self.config, self.method, dataset, chosen, train_queries, presence=self._presence
+            self.package,
+            self.config,
+            self.method,
+            dataset,
+            chosen,
+            train_queries,
+            inputs=self.inputs,
+            presence=self._presence,
         )
         return _rows(results)
 
@@ -401,6 +432,7 @@ class Model:
             seconds = self._duration(name) if duration is None else duration
         else:
             name, inputs = self._given(video, making)
+            self._opened.require_known(inputs.store)
             seconds = self._rows_times_stride(inputs.store, name) if duration is None else duration
         if seconds is None:
             raise UserError(f"the length of video {name!r} is not known: give duration=... in seconds")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, require
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vmr_common.features.store import FeatureStore
+
+Missing = Literal["error", "drop"]
+"""What becomes of queries of videos without features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,27 +35,36 @@ class FeaturesConfig:
     """Width of a feature row."""
     expected_manifest: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration expects, e.g. {extractor: CLIP ViT-B/32, fps: 1}."""
+    missing: Missing = "error"
+    """`drop`: queries of videos without features are left out of training and validation, and count as misses in a
+    test."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.features")
+        require_missing("data.features", self.missing)
+
+
+def require_missing(section: str, value: str) -> None:
+    """Raises `UserError` for a value that a section's `missing` cannot have."""
+    require(value in get_args(Missing), f"{section}.missing", value, f"one of {', '.join(get_args(Missing))}")
 
 
 def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore:
-    """Opens the feature files and compares their manifest with the one that is expected.
+    """Opens the feature files; what made them is another check (`known_features.require_known`).
 
     Raises:
-        UserError: if a file is missing, has another width, or its manifest differs; says both sides.
+        UserError: if a file is missing, or of no known kind.
     """
     paths = [config.path] if isinstance(config.path, str) else config.path
     # here, so that a configuration is read without h5py
     from vmr_common.features.store import FeatureStore
 
-    store = FeatureStore([found_path(path, data_root) for path in paths], key=config.key, dim=config.dim)
-    check_manifest(config.expected_manifest, store)
-    return store
+    return FeatureStore([found_path(path, data_root) for path in paths], key=config.key, dim=config.dim)
 
 
-class _HasManifest(Protocol):
+class HasManifest(Protocol):
+    """Features that may say how they were made."""
+
     @property
     def name(self) -> str:
         """The path or paths, for messages."""
@@ -62,7 +74,7 @@ class _HasManifest(Protocol):
         """The manifest, or None."""
 
 
-class VideoStore(_HasManifest, Protocol):
+class VideoStore(HasManifest, Protocol):
     """Features of videos as the commands see them: a `FeatureStore`, object features, or both together."""
 
     @property
@@ -83,14 +95,10 @@ class FeatureSource(VideoStore, Protocol):
         """The features of a video, ``(T, D)``."""
 
 
-def check_manifest(expected: dict[str, Any], store: _HasManifest) -> None:
-    """Compares the manifest fields that a configuration expects with those of a store, where there are both.
-
-    Raises:
-        UserError: naming the store, the field and both values.
-    """
-    if expected and (manifest := store.manifest) is not None:
-        manifest.check(expected, store.name)
+def parts_of(store: VideoStore) -> Mapping[str, VideoStore]:
+    """The stores behind the features of videos, by the part of the inputs (`video_files.PARTS`)."""
+    parts: Mapping[str, VideoStore] = getattr(store, "parts", {"features": store})
+    return parts
 
 
 def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> None:
@@ -104,5 +112,30 @@ def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> 
         if missing:
             raise UserError(
                 f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
-                "(vmr-data check, of objects leorn-objects check, lists all)"
+                "(vmr-data check, of objects leorn-objects check, lists all; data.features.missing: drop leaves them "
+                "out)"
             )
+
+
+def with_features(config: Any, store: VideoStore, name: str, queries: Sequence[Query]) -> list[Query]:
+    """The queries whose videos have features; only where `missing` of the inputs says so are there fewer than before.
+
+    Args:
+        config: Of a paper; `data.<part>.missing` is read.
+        store: The features.
+        name: Of the split, for messages.
+        queries: Its queries.
+
+    Raises:
+        UserError: as `require_videos`, or if there are none.
+    """
+    for part, inputs in parts_of(store).items():
+        if getattr(config.data, part).missing == "error":
+            require_videos(inputs, {name: queries})
+    there = {video for video in dict.fromkeys(query.video for query in queries) if video in store}
+    kept = [query for query in queries if query.video in there]
+    if queries and not kept:
+        raise UserError(
+            f"{store.name}: no features for any video of {name}, for example {queries[0].video!r}"
+        )
+    return kept

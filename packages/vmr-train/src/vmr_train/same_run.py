@@ -46,7 +46,9 @@ MAY_CHANGE = (
 )
 """Options, and sections of options, that a resumed training may change; all others belong to the run."""
 
-_PROVEN_BY_HASH = {"path", "word_vectors", "expected_manifest"}  # options of any section of `data`
+FEATURES = "features"
+"""Stands for the feature files in what a training may change."""
+_PROVEN_BY_HASH = {"path", "word_vectors", "expected_manifest", "missing"}  # options of any section of `data`
 _WHOLE = "optim.group_lr"  # a mapping with any keys, not a section of options
 
 
@@ -65,7 +67,7 @@ def require_same(
         now: The metadata of a checkpoint of the training that is to go on.
         state: Of its method.
         tensors: Of its method.
-        may_change: Options beyond `MAY_CHANGE`.
+        may_change: Options beyond `MAY_CHANGE`; `FEATURES` stands for the files.
 
     Raises:
         UserError: for options, queries, features or words that are others than before.
@@ -76,8 +78,8 @@ def require_same(
         text = f"{name} was {quoted(before, 60)} and is now {quoted(value, 60)}"
         (allowed if _may_change(name, before, value, now, may_change) else changed).append(text)
     changed += _changed_queries(found, now)
-    for part, what in (("features", "features"), ("words", "word vectors or query features")):
-        changed += _changed_files(found, now, part, what)
+    for part, what in ((FEATURES, "features"), ("words", "word vectors or query features")):
+        (allowed if part in may_change else changed).extend(_changed_files(found, now, part, what))
     if changed:
         raise UserError(f"{found.path}: cannot resume, {'; '.join(changed[:3])}")
     if found.state != json.loads(json.dumps(state)) or not _alike(found.part("state"), tensors):
@@ -85,7 +87,7 @@ def require_same(
             f"{found.path}: cannot resume, the method's state (vocabulary and the like) has changed since"
         )
     if allowed:
-        logger.info("resuming with other options: %s", "; ".join(allowed))
+        logger.info("resuming with other options or files: %s", "; ".join(allowed))
 
 
 def _options(found: Checkpoint, now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

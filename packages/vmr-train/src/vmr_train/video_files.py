@@ -67,7 +67,7 @@ class Making:
         Raises:
             UserError: if nothing says it; tells what to do.
         """
-        stored = stored_manifest(self.checkpoint, part)
+        stored = stored_manifest(self.checkpoint.meta["describe"], part)
         if stored is not None:
             return kind.from_mapping(stored, f"{self.checkpoint.path}: manifest of the {PARTS[part]}")
         try:
@@ -130,14 +130,13 @@ class Making:
         return str(self.root / name) if (self.root / name / "meta.json").is_file() else None
 
 
-def stored_manifest(checkpoint: Checkpoint, part: str) -> dict[str, Any] | None:
-    """The manifest of a part of the inputs as a checkpoint keeps it, or None."""
-    described = checkpoint.meta["describe"]
-    manifests = described.get("manifests", {})
+def stored_manifest(described: Mapping[str, Any], part: str) -> dict[str, Any] | None:
+    """The manifest of a part of the inputs as the description in a checkpoint keeps it, or None."""
+    manifests: dict[str, dict[str, Any] | None] = described.get("manifests", {})
     if part in manifests:
         return manifests[part]
     # checkpoints of version 0.1 keep the one of the videos' first file alone
-    first = described.get("features", {}).get("manifest")
+    first: dict[str, Any] | None = described.get("features", {}).get("manifest")
     of_objects = first is not None and "detector" in first
     return first if of_objects == (part == "objects") and part != "queries" else None
 

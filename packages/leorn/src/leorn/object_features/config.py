@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.splits.sources import found_path
-from vmr_train.feature_files import check_manifest
+from vmr_train.feature_files import Missing, require_missing
 from vmr_train.ranges import Layers, Margin, PathText, Width, require_ranges
 
 if TYPE_CHECKING:
@@ -31,19 +31,20 @@ class ObjectsConfig:
     """An object counts where the detector's confidence is above this."""
     expected_manifest: dict[str, Any] = field(default_factory=dict)
     """Manifest fields that this configuration expects, e.g. {box_units: normalised}."""
+    missing: Missing = "error"
+    """`drop`: queries of videos without objects are left out of training and validation, and count as misses in a
+    test."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.objects")
+        require_missing("data.objects", self.missing)
 
 
 def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
-    """Opens the object features and compares their manifest with the one that is expected.
-
-    The objects of the embedded data set are made when they are opened for the first time.
+    """Opens the object features; those of the embedded data set are made when they are opened for the first time.
 
     Raises:
-        UserError: if the file is missing, has another width or fewer objects, or its manifest differs; says both
-            sides.
+        UserError: if the file is missing, or no file of objects.
     """
     # here, so that a configuration is read without h5py
     from leorn.object_features.prepare import ObjectStore
@@ -52,6 +53,4 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
     path = found_path(config.path, data_root)
     if Path(config.path) == SHAPES_OBJECTS:
         path = ensure_objects(Path(data_root) / SHAPES_OBJECTS.parent)
-    store = ObjectStore(path, objects=config.objects, dim=config.dim)
-    check_manifest(config.expected_manifest, store)
-    return store
+    return ObjectStore(path, objects=config.objects, dim=config.dim)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from vmr_common.errors import UserError
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
-from vmr_train.feature_files import check_manifest
 from vmr_train.ranges import PathText, Width, require_ranges
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class QueryFeaturesConfig:
 def open_query_features(
     config: QueryFeaturesConfig, data_root: str | Path, texts: Iterable[str] | None = None
 ) -> QueryFeatures:
-    """Opens the query features and compares their manifest with the one that is expected.
+    """Opens the query features.
 
     Args:
         config: The section of the configuration.
@@ -56,7 +55,7 @@ def open_query_features(
             sentences that are not known yet.
 
     Raises:
-        UserError: if a file is missing, has another width, or its manifest differs; says both sides.
+        UserError: if a file is missing, or of no known kind.
     """
     # here, so that a configuration is read without h5py
     from rgnet.query_features.store import QueryFeatureStore, WordVectorQueries
@@ -70,11 +69,9 @@ def open_query_features(
             raise UserError(f"{vectors.source}: vectors of width {vectors.dim}, expected {config.token_dim}")
         return WordVectorQueries(vectors)
     assert config.path is not None
-    store = QueryFeatureStore(
+    return QueryFeatureStore(
         found_path(config.path, data_root), token_dim=config.token_dim, sentence_dim=config.sentence_dim
     )
-    check_manifest(config.expected_manifest, store)
-    return store
 
 
 def require_queries(features: QueryFeatures, splits: Mapping[str, Sequence[Query]]) -> None:

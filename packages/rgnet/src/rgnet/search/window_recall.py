@@ -69,7 +69,7 @@ def window_recall(
         ranked[row, : counts[row]] = orders[query.id]
     positive = window_metrics.positive_windows(
         np.stack([query.moments[0] for query in known]),
-        clip_length=data.feature_stride,
+        clip_length=data.stride,
         window_clips=data.window,
     )
     ranks = [rank for rank in ranks if rank < max(counts)]

@@ -11,24 +11,25 @@ from argparse import Namespace
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vmr_common.cli.entrypoint import echo, option_words
 from vmr_common.errors import UserError, require
 from vmr_common.evaluation import measurable
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.load import Split
+from vmr_common.splits.outside import outside_of, require_mostly_inside
 from vmr_common.types import Prediction, Query, prediction_row, write_predictions
 from vmr_train import distributed, feature_files
 from vmr_train import splits as run_splits
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
 from vmr_train.cli import video_files
 from vmr_train.cli.config import to_dict
+from vmr_train.cli.inputs import Inputs, without_features
 from vmr_train.cli.options import with_same_data
 from vmr_train.cli.predict import predict
 from vmr_train.cli.presence import measured
@@ -38,7 +39,7 @@ from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.clock import format_clock
 from vmr_train.config import RunConfig, TrainConfig
 from vmr_train.device import autocast, seed_everything, select_device
-from vmr_train.feature_files import VideoStore
+from vmr_train.feature_files import HasManifest, VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
@@ -49,23 +50,13 @@ from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE, PREDICTIONS
 from vmr_train.run_folder import RunFolder
+from vmr_train.same_run import FEATURES
 from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
 from vmr_train.unknown_words import UNKNOWN
 
 logger = logging.getLogger(__name__)
 Queries = TypeVar("Queries", bound=Asked)
-
-
-class Inputs(Protocol):
-    """Features of videos in the form that a model reads; read on first use."""
-
-    @property
-    def store(self) -> VideoStore:
-        """The files that they come from."""
-
-    def __getitem__(self, video: str, /) -> Any:
-        """Features of one video."""
 
 
 # --- before training ---------------------------------------------------------------------------------------
@@ -90,9 +81,15 @@ def load_splits(config: RunConfig, root: Path) -> Splits:
     """The splits of a run, read by one process for all; logs their sizes and irregular records.
 
     Raises:
-        UserError: as `vmr_train.splits.load_splits`.
+        UserError: as `vmr_train.splits.load_splits`, or if most training queries lie outside their videos.
     """
-    splits = distributed.from_rank_zero(lambda: run_splits.load_splits(config.data.splits, root))
+
+    def load() -> Splits:
+        loaded = run_splits.load_splits(config.data.splits, root)
+        require_mostly_inside(loaded.train)
+        return loaded
+
+    splits = distributed.from_rank_zero(load)
     for part in PARTS if distributed.rank() == 0 else ():
         split: Split | None = getattr(splits, part)
         if split is not None:
@@ -101,7 +98,15 @@ def load_splits(config: RunConfig, root: Path) -> Splits:
             if split.report.counts or split.report.notes:
                 for line in split.report.lines():
                     logger.info("            %s", line)
+            if outside := outside_of(split):
+                count, example = f"{len(outside):,} of {len(split.queries):,} queries", outside[0]
+                logger.warning("%s: %s lie outside their videos, for example %s", split.name, count, example)
     return splits
+
+
+def may_change(given: Namespace, options: Sequence[str]) -> list[str]:
+    """What a resumed training may change: some options, and with ``--allow-other-features`` its features."""
+    return [*options, *([FEATURES] if given.allow_other_features else [])]
 
 
 def selection_split(config: TrainConfig, splits: Splits) -> Split | None:
@@ -178,29 +183,6 @@ def metrics_of(split: Split | None, rules: str) -> Evaluate | None:
     return lambda predictions: judge.score(split.queries, predictions).values
 
 
-def read_videos(inputs: Inputs, splits: Splits) -> None:
-    """Reads every video of a run once, so that a missing, damaged or misshapen one is known before training.
-
-    Raises:
-        UserError: naming the file and the video.
-    """
-    parts = [split for part in PARTS if (split := getattr(splits, part)) is not None]
-    feature_files.require_videos(inputs.store, {split.name: split.queries for split in parts})
-    videos = list(dict.fromkeys(query.video for split in parts for query in split.queries))
-    quiet = None if distributed.rank() == 0 else True
-    for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
-        inputs[video]
-
-
-def require_videos(inputs: Inputs, split: Split) -> None:
-    """Makes sure that there are features for every video of a split.
-
-    Raises:
-        UserError: naming the file and a video that it lacks.
-    """
-    feature_files.require_videos(inputs.store, {split.name: split.queries})
-
-
 def require_glances(method: str, queries: Sequence[Query]) -> None:
     """Makes sure that there is a glance for every training query of a glance-supervised method.
 
@@ -255,16 +237,17 @@ class Datasets(Generic[Queries]):
 
 
 def build_datasets(
-    build: Callable[[Sequence[Query]], Queries], splits: Splits, selection: Split | None
+    build: Callable[[Sequence[Query]], Queries], splits: Splits, selection: Split | None, inputs: Inputs
 ) -> Datasets[Queries]:
-    """The datasets of a run, made by `build` from queries.
+    """The datasets of a run, made by `build` from the queries whose videos have features.
 
     Raises:
         UserError: if the model can answer no query of a split.
     """
 
     def of(split: Split) -> Queries:
-        return require_answerable(build(split.queries), split)
+        lacking = {query.id for query in without_features(inputs, split.queries)}
+        return require_answerable(build([query for query in split.queries if query.id not in lacking]), split)
 
     return Datasets(of(splits.train), None if selection is None else of(selection), of(splits.test))
 
@@ -277,7 +260,7 @@ def describe_run(
     words: Iterable[Path],
     run: RunFolder,
     root: Path,
-    **manifests: BaseManifest | None,
+    **further: HasManifest | None,
 ) -> dict[str, Any]:
     """Provenance of a run, stored in its checkpoints: configuration, data root, splits and files with their hashes.
 
@@ -291,7 +274,7 @@ def describe_run(
         words: The files behind the words of queries.
         run: The folder; its last checkpoint knows the files of a run that is resumed.
         root: The data root, where later commands look for the data.
-        **manifests: Of each part of the inputs by name (`video_files.PARTS`), where there are several.
+        **further: Further inputs by their part (`video_files.PARTS`); None where there are none.
     """
 
     def proofs() -> dict[str, Mapping[str, Any]]:
@@ -305,7 +288,8 @@ def describe_run(
         return {"features": proof("features", store.paths), "words": proof("words", words)}
 
     found = distributed.from_rank_zero(proofs)
-    kept = {part: _plain(manifest) for part, manifest in manifests.items()}
+    parts: Mapping[str, HasManifest | None] = {**feature_files.parts_of(store), **further}
+    kept = {part: _plain(None if inputs is None else inputs.manifest) for part, inputs in parts.items()}
     return {
         "package": package,
         "config": to_dict(config),
@@ -313,7 +297,7 @@ def describe_run(
         "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
         "features": {**found["features"], "manifest": _plain(store.manifest)},
         "words": found["words"],
-        **({"manifests": kept} if kept else {}),
+        "manifests": kept,
     }
 
 
@@ -342,6 +326,7 @@ def evaluate(
     split: Split,
     train_queries: Sequence[Query] | None,
     *,
+    inputs: Inputs | None = None,
     presence: Calibration | None = None,
     with_flops: bool = False,
 ) -> Results:
@@ -354,6 +339,7 @@ def evaluate(
         dataset: The queries of the split that can be answered; its own baselines have rows too (see `Answering`).
         split: All of its queries.
         train_queries: Choose the constant windows of the bias row; None leaves the row out.
+        inputs: The features, where videos of the split may have none.
         presence: From evidence to a probability, which predictions then hold.
         with_flops: Count FLOPs on the first batch; they cannot be counted where the model is compiled.
     """
@@ -372,6 +358,7 @@ def evaluate(
         train_queries=train_queries,
         presence=told,
         calibration=presence,
+        without_features=0 if inputs is None else len(without_features(inputs, split.queries)),
     )
 
 
@@ -432,7 +419,9 @@ def finish(
     run.finish()
     if distributed.rank() != 0 or given.argv is None:
         return results
-    where, example = with_same_data(run.path, given), results.split.queries[0]
+    answered = {found.query for found in results.predictions}
+    example = next(query for query in results.split.queries if query.id in answered)
+    where = with_same_data(run.path, given)
     written = "" if results.tables else f"predictions {run.path / PREDICTIONS}\n"
     asked = [*option_words("--video", example.video), *option_words("--query", example.text)]
     echo(

@@ -118,6 +118,7 @@ def train_parser(package: str, title: str) -> ArgumentParser:
     add("--runs", type=str, default="runs", help="folder of all run folders")
     add("--resume", action="store_true", help="continue the run from its last checkpoint")
     add("--overwrite", action="store_true", help="replace an earlier run of this name, once all is done")
+    add_other_features(parser)
     add(
         "--check",
         action="store_true",
@@ -179,6 +180,15 @@ def _parser(package: str, verb: str, about: str) -> ArgumentParser:
 
 def _add_checkpoint(parser: ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=str, required=True, help="a checkpoint file, or a run folder")
+    add_other_features(parser)
+
+
+def add_other_features(parser: ArgumentParser) -> None:
+    """The option of commands in which features and a model meet."""
+    about = (
+        "go on where features are made in another way than those that the model was trained on, and say so"
+    )
+    parser.add_argument("--allow-other-features", action="store_true", help=about)
 
 
 def read_train_options(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmr_common.errors import UserError
 from vmr_common.splits.load import Split, custom_split, load_split
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.cli import video_files
-from vmr_train.feature_files import VideoStore, require_videos
+from vmr_train.feature_files import HasManifest, VideoStore, require_videos, with_features
+from vmr_train.known_features import require_known
 from vmr_train.run_files import CONFIG, current, unfinished
 from vmr_train.splits import SplitConfig, Splits, SplitsConfig, load, load_splits
 
+if TYPE_CHECKING:
+    from vmr_train.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
 PARTS = ("train", "validation", "test")
 
 
@@ -69,15 +75,33 @@ def _part(splits: Splits, name: str) -> Split:
     return found
 
 
-def requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:
+def requested_queries(
+    config: Any, options: Any, store: VideoStore, checkpoint: Checkpoint, **further: HasManifest | None
+) -> list[Query]:
     """The queries to find moments for: of a file, or sentences in one video or in video files.
 
+    Args:
+        config: Of the checkpoint, with changes.
+        options: Of the command.
+        store: The features of videos.
+        checkpoint: Knows what it was trained on.
+        **further: Further inputs by their part (`video_files.PARTS`).
+
     Raises:
-        UserError: if neither or both are given, the video has no features or its length is not known.
+        UserError: if neither or both are given, the video has no features, or other ones than the model was trained
+            on, or its length is not known.
     """
-    queries = _requested_queries(config, options, store, root)
-    require_videos(store, {"the request": queries})
-    return queries
+    trained = checkpoint.meta["describe"]
+    require_known(config, store, trained, allow=options.allow_other_features, warn=logger.warning, **further)
+    queries = _requested_queries(config, options, store, options.root)
+    kept = with_features(config, store, "the request", queries)
+    if len(kept) < len(queries):
+        logger.warning(
+            "%d of %d queries are left out: no features for their videos",
+            len(queries) - len(kept),
+            len(queries),
+        )
+    return kept
 
 
 def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path) -> list[Query]:

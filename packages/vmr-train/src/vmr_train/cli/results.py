@@ -34,6 +34,7 @@ class Results:
         presence: How well the model tells which sentences are in a video, or None where that was not measured.
         calibration: Makes probabilities of that in answers, or None where these have none.
         remarks: Why a row or a table that one would look for is not there.
+        without_features: Queries whose videos have no features, which count as misses.
     """
 
     split: Split
@@ -47,6 +48,7 @@ class Results:
     presence: Separation | None = None
     calibration: Calibration | None = None
     remarks: Sequence[str] = ()
+    without_features: int = 0
 
     def text(self) -> str:
         """All tables for the terminal, and how well the model tells which sentences are in a video."""
@@ -55,11 +57,18 @@ class Results:
                 None,
                 [
                     *(format_table(rows) for _, rows in self.tables),
-                    "\n".join(self.remarks),
+                    "\n".join(filter(None, [*self.remarks, self.features_text()])),
                     self.presence_text(),
                 ],
             )
         )
+
+    def features_text(self) -> str:
+        """How many queries count as misses because their videos have no features; nothing where all have."""
+        if not self.without_features:
+            return ""
+        count = f"{self.without_features:,} {'query' if self.without_features == 1 else 'queries'}"
+        return f"{count} without prediction, because there are no features of the video (data.features.missing)"
 
     def presence_text(self) -> str:
         """How well the model tells which sentences are in a video; nothing where that was not measured."""
@@ -82,6 +91,8 @@ class Results:
             own, *baselines = ({"name": name, **scores.to_dict()} for name, scores in rows)
             intervals = protocol_estimates(own["protocol"], self.split.queries, self.predictions)
             own["intervals"] = {key: [found.low, found.high] for key, found in intervals.items()}
+            if self.without_features:
+                own["num_without_features"] = self.without_features
             if self.machine is not None:
                 own["machine"] = self.machine
             if self.presence is not None:

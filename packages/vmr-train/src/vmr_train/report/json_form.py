@@ -40,6 +40,7 @@ class ScoresRow(TypedDict):
     values: dict[str, float | None]
     shown: NotRequired[list[str]]
     num_left_out: NotRequired[int]
+    num_without_features: NotRequired[int]
     machine: NotRequired[Machine]
     intervals: NotRequired[dict[str, tuple[float, float]]]
 
