@@ -247,8 +247,9 @@ def test_features_of_another_kind_are_refused(tmp_path, index):
 
     path = tmp_path / "other.h5"
     write_features(path, [("new", np.ones((9, 5), np.float32))], Manifest(extractor="another", stride_s=1.0))
-    with pytest.raises(UserError, match="manifest says extractor 'another'"):
+    with pytest.raises(UserError, match="other features than the index is made of: extractor is 'another'"):
         index.add(FeatureStore(path), {"new": 9.0})
+    assert index.add(FeatureStore(path), {"new": 9.0}, allow_other_features=True) == 1
 
 
 # ---- damage ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -193,7 +194,61 @@ def test_wrong_questions_are_one_error_that_says_what_was_expected(at_desk, data
     assert "unknown to the model: 'skateboards'" in caplog.text
     # features that say nothing of time: the manifest's stride is the only clock
     write_features(tmp_path / "one.h5", [("a", np.ones((12, 16), np.float32))], Manifest(stride_s=2.0))
-    assert model.predict(tmp_path / "one.h5", SENTENCE).duration == 24.0
+    with pytest.raises(UserError, match=r"one\.h5: other features than .* stride_s is 2\.0, was 0\.5"):
+        model.predict(tmp_path / "one.h5", SENTENCE)
+    other = rgn.load("runs/rgn/shapes", allow_other_features=True)
+    assert other.predict(tmp_path / "one.h5", SENTENCE).duration == 24.0
+
+
+@pytest.mark.parametrize("paper", MODELS)
+def test_features_made_in_another_way_are_refused_or_said(
+    paper, at_desk, data, tmp_path, caplog, done, refused
+):
+    part, fact = ("objects", "detector") if paper == "leorn" else ("features", "extractor")
+    file = shutil.copyfile(
+        data / ("objects.h5" if paper == "leorn" else "shapes/features.h5"), tmp_path / "f.h5"
+    )
+    with h5py.File(file, "r+") as changed:
+        changed.attrs["manifest"] = json.dumps({**json.loads(changed.attrs["manifest"]), fact: "another"})
+        del changed["test-0001"]
+    folder, cli = f"runs/{paper}/{default_of(paper)}", importlib.import_module(f"{paper}.cli")
+    for command, *asked in ((cli.predict, "--video", "test-0000", "--query", SENTENCE), (cli.evaluate,)):
+        asked = [
+            "--checkpoint",
+            folder,
+            *asked,
+            f"--data.{part}.path",
+            file,
+            f"--data.{part}.missing",
+            "drop",
+        ]
+        assert f"{fact} is 'another', was " in refused(command, *asked)
+        caplog.clear()
+        table = done(command, *asked, "--allow-other-features")
+        assert caplog.text.count("is 'another', was") == 1
+    without = [
+        query for query in custom_split(data / "shapes/test.jsonl").queries if query.video == "test-0001"
+    ]
+    line = f"{len(without)} without prediction, {len(without)} of them without features of their video"
+    assert line in table
+    changes = {f"data.{part}.path": str(file), f"data.{part}.missing": "drop"}
+    model = importlib.import_module(paper).load(folder, allow_other_features=True, **changes)
+    assert model.evaluate()[0]["num_without_features"] == len(without)
+
+
+def test_a_run_is_resumed_on_other_features_only_where_that_is_allowed(at_desk, data, tmp_path):
+    shutil.copytree("runs/rgn/shapes", tmp_path / "rgn/shapes")
+    with FeatureStore(data / "shapes/features.h5") as store:
+        same = [(video, store[video]) for video in store.videos()]
+        write_features(tmp_path / "same.h5", same, store.manifest)
+    given = {"data_root": data, "runs": tmp_path, "resume": True}
+    changes = {"data.features.path": str(tmp_path / "same.h5"), "train.epochs": 2}
+    with pytest.raises(
+        UserError, match=r"cannot resume, the features were features\.h5 .* and are now same\.h5"
+    ):
+        rgn.train("rgn.yaml", **given, **changes)
+    run = rgn.train("rgn.yaml", **given, allow_other_features=True, **changes)
+    assert json.loads((run.folder / "run.json").read_text())["epoch"] in (1, 2)
 
 
 def test_commands_find_the_data_of_a_checkpoint_from_any_folder(

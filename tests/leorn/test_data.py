@@ -15,6 +15,7 @@ from vmr_common.features.store import Manifest, write_features
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train.feature_files import FeaturesConfig, require_videos
+from vmr_train.known_features import require_known
 from vmr_train.prepared import unit_rows
 from vmr_train.splits import SplitConfig, SplitsConfig
 
@@ -107,7 +108,7 @@ def test_a_file_that_was_made_for_something_else_is_refused(root):
     objects = dataclasses.replace(config.data.objects, expected_manifest={"box_units": "pixels"})
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, objects=objects))
     with pytest.raises(UserError, match="box_units 'normalised', the configuration expects 'pixels'"):
-        InputFeatures.open(config, root)
+        require_known(config, InputFeatures.open(config, root).store, None, allow=False)
 
 
 def test_punctuation_makes_words_unknown_with_the_released_quirks_alone(root):

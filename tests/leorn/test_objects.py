@@ -21,6 +21,7 @@ from leorn.object_features.prepare import (
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 from vmr_train.feature_files import require_videos
+from vmr_train.known_features import require_expected
 
 D = 7
 
@@ -330,12 +331,13 @@ def test_half_precision_in_memory_gives_the_same_values_at_every_access(path):
 def test_a_configuration_refuses_objects_that_it_was_not_made_for(tmp_path):
     write_objects(tmp_path / "o.h5", VIDEOS.items(), ObjectManifest(box_units="pixels"))
     fits = {"path": "o.h5", "dim": D, "objects": 3}
-    store = open_objects(ObjectsConfig(**fits, expected_manifest={"box_units": "pixels"}), tmp_path)
+    store = open_objects(ObjectsConfig(**fits), tmp_path)
     assert store["a"].objects == 3
+    require_expected({"box_units": "pixels"}, store, allow=False)
     with pytest.raises(UserError, match="box_units 'pixels', the configuration expects 'normalised'"):
-        open_objects(ObjectsConfig(**fits, expected_manifest={"box_units": "normalised"}), tmp_path)
+        require_expected({"box_units": "normalised"}, store, allow=False)
     with pytest.raises(UserError, match="unknown field 'speed', a manifest has detector"):
-        open_objects(ObjectsConfig(**fits, expected_manifest={"speed": 1}), tmp_path)
+        require_expected({"speed": 1}, store, allow=False)
     with pytest.raises(
         UserError, match=r"data\.objects\.objects: found 0, expected a whole number, at least 1"
     ):

@@ -23,6 +23,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.store import Manifest
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
+from vmr_train.known_features import require_expected
 
 
 def make_arrays(count=3, token_dim=4, sentence_dim=3):
@@ -273,9 +274,9 @@ def test_a_configuration_names_a_file_or_word_vectors(tmp_path):
 def test_features_of_another_make_are_refused(tmp_path):
     items = [("q", QueryVectors(np.ones((1, 2), np.float32)))]
     write_query_features(tmp_path / "t.h5", items, Manifest(extractor="one"))
-    config = QueryFeaturesConfig(path="t.h5", token_dim=2, expected_manifest={"extractor": "two"})
+    store = open_query_features(QueryFeaturesConfig(path="t.h5", token_dim=2), tmp_path)
     with pytest.raises(UserError, match="manifest says extractor 'one', the configuration expects 'two'"):
-        open_query_features(config, tmp_path)
+        require_expected({"extractor": "two"}, store, allow=False)
 
 
 def test_queries_without_features_are_found_before_training(layout):

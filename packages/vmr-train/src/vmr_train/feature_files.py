@@ -101,8 +101,15 @@ def parts_of(store: VideoStore) -> Mapping[str, VideoStore]:
     return parts
 
 
-def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> None:
+def require_videos(
+    store: VideoStore, splits: Mapping[str, Sequence[Query]], option: str | None = None
+) -> None:
     """Makes sure that every query's video has features.
+
+    Args:
+        store: The features.
+        splits: Queries by the name of their split.
+        option: Of the configuration, which would leave such queries out.
 
     Raises:
         UserError: naming the file, the split, one video and how many are missing.
@@ -112,8 +119,8 @@ def require_videos(store: VideoStore, splits: Mapping[str, Sequence[Query]]) -> 
         if missing:
             raise UserError(
                 f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
-                "(vmr-data check, of objects leorn-objects check, lists all; data.features.missing: drop leaves them "
-                "out)"
+                "(vmr-data check, of objects leorn-objects check, lists all"
+                + (")" if option is None else f"; {option}: drop leaves them out)")
             )
 
 
@@ -131,7 +138,7 @@ def with_features(config: Any, store: VideoStore, name: str, queries: Sequence[Q
     """
     for part, inputs in parts_of(store).items():
         if getattr(config.data, part).missing == "error":
-            require_videos(inputs, {name: queries})
+            require_videos(inputs, {name: queries}, f"data.{part}.missing")
     there = {video for video in dict.fromkeys(query.video for query in queries) if video in store}
     kept = [query for query in queries if query.video in there]
     if queries and not kept:

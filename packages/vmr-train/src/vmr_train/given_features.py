@@ -69,10 +69,10 @@ def given_features(
     if making is not None and is_video_file(video):
         store = frame_features([Path(video)], config, making)
         return next(iter(store.arrays)), store
-    manifest, where = None, "video"
+    manifest, where, name = None, "video", "the given features"
     if isinstance(video, str | os.PathLike):
         array, manifest = _read_file(Path(video), config)
-        where = os.fspath(video)
+        where = name = os.fspath(video)
     else:
         array = _as_array(video)
     rows = checked(array, where)
@@ -80,8 +80,8 @@ def given_features(
         raise UserError(
             f"{where}: found features {rows.shape}, expected (T, {config.dim}), the width that the model was trained on"
         )
-    name = f"features-{content_hash(rows)}"
-    return name, GivenFeatures({name: rows}, manifest)
+    made_up = f"features-{content_hash(rows)}"
+    return made_up, GivenFeatures({made_up: rows}, manifest, name=name)
 
 
 def is_video_file(video: Any) -> bool:

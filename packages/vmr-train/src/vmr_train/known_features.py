@@ -34,7 +34,7 @@ COMPARED = (
     "object_order",
 )
 """Fields of manifests that decide whether a model understands features; the others tell where they come from."""
-GOES_ON = "--allow-other-features goes on (in Python allow_other_features=True)"
+GOES_ON = "--allow-other-features, in Python allow_other_features=True, goes on"
 
 
 def require_same_features(

@@ -81,6 +81,7 @@ def _index_parser() -> ArgumentParser:
     about = "add the videos of further feature files; those that are there already are kept"
     add("--add", action="store_true", help=about)
     add("--replace", action="store_true", help="with --add: encode those anew that are there already")
+    options.add_other_features(parser)
     add("--remove", nargs="+", type=free_text, metavar="VIDEO", help="take these videos out")
     add("--compact", action="store_true", help="rewrite it in full shards, free removed space")
     add("--verify", action="store_true", help="read every byte and compare the checksums")

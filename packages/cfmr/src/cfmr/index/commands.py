@@ -88,7 +88,12 @@ def build(given: Namespace) -> None:
     def report(count: int) -> None:
         logger.info("%s videos encoded, and in the index", f"{count:,}")
 
-    how: dict[str, Any] = {"videos": wanted, "shard_videos": given.shard_videos, "report": report}
+    how: dict[str, Any] = {
+        "videos": wanted,
+        "shard_videos": given.shard_videos,
+        "report": report,
+        "allow_other_features": given.allow_other_features,
+    }
     if found and given.add:
         found.add(store, durations, replace=given.replace, **how)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,10 @@ from vmr_common.values import duration_of, identifier
 from vmr_train import distributed
 from vmr_train.checkpoint import load_checkpoint
 from vmr_train.device import select_device
+from vmr_train.known_features import require_known, require_same_features
+from vmr_train.video_files import stored_manifest
 
+logger = logging.getLogger(__name__)
 QUERIES_AT_ONCE = 32
 _ENCODED_AT_ONCE = 8
 
@@ -196,6 +200,7 @@ class VideoIndex:
         dtype: str = "float16",
         shard_videos: int = SHARD_VIDEOS,
         report: Callable[[int], None] | None = None,
+        allow_other_features: bool = False,
     ) -> VideoIndex:
         """An index of all videos of the feature files; a build that was killed goes on where it stopped.
 
@@ -210,15 +215,18 @@ class VideoIndex:
             dtype: See `create`.
             shard_videos: Videos per shard, and between two moments from which a killed build goes on.
             report: See `add`.
+            allow_other_features: See `add`.
 
         Raises:
-            UserError: if the index there is of another model or dtype, the features do not fit, or a video's
-                duration is not known.
+            UserError: if the index there is of another model or dtype, the features do not fit or are made in another
+                way than the model's, or a video's duration is not known.
         """
         folder = Path(folder)
 
         def create() -> None:
             if not (folder / NAME).exists():
+                trained = encoder.checkpoint.meta["describe"]
+                require_known(encoder.config, features, trained, allow=allow_other_features)
                 _require_usable(features.videos() if videos is None else videos, durations)
                 proposals = [(start, end) for start, end in encoder.moments.tolist()]
                 cls.create(
@@ -235,7 +243,14 @@ class VideoIndex:
         index = cls(folder, encoder)
         if index.manifest.dtype != dtype:
             raise UserError(f"{folder}: holds {index.manifest.dtype} vectors, asked for {dtype}")
-        index.add(features, durations, videos=videos, shard_videos=shard_videos, report=report)
+        index.add(
+            features,
+            durations,
+            videos=videos,
+            shard_videos=shard_videos,
+            report=report,
+            allow_other_features=allow_other_features,
+        )
         return index
 
     def add(
@@ -247,6 +262,7 @@ class VideoIndex:
         replace: bool = False,
         shard_videos: int = SHARD_VIDEOS,
         report: Callable[[int], None] | None = None,
+        allow_other_features: bool = False,
     ) -> int:
         """Encodes and adds videos; those that the index holds already are kept as they are, or replaced.
 
@@ -260,6 +276,7 @@ class VideoIndex:
             replace: Encode those anew that the index holds already.
             shard_videos: See `build`.
             report: Called with the number of videos added so far, each time they are safely in the index.
+            allow_other_features: Say where features are made in another way than those of the index, and go on.
 
         Returns:
             How many were encoded: added, or replaced.
@@ -268,11 +285,14 @@ class VideoIndex:
             UserError: as `build`; what had been added before stays.
         """
         encoder = self.encoder
-        if self.manifest.features is not None and features.manifest is not None:
-            expected = {
-                k: v for k, v in self.manifest.features.items() if k not in ("source", "creator", "dtype")
-            }
-            features.manifest.check(expected, features.name)
+        known, of = self.manifest.features, "the index is made of"
+        if known is None:
+            known, of = (
+                stored_manifest(encoder.checkpoint.meta["describe"], "features"),
+                "the model was trained on",
+            )
+        warn = logger.warning if distributed.rank() == 0 else logger.debug
+        require_same_features(known, features, allow=allow_other_features, of=of, warn=warn)
         self.reopen()
         given = list(dict.fromkeys(features.videos() if videos is None else videos))
         new = set(self.absent(given))

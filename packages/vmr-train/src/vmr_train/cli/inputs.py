@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from vmr_common.errors import quoted
+from vmr_common.errors import listed, quoted
 from vmr_common.splits.load import Split
 from vmr_common.types import Query
 from vmr_train import distributed
@@ -63,7 +63,6 @@ def of_training(
     resumed = run.resume and run.last.exists()
     trained = load_meta(run.last)["describe"] if resumed else None
     _require_known(config, given, inputs, trained, **further)
-    _counted(config, inputs, splits.test, "count as misses")
     train, validation = (
         None
         if split is None
@@ -71,6 +70,7 @@ def of_training(
         for split in (splits.train, splits.validation)
     )
     assert train is not None
+    _counted(config, inputs, splits.test, "count as misses")
     return Splits(train, validation, splits.test)
 
 
@@ -116,8 +116,8 @@ def _counted(config: RunConfig, inputs: Inputs, split: Split, become: str) -> li
     if gone:
         videos = dict.fromkeys(query.video for query in gone)
         _warn(
-            f"{split.name}: {len(gone):,} of {len(split.queries):,} queries {become}: no features for {len(videos):,} "
-            f"videos, for example {quoted(gone[0].video)} (data.features.missing: drop)"
+            f"{split.name}: {len(gone):,} of {len(split.queries):,} queries {become}, without features of their video: "
+            f"{listed([quoted(video, 60) for video in videos], 3)}"
         )
     return kept
 

@@ -92,7 +92,9 @@ def _write(
     write_predictions(folder / run_files.PREDICTIONS, results.predictions)
     write_text(folder / run_files.RESULTS, json.dumps(results.to_dict(), indent=1) + "\n")
     write_text(folder / run_files.FIGURES, json.dumps(figures(facts, results), indent=1) + "\n")
-    shown = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
+    chosen = [entry.query for entry in choose_queries(results.split.queries, results.predictions, SHOWN)]
+    answered = {found.query for found in results.predictions}  # of the others there are no features
+    shown = [query for query in chosen if query.id in answered]
     meta = facts.meta
     report = Report(
         title=f"{facts.package} on {results.split.name}",
@@ -148,6 +150,7 @@ def figures(facts: RunFacts, results: Results) -> RunFigures:
         "package": facts.package,
         "name": config["name"],
         "seed": config["train"]["seed"],
+        **({"without features": f"{lacking:,}"} if (lacking := results.without_features) else {}),
         "quirks": config["quirks"],
         "date": _today(),
         "select": meta["selection"]["select"],
