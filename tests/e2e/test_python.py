@@ -229,7 +229,7 @@ def test_features_made_in_another_way_are_refused_or_said(
     without = [
         query for query in custom_split(data / "shapes/test.jsonl").queries if query.video == "test-0001"
     ]
-    line = f"{len(without)} without prediction, {len(without)} of them without features of their video"
+    line = f"{len(without)} queries without prediction, because there are no features of the video"
     assert line in table
     changes = {f"data.{part}.path": str(file), f"data.{part}.missing": "drop"}
     model = importlib.import_module(paper).load(folder, allow_other_features=True, **changes)

@@ -68,7 +68,9 @@ class Results:
         if not self.without_features:
             return ""
         count = f"{self.without_features:,} {'query' if self.without_features == 1 else 'queries'}"
-        return f"{count} without prediction, because there are no features of the video (data.features.missing)"
+        return (
+            f"{count} without prediction, because there are no features of the video (data.features.missing)"
+        )
 
     def presence_text(self) -> str:
         """How well the model tells which sentences are in a video; nothing where that was not measured."""
