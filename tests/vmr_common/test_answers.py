@@ -132,6 +132,8 @@ def test_nothing_is_a_counted_miss_and_reversed_windows_are_kept_and_counted(tmp
             "2": {"answer": "5 - 6"},
         },
         [{"id": 0, "spans": [[10, 20]]}, {"id": "1", "response": "40.0 to 50"}, {"id": 2, "moments": [5, 6]}],
+        {"results": [{"qid": n, "segment": q.moments.tolist()[0]} for n, q in enumerate(QUERIES)]},
+        [{"vid": q.video, "sentence": q.text, "windows": q.moments.tolist()} for q in QUERIES],
         [{"qid": n, "pred_relevant_windows": q.moments.tolist()} for n, q in enumerate(QUERIES)],
         {
             "AB.mp4>>>A door  opens>>>[10, 20]": "10 to 20 s",
@@ -235,6 +237,10 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
                 "windows": [[10, 20]],
             },
             r"a\.json: annotations, not predictions: each window is that of the query",
+        ),
+        (
+            {"query": "a door opens.", "begin": 1, "end": 2},
+            r":1: expected one of the keys qid, .*found: query, begin",
         ),
         ({"vid": "AB"}, r":1: expected one of the keys qid, .* \(found: vid\)"),
     ],

@@ -61,10 +61,12 @@ def test_other_names_of_keys_and_forms_of_windows_are_read_alike(tmp_path, chang
 
 
 def test_one_window_needs_no_list_and_highlight_scores_need_no_window(tmp_path):
-    rows = {"qid": 1, "timestamp": ["2", 5]}, {"qid": 2, "windows": {"start": 2, "end": 5}}
-    more = {"qid": 3, "pred_saliency_scores": [0.5, 1]}
-    first, second, third = read_predictions(put(tmp_path / "p.jsonl", *rows, more))
-    assert first.moments.tolist() == second.moments.tolist() == [[2, 5]]
+    rows = [{"timestamp": ["2", 5]}, {"windows": {"start": 2, "end": 5}}, {"start": 2, "end": "5"}]
+    rows += [{"pred_saliency_scores": [0.5, 1]}, {"pred_relevant_windows": None}]
+    rows = [{"qid": n, **row} for n, row in enumerate(rows)]
+    *found, third, nothing = read_predictions(put(tmp_path / "p.jsonl", *rows))
+    assert [one.moments.tolist() for one in found] == [[[2, 5]]] * 3
+    assert nothing.moments.shape == (0, 2)
     assert (third.moments.shape, third.saliency.tolist()) == ((0, 2), [0.5, 1])
 
 

@@ -27,11 +27,14 @@ from vmr_common.values import (
 IDS = ("qid", "query_id", "question_id", "annotation_id", "id")
 VIDEOS = ("vid", "video_id", "video", "vid_name")
 SENTENCES = ("query", "sentence", "caption", "question")
-WINDOWS = ("pred_relevant_windows", "windows", "moments", "spans", "timestamps", "timestamp")
-TEXTS = ("answer", "response", "prediction", "output")
+WINDOWS = (
+    *("pred_relevant_windows", "windows", "window", "moments", "moment", "spans", "span"),
+    *("timestamps", "timestamp", "segments", "segment"),
+)
+TEXTS = ("answer", "response", "prediction", "pred", "output")
 CLIP_SCORES = "pred_saliency_scores"
-_STARTS = ("start", "start_time", "begin")
-_ENDS = ("end", "end_time", "finish")
+STARTS = ("start", "start_time", "begin")
+ENDS = ("end", "end_time", "finish")
 _SCORES = ("score", "confidence")
 _DECIMAL = re.compile(r"-?\d{1,9}(\.\d{1,20})?", re.ASCII)
 
@@ -66,7 +69,8 @@ def predictions_of(
 
     Args:
         rows: Their places for messages, and the objects.
-        query_of: Function from an id and its place to the query, None where it is not known.
+        query_of: Function from an id and its place to the query, None where it is not known; the id of an object that
+            has none is ``video>>>sentence``.
         windows_in: Function from text to the windows it names; None refuses text.
     """
     found: dict[str, Prediction] = {}
@@ -120,14 +124,14 @@ def _plain_windows(value: Any) -> Any:
     return [_plain_window(row) for row in rows] if isinstance(rows, list) else value
 
 
-def is_window(value: Any) -> bool:
+def is_window(value: object) -> bool:
     """True for an object with a start and an end."""
-    return isinstance(value, dict) and all(value.keys() & set(names) for names in (_STARTS, _ENDS))
+    return isinstance(value, Mapping) and all(value.keys() & set(names) for names in (STARTS, ENDS))
 
 
 def _plain_window(row: Any) -> Any:
     if is_window(row):
-        keys = [name for names in (_STARTS, _ENDS, _SCORES) for name in names if name in row]
+        keys = [name for names in (STARTS, ENDS, _SCORES) for name in names if name in row]
         row = [row[key] for key in keys]
     if not isinstance(row, list):
         return row
@@ -162,15 +166,15 @@ def _prediction(
     windows_in: Callable[[str], list[list[float]]] | None,
     where: str,
 ) -> Prediction:
-    key = named(row, IDS[:2], where) or named(row, IDS[2:], where)
-    if key is None:
-        raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)})")
-    name = identifier(row[key], where, key)
-    query = query_of(name, where)
     key = named(row, VIDEOS, where)
     video = "" if key is None or row[key] == "" else identifier(row[key], where, key)
     key = named(row, SENTENCES, where)
     text = "" if key is None else sentence(row[key], where, key)
+    key = named(row, IDS[:2], where) or named(row, IDS[2:], where)
+    if key is None and not (video and text):
+        raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)})")
+    name = f"{video}>>>{text}" if key is None else identifier(row[key], where, key)
+    query = query_of(name, where)
     saliency = None
     if row.get(CLIP_SCORES) is not None:
         saliency = numbers(row[CLIP_SCORES], where, CLIP_SCORES)
@@ -200,6 +204,8 @@ def _answer(
     there = [name for name in (*WINDOWS, *TEXTS) if name in row]
     if len(there) > 1 and WINDOWS[0] not in there:
         raise UserError(f"{where}: expected one of the keys {', '.join(there)}, found {len(there)}")
+    if not there and is_window(row):
+        return ranked_windows([dict(row)], where, "the window")
     if not there:
         if needed:
             annotated = "; relevant_windows are annotations, not predictions" * ("relevant_windows" in row)
@@ -208,12 +214,12 @@ def _answer(
         return ranked_windows([], where, WINDOWS[0])
     key = there[0]
     value = row[key]
+    value = [] if value is None else value
     if key != WINDOWS[0] and windows_in is not None:
         if isinstance(value, str):
             value = windows_in(sentence(value, where, key))
         elif isinstance(value, dict) and (inner := named(value, (*WINDOWS, *TEXTS), where)):
             return _answer({inner: value[inner]}, windows_in, where, needed=True)
-        value = [] if value is None else value
         if not isinstance(value, list | dict):
             raise UserError(
                 f"{where}: {key} must be text, [start, end] or a list of windows, found {shown(value)}"

@@ -18,8 +18,10 @@ from vmr_common.features.npz import Archive
 from vmr_common.features.npz import shown as shown_names
 from vmr_common.predictions import (
     CLIP_SCORES,
+    ENDS,
     IDS,
     SENTENCES,
+    STARTS,
     TEXTS,
     VIDEOS,
     WINDOWS,
@@ -47,7 +49,7 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
     """Reads a prediction file of any known layout, recognised by its name and content.
 
     It is ``.npz`` (see `read_npz`), an Ego4D submission, JSON lines or a list of objects (see `read_predictions`, and
-    text whose windows are found by `answers.windows_in`), samples of lmms-eval, or answers by query id (`answers`);
+    text whose windows `answers.windows_in` finds), samples of lmms-eval, or answers by query id (see `rows_of`);
     text may be gzipped (``.gz``). ``.npz`` without ids needs the `queries`; a prediction that names another video than
     its query does is refused. Raises `UserError` if the file cannot be read or is none of these; names file, line and
     key.
@@ -68,7 +70,9 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
         else:
             content = source.document()  # of several lines, or of one
             if isinstance(content, dict) and "results" in content:
-                return _ego4d_entries(str(path), content, known)
+                content = content["results"]
+                if not (isinstance(content, list) and content and _is_row(content[0])):
+                    return _ego4d_entries(str(path), content, known)
             rows = rows_of(str(path), [content] if _is_row(content) else content, known)
         rows = iter(rows)
         head = next(rows, None)
@@ -96,7 +100,7 @@ def _is_truth(found: Sequence[Prediction], queries: Sequence[Query]) -> bool:
 
 def _is_row(value: Any) -> bool:
     """True for an object that is one prediction, not answers by query id."""
-    names = {*IDS, *VIDEOS, *WINDOWS, *TEXTS, CLIP_SCORES, "relevant_windows"}
+    names = {*IDS, *VIDEOS, *SENTENCES, *WINDOWS, *TEXTS, *STARTS, *ENDS, CLIP_SCORES, "relevant_windows"}
     return isinstance(value, dict) and bool(value.keys() & names)
 
 
@@ -273,14 +277,13 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(". ")
 
 
-def _ego4d_entries(path: str, content: Any, queries: Iterable[Query]) -> list[Prediction]:
+def _ego4d_entries(path: str, results: Any, queries: Iterable[Query]) -> list[Prediction]:
     """The predictions of a submission to the Ego4D natural-language-query challenge.
 
     Query ids are ``<annotation_uid>_<query_idx>``; the video is the clip, and an entry that names another clip than its
     query does is refused; times are seconds in the clip; columns after start and end are ignored; scores only say the
     order.
     """
-    results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, list):
         raise UserError(
             f"{path}: not an Ego4D submission (expected an object with a list 'results'), nor JSON lines"
