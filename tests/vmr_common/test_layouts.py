@@ -113,6 +113,18 @@ def test_labels_per_clip_are_highlight_scores(tmp_path):
     assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips")
 
 
+def test_queries_without_a_moment_are_noted_with_what_they_have(tmp_path):
+    rows = [{**OWN, "qid": n, "windows": [], "point": point} for n, point in enumerate((3, None))]
+    for some, said in (
+        (rows, "no query has a moment: 1 with a time point"),
+        (
+            [rows[1], {**OWN, "windows": [[1, 2]], "point": 1}],
+            "1 of 2 queries have no moment: their truth is hidden",
+        ),
+    ):
+        assert read_annotations(put(tmp_path, "x", lines(*some))).report.notes[-1] == said
+
+
 def test_a_part_of_a_file_is_read_where_it_is_asked_for(tmp_path):
     entry = {"duration": 20, "annotations": STEPS[:1]}
     parts = {"a": {**entry, "subset": "training"}, "b": {**entry, "subset": "validation"}}
@@ -168,7 +180,7 @@ def test_fields_may_have_any_name(tmp_path):
         (
             lines({"video": "a", "query": "b"}),
             None,
-            "'duration' is missing .* or --durations FILE has that of 'a'",
+            "'duration' is missing .*, --durations FILE gives",
         ),
         (
             lines(OWN),

@@ -133,9 +133,9 @@ def _missing(fields: Sequence[str], keys: Iterable[str], where: str) -> str:
     )
 
 
-def no_duration(video: str, keys: Iterable[str], where: str) -> UserError:
+def no_duration(keys: Iterable[str], where: str) -> UserError:
     """The error for a record without a duration."""
-    return UserError(f"{_missing(['duration'], keys, where)}; or --durations FILE has that of {shown(video)}")
+    return UserError(f"{_missing(['duration'], keys, where)}, --durations FILE gives durations by video")
 
 
 def _refuse_misspelt(keys: Sequence[str], found: Names, where: str) -> None:

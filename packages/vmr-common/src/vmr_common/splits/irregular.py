@@ -219,11 +219,20 @@ def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -
 
 
 def _hidden_notes(queries: Sequence[Query]) -> list[str]:
-    if not queries or any(len(query.moments) or query.glance is not None for query in queries):
+    """A line on queries without a moment, and what they have instead."""
+    without = [query for query in queries if not len(query.moments)]
+    if not without:
         return []
-    clips = [len(query.saliency) for query in queries if query.saliency is not None]
-    why = f"highlights alone, of {min(clips):,} to {max(clips):,} clips" if clips else "the truth is hidden"
-    return [f"no query has a moment or a time point: {why}"]
+    points = sum(query.glance is not None for query in without)
+    clips = [len(query.saliency) for query in without if query.saliency is not None]
+    if points:
+        instead = f"{points:,} with a time point"
+    elif clips:
+        instead = f"highlights alone, of {min(clips):,} to {max(clips):,} clips"
+    else:
+        instead = "their truth is hidden"
+    some = f"{len(without):,} of {len(queries):,} queries have no moment"
+    return [f"{'no query has a moment' if len(without) == len(queries) else some}: {instead}"]
 
 
 def _irregularities(record: Record) -> list[str]:

@@ -255,7 +255,7 @@ def _record(
     length_key, length = _value(row, names, "duration", where)
     if length is None:
         if video not in durations:
-            raise no_duration(video, list(row), where)
+            raise no_duration(row, where)
         length_key, length = "duration", durations[video]
     _, point = _value(row, names, "point", where)
     extra, remarks = _highlights(row, names, where), []
