@@ -97,7 +97,9 @@ def read_run(folder: Path, section: str) -> Run:
     found = conform(read_json(folder / RESULTS), list[ScoresRow], str(folder / RESULTS))
     rows = [row for row in found if row["protocol"] == PROTOCOL]
     if not rows:
-        raise UserError(f"{folder / RESULTS}: no scores under protocol {PROTOCOL}; add it to `protocols`")
+        others = ", ".join(dict.fromkeys(row["protocol"] for row in found)) or "none"
+        advice = "the test split has no moments" if others in ("none", "glance") else "add it to `protocols`"
+        raise UserError(f"{folder / RESULTS}: scores under {others}, expected protocol {PROTOCOL}; {advice}")
     if any(value is None for row in rows for value in row["values"].values()):
         raise UserError(f"{folder / RESULTS}: holds figures that are not numbers")
     model = rows[0]

@@ -142,6 +142,27 @@ def interrupted_training(place) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def test_glances_alone_are_enough_and_a_hidden_truth_is_answered(place, done, caplog):
+    for part, hidden in (("train", ["windows"]), ("val", ["windows"]), ("test", ["windows", "point"])):
+        path = place.data / "shapes" / f"{part}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()[:16]]
+        path.write_text(
+            "".join(json.dumps({k: row[k] for k in row if k not in hidden}) + "\n" for row in rows)
+        )
+    caplog.set_level("INFO")
+    said = done(train, *place.train_arguments())
+    assert said.startswith("no table: test.jsonl has neither moments nor glances")
+    assert f"\npredictions {place.run}/predictions.jsonl\n" in said
+    assert "R@1,glance chooses the epoch" in caplog.text
+    assert "so that nothing can be measured" in (place.run / "report.html").read_text()
+    ids = [row["query_id"] for row in rows]
+    assert [found.query for found in read_predictions(place.run / "predictions.jsonl")] == ids
+    asked = ["--checkpoint", place.run, "--data-root", place.data]
+    table = done(cli.evaluate, *asked, "--split", "validation")
+    assert table.startswith("protocol glance (")
+    assert "no bias row" in table
+
+
 def test_an_interrupted_training_says_how_to_go_on_and_does(place, done):
     stopped = interrupted_training(place)
     assert stopped.returncode == 130, stopped.stderr

@@ -43,6 +43,7 @@ class ScoresRow(TypedDict):
     num_without_features: NotRequired[int]
     machine: NotRequired[Machine]
     intervals: NotRequired[dict[str, tuple[float, float]]]
+    presence: NotRequired[dict[str, Any]]
 
 
 class _TableJson(TypedDict):
