@@ -236,6 +236,21 @@ def test_features_made_in_another_way_are_refused_or_said(
     assert model.evaluate()[0]["num_without_features"] == len(without)
 
 
+def test_training_goes_without_videos_that_have_no_features(at_desk, data, tmp_path, caplog):
+    with FeatureStore(data / "shapes/features.h5") as store:
+        kept = [(video, store[video]) for video in store.videos() if not video.endswith("-0001")]
+        write_features(tmp_path / "fewer.h5", kept, store.manifest)
+    changes = {"data.features.path": str(tmp_path / "fewer.h5")}
+    with pytest.raises(UserError, match=r"no features for 1 video of train.*data\.features\.missing: drop"):
+        rgn.train("rgn.yaml", data_root=data, runs=tmp_path, **changes)
+    run = rgn.train("rgn.yaml", data_root=data, runs=tmp_path, **changes, **{"data.features.missing": "drop"})
+    assert run.results[0]["num_missing"] == run.results[0]["num_without_features"] > 0
+    said = [line for line in caplog.messages if "without features of their video" in line]
+    assert [line.partition(":")[0] for line in said] == ["train.jsonl", "val.jsonl", "test.jsonl"]
+    assert "are left out" in said[0]
+    assert "count as misses" in said[2]
+
+
 def test_a_run_is_resumed_on_other_features_only_where_that_is_allowed(at_desk, data, tmp_path):
     shutil.copytree("runs/rgn/shapes", tmp_path / "rgn/shapes")
     with FeatureStore(data / "shapes/features.h5") as store:

@@ -1,6 +1,8 @@
 """Splits and features of a run, as its configuration names them."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.types import Query
+from vmr_train.cli import commands
 from vmr_train.feature_files import FeaturesConfig, open_features, require_videos
 from vmr_train.splits import SplitConfig, SplitsConfig, hold_out, load_splits
 
@@ -94,6 +97,19 @@ def test_too_few_videos_to_hold_some_out(root):
         load_splits(make_config(), root)
 
 
+def test_a_training_whose_moments_lie_outside_their_videos_is_refused(root):
+    config = SimpleNamespace(data=SimpleNamespace(splits=make_config()))
+    assert commands.load_splits(config, root).train.queries
+    rows = [json.loads(line) for line in (root / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["windows"] = [[1000 * start, 1000 * end] for start, end in row["windows"]]
+    (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        UserError, match=r"of train\.jsonl lie outside their videos \(are the times milliseconds"
+    ):
+        commands.load_splits(config, root)
+
+
 @pytest.fixture
 def features(tmp_path):
     rng = np.random.default_rng(0)
@@ -105,11 +121,18 @@ def features(tmp_path):
 def test_several_feature_files_are_joined(features):
     config = FeaturesConfig(path=["features.h5", "features.h5"], dim=8)
     assert open_features(config, features.parent)["v1"].shape == (5, 8)
+    write_features(features.parent / "2.h5", [("v1", np.ones((3, 4), np.float32))], Manifest(stride_s=2.0))
+    write_features(features.parent / "1.h5", [("v1", np.ones((6, 4), np.float32))], Manifest(stride_s=1.0))
+    config = FeaturesConfig(path=["2.h5", "1.h5"], dim=8)
+    with pytest.raises(UserError, match="stride"):
+        open_features(config, features.parent)["v1"]
+    resampled = open_features(dataclasses.replace(config, resample=True), features.parent)
+    assert (resampled["v1"].shape, resampled.manifest.stride_s) == ((3, 8), 2.0)
 
 
 def test_features_are_opened_from_a_folder(tmp_path):
-    np.save(tmp_path / "v0.npy", np.ones((3, 4), dtype=np.float32))
-    config = FeaturesConfig(path=".", dim=4)
+    np.save(tmp_path / "v0_clip.npy", np.ones((3, 4), dtype=np.float32))
+    config = FeaturesConfig(path=".", dim=4, ending="_clip")
     assert open_features(config, tmp_path)["v0"].shape == (3, 4)
 
 

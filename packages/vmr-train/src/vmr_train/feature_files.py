@@ -31,6 +31,10 @@ class FeaturesConfig:
     """HDF5 file or folder of npy/npz files (relative to the data root); several are joined along the feature axis."""
     key: str | list[str] | None = None
     """Data set inside a video's group, or array of an npz file; a list gives one per path."""
+    ending: str | list[str] | None = None
+    """What follows the video's id in the names of files, such as _clip; a list gives one per path."""
+    resample: bool = False
+    """Bring joined files to the stride of the first; else other stated strides are an error."""
     dim: Width
     """Width of a feature row."""
     expected_manifest: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +63,13 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
     # here, so that a configuration is read without h5py
     from vmr_common.features.store import FeatureStore
 
-    return FeatureStore([found_path(path, data_root) for path in paths], key=config.key, dim=config.dim)
+    return FeatureStore(
+        [found_path(path, data_root) for path in paths],
+        key=config.key,
+        dim=config.dim,
+        ending=config.ending,
+        resample=config.resample,
+    )
 
 
 class HasManifest(Protocol):
@@ -118,7 +128,8 @@ def require_videos(
         missing = [video for video in dict.fromkeys(query.video for query in queries) if video not in store]
         if missing:
             raise UserError(
-                f"{store.name}: no features for {len(missing)} videos of {name}, for example {missing[0]!r} "
+                f"{store.name}: no features for {len(missing)} video{'s' * (len(missing) > 1)} of {name}, for example "
+                f"{missing[0]!r} "
                 "(vmr-data check, of objects leorn-objects check, lists all"
                 + (")" if option is None else f"; {option}: drop leaves them out)")
             )

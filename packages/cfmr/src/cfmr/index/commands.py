@@ -33,7 +33,7 @@ from vmr_train import distributed
 from vmr_train.cli.requests import known_durations, named_split
 from vmr_train.cli.results import moment_table
 from vmr_train.clock import format_clock
-from vmr_train.feature_files import FeaturesConfig, open_features
+from vmr_train.feature_files import open_features
 from vmr_train.predict import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -129,13 +129,8 @@ def _open_features(given: Namespace, encoder: Encoder, root: Path) -> FeatureSto
     wanted = encoder.config.data.features
     if given.features is None:
         return open_features(wanted, root)
-    other = FeaturesConfig(
-        path=given.features,
-        key=wanted.key if given.key is None else given.key,
-        dim=wanted.dim,
-        expected_manifest=wanted.expected_manifest,
-    )
-    return open_features(other, root)
+    key = wanted.key if given.key is None else given.key
+    return open_features(dataclasses.replace(wanted, path=given.features, key=key), root)
 
 
 def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
