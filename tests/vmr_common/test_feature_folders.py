@@ -228,13 +228,17 @@ def test_side_files_beside_arrays_without_ending_are_no_videos(tmp_path):
     ("video", "files", "message"),
     [
         ("a", ["a_clip.npy", "b_clip.npy"], r"a_clip\.npy is there: --ending _clip"),
-        ("a", ["a_rgb.npy", "a_flow.npy"], r"a_flow\.npy, a_rgb\.npy is there: --ending says which"),
+        (
+            "a",
+            ["a_rgb.npy", "a_flow.npy"],
+            r"a_flow\.npy, a_rgb\.npy are there: --ending \(data\.features\.ending\) says which: _flow, _rgb",
+        ),
         ("a.avi", ["a.npy"], r"a\.npy is there: --strip-extension"),
         ("a", ["a.mp4.npy"], r"a\.mp4\.npy is there: --ending \.mp4"),
-        ("a.mkv", ["a_clip.npy"], r"a_clip\.npy is there: --ending _clip, and --strip-extension"),
+        ("a.mkv", ["a_clip.npy"], r"a_clip\.npy is there: --ending _clip .* takes it, and --strip-extension"),
         ("s13-d21", ["S13_D21.npy"], r"S13_D21\.npy is there"),
         ("qzzpcmyu6gQ", ["v_qzzpcmyu6gQ.npy"], r"v_qzzpcmyu6gQ\.npy is there"),
-        ("kitchen-1", ["kitchen-2.npy"], r"similar: kitchen-2\.npy"),
+        ("kitchen-1", ["kitchen-2.npy", "kitchem-1.npy"], r"similar: kitchem-1\.npy"),
         ("a", ["a.pkl", "b.npy"], r"a\.pkl is there, of which nothing is read: expected \.npy, \.npz, \.h5"),
         ("a", ["x.mp4", "y.mp4", "notes"], r"the folder holds 2 \.mp4, 1 without an ending, expected \.npy"),
         ("a", ["zz.npy"], r"no a\.npy, nor with another ending that is read; there are 1 others"),
@@ -248,10 +252,10 @@ def test_what_lies_there_is_named(tmp_path, video, files, message):
 
 
 def test_hdf5_files_name_what_is_near_too(tmp_path):
-    write_features(tmp_path / "f.h5", [("a", ROWS), ("kitchen-2", ROWS)], Manifest())
+    write_features(tmp_path / "f.h5", [("a", ROWS), ("kitchem-1", ROWS)], Manifest())
     for video, message in {
         "a.avi": "'a' is there: --strip-ext",
-        "kitchen-1": "similar: 'kitchen-2'",
+        "kitchen-1": "similar: 'kitchem-1'",
         "x": "holds 2",
     }.items():
         with pytest.raises(UserError, match=message):

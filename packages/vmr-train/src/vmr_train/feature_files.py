@@ -28,9 +28,10 @@ class FeaturesConfig:
     """The feature files of a run."""
 
     path: PathText | list[PathText]
-    """HDF5 file or folder of npy/npz files (relative to the data root); several are joined along the feature axis."""
+    """HDF5 file, LMDB, or folder with a file per video (npy, npz, h5, pt), relative to the data root; several are
+    joined along the feature axis."""
     key: str | list[str] | None = None
-    """Data set inside a video's group, or array of an npz file; a list gives one per path."""
+    """Data set inside a video's group, or array of a video's file; a list gives one per path."""
     ending: str | list[str] | None = None
     """What follows the video's id in the names of files, such as _clip; a list gives one per path."""
     resample: bool = False
@@ -129,10 +130,17 @@ def require_videos(
         if missing:
             raise UserError(
                 f"{store.name}: no features for {len(missing)} video{'s' * (len(missing) > 1)} of {name}, for example "
-                f"{missing[0]!r} "
+                f"{missing[0]!r}{_instead(store, missing[0])} "
                 "(vmr-data check, of objects leorn-objects check, lists all"
                 + (")" if option is None else f"; {option}: drop leaves them out)")
             )
+
+
+def _instead(store: VideoStore, video: str) -> str:
+    """What a store of frame features has instead of a video, in words."""
+    from vmr_common.features.store import FeatureStore
+
+    return f": {store.instead(video)}" if isinstance(store, FeatureStore) else ""
 
 
 def with_features(config: Any, store: VideoStore, name: str, queries: Sequence[Query]) -> list[Query]:

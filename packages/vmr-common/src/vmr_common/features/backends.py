@@ -32,6 +32,9 @@ class FeatureBackend(Protocol):
     def has(self, video: str) -> bool:
         """True if the video is there."""
 
+    def instead(self, video: str) -> str:
+        """What is there instead of a video that is missing."""
+
     def names(self) -> list[str]:
         """All video ids."""
 
@@ -87,8 +90,7 @@ class Hdf5Backend:
             return node, name, where if self.key is None else f"{where}, key {self.key!r}"
         node = self.hdf5.find(video, where)
         if node is None:
-            near = nearby(video, self.hdf5.names())
-            raise UserError(f"{where} is missing ({near or f'the file holds {self.hdf5.count():,} videos'})")
+            raise UserError(f"{where} is missing ({self.instead(video)})")
         if isinstance(node, h5g.GroupID):
             return self._inside(video, where)
         if not isinstance(node, h5d.DatasetID):
@@ -130,6 +132,10 @@ class Hdf5Backend:
     def has(self, video: str) -> bool:
         """True if the video is there."""
         return self.hdf5.find(video, f"{self.hdf5.path}: video {video!r}") is not None
+
+    def instead(self, video: str) -> str:
+        """What is there instead of a video that is missing."""
+        return nearby(video, self.hdf5.names()) or f"the file holds {self.hdf5.count():,} videos"
 
     def names(self) -> list[str]:
         """All video ids."""

@@ -122,10 +122,11 @@ class FolderBackend:
     def _existing(self, video: str) -> Path:
         path = self.file(video)
         if path is None:
-            raise UserError(f"{self.path}: video {video!r} is missing ({self._instead(video)})")
+            raise UserError(f"{self.path}: video {video!r} is missing ({self.instead(video)})")
         return path
 
-    def _instead(self, video: str) -> str:
+    def instead(self, video: str) -> str:
+        """What is there instead of a video that is missing."""
         files = self._files()
         if not (names := self._names(files)):
             return f"the folder holds {self.contents()}, expected {', '.join(SUFFIXES)}"

@@ -79,8 +79,7 @@ class LmdbBackend:
         where = f"{self.path}: video {video!r}"
         value = self.entry(video)
         if value is None:
-            near = nearby(video, self.names())
-            raise UserError(f"{where} is missing ({near or f'the LMDB holds {self.count():,} entries'})")
+            raise UserError(f"{where} is missing ({self.instead(video)})")
         return self.opened(value, where)
 
     @staticmethod
@@ -124,6 +123,10 @@ class LmdbBackend:
     def has(self, video: str) -> bool:
         """True if there is an entry of that name."""
         return self.entry(video) is not None
+
+    def instead(self, video: str) -> str:
+        """What is there instead of a video that is missing."""
+        return nearby(video, self.names()) or f"the LMDB holds {self.count():,} entries"
 
     def names(self) -> list[str]:
         """All ids."""

@@ -23,28 +23,42 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
 
     Example:
         >>> nearby("s30-d52.avi", ["s30-d52"])
-        "'s30-d52' is there: --strip-extension drops such endings"
+        "'s30-d52' is there: --strip-extension (strip_extension of a split) drops such endings"
         >>> nearby("yard", ["yard_flow", "yard_rgb"])
-        "'yard_flow', 'yard_rgb' is there: --ending says which (_flow, _rgb)"
+        "'yard_flow', 'yard_rgb' are there: --ending (data.features.ending) says which: _flow, _rgb"
     """
     there, bare = set(names), without_ending(video)
-    strip = "--strip-extension drops such endings" if bare != video else ""
+    strip = "--strip-extension (strip_extension of a split) drops such endings" if bare != video else ""
     if strip and bare in there:
         return f"{called(bare)} is there: {strip}"
     endings = sorted(name[len(bare) :] for name in there if name.startswith((f"{bare}_", f"{bare}.")))
     usual = [ending for ending in endings if 3 * sum(name.endswith(ending) for name in there) >= len(there)]
     if usual:
         found = ", ".join(called(bare + ending) for ending in usual)
-        which = f"--ending {usual[0]}" if len(usual) == 1 else f"--ending says which ({', '.join(usual)})"
-        return f"{found} is there: {which}" + (f", and {strip}" if strip else "")
+        if len(usual) > 1:
+            found += f" are there: --ending (data.features.ending) says which: {', '.join(usual)}"
+        else:
+            found += f" is there: --ending {usual[0]} (data.features.ending) takes it"
+        return found + (f", and {strip}" if strip else "")
     letters = _letters(bare)
     alike = [name for name in names if letters and _letters(without_ending(name)) == letters]
     alike += [name for name in (f"v_{bare}", bare.removeprefix("v_")) if name in there and name not in alike]
     if not alike:
-        near = [name for name in names if name[:1] == video[:1] and abs(len(name) - len(video)) < 4]
+        # numbered ids are all alike
+        near = [
+            name
+            for name in names
+            if name[:1] == video[:1]
+            and abs(len(name) - len(video)) < 4
+            and _unnumbered(name) != _unnumbered(video)
+        ]
         alike = difflib.get_close_matches(video, near[:_MOST_COMPARED], 2, _ALIKE)
         return f"similar: {', '.join(map(called, alike))}" if alike else ""
     return f"{listed([called(name) for name in alike], 2)} is there"
+
+
+def _unnumbered(name: str) -> str:
+    return "".join(letter for letter in name if not letter.isdigit())
 
 
 def _letters(name: str) -> str:

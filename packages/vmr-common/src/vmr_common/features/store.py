@@ -158,6 +158,11 @@ class FeatureStore:
     def __contains__(self, video: str) -> bool:
         return all(source.has(name) for source, name in self._named(video))
 
+    def instead(self, video: str) -> str:
+        """What is there instead of a video that is missing, and what to do about it, in words; "" if it is there."""
+        lacking = (source.instead(name) for source, name in self._named(video) if not source.has(name))
+        return next(lacking, "")
+
     def length(self, video: str) -> int:
         """Number of rows T of a video, without reading the features where the file format allows it.
 
