@@ -96,7 +96,7 @@ def test_a_video_must_be_in_both_files(root):
     alone, both = (InputFeatures.open(config_of(clips=clips), root).store for clips in (False, True))
     require_videos(alone, {"train": [query(0, "a"), query(1, "b")]})
     with pytest.raises(
-        UserError, match=r"objects\.h5 and .*clips\.h5: no features for 1 videos of train.*'b'"
+        UserError, match=r"objects\.h5 and .*clips\.h5: no features for 1 video of train.*'b'"
     ):
         require_videos(both, {"train": [query(0, "a"), query(1, "b")]})
     assert [path.name for path in both.paths] == ["objects.h5", "clips.h5"]
