@@ -228,7 +228,8 @@ def _hidden_notes(queries: Sequence[Query]) -> list[str]:
     if points:
         instead = f"{points:,} with a time point"
     elif clips:
-        instead = f"highlights alone, of {min(clips):,} to {max(clips):,} clips"
+        span = f"{min(clips):,}" if min(clips) == max(clips) else f"{min(clips):,} to {max(clips):,}"
+        instead = f"highlights alone, of {span} clips"
     else:
         instead = "their truth is hidden"
     some = f"{len(without):,} of {len(queries):,} queries have no moment"

@@ -191,15 +191,13 @@ def _others() -> list[Entry]:
     cd = {"train": 11_071, "val": 859, "test-iid": 823, "test-ood": 3_375}
     files = {"test-iid": "test_iid", "test-ood": "test_ood"}
     didemo = {"train": 33_005, "val": 4_180, "test": 4_021}
-    tvr = {"train": 87_175, "val": 10_895, "test-public": 5_445}
+    tvr = {"train": 87_175, "val": 10_895}  # the test part names no videos
     steps: dict[str, Any] = {"file": "youcook2/youcookii_annotations_trainval.json", "format": "detection"}
     hirest = {"train": None, "val": None, "test": None}
     return [
         *_entries("charades-cd/{}", "charades_cd/charades_{}.json", cd, files, format="activitynet"),
         *_entries("didemo/{}", "didemo/{}_data.json", didemo, format="didemo"),
-        *_entries(
-            "tvr/{}", "tvr/tvr_{}_release.jsonl", tvr, {"test-public": "test_public"}, format="objects"
-        ),
+        *_entries("tvr/{}", "tvr/tvr_{}_release.jsonl", tvr, format="objects"),
         *_entries("youcook2/{}", parts={"train": 10_337}, subset="training", **steps),
         *_entries("youcook2/{}", parts={"val": 3_492}, subset="validation", **steps),
         *_entries("hirest/{}", "hirest/all_data_{}.json", hirest, format="hirest"),
