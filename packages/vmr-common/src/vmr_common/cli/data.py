@@ -112,7 +112,9 @@ def _check(arguments: argparse.Namespace) -> None:
         echo(*split.report.lines())
         outside = outside_of(split)
         unit = unit_hint(outside) if 2 * len(outside) > len(split.queries) else ""
-        echo(*lines_of(outside, "queries that lie outside their videos", unit))
+        one = len(outside) == 1
+        words = "query that lies outside its video" if one else "queries that lie outside their videos"
+        echo(*lines_of(outside, words, unit))
         if (
             outside and arguments.split is None
         ):  # of a registered split it is known, and no fault of the user's
