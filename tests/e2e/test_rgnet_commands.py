@@ -149,6 +149,11 @@ def test_a_model_that_reads_query_files_takes_entries_of_the_file(
     assert "a new sentence has none made alike" in refused(cli.predict, *where, "--query", SENTENCE)
     assert "no features for 1 queries" in refused(cli.predict, *where, "--query-id", "nobody")
     assert "matching" in done(cli.predict, *where, "--query-id", query.id).splitlines()[1]
+    with h5py.File(changed, "r+") as file:
+        file.attrs["manifest"] = json.dumps({**json.loads(file.attrs["manifest"]), "dim": 99})
+    others = ["--data.queries.path", changed]
+    assert "dim is 99, was 12" in refused(cli.predict, *where, "--query-id", query.id, *others)
+    assert "dim is 99, was 12" in refused(cli.evaluate, *where[:4], *others)
 
 
 def test_weights_under_the_released_names_become_a_checkpoint(tmp_path, done, refused):

@@ -71,14 +71,14 @@ def require_same_features(
     before, now = _values(known), _values(manifest)
     pairs = {name: (before.get(name), now.get(name)) for name in COMPARED}
     different = [
-        f"{name} is {quoted(found, 60)}, was {quoted(wanted, 60)}"
+        f"{name} is {_shown(name, found)}, was {_shown(name, wanted)}"
         for name, (wanted, found) in pairs.items()
         if None not in (wanted, found) and not _alike(name, wanted, found)
     ]
     if different:
         _refuse(f"{store.name}: other features than {of}: {'; '.join(different)}", allow, warn)
     unknown = [
-        f"{name} ({'is' if wanted is None else 'was'} {quoted(found if wanted is None else wanted, 60)})"
+        f"{name} ({'is' if wanted is None else 'was'} {_shown(name, found if wanted is None else wanted)})"
         for name, (wanted, found) in pairs.items()
         if (wanted is None) != (found is None)
     ]
@@ -189,8 +189,13 @@ def _values(manifest: Mapping[str, Any] | BaseManifest | None) -> Mapping[str, A
     )
 
 
+def _shown(name: str, value: Any) -> str:
+    return quoted(value, 16 if name == "weights_hash" else 80)
+
+
 def _facts(values: Mapping[str, Any]) -> str:
-    named = [f"{name} {quoted(values[name], 60)}" for name in COMPARED if values.get(name) is not None]
+    told = [name for name in COMPARED if name != "weights_hash" and values.get(name) is not None]
+    named = [f"{name} {_shown(name, values[name])}" for name in told]
     return listed(named, 4) or "features of which it says nothing"
 
 
