@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cfmr.index import scan
+from cfmr.index.corpus import measure
 from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
 from cfmr.index.shards import BLOCK
@@ -22,6 +23,7 @@ from cfmr.index.video_index import VideoIndex
 from processes import ranks
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms
+from vmr_common.types import Query
 from vmr_train import distributed
 
 FORK = multiprocessing.get_context("fork")
@@ -221,6 +223,31 @@ def test_building_again_does_nothing_and_another_model_is_refused(
         VideoIndex.build(index.folder, other_encoder, store, durations)
     with pytest.raises(UserError, match="holds float16 vectors, asked for float32"):
         VideoIndex.build(index.folder, encoder, store, durations, dtype="float32")
+
+
+def test_recall_counts_what_the_annotations_can_tell(index, durations, caplog):
+    texts = {"v001": QUERIES[0], "v002": QUERIES[1], "v003": "qwertz"}
+
+    def asked(glance, moments=()):
+        facts = {"moments": moments, "glance": glance}
+        return [
+            Query(id=video, video=video, text=text, duration=durations[video], **facts)
+            for video, text in texts.items()
+        ]
+
+    found = measure(index, asked(1.0))
+    assert (found.queries, found.located, found.right) == (3, 3, "holds the glance")
+    holding = np.mean(
+        [start * durations["v001"] <= 1 <= end * durations["v001"] for start, end in index.moments]
+    )
+    assert found.moment_chance[1] == pytest.approx(holding / len(index), rel=0.2)
+    assert "no word that the model knows in 1 of 3 queries, which are misses: v003 ('qwertz')" in caplog.text
+    hidden = measure(index, asked(None))
+    assert (hidden.video, hidden.moment, hidden.located) == (found.video, {}, 0)
+    assert hidden.text().endswith("no row of moments: the annotations hold neither moments nor glances")
+    mixed = measure(index, [*asked(1.0, [[0.0, 1.0]])[:1], *asked(1.0)[1:]])
+    assert (mixed.located, mixed.right) == (1, "IoU >= 0.5")
+    assert mixed.text().endswith("rows of moments: 1 of the sentences, those with a target")
 
 
 def test_wrong_use_is_told_in_one_line(tmp_path, index, store, durations):

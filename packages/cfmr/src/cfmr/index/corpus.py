@@ -64,7 +64,7 @@ class CorpusScores:
         if not self.moment:
             lines.append("no row of moments: the annotations hold neither moments nor glances")
         elif self.located < self.queries:
-            lines.append(f"rows of moments: of the {self.located:,} sentences with a target")
+            lines.append(f"rows of moments: {self.located:,} of the sentences, those with a target")
         return "\n".join([about, head, *lines])
 
 
