@@ -220,6 +220,12 @@ def test_what_is_not_read_is_one_line_that_says_what_was_found(tmp_path, content
     assert len(str(caught.value)) < 700
 
 
+def test_a_first_record_without_any_key_is_refused(tmp_path):
+    (tmp_path / "x").write_text("[{}]")
+    with pytest.raises(UserError, match=r"x: record 0: key 'query' and key 'video_id' are missing"):
+        custom_split(tmp_path / "x", format="objects")
+
+
 def test_words_that_map_no_field_are_refused():
     assert parse_fields(["query=who says", "start=a=b"]) == {"query": "who says", "start": "a=b"}
     for words, message in (

@@ -62,7 +62,7 @@ def read_objects(
     and highlight scores: those of the clips in ``relevant_clip_ids``, or a ``label`` for each clip. An object may also
     be a video with a list of records, or with lists of sentences and moments.
     """
-    known: tuple[str, ...] = ()
+    known: tuple[str, ...] | None = None
     names: Names = {}
     note = ""
     for where, row in _rows(source, fields):
