@@ -71,6 +71,7 @@ def test_the_length_of_a_video_is_the_annotated_one_else_that_of_its_features(ro
     config = splits(held_out=0.0)  # the file of its test part is not there
     assert known_durations(config, Rows(1.5), root, ["v3", "new"]) == {"v3": 9.0, "new": 3.0}
     assert known_durations(config, Rows(None), root, ["v3", "new"]) == {"v3": 9.0}
+    assert known_durations(config, Rows(None), root, ["v3", "new"], 2.5) == {"v3": 9.0, "new": 5.0}
 
 
 def test_the_test_part_has_the_last_word_on_the_length_of_a_video(root):

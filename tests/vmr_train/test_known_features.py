@@ -79,6 +79,12 @@ def test_facts_that_differ_are_refused_with_both_values_or_said():
         ),
         ({"features": {}}, config_of(), store(Manifest(fps=1.0)), 1),  # an imported or an old checkpoint
         ({"manifests": {"features": KNOWN}}, config_of(), store(Manifest(**KNOWN)), 0),
+        (
+            {"manifests": {"features": KNOWN}},
+            config_of(fps=9),
+            store(Manifest(**KNOWN)),
+            0,
+        ),  # trained so all the same
         ({"manifests": {"features": KNOWN}}, config_of(), store(), 1),
     ],
 )

@@ -483,14 +483,18 @@ class Model:
     def _duration(self, name: str) -> float | None:
         if name not in self._durations:
             store = self.inputs.store
-            self._durations |= requests.known_durations(self.config.data.splits, store, self.root, [name])
+            data = self.config.data
+            stride = getattr(data, "feature_stride", None)
+            self._durations |= requests.known_durations(data.splits, store, self.root, [name], stride)
         return self._durations.get(name)
 
     def _rows_times_stride(self, store: VideoStore, name: str) -> float | None:
         """Seconds by the stride of the given features, or of those that the model was trained on."""
-        manifest: Any = store.manifest or self.checkpoint.meta["describe"].get("features", {}).get("manifest")
+        trained: Any = self.checkpoint.meta["describe"].get("features", {}).get("manifest") or {}
         stride = (
-            manifest.get("stride_s") if isinstance(manifest, dict) else getattr(manifest, "stride_s", None)
+            getattr(store.manifest, "stride_s", None)
+            or trained.get("stride_s")
+            or getattr(self.config.data, "feature_stride", None)
         )
         return None if not stride else store.length(name) * float(stride)
 

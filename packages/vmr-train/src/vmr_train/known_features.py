@@ -154,7 +154,7 @@ def require_known(
     for part, inputs in stores.items():
         if inputs is None:
             continue
-        section = getattr(config.data, part, None)
+        section, known = getattr(config.data, part, None), None
         if trained is not None:
             known = stored_manifest(trained, part)
             require_same_features(known, inputs, allow=allow, warn=warn)
@@ -162,7 +162,10 @@ def require_known(
                 warn(f"{inputs.name}: nothing says whether these features are made as those of the training")
         if section is not None:
             said = warn if trained is None else None  # training has said what is not known
-            require_expected(section.expected_manifest, inputs, allow=allow, warn=said)
+            # what training took by --allow-other-features is what the model understands
+            told = _values(known)
+            expected = {k: v for k, v in section.expected_manifest.items() if told.get(k) is None}
+            require_expected(expected, inputs, allow=allow, warn=said)
 
 
 def _moved(trained: Mapping[str, Any], part: str, section: Any, inputs: HasManifest) -> bool:

@@ -118,7 +118,10 @@ def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path)
     require_videos(store, {"the request": [Query(id="0", video=options.video, text="", duration=1.0)]})
     duration = options.duration
     if duration is None:
-        duration = known_durations(config.data.splits, store, root, [options.video]).get(options.video)
+        stride = getattr(config.data, "feature_stride", None)
+        duration = known_durations(config.data.splits, store, root, [options.video], stride).get(
+            options.video
+        )
         if duration is None:
             raise UserError(f"the length of video {options.video!r} is not known: give --duration in seconds")
     return [
@@ -128,9 +131,16 @@ def _requested_queries(config: Any, options: Any, store: VideoStore, root: Path)
 
 
 def known_durations(
-    splits: SplitsConfig, store: VideoStore, root: Path, videos: Iterable[str]
+    splits: SplitsConfig, store: VideoStore, root: Path, videos: Iterable[str], stride: float | None = None
 ) -> dict[str, float]:
     """Seconds of those videos whose length is known: as annotated in a run's splits, else from the features' stride.
+
+    Args:
+        splits: Of the run.
+        store: The features.
+        root: The data root.
+        videos: Those that are asked for.
+        stride: Seconds of a row that the configuration knows, where no manifest does.
 
     Raises:
         UserError: if the features lack a video that is not annotated.
@@ -148,7 +158,9 @@ def known_durations(
         for query in queries:
             found.setdefault(query.video, query.duration)
     found = {video: found[video] for video in wanted & found.keys()}
-    stride = getattr(store.manifest, "stride_s", None)  # object features have no stride of their own
+    stride = (
+        getattr(store.manifest, "stride_s", None) or stride
+    )  # object features have no stride of their own
     if stride:
         found |= {video: store.length(video) * float(stride) for video in wanted - found.keys()}
     return found
