@@ -43,7 +43,7 @@ def predict(argv: list[str]) -> None:
 
     from cdn.data import build_dataset, open_frames
     from cdn.method import CDNMethod
-    from vmr_train.cli import commands
+    from vmr_train.cli.moments import find_moments, print_moments
 
     method = CDNMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
@@ -51,8 +51,8 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, frames.store, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, frames, glove, queries)
-    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
-    commands.print_moments(given, found)
+    found = find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    print_moments(given, found)
 
 
 @options.command

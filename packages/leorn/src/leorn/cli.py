@@ -55,7 +55,7 @@ def predict(argv: list[str]) -> None:
     from leorn.data import InputFeatures, build_dataset
     from leorn.explain import explain
     from leorn.method import LEORNMethod
-    from vmr_train.cli import commands
+    from vmr_train.cli.moments import find_moments, print_moments
 
     method = LEORNMethod.restore(config, checkpoint)
     if given.video_file is None:
@@ -66,9 +66,9 @@ def predict(argv: list[str]) -> None:
     queries = requests.requested_queries(config, given, videos.store, checkpoint)
     glove = found_path(config.data.word_vectors, given.root)
     dataset = build_dataset(config, method.preprocessor, videos, glove, queries)
-    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    found = find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
     explain(config, method, videos, dataset, found, given)
-    commands.print_moments(given, found)
+    print_moments(given, found)
 
 
 @options.command

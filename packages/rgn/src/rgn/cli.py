@@ -42,15 +42,15 @@ def predict(argv: list[str]) -> None:
 
     from rgn.data import build_dataset, open_clips
     from rgn.method import RGNMethod
-    from vmr_train.cli import commands
+    from vmr_train.cli.moments import find_moments, print_moments
 
     method = RGNMethod.restore(config, checkpoint)
     features = video_files.frame_features(config, given, checkpoint)
     clips = open_clips(config, given.root, features)
     queries = requests.requested_queries(config, given, clips.store, checkpoint)
     dataset = build_dataset(config, method.preprocessor, clips, queries)
-    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
-    commands.print_moments(given, found)
+    found = find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    print_moments(given, found)
 
 
 @options.command

@@ -70,7 +70,7 @@ def predict(argv: list[str]) -> None:
     from rgnet.data import build_dataset, open_frames
     from rgnet.method import RGNetMethod
     from rgnet.stride import with_stride
-    from vmr_train.cli import commands
+    from vmr_train.cli.moments import find_moments, print_moments
 
     features = video_files.frame_features(config, given, checkpoint)
     frames = open_frames(config, given.root, features)
@@ -79,8 +79,8 @@ def predict(argv: list[str]) -> None:
     method = RGNetMethod.restore(config, checkpoint)
     vectors = new_sentences(config, given, checkpoint, queries)
     dataset = build_dataset(config, method.scale, frames, given.root, queries, vectors)
-    found = commands.find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
-    commands.print_moments(given, found, partial(moment_table, method))
+    found = find_moments(config, method, dataset, queries, given.k, checkpoint.presence)
+    print_moments(given, found, partial(moment_table, method))
 
 
 @options.command

@@ -339,7 +339,7 @@ class Model:
             UserError: if the video has no features or other ones than the model was trained on and none can be made
                 alike, its length is not known, or the model knows no word of a sentence.
         """
-        from vmr_train.cli import commands
+        from vmr_train.cli.moments import find_moments
 
         if not isinstance(k, Integral):
             raise UserError(f"k: found {quoted(k, 60)}, expected a whole number")
@@ -347,7 +347,7 @@ class Model:
             raise UserError(f"k: found {k}, expected at least 1")
         making, asked = self._making(cache, weights), [sentence] if isinstance(sentence, str) else sentence
         _, queries, dataset = self._asked(video, asked, duration, making)
-        answers = commands.find_moments(self.config, self.method, dataset, queries, k, self._presence)
+        answers = find_moments(self.config, self.method, dataset, queries, k, self._presence)
         file = Path(video) if is_video_file(video) else None
         found = [Predictions(one, query.duration, file) for one, query in zip(answers, queries, strict=True)]
         return found[0] if isinstance(sentence, str) else found

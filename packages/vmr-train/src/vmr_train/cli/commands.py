@@ -23,29 +23,26 @@ from vmr_common.evaluation import measurable
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.load import Split
 from vmr_common.splits.outside import outside_of, require_mostly_inside
-from vmr_common.types import Prediction, Query, prediction_row, write_predictions
+from vmr_common.types import Prediction, Query, write_predictions
 from vmr_train import distributed, feature_files
 from vmr_train import splits as run_splits
 from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
-from vmr_train.cli import video_files
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.inputs import Inputs, without_features
 from vmr_train.cli.options import with_same_data
-from vmr_train.cli.predict import predict
 from vmr_train.cli.presence import measured
 from vmr_train.cli.requests import PARTS
-from vmr_train.cli.results import Results, moment_table, rules_for, score_all
+from vmr_train.cli.results import Results, rules_for, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
-from vmr_train.clock import format_clock
 from vmr_train.config import RunConfig, TrainConfig
 from vmr_train.device import autocast, seed_everything, select_device
 from vmr_train.feature_files import HasManifest, VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
-from vmr_train.method import Answering, Asked, Dataset, Method, to_device, warn_of_left_out
+from vmr_train.method import Answering, Asked, Dataset, Method, to_device
 from vmr_train.predict import batches_of
-from vmr_train.presence import Calibration, presence_text
+from vmr_train.presence import Calibration
 from vmr_train.released_weights import read_weights
 from vmr_train.report import Curve, FrameOverlay
 from vmr_train.run_files import CONFIG, PAGE, PREDICTIONS
@@ -53,7 +50,6 @@ from vmr_train.run_folder import RunFolder
 from vmr_train.same_run import FEATURES
 from vmr_train.splits import Splits
 from vmr_train.trainer import Evaluate, FitResult, Trainer
-from vmr_train.unknown_words import UNKNOWN
 
 logger = logging.getLogger(__name__)
 Queries = TypeVar("Queries", bound=Asked)
@@ -452,95 +448,6 @@ def print_results(given: Namespace, results: Results, remarks: Sequence[str] = (
     finally:  # also where the reader of the tables has closed the pipe
         if given.out:
             write_predictions(given.out, results.predictions)
-
-
-def find_moments(
-    config: RunConfig,
-    method: Method,
-    dataset: Asked,
-    queries: Sequence[Query],
-    k: int,
-    presence: Calibration | None = None,
-) -> list[Prediction]:
-    """The k best moments of every query; logs which words of the queries the model does not know.
-
-    A query without a word that the model knows has no moment, and is named in the log. With `presence` answers hold the
-    probability that there is such a moment, or the log says why not.
-
-    Args:
-        config: The configuration.
-        method: Holds the weights.
-        dataset: Of the queries.
-        queries: All of them; `dataset` may leave out those that cannot be answered.
-        k: Moments at the most.
-        presence: From evidence to a probability.
-
-    Raises:
-        UserError: if the model knows no word of any query, or its answer is not finite.
-    """
-    if not dataset.unknown.answerable:
-        raise UserError(f"the model knows no word of the query ({dataset.unknown.text() or 'there is none'})")
-    without = {queries[number].id for number in dataset.unknown.without}
-    read = [query for query in dataset.queries if query.id in without]
-    warn_of_left_out(read, len(dataset.queries) - len(read), "no word that the model knows")
-    dataset.unknown.warn()
-    if presence is not None and not presence.figures.works:
-        logger.warning(
-            "this model's scores do not tell whether a sentence is in the video (AUROC %.2f on %s): no presence",
-            *(presence.figures.auroc, presence.split),
-        )
-        presence = None
-    found = predict(config, method, dataset, evidence=presence is not None)
-    if presence is not None:
-        # of a sentence without meaning to the model, its evidence is that of any video and any sentence
-        told = [one for one in found if dataset.unknown.understands(one.text)]
-        if len(told) < len(found):
-            logger.warning("no presence where the model knows none of the words that carry the sentence")
-        with_presence = {one.query: one for one in presence.applied(told)}
-        found = [with_presence.get(one.query, one) for one in found]
-    answers = {one.query: one for one in found if one.query not in without}
-    return [_answer(query, answers.get(query.id), k) for query in queries]
-
-
-def _answer(query: Query, found: Prediction | None, k: int) -> Prediction:
-    if found is None:
-        none, no_scores = np.zeros((0, 2)), np.zeros(0)
-        return Prediction(query=query.id, video=query.video, text=query.text, moments=none, scores=no_scores)
-    return dataclasses.replace(found, moments=found.moments[:k], scores=found.scores[:k])
-
-
-def ranked_moments(prediction: Prediction) -> str:
-    """The moments of one query as a table: rank, start, end, score."""
-    moments = zip(prediction.moments.tolist(), prediction.scores.tolist(), strict=True)
-    rows = [
-        (str(rank), format_clock(start), format_clock(end), f"{score:.3f}")
-        for rank, ((start, end), score) in enumerate(moments, 1)
-    ]
-    columns = {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}
-    return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
-
-
-def print_moments(
-    given: Namespace, predictions: Sequence[Prediction], table: Callable[[Prediction], str] = ranked_moments
-) -> None:
-    """Prints the moments of every query as a table each, or as JSON lines; writes what else the options ask for.
-
-    Raises:
-        UserError: at the end, if video files could not be read.
-    """
-    if given.json:
-        rows = (prediction_row(one) | ({} if len(one.scores) else {"reason": UNKNOWN}) for one in predictions)
-        echo(*(json.dumps(row, ensure_ascii=False) for row in rows))
-    else:
-        echo("\n\n".join("\n".join(_lines(one, table)) for one in predictions))
-    video_files.write_answers(given, [one for one in predictions if len(one.scores)])
-    video_files.require_all_read(given)
-
-
-def _lines(found: Prediction, table: Callable[[Prediction], str]) -> list[str]:
-    if not len(found.scores):
-        return [f"{found.video}  {found.text}", f"  {UNKNOWN}"]
-    return [table(found), *filter(None, [presence_text(found)])]
 
 
 def read_released(config: Any, given: Namespace) -> dict[str, Tensor]:
