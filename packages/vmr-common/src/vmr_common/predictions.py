@@ -33,6 +33,7 @@ WINDOWS = (
 )
 TEXTS = ("answer", "response", "prediction", "pred", "output")
 CLIP_SCORES = "pred_saliency_scores"
+_ANSWERS = {*WINDOWS, *TEXTS}
 STARTS = ("start", "start_time", "begin")
 ENDS = ("end", "end_time", "finish")
 _SCORES = ("score", "confidence")
@@ -79,16 +80,17 @@ def predictions_of(
         prediction = _prediction(row, query_of, windows_in, where)
         if prediction.query in found:
             raise UserError(
-                f"{where}: query id {quoted(prediction.query)} occurs twice (first at {first[prediction.query]})"
+                f"{where}: query id {quoted(prediction.query)} occurs twice "
+                f"(first at {first[prediction.query].rpartition('/')[2]})"
             )
-        found[prediction.query], first[prediction.query] = prediction, where.rpartition("/")[2]
+        found[prediction.query], first[prediction.query] = prediction, where
     return list(found.values())
 
 
 def named(row: Mapping[str, Any], names: Sequence[str], where: str) -> str | None:
     """The one of several names of a key that an object has, or None; two with different values are a `UserError`."""
     there = [name for name in names if name in row]
-    if any(row[name] != row[there[0]] for name in there[1:]):
+    if len(there) > 1 and any(row[name] != row[there[0]] for name in there):
         raise UserError(f"{where}: expected one of the keys {', '.join(there)}, found several that differ")
     return there[0] if there else None
 
@@ -201,9 +203,9 @@ def _answer(
     row: Mapping[str, Any], windows_in: Callable[[str], list[list[float]]] | None, where: str, *, needed: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Moments and scores of an object, none where it has no such key and they are not `needed`."""
-    there = [name for name in (*WINDOWS, *TEXTS) if name in row]
+    there = _ANSWERS & row.keys()
     if len(there) > 1 and WINDOWS[0] not in there:
-        raise UserError(f"{where}: expected one of the keys {', '.join(there)}, found {len(there)}")
+        raise UserError(f"{where}: expected one of the keys {', '.join(sorted(there))}, found {len(there)}")
     if not there and is_window(row):
         return ranked_windows([dict(row)], where, "the window")
     if not there:
@@ -212,7 +214,7 @@ def _answer(
             names = ", ".join((*WINDOWS, *TEXTS))
             raise UserError(f"{where}: expected one of the keys {names} (found: {listed(row)}){annotated}")
         return ranked_windows([], where, WINDOWS[0])
-    key = there[0]
+    key = WINDOWS[0] if WINDOWS[0] in there else next(iter(there))
     value = row[key]
     value = [] if value is None else value
     if key != WINDOWS[0] and windows_in is not None:

@@ -182,18 +182,18 @@ def numbers(value: Any, where: str, key: str) -> NDArray[np.float64]:
     return found
 
 
-@np.errstate(over="ignore")  # the sum of squares may be infinite
 def _numbers(items: list[Any]) -> NDArray[np.float64] | None:
     """Items that are finite numbers, ``(N,)``; None if any is something else."""
     if not set(map(type, items)) <= {int, float}:
         return None
     try:
+        if not all(map(math.isfinite, items)):
+            return None
         found = np.array(items, dtype=np.float64)
     except OverflowError:  # an integer beyond float64
         return None
     found.setflags(write=False)  # so that records show parts of it, without copies
-    # a finite sum of squares has finite parts, and is found sooner
-    return found if math.isfinite(found.dot(found)) or np.isfinite(found).all() else None
+    return found
 
 
 def list_of(value: Any, where: str, key: str, length: int | None = None) -> list[Any]:

@@ -82,7 +82,8 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
         raise UserError(f"{path}: annotations, not predictions: each window is that of the query; {LAYOUTS}")
     silent = sum(not len(one.moments) and one.saliency is None for one in found)
     alone = sum(not len(one.moments) and one.saliency is not None for one in found)
-    backward = sum(int((one.moments[:, 0] > one.moments[:, 1]).sum()) for one in found)
+    moments = np.concatenate([one.moments for one in found]) if found else np.zeros((0, 2))
+    backward = int((moments[:, 0] > moments[:, 1]).sum())
     if silent:
         logger.info("%s: %d of %d predictions have no window", path, silent, len(found))
     if alone:
