@@ -40,6 +40,9 @@ def found(path):
         ("between 5 and 10 seconds", [[5, 10]]),
         ("[[12.5, 20.0], [3, 4]]", [[12.5, 20], [3, 4]]),
         ("Starting time: 0.8 seconds. Ending time: 1.1 seconds", [[0.8, 1.1]]),
+        ("It runs from <4> to <11.5> seconds", [[4, 11.5]]),
+        ("<think>From 1 to 2 s? No.</think><answer>4 to 11 s</answer>", [[4, 11]]),
+        ("<answer>[4, 11]</answer> (20 to 30 s is later)", [[4, 11]]),
         ("3 – 4", [[3, 4]]),  # noqa: RUF001
         ("20 to 10", [[20, 10]]),
         ("2-3 people stand there from 5.0 to 7.0", [[5, 7]]),

@@ -52,7 +52,7 @@ def windows_in(text: str) -> list[list[float]]:
     joined by *to*, *until* or a dash, *between* and *and*, a comma in brackets, or words of start and end. Windows
     that are surely times (with a unit, a clock, a decimal point, a word such as *from*) outweigh others. A text with a
     window that is not clear (``4,5 to 11,5``, ``-4 to 11``) names none, and so does one of more than `LONGEST_TEXT`
-    characters.
+    characters. What stands before ``</think>``, and around ``<answer>...</answer>``, is no answer.
 
     Example:
         >>> windows_in("It happens from 12.5 to 20 seconds, and 2 - 3 people watch.")
@@ -60,6 +60,8 @@ def windows_in(text: str) -> list[list[float]]:
         >>> windows_in("1 min 4 s - 01:20"), windows_in('{"start": 0.8, "end": 4}'), windows_in("4,5 to 11,5")
         ([[64.0, 80.0]], [[0.8, 4.0]], [])
     """
+    text = text.rpartition("</think>")[2]
+    text = text.rpartition("<answer>")[2].partition("</answer>")[0]
     if len(text) > LONGEST_TEXT:
         return []
     letters, seconds = _letters(text)
@@ -149,4 +151,4 @@ def _mark(mark: str, between_digits: tuple[bool, bool], last: str) -> str:
         return mark
     if mark == ",":
         return "c"
-    return "_" if mark in "\"'`*:=>$≈\n" else "o"
+    return "_" if mark in "\"'`*:=<>$≈\n" else "o"
