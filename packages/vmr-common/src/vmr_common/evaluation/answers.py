@@ -30,18 +30,25 @@ _WORDS = {
         "(?:second|sec|time|timestamp)s?|at|about|around|approximately|roughly|is|the|of|event|moment"
     ),
 }
-# A text as letters. Times: t whole number, d decimal number, k clock, h m s number with a unit, x none of these; n
-# makes the next one unclear (a minus, "frame"), g glues two to one number (1,000). Words: as above, w others; _ is
-# passed over.
+# A text is rewritten as letters, one per token, and windows are found among these:
+#   t whole number   d decimal number   k clock   h m s number with that unit   x number that is none of these
+#   S start   E end   f from   b between   j to   a and   c comma   [ ] ( ) themselves
+#   n makes the next number unclear (a minus, "frame")   g glues two numbers (1,000)
+#   _ passed over (at, is, seconds, quotes)   w another word   o another mark
 _ANY = "[tdkhmsx]"
 _TIME = rf"(?:n_?)?(?:h[ac]?m[ac]?s|h[ac]?[ms]|m[ac]?s|{_ANY})"
 _WHOLE = rf"(?>{_TIME}(?:g?{_ANY})*)"
 _WINDOW = re.compile(
-    rf"\[_?({_TIME})_?[cg]_?({_TIME})_?\]|\(_?({_TIME})_?c_?({_TIME})_?\)"
-    rf"|S_?(?:f_?)?({_WHOLE})[^tdkhmsxngSEj]*[Ej]_?({_WHOLE})"
-    rf"|b_?({_WHOLE})_?a_?({_WHOLE})"
-    rf"|(?:[fb]_?|(?<![tdkhmsxg]))({_WHOLE})_?j_?({_WHOLE})((?:_?j_?{_WHOLE})+)?"
-    rf"|E_?({_WHOLE})"
+    "|".join(
+        (
+            rf"\[_?({_TIME})_?[cg]_?({_TIME})_?\]",  # [4, 11] and [4,11]
+            rf"\(_?({_TIME})_?c_?({_TIME})_?\)",  # (4, 11), and 4, 11 where there is nothing else
+            rf"S_?(?:f_?)?({_WHOLE})[^tdkhmsxngSEj]*[Ej]_?({_WHOLE})",  # starts at 4 and ends at 11
+            rf"b_?({_WHOLE})_?a_?({_WHOLE})",  # between 4 and 11
+            rf"(?:[fb]_?|(?<![tdkhmsxg]))({_WHOLE})_?j_?({_WHOLE})((?:_?j_?{_WHOLE})+)?",  # from 4 to 11 (to 20)
+            rf"E_?({_WHOLE})",  # an end without a start
+        )
+    )
 )
 
 
