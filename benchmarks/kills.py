@@ -159,9 +159,15 @@ def index_build(place):
     )
 
 
-def index_add(place):
+def index_add(place, *more):
     options = ("--features", place.samples / "many.h5", "--durations", place.samples / "durations.json")
-    return command("cfmr-index", "--out", place.folder / "index", "--add", *options, "--shard-videos", 3)
+    return command(
+        "cfmr-index", "--out", place.folder / "index", "--add", *options, "--shard-videos", 3, *more
+    )
+
+
+def index_replace(place):
+    return index_add(place, "--replace")
 
 
 def index_compact(place):
@@ -247,6 +253,9 @@ WRITERS = {
     **{f"{package}-train": train(package) for package in PACKAGES},
     "index-build": Writer(start=index_build, content=index_content, beside=INDEX_BESIDE),
     "index-add": Writer(start=index_add, content=index_content, beside=INDEX_BESIDE, prepare=small_index),
+    "index-replace": Writer(
+        start=index_replace, content=index_content, beside=INDEX_BESIDE, prepare=large_index
+    ),
     "index-compact": Writer(
         start=index_compact, content=index_content, beside=INDEX_BESIDE, prepare=large_index
     ),
