@@ -26,7 +26,7 @@ def test_questions_come_in_their_order_with_their_ids_as_given(tmp_path):
     rows = [
         {"qid": 7, "query": "word a"},
         {"query": "word \u2028 b"},
-        {"qid": "7", "query": "word c", "vid": None},
+        {"query_id": "7", "sentence": "word c", "vid": None},
     ]
     with checked_questions(write(tmp_path / "q.jsonl", rows), known) as asked:
         assert asked.count == 3
@@ -52,6 +52,7 @@ def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):
     [
         ('{"qid": 1}', "key 'query' must hold a sentence, found None"),
         ('{"query": null}', "key 'query' must hold a sentence, found None"),
+        ('{"query": "word", "qid": 1, "query_id": 2}', r"qid and query_id disagree, found \[1, 2\]"),
         ('{"query": ["word"]}', r"key 'query' must hold a sentence, found \['word'\]"),
         ('{"query": " \\n "}', "key 'query' must hold a sentence, found"),
         ('{"query": "word", "qid": 1.5}', "key qid: found 1.5, expected text or a whole number"),

@@ -14,6 +14,7 @@ from typing import IO, NotRequired, TypedDict
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.io import read_json_lines, writing
 from vmr_common.schema import conform
+from vmr_common.splits.fields import NAMES
 from vmr_train.predict import progress_bar
 from vmr_train.unknown_words import NAMED, UNKNOWN, UnknownWords
 
@@ -35,7 +36,8 @@ def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> 
     Logs which of their words the model does not know, and which it cannot answer; those have a `reason`.
 
     Args:
-        path: JSON lines with `query` and, where the answers shall name it, `qid`.
+        path: JSON lines with `query` (or another name of `fields.NAMES`) and, where the answers shall name it, `qid`
+            or `query_id`.
         known: Whether the model can answer a sentence; takes in its words that the model does not know.
 
     Raises:
@@ -87,7 +89,11 @@ class Questions:
 
 
 def _question(row: dict[str, object], where: str) -> Question:
-    text = row.get("query")
+    name = next((name for name in NAMES["query"] if name in row), "query")
+    text = row.get(name)
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{where}: key 'query' must hold a sentence, found {quoted(text)}")
-    return conform({key: row[key] for key in ("qid", "query") if key in row}, Question, where)
+        raise UserError(f"{where}: key {name!r} must hold a sentence, found {quoted(text)}")
+    ids = [row[key] for key in ("qid", "query_id") if key in row]
+    if len({str(one) for one in ids}) > 1:
+        raise UserError(f"{where}: keys qid and query_id disagree, found {quoted(ids)}")
+    return conform({"query": text, **({"qid": ids[0]} if ids else {})}, Question, where)
