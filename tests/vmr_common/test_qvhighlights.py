@@ -174,6 +174,12 @@ def test_clips_are_judged_by_labels_above_the_median_of_each_annotator():
     assert value == pytest.approx(((0 + 1 / 2) / 2 + (1 / 3 + 1 / 2) / 2) / 2)
 
 
+def test_the_protocol_suits_what_the_queries_have():
+    several, one = labelled("a", [[1, 2]]), labelled("a", [[1]])
+    names = [protocols.suiting("strict", [made]) for made in (several, one, query(), query(moments=[]))]
+    assert names == ["tvsum", "youtube-highlights", "strict", "strict"]
+
+
 def test_moments_are_not_asked_of_labels_of_clips():
     with pytest.raises(UserError, match=r"no moments, but labels of clips \(--protocol tvsum or youtube"):
         values([labelled("a", [[1]])], [])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError
-from vmr_common.evaluation import protocol
+from vmr_common.evaluation import protocol, suiting
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.checking import shape_problems
 from vmr_common.features.manifest import BaseManifest
@@ -209,7 +209,9 @@ def _sources(splits: Sequence[Split]) -> list[str]:
     for name in dict.fromkeys(split.report.policy for split in splits):
         if name in POLICIES:
             lines.append(f"policy {name}: {POLICIES[name].summary}")
-    lines.append(f"protocol of vmr-score: {', '.join(dict.fromkeys(split.protocol for split in splits))}")
+    lines.append(
+        f"protocol of vmr-score: {', '.join(dict.fromkeys(suiting(split.protocol, split.queries) for split in splits))}"
+    )
     return lines
 
 

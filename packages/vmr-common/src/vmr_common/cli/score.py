@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = query_options.chosen_split(options, options.split, count=False)
     assert split is not None
     training = None if options.no_baselines else _training_queries(options)
-    instead = "glance" if protocols.measurable(split.queries) == "glance" else split.protocol
-    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [instead])]
+    usual = protocols.suiting(split.protocol, split.queries)
+    rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [usual])]
     if options.nms is not None and all(rules.nms is None for rules in rule_sets):
         raise UserError(
             f"--nms: no suppression in {', '.join(rules.name for rules in rule_sets)} (in proposal-map)"

@@ -3,7 +3,7 @@
 from vmr_common.evaluation.clip_labels import ClipLabels
 from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.packing import Packed, pack
-from vmr_common.evaluation.presets import names, protocol
+from vmr_common.evaluation.presets import names, protocol, suiting
 from vmr_common.evaluation.qvhighlights import QVHighlights
 from vmr_common.evaluation.recall import PerQuery, Protocol, Suppression
 from vmr_common.evaluation.scores import Scores, format_table
@@ -22,4 +22,5 @@ __all__ = [
     "names",
     "pack",
     "protocol",
+    "suiting",
 ]

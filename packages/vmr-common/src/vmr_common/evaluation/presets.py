@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vmr_common.errors import UserError
 from vmr_common.evaluation.clip_labels import ClipLabels
-from vmr_common.evaluation.glance import Glance
+from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.qvhighlights import QVHighlights
 from vmr_common.evaluation.recall import Protocol, Suppression
+from vmr_common.types import Query
 
 # The zero-shot script of MAD, CONE and RGNet. Whether targets are `timestamps` or `ext_timestamps` is the reader's
 # choice, and suppression the system's. The originals refuse a file that lacks a query; here it is a miss, and counted
@@ -116,3 +118,20 @@ def protocol(name: str) -> Protocol:
     if name not in _BY_NAME:
         raise UserError(f"unknown protocol {name!r}; known: {', '.join(_BY_NAME)}")
     return _BY_NAME[name]
+
+
+def suiting(name: str, queries: Sequence[Query]) -> str:
+    """The name of the protocol that suits queries: `name` where any has a moment, else one for what they have.
+
+    Labels of clips by several annotators are those of TVSum, others those of YouTube Highlights; else there may be
+    glances. Where there is nothing it is `name`.
+
+    Example:
+        >>> suiting("strict", [Query(id="1", video="v", text="a dog runs", duration=30.0, glance=4.0)])
+        'glance'
+    """
+    by = measurable(queries)
+    labels = [query.saliency for query in queries if query.saliency is not None]
+    if by != "moments" and labels:
+        return "tvsum" if labels[0].shape[1] > 1 else "youtube-highlights"
+    return "glance" if by == "glance" else name
