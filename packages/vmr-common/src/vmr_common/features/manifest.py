@@ -40,26 +40,6 @@ class BaseManifest:
                 raise UserError(f"{where}: {name}: found {value}, expected a positive number")
         return cls(**values)
 
-    def check(self, expected: Mapping[str, Any] | Self, where: str = "features") -> None:
-        """Compares with the fields that a configuration expects; a field that is None on either side is skipped.
-
-        Extractors are the same where their letters and digits are: `CLIP ViT-B/32` and `clip-vit-b32`. Raises
-        `UserError` naming the field, what the file says and what the configuration expects.
-        """
-        facts = (
-            expected
-            if isinstance(expected, BaseManifest)
-            else self.from_mapping(expected, "expected manifest")
-        )
-        for field in dataclasses.fields(self):
-            found, wanted = getattr(self, field.name), getattr(facts, field.name)
-            if found is None or wanted is None or found == wanted:
-                continue
-            if field.name != "extractor" or not same_extractor(found, wanted):
-                raise UserError(
-                    f"{where}: manifest says {field.name} {found!r}, the configuration expects {wanted!r}"
-                )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(BaseManifest):
