@@ -23,8 +23,8 @@ def fuzz(*arguments):
 @pytest.mark.parametrize(
     ("kinds", "count"),
     [
-        (["text", "predictions", "folder", "hdf5", "npz"], 80),
-        (["safetensors", "yaml", "json"], 30),
+        (["text", "predictions", "hdf5", "npz"], 80),
+        (["folder", "safetensors", "yaml", "json"], 30),
         pytest.param(
             ["text", "predictions", "folder", "hdf5", "npz", "safetensors", "yaml", "json", "picture"],
             2000,
