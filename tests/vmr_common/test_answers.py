@@ -134,7 +134,11 @@ def test_nothing_is_a_counted_miss_and_reversed_windows_are_kept_and_counted(tmp
             "1": {"windows": [[40, 50, 0.5]]},
             "2": {"answer": "5 - 6"},
         },
-        [{"id": 0, "spans": [[10, 20]]}, {"id": "1", "response": "40.0 to 50"}, {"id": 2, "moments": [5, 6]}],
+        [
+            {"id": "of a run", "question_id": 0, "spans": [[10, 20]]},
+            {"id": "1", "response": "40.0 to 50"},
+            {"id": 2, "moments": [5, 6]},
+        ],
         {"results": [{"qid": n, "segment": q.moments.tolist()[0]} for n, q in enumerate(QUERIES)]},
         [{"vid": q.video, "sentence": q.text, "windows": q.moments.tolist()} for q in QUERIES],
         [{"qid": n, "pred_relevant_windows": q.moments.tolist()} for n, q in enumerate(QUERIES)],

@@ -136,7 +136,9 @@ def test_highlight_scores_alone_are_a_submission(tmp_path):
     alone = [
         Prediction(query=one.id, video="", moments=[], scores=[], saliency=np.arange(5.0)) for one in QUERIES
     ]
-    assert submissions.write_qvhighlights(tmp_path / "q", alone, QUERIES) == []
+    assert submissions.write_qvhighlights(tmp_path / "q", alone, QUERIES) == [
+        "highlight scores alone, for no prediction has a window"
+    ]
     rows = [json.loads(line) for line in (tmp_path / "q").read_text().splitlines()]
     assert [sorted(row) for row in rows] == [["pred_saliency_scores", "qid", "query", "vid"]] * 3
     with pytest.raises(UserError, match="3 of 3 queries have no window"):

@@ -172,7 +172,8 @@ def _prediction(
     video = "" if key is None or row[key] == "" else identifier(row[key], where, key)
     key = named(row, SENTENCES, where)
     text = "" if key is None else sentence(row[key], where, key)
-    key = named(row, IDS[:2], where) or named(row, IDS[2:], where)
+    # two ids of a query must agree; what else is called an id may be of something else
+    key = named(row, IDS[:2], where) or next((name for name in IDS[2:] if name in row), None)
     if key is None and not (video and text):
         raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)})")
     name = f"{video}>>>{text}" if key is None else identifier(row[key], where, key)

@@ -74,6 +74,8 @@ def write_qvhighlights(
             row["pred_saliency_scores"] = _fitted(prediction.saliency, query).tolist()
             refitted += len(row["pred_saliency_scores"]) != len(prediction.saliency)
         rows.append(row)
+    if not windows:
+        remarks.append("highlight scores alone, for no prediction has a window")
     if refitted:
         remarks.append(
             f"{refitted:,} of {len(rows):,} lists of highlight scores cut or padded with 0 to the number of clips, as "
