@@ -87,6 +87,27 @@ LAYOUTS = {
     ),
     "tsv": ("video\tcaption\tmoments\tlength\na\ta cat sits\t[[2, 6.5], [8, 9]]\t0:20\n",
         ["a_0", "a", "a cat sits", 20, [[2, 6.5], [8, 9]]], set()),
+    "spreadsheet": (
+        "\ufeffVideo ID;Query;Start Time;End Time;Duration\r\na;a cat sits;2,0;6,5;20\r\n;;;;\r\n",
+        ["a_0", "a", "a cat sits", 20, [[2, 6.5]]],
+        set(),
+    ),
+    "pandas columns": ({k: {"0": v} for k, v in MODEL.items()}, ["x|0", "a", "a cat sits", 20, [[2, 6.5]]], set()),
+    "pandas split": (
+        {"columns": [*MODEL], "index": [0], "data": [[*MODEL.values()]]},
+        ["x|0", "a", "a cat sits", 20, [[2, 6.5]]],
+        set(),
+    ),
+    "lists of columns": (
+        {k: [v, v] for k, v in MODEL.items() if k != "qid"},
+        ["a_0", "a", "a cat sits", 20, [[2, 6.5]]],
+        {"same video and moment as an earlier query", "same video, moment and sentence as an earlier query"}),
+    "by id": ({"7": {k: v for k, v in MODEL.items() if k != "qid"}}, ["7", "a", "a cat sits", 20, [[2, 6.5]]], set()),
+    "by video": (
+        {"a": {"duration": 20, "span": [2, 6.5], "caption": "a cat sits"}},
+        ["a_0", "a", "a cat sits", 20, [[2, 6.5]]],
+        set(),
+    ),
 }  # fmt: skip
 
 
@@ -111,6 +132,10 @@ def test_labels_per_clip_are_highlight_scores(tmp_path):
     assert found.queries[1].saliency_clips.tolist() == [0, 1]
     assert found.queries[2].saliency is None
     assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips")
+    entry = {"duration": 20, "domain": "dog", "match": [1, -1], "clip": [[0, 100], [50, 150]]}
+    by_video = put(tmp_path, "anno.json", {"a": entry})
+    (query,) = read_annotations(by_video, fields={"query": "domain", "labels": "match"}).queries
+    assert (query.video, query.saliency.tolist()) == ("a", [[1], [-1]])
 
 
 def test_queries_without_a_moment_are_noted_with_what_they_have(tmp_path):

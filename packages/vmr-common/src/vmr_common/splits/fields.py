@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.values import listed, shown
@@ -77,6 +78,68 @@ def is_record(row: Mapping[str, object], given: Mapping[str, str] | None = None)
     own = {name for field in ("id", "video") for name in (*NAMES[field], *_ONLY_ALONE.get(field, ()))}
     values = (row[key] for key in (*own, *(given or {}).values()) if key in row)
     return any(value is None or isinstance(value, str | int) for value in values)
+
+
+def known_names() -> set[str]:
+    """All names of fields."""
+    return {name for table in (NAMES, _ONLY_ALONE) for names in table.values() for name in names}
+
+
+def records_of(document: Any, given: Mapping[str, str] | None = None) -> list[Any] | None:
+    """The records of a JSON document, or None where it holds none.
+
+    They are a list of objects; one object; an object that has one such list; one that has the records by id, or by
+    video; or columns, each a list or an object of rows, as pandas writes them.
+    """
+    if isinstance(document, list):
+        return document if all(isinstance(row, dict) for row in document[:1]) else None
+    if not isinstance(document, dict):
+        return None
+    if is_record(document, given):
+        return [document]
+    lists = [value for value in document.values() if isinstance(value, list) and value]
+    inside = lists[0][0] if len(lists) == 1 else None
+    if isinstance(inside, dict) and is_record(inside, given):
+        return lists[0]
+    return _by_key(document, given) or _columns(document, given)
+
+
+def _by_key(document: dict[str, Any], given: Mapping[str, str] | None) -> list[Any] | None:
+    given = given or {}
+    first = next(iter(document.values()), None)
+    if not isinstance(first, dict):
+        return None
+    if is_record(first) or given.get("video") in first:
+        own = "id" if "id" in given or not {*NAMES["id"], "id"}.isdisjoint(first) else "query_id"
+    elif any(isinstance(first.get(name), str) for name in _names("query", given)):
+        own = "video_id"
+    else:
+        return None
+    return [{own: key, **row} if isinstance(row, dict) else row for key, row in document.items()]
+
+
+def _columns(document: dict[str, Any], given: Mapping[str, str] | None) -> list[Any] | None:
+    names, rows = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(rows, list):  # the orient "split" of pandas
+        columns = [name for name in names if isinstance(name, str)]
+        fit = len(columns) == len(names) and all(
+            isinstance(row, list) and len(row) == len(names) for row in rows
+        )
+        return [dict(zip(columns, row, strict=True)) for row in rows] if fit else None
+    if document.keys().isdisjoint(_names("query", given or {})):
+        return None
+    first, *others = document.values()
+    if isinstance(first, dict) and all(
+        isinstance(one, dict) and one.keys() == first.keys() for one in others
+    ):
+        return [{name: column[key] for name, column in document.items()} for key in first]
+    if isinstance(first, list) and all(isinstance(one, list) and len(one) == len(first) for one in others):
+        return [dict(zip(document, row, strict=True)) for row in zip(*document.values(), strict=True)]
+    return None
+
+
+def _names(field: str, given: Mapping[str, str]) -> tuple[str, ...]:
+    return (given[field],) if field in given else NAMES[field]
 
 
 def find_names(keys: Sequence[str], where: str, given: Mapping[str, str] | None = None) -> Names:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vmr_common.errors import UserError
 from vmr_common.splits import json_files, objects, text_files
-from vmr_common.splits.fields import is_record, require_fields
+from vmr_common.splits.fields import is_record, records_of, require_fields
 from vmr_common.splits.irregular import Annotations
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.tables import separator_of
@@ -125,10 +125,10 @@ def _text_format(first: str, path: Path) -> str:
 
 _KEYS = {
     "movie": "mad",
+    "annotations": "detection",
     "num_frames": "tacos",
     "sentences": "activitynet",
     "spans": "timelens",
-    "annotations": "detection",
 }
 """Keys of the entries of an object that tell its format."""
 
@@ -169,15 +169,14 @@ def _object_format(document: dict[str, Any], fields: Mapping[str, str] | None) -
         return "ego4d-nlq"
     if isinstance(document.get("database"), dict):
         return "detection"
-    if objects.records_of(document, fields) is not None:
-        return "objects"
     entry = next(iter(document.values()), None)
-    if not isinstance(entry, dict):
-        return None
-    prompted = next(iter(entry.values()), None)
-    if isinstance(prompted, dict) and "relevant" in prompted:
-        return "hirest"
-    return next((name for key, name in _KEYS.items() if key in entry), None)
+    if isinstance(entry, dict):
+        prompted = next(iter(entry.values()), None)
+        if isinstance(prompted, dict) and "relevant" in prompted:
+            return "hirest"
+        if name := next((name for key, name in _KEYS.items() if key in entry), None):
+            return name
+    return "objects" if records_of(document, fields) is not None else None
 
 
 def _found(value: Any, depth: int = 2) -> str:

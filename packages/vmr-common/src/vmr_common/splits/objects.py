@@ -11,7 +11,7 @@ import numpy as np
 
 from vmr_common.errors import UserError
 from vmr_common.io import parse_json, write_json_lines
-from vmr_common.splits.fields import NAMES, Names, find_names, is_record, no_duration
+from vmr_common.splits.fields import NAMES, Names, find_names, is_record, known_names, no_duration, records_of
 from vmr_common.splits.irregular import Record, reader
 from vmr_common.splits.tables import Table
 from vmr_common.text_input import TextInput
@@ -25,7 +25,6 @@ from vmr_common.values import (
     moments,
     number_rows,
     object_of,
-    parsed_number,
     seconds,
     sentence,
     shown,
@@ -97,9 +96,10 @@ def read_table(
     """Reads a table whose first line names its columns: fields separated by commas, tabs or semicolons.
 
     Columns are what keys are to `read_objects`; a moment is a start and an end, or the text ``[start, end]``. Times are
-    seconds (``12.5``) or clock times (``0:01:12.5``, ``1:12``); an empty cell is a field that is not there.
+    seconds (``12.5``) or clock times (``0:01:12.5``, ``1:12``); an empty cell is a field that is not there. `Table`
+    says what spreadsheets do.
     """
-    table = Table(source)
+    table = Table(source, known={*known_names(), *(fields or {}).values()})
     names = dict(find_names(table.names, table.where, fields))
     for field in ("clips", "scores", "labels"):
         names.pop(field, None)
@@ -109,11 +109,11 @@ def read_table(
         values: dict[str, Any] = dict(row)
         for field in (*_TIMES, "moments", "id"):
             for key in names.get(field, ()):
-                values[key] = _cell(row[key], field, where, key)
+                values[key] = _cell(row[key], field, where, key, table)
         yield _record(values, names, where, durations or {}, note)
 
 
-def _cell(text: str, field: str, where: str, key: str) -> Any:
+def _cell(text: str, field: str, where: str, key: str, table: Table) -> Any:
     """The value of one cell of a table, None where it is empty."""
     if not text.strip() or field == "id":
         return text.strip() or None
@@ -122,7 +122,7 @@ def _cell(text: str, field: str, where: str, key: str) -> Any:
     if clock := _CLOCK.fullmatch(text.strip()):
         hours, minutes, rest = clock.groups()
         return 3600 * float(hours or 0) + 60 * float(minutes) + float(rest.replace(",", "."))
-    return parsed_number(text, where, key)
+    return table.number(text, where, key)
 
 
 def _rows(source: TextInput, fields: Mapping[str, str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -169,22 +169,10 @@ def _is_records(key: str, value: Any) -> bool:
     return isinstance(value, list) and (isinstance(value[0], dict) if value else key == "annotations")
 
 
-def records_of(document: Any, fields: Mapping[str, str] | None = None) -> list[Any] | None:
-    """The records of a JSON document: a list of objects, one object, or an object with one such list; else None."""
-    if isinstance(document, list):
-        return document if all(isinstance(row, dict) for row in document[:1]) else None
-    if not isinstance(document, dict):
-        return None
-    if is_record(document, fields):
-        return [document]
-    lists = [value for value in document.values() if isinstance(value, list) and value]
-    inside = lists[0][0] if len(lists) == 1 else None
-    return lists[0] if isinstance(inside, dict) and is_record(inside, fields) else None
-
-
 def _refuse_unread(row: Mapping[str, Any], names: Names, where: str) -> None:
     """Raises `UserError` for a record without moments that has times under names that are not known."""
-    if {"moments", "start", "point"} & names.keys():
+    highlights = any(isinstance(row[key], list) for key in names.get("labels", ()))
+    if highlights or {"moments", "start", "point"} & names.keys():
         return
     known = {key for keys in names.values() for key in keys}
     others = {key: value for key, value in row.items() if key not in known}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from vmr_common.errors import UserError, first_repeated
 from vmr_common.text_input import TextInput
-from vmr_common.values import listed, shown
+from vmr_common.values import listed, parsed_number, shown
 
 
 def separator_of(line: str) -> str | None:
@@ -18,22 +18,26 @@ def separator_of(line: str) -> str | None:
 class Table:
     """An open table: the names of its columns, and its rows, to be read once.
 
-    Quoted cells may hold separators and line feeds. Raises `UserError` for a column that is there twice, a row of
-    another length, and for what is no table.
+    Quoted cells may hold separators and line feeds. Names are read as spreadsheets write those in `known` (``Start
+    Time`` is ``start_time``), rows without any text are blank, and between semicolons numbers may have a decimal
+    comma. Raises `UserError` for a column that is there twice, a row of another length, and for what is no table.
     """
 
-    def __init__(self, source: TextInput) -> None:
+    def __init__(self, source: TextInput, known: Collection[str] = ()) -> None:
         self._above = max(source.number - 1, 0)  # blank lines
         self._path = source.path
         self.where = f"{source.path}:{self._above + 1}"
+        self._separator = separator_of(source.first) or ","
         # strict, because a quotation mark that is never closed ends the table
         self._reader = csv.reader(
             (line for _, line in source.lines(blank=True)),
-            delimiter=separator_of(source.first) or ",",
+            delimiter=self._separator,
             strict=True,
             skipinitialspace=True,
         )
-        self.names = [name.strip() for name in self._next() or []]
+        names = (name.strip() for name in self._next() or [])
+        plain = ((name, "_".join(name.lower().split())) for name in names)
+        self.names = [usual if name not in known and usual in known else name for name, usual in plain]
         if (twice := first_repeated(filter(None, self.names))) is not None:
             raise UserError(f"{self.where}: the column {shown(twice)} is there twice")
 
@@ -48,9 +52,15 @@ class Table:
         """Place and cells by column of every row that is not blank."""
         while (row := self._next()) is not None:
             where = f"{self._path}:{self._above + self._reader.line_num}"
-            if row and len(row) != len(self.names):
+            if not any(map(str.strip, row)):
+                continue
+            if len(row) != len(self.names):
                 raise UserError(
                     f"{where}: expected {len(self.names)} fields ({listed(self.names)}), found {len(row)}"
                 )
-            if row:
-                yield where, dict(zip(self.names, row, strict=True))
+            yield where, dict(zip(self.names, row, strict=True))
+
+    def number(self, text: str, where: str, column: str) -> float:
+        """The finite number of a cell; anything else is a `UserError`."""
+        comma = self._separator == ";" and text.count(",") == 1 and "." not in text
+        return parsed_number(text.replace(",", ".") if comma else text, where, column)

@@ -26,7 +26,7 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
     """
     durations: dict[str, float] = {}
     with opened(path) as source:
-        table = Table(source)
+        table = Table(source, known=[*_COLUMNS[0], *_COLUMNS[1]])
         found = [next((name for name in known if name in table.names), None) for known in _COLUMNS]
         id_column, length_column = found
         if id_column is None or length_column is None:
@@ -37,7 +37,7 @@ def read_durations_csv(path: str | Path) -> dict[str, float]:
             video = identifier(row[id_column], where, id_column)
             if video in durations:
                 raise UserError(f"{where}: id {shown(video)} occurs twice")
-            length = parsed_number(row[length_column], where, length_column)
+            length = table.number(row[length_column], where, length_column)
             durations[video] = duration_of(length, where, length_column)
     return durations
 
