@@ -87,7 +87,7 @@ def test_what_concerns_many_is_said_once_and_counted(tmp_path):
     assert missing.endswith("(and so 29 more: 'x1.avi', 'x2.avi', ...)")
     (line,) = check_features(FeatureStore(tmp_path / "f.h5", key="c3d"), ["a.b", "b", "c", "a-a"]).lines()
     assert line.endswith(
-        "f.h5: video 'a.b' is missing (the file holds 40 videos) (and so 3 more: 'b', 'c', ...)"
+        "f.h5: video 'a.b' is missing (the file holds 'v00', 'v01', 'v02' and 37 more) (and so 3 more: 'b', 'c', ...)"
     )
     # what differs from video to video is listed, up to a limit
     lines = list(check_features(FeatureStore(tmp_path / "f.h5", key="c3d"), videos, min_rows=99).lines())

@@ -223,8 +223,9 @@ class VideoIndex:
         """
         folder = Path(folder)
 
-        def create() -> None:
-            if not (folder / NAME).exists():
+        def create() -> bool:
+            new = not (folder / NAME).exists()
+            if new:
                 trained = encoder.checkpoint.meta["describe"]
                 require_known(encoder.config, features, trained, allow=allow_other_features)
                 _require_usable(features.videos() if videos is None else videos, durations)
@@ -238,19 +239,15 @@ class VideoIndex:
                     features=features.manifest,
                     encoder=encoder,
                 )
+            return new
 
-        distributed.from_rank_zero(create)
+        new = distributed.from_rank_zero(create)
         index = cls(folder, encoder)
         if index.manifest.dtype != dtype:
             raise UserError(f"{folder}: holds {index.manifest.dtype} vectors, asked for {dtype}")
-        index.add(
-            features,
-            durations,
-            videos=videos,
-            shard_videos=shard_videos,
-            report=report,
-            allow_other_features=allow_other_features,
-        )
+        if not new:
+            index._require_same(features, allow=allow_other_features)
+        index._add(features, durations, videos, False, shard_videos, report)
         return index
 
     def add(
@@ -284,15 +281,27 @@ class VideoIndex:
         Raises:
             UserError: as `build`; what had been added before stays.
         """
-        encoder = self.encoder
+        self._require_same(features, allow=allow_other_features)
+        return self._add(features, durations, videos, replace, shard_videos, report)
+
+    def _require_same(self, features: FeatureStore, *, allow: bool) -> None:
         known, of = self.manifest.features, "the index is made of"
         if known is None:
-            known, of = (
-                stored_manifest(encoder.checkpoint.meta["describe"], "features"),
-                "the model was trained on",
-            )
+            trained = self.encoder.checkpoint.meta["describe"]
+            known, of = stored_manifest(trained, "features"), "the model was trained on"
         warn = logger.warning if distributed.rank() == 0 else logger.debug
-        require_same_features(known, features, allow=allow_other_features, of=of, warn=warn)
+        require_same_features(known, features, allow=allow, of=of, warn=warn)
+
+    def _add(
+        self,
+        features: FeatureStore,
+        durations: Mapping[str, float],
+        videos: Sequence[str] | None,
+        replace: bool,
+        shard_videos: int,
+        report: Callable[[int], None] | None,
+    ) -> int:
+        encoder = self.encoder
         self.reopen()
         given = list(dict.fromkeys(features.videos() if videos is None else videos))
         new = set(self.absent(given))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from h5py import h5d, h5g
 
 from vmr_common.boundary import PICKLE_START, open_regular, reason
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, listed, quoted
 from vmr_common.features import npz
 from vmr_common.features.checks import Features, as_float32, check_layout, checked
 from vmr_common.features.folder import SUFFIXES, FolderBackend
@@ -135,7 +135,11 @@ class Hdf5Backend:
 
     def instead(self, video: str) -> str:
         """What is there instead of a video that is missing."""
-        return nearby(video, self.hdf5.names()) or f"the file holds {self.hdf5.count():,} videos"
+        names = self.hdf5.names()
+        return (
+            nearby(video, names)
+            or f"the file holds {listed([quoted(name, 60) for name in names], 3) or 'nothing'}"
+        )
 
     def names(self) -> list[str]:
         """All video ids."""

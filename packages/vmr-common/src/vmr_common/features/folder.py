@@ -173,7 +173,9 @@ class FolderBackend:
         """How many files of each ending there are, and the folders, for a message."""
         folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
         plural = "s" if len(folders) > 1 else ""
-        return kinds_of(self._files()) + (f" and the folder{plural} {listed(folders, 5)}" if folders else "")
+        among = f"the folder{plural} {listed(folders, 5)}"
+        files = self._files()
+        return " and ".join([kinds_of(files)] * bool(files or not folders) + [among] * bool(folders))
 
     @functools.cached_property
     def side(self) -> SideFiles:

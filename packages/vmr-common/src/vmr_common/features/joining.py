@@ -63,9 +63,10 @@ class Joining:
         if max(ends) - min(ends) > self.tolerance * max(1.0, *ratios):
             strides = [f" of {stride:g} s" if max(ratios) > min(ratios) else "" for stride in self.strides]
             found = ", ".join(f"{length}{stride}" for length, stride in zip(lengths, strides, strict=True))
-            stated = (
-                "" if self.resample else "; where strides differ, state them in manifests and give --resample"
+            rest = (
+                "where strides differ, state them in manifests and give --resample (data.features.resample)"
             )
+            stated = "" if self.resample else f"; {rest}"
             raise UserError(
                 f"{self.name}: video {video!r} has {found} rows, "
                 f"expected at most {self.tolerance} rows of difference between joined sources{stated}"
