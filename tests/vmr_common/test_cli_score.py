@@ -181,6 +181,23 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, an
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
+def test_scores_of_other_clips_and_training_without_moments_are_remarked(tmp_path, answer):
+    row = {"qid": 1, "vid": "v", "query": "a dog runs", "duration": 6, "label": [1, 0, 1]}
+    for name, content in (
+        ("clips.jsonl", row),
+        ("glances.jsonl", {"qid": 1, "vid": "v", "query": "a dog runs", "duration": 6, "point": 1}),
+        ("mine.jsonl", {"qid": 1, "pred_saliency_scores": [0.1, 0.9], "pred_relevant_windows": [[0, 2]]}),
+    ):
+        (tmp_path / name).write_text(json.dumps(content))
+    clips, glances, mine = (str(tmp_path / f"{name}.jsonl") for name in ("clips", "glances", "mine"))
+    assert answer(main, mine, "--annotations", clips)[1].splitlines()[-1] == (
+        "mine: 1 of 1 lists of highlight scores have more or fewer scores than clips (first: 2 for 3): "
+        "cut, or the rest ranks last"
+    )
+    out = answer(main, mine, "--annotations", glances, "--train-annotations", glances)[1]
+    assert out.splitlines()[-1] == "bias: left out, no training query of glances.jsonl has a moment"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -201,6 +218,14 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, an
             "--nms: expected a number, at least 0 and at most 1, found '-1'",
         ),
         (["P", "--annotations", "A", "--nms", "0.5"], "--nms: no suppression in strict"),
+        (
+            ["P", "--annotations", "A", "--protocol", "tvsum", "--thresholds", "0.5"],
+            "--thresholds: tvsum has none",
+        ),
+        (
+            ["P", "--annotations", "A", "--protocol", "qvhighlights", "--ranks", "1,5"],
+            "--ranks: qvhighlights has",
+        ),
         (["P", "--annotations", "A", "--ranks", "0,1"], "--ranks: expected a whole number, at least 1"),
         (["P", "--annotations", "A", "--ranks", "1,x"], "--ranks: expected a whole number, at least 1"),
         (["P", "--annotations", "A", "--ranks", "9" * 5000], "--ranks: expected a whole number, at least 1"),

@@ -20,6 +20,7 @@ from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, data_root, load_split, training_split
+from vmr_common.timeline import highlight_clips
 from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
@@ -33,6 +34,13 @@ Annotation files are looked for under --data-root, then in the current folder.
 
 _Row = tuple[str, list[Prediction]]
 """A system's name and predictions."""
+
+
+_WITHOUT: dict[str, tuple[type[protocols.Protocol], ...]] = {
+    "thresholds": (protocols.ClipLabels, protocols.Glance),
+    "ranks": (protocols.ClipLabels, protocols.Glance, protocols.QVHighlights),
+}
+"""Protocols to which an option says nothing."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,10 +85,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     training = None if options.no_baselines else _training_queries(options)
     usual = protocols.suiting(split.protocol, split.queries)
     rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [usual])]
+    names = ", ".join(rules.name for rules in rule_sets)
     if options.nms is not None and all(rules.nms is None for rules in rule_sets):
-        raise UserError(
-            f"--nms: no suppression in {', '.join(rules.name for rules in rule_sets)} (in proposal-map)"
-        )
+        raise UserError(f"--nms: no suppression in {names} (in proposal-map)")
+    for option, without in _WITHOUT.items():
+        if getattr(options, option) and all(isinstance(rules, without) for rules in rule_sets):
+            raise UserError(f"--{option}: {names} has none to choose")
     systems = [_read(options.predictions, split.queries, options)]
     if options.compare:
         systems.append(_read(options.compare, split.queries, options))
@@ -154,6 +164,7 @@ def _scored(
         raise UserError(f"{why} (--export-qvhighlights FILE or --export-ego4d FILE writes a submission)")
     results = [_evaluate(rules, split, systems, compare=compare) for rules in rule_sets]
     notes = [note for label, found in systems if (note := _one_window(label, found, results))]
+    notes += [note for label, found in systems if (note := _other_length(label, found, split, rule_sets))]
     if training is not None:
         bias, note = _bias(*training)
         for rules, result in zip(rule_sets, results, strict=True):
@@ -172,6 +183,31 @@ def _one_window(label: str, predictions: list[Prediction], results: list[_Result
     if not ranks or max(len(one.moments) for one in predictions) != 1:
         return None
     return f"{label}: one window per query, so that {', '.join(ranks)} equal{'s' * (len(ranks) == 1)} R@1"
+
+
+def _other_length(
+    label: str, predictions: list[Prediction], split: Split, rule_sets: list[protocols.Protocol]
+) -> str | None:
+    """A remark where there are more or fewer highlight scores than clips."""
+    by_label = any(isinstance(rules, protocols.ClipLabels) for rules in rule_sets)
+    if not by_label and not any(isinstance(rules, protocols.QVHighlights) for rules in rule_sets):
+        return None
+    clips = {
+        query.id: len(query.saliency) if by_label else highlight_clips(query.duration)
+        for query in split.queries
+        if query.saliency is not None
+    }
+    lengths = [
+        (len(one.saliency), clips[one.query])
+        for one in predictions
+        if one.saliency is not None and one.query in clips
+    ]
+    other = [f"{found} for {wanted}" for found, wanted in lengths if found != wanted]
+    if not other:
+        return None
+    made = "cut, or the rest ranks last" if by_label else "cut, or filled with 0"
+    about = f"{len(other):,} of {len(lengths):,} lists of highlight scores"
+    return f"{label}: {about} have more or fewer scores than clips (first: {other[0]}): {made}"
 
 
 def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, compare: bool) -> _Result:
@@ -198,21 +234,23 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
 
 def _training_queries(options: argparse.Namespace) -> tuple[list[Query], str]:
     """Training queries with a target, and where they come from; none for annotations without a companion."""
-    queries, name = [], ""
+    queries: list[Query] = []
+    name = ""
     if options.train_annotations:
         split = query_options.own_split(options, options.train_annotations, count=False)
         queries, name = split.queries, split.name
     elif options.split:
-        name = training_split(options.split)
         with contextlib.suppress(UserError):  # it, or its files, may not be there
-            queries = load_split(name, options.data_root, count=False).queries
+            split = load_split(training_split(options.split), options.data_root, count=False)
+            queries, name = split.queries, split.name
     return [query for query in queries if len(query.moments)], name
 
 
 def _bias(train: list[Query], name: str) -> tuple[ConstantWindowBaseline | None, str]:
     """The constant windows of training queries (of the split `name`) where there are any, and a note on them."""
     if not train:
-        return None, "bias: left out, for want of training targets (--train-annotations FILE gives some)"
+        why = f"no training query of {name} has a moment" if name else "for want of training targets"
+        return None, f"bias: left out, {why}{'' if name else ' (--train-annotations FILE gives some)'}"
     bias = ConstantWindowBaseline.fit(train)
     return bias, f"bias: first window {bias.describe()}, chosen on {name} ({len(train):,} queries)"
 

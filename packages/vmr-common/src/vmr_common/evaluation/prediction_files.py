@@ -71,7 +71,8 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
             content = source.document()  # of several lines, or of one
             if isinstance(content, dict) and "results" in content:
                 content = content["results"]
-                if not (isinstance(content, list) and content and _is_row(content[0])):
+                listed_rows = isinstance(content, list) and content and _is_row(content[0])
+                if not (listed_rows or isinstance(content, dict)):
                     return _ego4d_entries(str(path), content, known)
             rows = rows_of(str(path), [content] if _is_row(content) else content, known)
         rows = iter(rows)
@@ -287,7 +288,7 @@ def _ego4d_entries(path: str, results: Any, queries: Iterable[Query]) -> list[Pr
     """
     if not isinstance(results, list):
         raise UserError(
-            f"{path}: not an Ego4D submission (expected an object with a list 'results'), nor JSON lines"
+            f"{path}: 'results' must be a list or an object, found {shown(results)}: not an Ego4D submission"
         )
     clips = {query.id: query.video for query in queries}
     predictions: list[Prediction] = []
