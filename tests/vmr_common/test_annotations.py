@@ -120,6 +120,7 @@ def test_qvhighlights_lines_carry_windows_and_saliency(tmp_path):
     assert found.report.counts == {
         "no clip scored 2 or more by any annotator": 1,
         "video shorter than its id says": 1,
+        "another duration of the video than in an earlier query": 1,
     }
 
 

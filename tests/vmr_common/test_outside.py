@@ -7,7 +7,7 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.splits.load import Split, custom_split
-from vmr_common.splits.outside import outside_of, require_mostly_inside
+from vmr_common.splits.outside import outside_of, require_mostly_inside, seem_fractions
 
 
 def split_of(folder: Path, factor: float, outside: int) -> Split:
@@ -48,3 +48,20 @@ def test_training_data_mostly_outside_are_refused_with_the_unit_that_would_fit(
     with pytest.raises(UserError, match="2 of 3 queries of mine") as raised:
         require_mostly_inside(split_of(tmp_path, factor, outside=2))
     assert (unit or "videos; for example") in str(raised.value)
+
+
+def test_times_that_are_fractions_of_their_videos_are_found(tmp_path: Path) -> None:
+    split = split_of(tmp_path, 1 / 40, outside=3)
+    assert "fractions of the video" in seem_fractions(split)
+    with pytest.raises(UserError, match=r"all times of mine\.jsonl lie in the first second"):
+        require_mostly_inside(split)
+    assert not seem_fractions(split_of(tmp_path, 1 / 40, outside=2))
+
+
+def test_two_durations_of_a_video_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"video": "v", "duration": length, "query": "a dog", "windows": [[1, 2]]} for length in (9, 9.5, 12)
+    ]
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
+    counts = custom_split(tmp_path / "mine.json").report.counts
+    assert counts["another duration of the video than in an earlier query"] == 1

@@ -29,7 +29,7 @@ from vmr_common.errors import UserError
 from vmr_common.io import write_text
 from vmr_common.splits.generated import offered
 from vmr_common.splits.load import Split
-from vmr_common.splits.outside import outside_of, unit_hint
+from vmr_common.splits.outside import outside_of, seem_fractions, unit_hint
 from vmr_common.splits.registry import ENTRIES
 
 
@@ -119,6 +119,9 @@ def _check(arguments: argparse.Namespace) -> None:
             outside and arguments.split is None
         ):  # of a registered split it is known, and no fault of the user's
             wrong.append(problems(split.name, len(outside), f"{len(split.queries):,} queries"))
+        if arguments.split is None and (fractions := seem_fractions(split)):
+            echo(f"  {fractions}")
+            wrong.append(problems(split.name, 1, f"{len(split.queries):,} queries"))
     if arguments.features:
         wrong += _check_features(arguments, split)
     if wrong:

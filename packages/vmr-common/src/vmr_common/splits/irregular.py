@@ -18,6 +18,7 @@ from vmr_common.types import Query
 from vmr_common.values import listed, shown, without_ending
 
 WHOLE_VIDEO = 0.99
+_SAME_LENGTH = 1.0  # seconds; one video is measured in several ways
 _LABEL = re.compile(
     r"\s*(?:query|question|q|sentence|caption|description|text)(?: text)?(?: \(optional\))?:", re.IGNORECASE
 )
@@ -300,20 +301,24 @@ class _Repeats:
 
     def __init__(self) -> None:
         self._videos: dict[str, int] = {}
+        self._durations: list[float] = []  # of these, as first said
         # by video and moments: sentence and time point of the one record there, or a set of those of several
         self._said: dict[bytes, tuple[str, float | None] | set[Any]] = {}
 
     def of(self, record: Record) -> list[str]:
         video = self._videos.setdefault(record.video, len(self._videos))
+        if video == len(self._durations):
+            self._durations.append(record.duration)
+        other = abs(self._durations[video] - record.duration) > _SAME_LENGTH
+        found = ["another duration of the video than in an earlier query"] if other else []
         times = [time + 0.0 for moment in record.moments for time in moment]  # -0.0 is 0.0
         place = struct.pack(f"q{len(times)}d", video, *times)
         earlier = self._said.get(place)
         if earlier is None:
             self._said[place] = (record.text, record.point)
-            return []
+            return found
         if isinstance(earlier, tuple):
             earlier = self._said[place] = {earlier, earlier[0]}
-        found = []
         if record.moments:  # a record without a moment (hidden truth) repeats only if its sentence does
             found.append("same video and moment as an earlier query")
         if record.text in earlier:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"frame numbers": 30.0, "milliseconds": 1e3, "microseconds": 1e6}
 """Units that times are mistaken in, and how many of each make a second, about."""
+_FEW, _LONG = 3, 5.0  # times, and seconds of a video, from which times up to 1 look like fractions
 
 
 class Outside(NamedTuple):
@@ -54,11 +55,25 @@ def outside_of(split: Split) -> list[Outside]:
     return [one for one in split.report.outside if one.query in there]
 
 
+def seem_fractions(split: Split) -> str:
+    """That all times of a split lie in the first second of videos of `_LONG` seconds and more; "" where not so."""
+    ends = [float(query.moments.max()) for query in split.queries if len(query.moments)]
+    ends += [query.glance for query in split.queries if query.glance is not None]
+    if len(ends) < _FEW or max(ends) > 1 or min(query.duration for query in split.queries) < _LONG:
+        return ""
+    return (
+        f"all times of {split.name} lie in the first second of their videos: are they fractions of the video, "
+        "and not seconds?"
+    )
+
+
 def require_mostly_inside(split: Split) -> None:
-    """Makes sure that at most half of the queries lie outside their videos.
+    """Makes sure that at most half of the queries lie outside their videos, and that times are no fractions.
 
     Raises `UserError` with their number, an example, and the unit that would fit.
     """
+    if fractions := seem_fractions(split):
+        raise UserError(fractions)
     found = outside_of(split)
     if 2 * len(found) > len(split.queries):
         raise UserError(
