@@ -178,6 +178,8 @@ def test_samples_of_lmms_eval_are_matched_by_video_and_sentence(tmp_path, capsys
     ]
     path = put(tmp_path / "samples.jsonl", *rows)
     assert found(path) == {"0": [[10, 20]], "1": [[40, 50]], "2": []}
+    for document in (rows, {"args": {}, "logs": rows}):
+        assert found(put(path, document)) == {"0": [[10, 20]], "1": [[40, 50]], "2": []}
     assert found(put(path, {"doc_id": 2, "filtered_resps": ["5 to 6 s"]})) == {"2": [[5, 6]]}
     annotations = [{"query_id": q.id, "video_id": q.video, "query": q.text, "duration": 60} for q in QUERIES]
     rows_ = [{**row, "windows": q.moments.tolist()} for row, q in zip(annotations, QUERIES, strict=True)]

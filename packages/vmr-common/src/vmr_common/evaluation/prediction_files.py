@@ -63,7 +63,7 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
                 return []
             raise UserError(f"{path}: begins with {quoted(source.first, 40)}; {LAYOUTS}")
         first = source.first_value()
-        if isinstance(first, dict) and "doc_id" in first:
+        if _is_sample(first):
             rows = sample_rows(str(path), source.rows(), known)
         elif isinstance(first, dict) and _is_row(first):
             rows = ((f"{path}:{number}", row) for number, row in source.rows())
@@ -98,6 +98,10 @@ def _is_truth(found: Sequence[Prediction], queries: Sequence[Query]) -> bool:
     """True if predictions are the targets of their queries, all of them."""
     truth = {query.id: query.moments for query in queries}
     return all(one.query in truth and np.array_equal(one.moments, truth[one.query]) for one in found)
+
+
+def _is_sample(value: Any) -> bool:
+    return isinstance(value, dict) and "doc_id" in value
 
 
 def _is_row(value: Any) -> bool:
@@ -198,9 +202,13 @@ def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tupl
     """Objects for `types.predictions_of`, and their places, of a document: a list of such, or answers by query id.
 
     An answer is an object with windows or text, or one of these by itself, or nothing (null). Raises `UserError` for
-    whatever is something else.
+    whatever is something else. Samples of lmms-eval are read as `sample_rows`, also in its older ``logs``.
     """
-    if isinstance(document, dict):
+    if isinstance(document, dict) and isinstance(document.get("logs"), list):
+        document = document["logs"]
+    if isinstance(document, list) and document and all(_is_sample(row) for row in document):
+        yield from sample_rows(path, enumerate(document), queries)
+    elif isinstance(document, dict):
         known = {query.id for query in queries}
         if known and not any(key in known or ">>>" in key for key in document):
             raise UserError(

@@ -111,7 +111,9 @@ def _by_key(document: dict[str, Any], given: Mapping[str, str] | None) -> list[A
         return None
     if is_record(first) or given.get("video") in first:
         own = "id" if "id" in given or not {*NAMES["id"], "id"}.isdisjoint(first) else "query_id"
-    elif any(isinstance(first.get(name), str) for name in _names("query", given)):
+    elif not first.keys().isdisjoint((*_names("duration", given), *_names("moments", given))) and any(
+        isinstance(first.get(name), str) for name in _names("query", given)
+    ):
         own = "video_id"
     else:
         return None
