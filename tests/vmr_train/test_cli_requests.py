@@ -51,6 +51,17 @@ def test_a_part_of_the_run_comes_with_what_it_was_trained_on(root):
     assert [query.id for query in again.queries] == [query.id for query in validation.queries]
 
 
+def test_an_annotation_file_is_read_as_the_options_say(root, caplog):
+    (root / "own.csv").write_text("clip;caption;start;end;duration\na.mp4;a door opens;1000;4000;9,5\n")
+    config, options = asked(splits(), "test")
+    options = SimpleNamespace(annotations="own.csv", fields=["video=clip"], subset=None, strip_extension=True)
+    split, _ = requested_split(config, options, root)
+    assert [query.video for query in split.queries] == ["a"]
+    assert "1 of 1 queries of own.csv lie outside their videos (are the times milliseconds" in caplog.text
+    with pytest.raises(UserError, match="--fields says how a file is read"):
+        requested_split(config, SimpleNamespace(annotations=None, split="test", fields=["video=clip"]), root)
+
+
 def test_a_run_that_held_nothing_out_has_no_validation_part(root):
     config = splits(test="train.jsonl", held_out=0.0)
     with pytest.raises(UserError, match="holds no validation videos out"):

@@ -56,16 +56,31 @@ def add_options(parser: Options, *, split: bool = True) -> None:
         "--policy",
         help=f"irregular records of --annotations: {', '.join(POLICIES)} (default: that of the format)",
     )
+    add_layout(parser)
+    add("--videos", help="JSON file with the ids of the videos to keep")
+    add("--videos-key", type=free_text, help="which list of --videos")
+
+
+def add_layout(parser: Options) -> None:
+    """The options that say how an annotation file is read: `layout` takes them."""
+    add = parser.add_argument
     add(
         "--fields",
         nargs="+",
         metavar="FIELD=NAME",
-        help=f"names of the fields of --annotations, such as query=caption; fields: {', '.join(NAMES)}",
+        help=f"names of the fields of an annotation file, such as query=caption; fields: {', '.join(NAMES)}",
     )
-    add("--subset", help="which part of --annotations that holds several, such as training")
+    add("--subset", help="which part of an annotation file that holds several, such as training")
     add("--strip-extension", action="store_true", help="take .mp4, .avi and the like off the ids of videos")
-    add("--videos", help="JSON file with the ids of the videos to keep")
-    add("--videos-key", type=free_text, help="which list of --videos")
+
+
+def layout(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_layout` as those of `custom_split`."""
+    return {
+        "fields": parse_fields(options.fields),
+        "subset": options.subset,
+        "strip_extension": options.strip_extension,
+    }
 
 
 def require_given(options: argparse.Namespace, split: str | None) -> None:
@@ -115,8 +130,6 @@ def own_split(options: argparse.Namespace, annotations: str, **more: Any) -> Spl
         format=options.format,
         durations=options.durations and found_path(options.durations, root),
         policy=options.policy,
-        fields=parse_fields(options.fields),
-        subset=options.subset,
-        strip_extension=options.strip_extension,
+        **layout(options),
         **more,
     )

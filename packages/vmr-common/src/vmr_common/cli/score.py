@@ -20,6 +20,7 @@ from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, data_root, load_split, training_split
+from vmr_common.splits.outside import outside_of, said_outside
 from vmr_common.timeline import highlight_clips
 from vmr_common.types import Prediction, Query
 
@@ -163,7 +164,9 @@ def _scored(
     if why := _hidden(split):
         raise UserError(f"{why} (--export-qvhighlights FILE or --export-ego4d FILE writes a submission)")
     results = [_evaluate(rules, split, systems, compare=compare) for rules in rule_sets]
-    notes = [note for label, found in systems if (note := _one_window(label, found, results))]
+    outside = outside_of(split)
+    notes = [said_outside(split, outside)] if 2 * len(outside) > len(split.queries) else []
+    notes += [note for label, found in systems if (note := _one_window(label, found, results))]
     notes += [note for label, found in systems if (note := _other_length(label, found, split, rule_sets))]
     if training is not None:
         bias, note = _bias(*training)

@@ -76,10 +76,14 @@ def require_mostly_inside(split: Split) -> None:
         raise UserError(fractions)
     found = outside_of(split)
     if 2 * len(found) > len(split.queries):
-        raise UserError(
-            f"{len(found):,} of {len(split.queries):,} queries of {split.name} lie outside their videos"
-            f"{unit_hint(found)}; for example {found[0]}"
-        )
+        raise UserError(said_outside(split, found))
+
+
+def said_outside(split: Split, found: Sequence[Outside]) -> str:
+    """How many queries of a split lie outside their videos, with an example, and the unit that would fit most."""
+    hint = unit_hint(found) if 2 * len(found) > len(split.queries) else ""
+    about = f"{len(found):,} of {len(split.queries):,} queries of {split.name}"
+    return f"{about} lie outside their videos{hint}; for example {found[0]}"
 
 
 def unit_hint(found: Sequence[Outside]) -> str:

@@ -22,7 +22,7 @@ from vmr_common.errors import UserError, require
 from vmr_common.evaluation import measurable
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.splits.load import Split
-from vmr_common.splits.outside import outside_of, require_mostly_inside
+from vmr_common.splits.outside import outside_of, require_mostly_inside, said_outside
 from vmr_common.types import Prediction, Query, write_predictions
 from vmr_train import distributed, feature_files
 from vmr_train import splits as run_splits
@@ -95,8 +95,7 @@ def load_splits(config: RunConfig, root: Path) -> Splits:
                 for line in split.report.lines():
                     logger.info("            %s", line)
             if outside := outside_of(split):
-                count, example = f"{len(outside):,} of {len(split.queries):,} queries", outside[0]
-                logger.warning("%s: %s lie outside their videos, for example %s", split.name, count, example)
+                logger.warning("%s", said_outside(split, outside))
     return splits
 
 

@@ -12,7 +12,7 @@ from vmr_common.boundary import reason
 from vmr_common.cli import entrypoint
 from vmr_common.cli.entrypoint import free_text, option_words
 from vmr_common.cli.numbers import seconds, whole
-from vmr_common.cli.query_options import add_data_root
+from vmr_common.cli.query_options import add_data_root, add_layout
 from vmr_common.errors import UserError
 from vmr_common.evaluation import protocol
 from vmr_common.splits.load import data_root
@@ -135,6 +135,7 @@ def evaluate_parser(package: str, title: str) -> ArgumentParser:
     about = "test, validation or train of the run, or a registered split"
     add("--split", type=str, default="test", help=about)
     add("--annotations", type=str, default=None, help="an annotation file instead of a split")
+    add_layout(parser)
     add("--out", type=str, default=None, help="write the predictions here (JSON lines)")
     add("--json", action="store_true", help="print the scores as JSON")
     return parser

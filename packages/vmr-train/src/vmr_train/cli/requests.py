@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmr_common.cli import query_options
 from vmr_common.errors import UserError
-from vmr_common.splits.load import Split, custom_split, load_split
-from vmr_common.splits.sources import found_path
+from vmr_common.splits.load import Split, load_split
+from vmr_common.splits.outside import outside_of, said_outside
 from vmr_common.types import Query
 from vmr_train.cli import video_files
 from vmr_train.feature_files import HasManifest, VideoStore, require_videos, with_features
@@ -50,9 +51,13 @@ def requested_split(config: Any, options: Any, root: Path) -> tuple[Split, list[
         UserError: if the split does not exist or cannot be read.
     """
     if options.annotations is not None:
-        return custom_split(found_path(options.annotations, root)), load(
-            config.data.splits.train, root
-        ).queries
+        own = load(SplitConfig(annotations=options.annotations, **query_options.layout(options)), root)
+        if outside := outside_of(own):
+            logger.warning("%s", said_outside(own, outside))
+        return own, load(config.data.splits.train, root).queries
+    for name in ("fields", "subset", "strip_extension"):
+        if getattr(options, name, None):
+            raise UserError(f"--{name.replace('_', '-')} says how a file is read: give it with --annotations")
     if options.split in PARTS:
         splits = load_splits(config.data.splits, root)
         return _part(splits, options.split), splits.train.queries
