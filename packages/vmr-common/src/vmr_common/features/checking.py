@@ -69,8 +69,10 @@ class _Kind:
 
 
 def _without(video: str, line: str) -> str:
-    """A line without the id, as a word of its own, of a video file or not."""
-    return re.sub(rf"(?<![^\W_]){re.escape(without_ending(video))}(?![^\W_])", "", line)
+    """A line without the id, as a word of its own, of a video file or not, in a folder or not."""
+    bare = without_ending(video)
+    names = "|".join(map(re.escape, dict.fromkeys((bare, bare.rpartition("/")[2] or bare))))
+    return re.sub(rf"(?<![^\W_])(?:{names})(?![^\W_])", "", line)
 
 
 @dataclass

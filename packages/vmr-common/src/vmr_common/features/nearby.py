@@ -26,6 +26,8 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
         "'s30-d52' is there: --strip-extension (strip_extension of a split) drops such endings"
         >>> nearby("yard", ["yard_flow", "yard_rgb"])
         "'yard_flow', 'yard_rgb' are there: --ending (data.features.ending) says which: _flow, _rgb"
+        >>> nearby("videos/yard.mp4", ["yard"])
+        "'yard' is there: no option drops the folder before an id"
     """
     there, bare = set(names), without_ending(video)
     strip = "--strip-extension (strip_extension of a split) drops such endings" if bare != video else ""
@@ -40,6 +42,9 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
         else:
             found += f" is there: --ending {usual[0]} (data.features.ending) takes it"
         return found + (f", and {strip}" if strip else "")
+    last = bare.rpartition("/")[2]
+    if last != bare and last in there:
+        return f"{called(last)} is there: no option drops the folder before an id"
     letters = _letters(bare)
     alike = [name for name in names if letters and _letters(without_ending(name)) == letters]
     alike += [name for name in (f"v_{bare}", bare.removeprefix("v_")) if name in there and name not in alike]
