@@ -261,7 +261,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, index, store, durations):
         index.search(QUERIES[:1], 0)
     index.remove(["v005"])
     without = {video: seconds for video, seconds in durations.items() if video != "v005"}
-    with pytest.raises(UserError, match="duration of 1 videos is not known, for example 'v005'"):
+    with pytest.raises(UserError, match="duration of 1 video is not known, for example 'v005'"):
         index.add(store, without)
     with pytest.raises(UserError, match="expected \\(1, 15, 48\\)"):
         index.add_vectors(["new"], {"new": 1.0}, np.zeros((1, 2, 3), np.float16))

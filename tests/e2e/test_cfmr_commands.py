@@ -123,6 +123,7 @@ def test_wrong_use_ends_in_one_line(run, built, tmp_path, tiny_data, refused):
     assert "knows no word" in refused(search, built, "qwertz")
     assert "the query is empty" in refused(search, built, " ")
     assert "give one sentence" in refused(search, built)
+    assert "a sentence behind --video is read as a video" in refused(search, built, "--video", "x", SENTENCE)
     assert "holds no video 'x'" in refused(search, built, SENTENCE, "--video", "x")
     for k in ("0", "-1", "1.5", "ten", "9" * 5000):
         assert "argument -k: expected a whole number, at least 1" in refused(search, built, SENTENCE, "-k", k)

@@ -45,7 +45,8 @@ def search(argv: Sequence[str]) -> None:
     with said_once():
         given = _search_parser().parse_intermixed_args(argv)
         if sum(value is not None for value in (given.query, given.queries, given.measure)) != 1:
-            raise UserError("give one sentence, or --queries with a file, or --measure with a split")
+            behind = "; a sentence behind --video is read as a video: put it before" if given.video else ""
+            raise UserError(f"give one sentence, or --queries with a file, or --measure with a split{behind}")
 
     from cfmr.index import commands
     from vmr_train import distributed

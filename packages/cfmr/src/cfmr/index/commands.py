@@ -44,7 +44,8 @@ def maintain(given: Namespace) -> None:
     folder = Path(given.out)
     if given.remove:
         remove(folder, given.remove)
-        echo(f"{len(set(given.remove))} videos removed")
+        count = len(set(given.remove))
+        echo(f"{count:,} {'video' if count == 1 else 'videos'} removed")
     if given.compact:
         compact(folder, given.shard_videos)
     opened = VideoIndex.open(folder)
@@ -143,10 +144,10 @@ def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
 
 
 def _summary(found: VideoIndex) -> str:
-    size = sum(shard.size for shard in found.manifest.shards)
+    size, shards = sum(shard.size for shard in found.manifest.shards), len(found.manifest.shards)
     return (
-        f"{found.folder}: {len(found):,} videos, {len(found.moments)} proposals each, "
-        f"{len(found.manifest.shards)} shards, {size / 1e6:,.1f} MB {found.manifest.dtype}"
+        f"{found.folder}: {len(found):,} {'video' if len(found) == 1 else 'videos'}, {len(found.moments)} proposals "
+        f"each, {shards} {'shard' if shards == 1 else 'shards'}, {size / 1e6:,.1f} MB {found.manifest.dtype}"
     )
 
 

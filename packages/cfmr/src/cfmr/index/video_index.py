@@ -492,8 +492,9 @@ def _require_usable(videos: Sequence[str], durations: Mapping[str, float]) -> No
     unknown = [video for video in videos if video not in durations]
     if unknown:
         raise UserError(
-            f"the duration of {len(unknown)} videos is not known, for example {quoted(unknown[0])}; a table of seconds "
-            "by video says it (--durations)"
+            f"the duration of {len(unknown):,} {'video' if len(unknown) == 1 else 'videos'} is not known, for example "
+            f"{quoted(unknown[0])}; a table of seconds by video says it (--durations), or stride_s in the manifest of "
+            "the features (vmr-data convert --stride-s)"
         )
     for video in videos:
         identifier(video, "video", quoted(video))
