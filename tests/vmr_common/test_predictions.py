@@ -173,7 +173,7 @@ def test_video_ids_compare_as_text_and_may_be_left_out(tmp_path):
 def test_a_file_without_predictions_is_no_score_of_zero(tmp_path, answer):
     truth = {"query_id": "7", "video_id": "kitchen", "duration": 12, "query": "a pan", "windows": [[2, 5]]}
     annotations = put(tmp_path / "a.jsonl", truth)
-    for content in ("", "\n\n", '{"results": []}'):
+    for content in ("", "\n\n", "{}", '{"results": []}'):
         (tmp_path / "p").write_text(content)
         status, _, err = answer(main, tmp_path / "p", "--annotations", annotations)
         assert (status, err) == (2, f"error: {tmp_path / 'p'}: holds no prediction\n")

@@ -265,9 +265,9 @@ def _read(path: str, queries: list[Query], options: argparse.Namespace) -> _Row:
         predictions = [prediction for prediction in predictions if prediction.query in known]
     if not predictions:
         raise UserError(f"{path}: holds no prediction" + " for the split" * options.ignore_unknown)
-    name = Path(path).name
+    folder, name = Path(path).parent.name, Path(path).name
     label = name.split(".")[0] or name
-    return (f"{Path(path).parent.name}/{label}" if label == "predictions" else label), predictions
+    return (f"{folder}/{label}" if folder and label == "predictions" else label), predictions
 
 
 def _export(options: argparse.Namespace, predictions: list[Prediction], queries: list[Query]) -> list[str]:

@@ -210,7 +210,7 @@ def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tupl
         yield from sample_rows(path, enumerate(document), queries)
     elif isinstance(document, dict):
         known = {query.id for query in queries}
-        if known and not any(key in known or ">>>" in key for key in document):
+        if known and document and not any(key in known or ">>>" in key for key in document):
             raise UserError(
                 f"{path}: an object with the keys {listed(document)}, none of them a query; {LAYOUTS}"
             )

@@ -154,6 +154,11 @@ def _submittable(
     remarks = [
         (len(empty), "without a window, answered by [0, 0], a miss"),
         (len(silent), "without highlight scores, given scores of 0"),
-        (flat, "windows that do not start before they end: the server gives them an overlap of 0"),
+        (
+            flat,
+            "window that does not start before it ends: the server gives it an overlap of 0"
+            if flat == 1
+            else "windows that do not start before they end: the server gives them an overlap of 0",
+        ),
     ]
     return submitted, [f"{count:,} {what}" for count, what in remarks if count]
