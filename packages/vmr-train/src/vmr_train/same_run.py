@@ -13,6 +13,7 @@ from torch import Tensor
 from vmr_common.errors import UserError, quoted
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.renamed import with_new_names
+from vmr_train.known_features import GOES_ON
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,8 @@ def _changed_files(found: Checkpoint, now: Mapping[str, Any], part: str, what: s
     if "times" not in before:
         _warn(found, f"the {what} were the same")
         return []
-    return [f"the {what} were {_files(before)} and are now {_files(value)}"]
+    remedy = f" ({GOES_ON})" if part == FEATURES else ""
+    return [f"the {what} were {_files(before)} and are now {_files(value)}{remedy}"]
 
 
 def _files(values: Mapping[str, Any]) -> str:
