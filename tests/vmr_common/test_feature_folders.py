@@ -256,7 +256,7 @@ def test_hdf5_files_name_what_is_near_too(tmp_path):
     for video, message in {
         "a.avi": "'a' is there: --strip-ext",
         "kitchen-1": "similar: 'kitchem-1'",
-        "x": "holds 2",
+        "x": "holds 'a', 'kitchem-1'",
     }.items():
         with pytest.raises(UserError, match=message):
             FeatureStore(tmp_path / "f.h5")[video]
