@@ -167,12 +167,20 @@ def _convert(arguments: argparse.Namespace) -> None:
             if not videos:
                 raise store.empty()
             with bar(len(videos), "video") as done:
-                given = stated(arguments)
-                made = dataclasses.replace(store.manifest or Manifest(), creator=creator(), **given)
+                given, before = stated(arguments), store.manifest or Manifest()
+                made = dataclasses.replace(before, creator=creator(), **given)
                 count = convert_features(
                     store, out, made, dtype=arguments.dtype, videos=videos, step=done.update
                 )
-        echo(f"{out}: {count:,} videos written as {arguments.dtype}")
+        old = {name: getattr(before, name) for name in given}
+        echo(
+            f"{out}: {count:,} videos written as {arguments.dtype}",
+            *(
+                f"{out}: {name} is {value}, as given; the source said {old[name]}"
+                for name, value in given.items()
+                if old[name] not in (None, value)
+            ),
+        )
         return
     if split is None:
         raise UserError("nothing to convert: give --split or --annotations, or --features")
