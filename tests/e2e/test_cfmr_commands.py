@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,12 @@ def test_predict_and_search_in_one_video_agree(run, built, tiny_data, done):
     best = json.loads(done(cli.predict, *wanted, "-k", 1, "--json"))["pred_relevant_windows"][0]
     found = json.loads(done(search, built, SENTENCE, "-k", 1, "--video", video, "--json"))["moments"][0]
     assert found["score"] == pytest.approx(best[2], abs=2e-3)
+
+
+def test_the_command_under_next_can_be_typed(run, tiny_data, tmp_path, done):
+    out = done(index, "--checkpoint", run, "--out", tmp_path / "index", "--data-root", tiny_data)
+    _, _, words = out.rpartition("\nnext  cfmr-search ")
+    assert "rank" in done(search, *shlex.split(words))
 
 
 def test_search_prints_a_table_and_answers_a_file_of_questions(built, tmp_path, done):

@@ -102,7 +102,8 @@ def build(given: Namespace) -> None:
     if distributed.rank() == 0:
         if exists:
             echo(_added(len(new), there, given))
-        echo(f'{_summary(found)}\nnext  {shlex.join(["cfmr-search", word_of(folder)])} "..."')
+        search = shlex.join(["cfmr-search", word_of(folder)])
+        echo(f"{_summary(found)}\nnext  {search} {_example(encoder, root)}")
 
 
 def _added(count: int, there: Sequence[str], given: Namespace) -> str:
@@ -124,6 +125,15 @@ def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
 
 def _queries_of(split: str, encoder: Encoder, root: Path) -> list[Query]:
     return named_split(split, encoder.config.data.splits, root).queries
+
+
+def _example(encoder: Encoder, root: Path) -> str:
+    """A sentence to search for, as words of a command line: one of the run's test part, or a gap."""
+    try:
+        sentence = _queries_of("test", encoder, root)[0].text
+    except (UserError, IndexError):  # the annotations need not be at hand
+        return '"..."'
+    return shlex.join(["--", sentence] if sentence.startswith("-") else [sentence])
 
 
 def _open_features(given: Namespace, encoder: Encoder, root: Path) -> FeatureStore:
