@@ -175,7 +175,9 @@ def _prediction(
     # two ids of a query must agree; what else is called an id may be of something else
     key = named(row, IDS[:2], where) or next((name for name in IDS[2:] if name in row), None)
     if key is None and not (video and text):
-        raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)})")
+        raise UserError(
+            f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)}), or a video and a sentence"
+        )
     name = f"{video}>>>{text}" if key is None else identifier(row[key], where, key)
     query = query_of(name, where)
     saliency = None
