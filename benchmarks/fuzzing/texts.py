@@ -63,6 +63,7 @@ def archive(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+MODEL = {"video": "v", "duration": 9, "sentence": "q w", "timestamp": [1, 2]}
 ANNOTATIONS = {
     "charades-sta": b"AB 1.0 2.5##a b.\nAB 3 4##c d.\n",
     "viga": b"AB 1.0 2.5##2##a b.\nAB 3 4##3##c d.\n",
@@ -110,6 +111,11 @@ ANNOTATIONS = {
         ]
     ),
     "table": b'video,sentence,start,end,length,moments\nv,"a, b",0:01,2.5,9,"[1, 2.5]"\nv,c,,,9,\n',
+    "spreadsheet": b"\xef\xbb\xbfVideo ID;Query;Start Time;End Time;Duration\r\nv;a b;1,5;2;9\r\n;;;;\r\n",
+    "columns": document({key: {"0": value, "1": value} for key, value in MODEL.items()}),
+    "split columns": document({"columns": [*MODEL], "index": [0], "data": [[*MODEL.values()]]}),
+    "by video": document({"v": {"duration": 9, "query": "q", "span": [1, 2]}}),
+    "by id": document({"7": MODEL}),
     "detection": document(
         {
             "database": {

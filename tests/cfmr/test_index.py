@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cfmr.index import scan
+from cfmr.index.commands import _with_features
 from cfmr.index.corpus import measure
 from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
@@ -533,3 +534,8 @@ def test_a_manifest_of_another_format_is_refused(index):
         VideoIndex.open(index.folder)
     write_manifest(index.folder, index.manifest)
     assert len(VideoIndex.open(index.folder)) == 90
+
+
+def test_videos_without_features_are_left_out_and_named(caplog):
+    assert _with_features(["a", "b"], {"a"}) == ["a"]
+    assert "1 of 2 videos are left out, without features: 'b'" in caplog.text

@@ -72,6 +72,8 @@ def build(given: Namespace) -> None:
     require_files([*(given.features or ()), *([given.durations] if given.durations else ())], root)
     store = _open_features(given, encoder, root)
     videos = None if given.split is None else _videos_of(given.split, encoder, root)
+    if videos is not None and encoder.config.data.features.missing == "drop":
+        videos = _with_features(videos, store)
     wanted = list(dict.fromkeys(store.videos() if videos is None else videos))
     if given.durations is not None:
         durations = read_durations(found_path(given.durations, root))
@@ -121,6 +123,14 @@ def _added(count: int, there: Sequence[str], given: Namespace) -> str:
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
     queries = distributed.from_rank_zero(lambda: _queries_of(split, encoder, root))
     return list(dict.fromkeys(query.video for query in queries))
+
+
+def _with_features(videos: list[str], store: FeatureStore) -> list[str]:
+    lacking = [video for video in videos if video not in store]
+    if lacking and distributed.rank() == 0:
+        named = listed([quoted(video, 60) for video in lacking], 3)
+        logger.warning("%d of %d videos are left out, without features: %s", len(lacking), len(videos), named)
+    return [video for video in videos if video not in lacking]
 
 
 def _queries_of(split: str, encoder: Encoder, root: Path) -> list[Query]:
