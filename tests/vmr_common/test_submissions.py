@@ -179,6 +179,14 @@ def test_each_problem_of_an_ego4d_file_is_named(tmp_path, change, problem):
         prediction_files.read_any(path)
 
 
+def test_an_ego4d_window_that_ends_before_it_starts_is_remarked(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps({"results": [{**EGO4D_ENTRY, "predicted_times": [[9, 2]]}]}))
+    prediction_files.read_any(path, NLQ[:1])
+    assert "windows that end before they start, kept as answered: 1" in caplog.text
+
+
 def test_arrays_with_ids_or_in_the_order_of_the_split(tmp_path):
     windows = np.array([[[0, 400], [200, 800]]] * 3, dtype=np.int32)
     np.savez(tmp_path / "plain.npz", pred_cs=windows)

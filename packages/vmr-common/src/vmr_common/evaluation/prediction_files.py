@@ -54,9 +54,21 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
     its query does is refused. Raises `UserError` if the file cannot be read or is none of these; names file, line and
     key.
     """
-    if Path(path).suffix == ".npz":
-        return read_npz(path, queries)
-    known = list(queries or ())
+    found = read_npz(path, queries) if Path(path).suffix == ".npz" else _read_text(path, list(queries or ()))
+    silent = sum(not len(one.moments) and one.saliency is None for one in found)
+    alone = sum(not len(one.moments) and one.saliency is not None for one in found)
+    moments = np.concatenate([one.moments for one in found]) if found else np.zeros((0, 2))
+    backward = int((moments[:, 0] > moments[:, 1]).sum())
+    if silent:
+        logger.info("%s: %d of %d predictions have no window", path, silent, len(found))
+    if alone:
+        logger.info("%s: %d of %d predictions are highlight scores without a window", path, alone, len(found))
+    if backward:
+        logger.info("%s: windows that end before they start, kept as answered: %d", path, backward)
+    return found
+
+
+def _read_text(path: str | Path, known: list[Query]) -> list[Prediction]:
     with opened(path) as source:
         if source.first[:1] not in ("{", "["):
             if not source.first:
@@ -81,16 +93,6 @@ def read_any(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
         found = predictions_of(rows, finder(known), windows_in)
     if head is not None and "duration" in head[1] and _is_truth(found, known):
         raise UserError(f"{path}: annotations, not predictions: each window is that of the query; {LAYOUTS}")
-    silent = sum(not len(one.moments) and one.saliency is None for one in found)
-    alone = sum(not len(one.moments) and one.saliency is not None for one in found)
-    moments = np.concatenate([one.moments for one in found]) if found else np.zeros((0, 2))
-    backward = int((moments[:, 0] > moments[:, 1]).sum())
-    if silent:
-        logger.info("%s: %d of %d predictions have no window", path, silent, len(found))
-    if alone:
-        logger.info("%s: %d of %d predictions are highlight scores without a window", path, alone, len(found))
-    if backward:
-        logger.info("%s: windows that end before they start, kept as answered: %d", path, backward)
     return found
 
 
