@@ -181,8 +181,9 @@ def test_fields_may_have_any_name(tmp_path):
         (
             lines({**OWN, "when": [1, 2]}),
             None,
-            "x:1: no key is known to hold moments; --fields moments=when reads",
+            "x:1: no key is known to hold moments or a time point; --fields moments=when reads",
         ),
+        (lines({**OWN, "glance_point": 3.5}), None, "--fields point=glance_point reads"),
         (
             lines({**OWN, "frame_start": 1, "frame_stop": 2}),
             None,

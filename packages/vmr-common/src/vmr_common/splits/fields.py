@@ -195,7 +195,7 @@ def _missing(fields: Sequence[str], keys: Iterable[str], where: str) -> str:
     return (
         f"{where}: {lacking} {'is' if len(fields) == 1 else 'are'} missing (found: {listed(keys)}), expected "
         f"{expected}; --fields {' '.join(f'{field}=NAME' for field in fields)} reads another name "
-        "(vmr-data and vmr-score take it; in a configuration: fields of the split)"
+        "(vmr-data, vmr-score and eval take it; in a configuration: fields of the split)"
     )
 
 

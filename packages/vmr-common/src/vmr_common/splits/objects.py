@@ -177,6 +177,7 @@ def _refuse_unread(row: Mapping[str, Any], names: Names, where: str) -> None:
     known = {key for keys in names.values() for key in keys}
     others = {key: value for key, value in row.items() if key not in known}
     held = [f"moments={key}" for key, value in others.items() if _may_be_moment(value)][:1]
+    held = held or [f"point={key}" for key, value in others.items() if _may_be_point(key, value)][:1]
     if not held:
         times = [
             key
@@ -193,7 +194,13 @@ def _refuse_unread(row: Mapping[str, Any], names: Names, where: str) -> None:
         if len(held) != 2 or held[0][:3] == held[1][:3]:
             return
     raise UserError(
-        f"{where}: no key is known to hold moments; --fields {shown(' '.join(held))[1:-1]} reads them"
+        f"{where}: no key is known to hold moments or a time point; --fields {shown(' '.join(held))[1:-1]} reads them"
+    )
+
+
+def _may_be_point(key: str, value: Any) -> bool:
+    return type(value) in (int, float) and not {"point", "glance", "timepoint"}.isdisjoint(
+        key.lower().split("_")
     )
 
 
