@@ -264,7 +264,10 @@ def test_hdf5_files_name_what_is_near_too(tmp_path):
 
 def test_nothing_is_near_an_id_that_nothing_is_like():
     assert nearby("x1", ["a", "b_2"]) == ""
-    assert nearby("videos/x1", ["x1"]) == "'x1' is there: no option drops the folder before an id"
+    assert (
+        nearby("videos/x1", ["x1"])
+        == "'x1' is there: --strip-extension (strip_extension of a split) drops the folder"
+    )
     assert nearby("a", ["a_2", "b", "c", "d"]) == ""  # another video, and no ending
 
 

@@ -262,7 +262,10 @@ def test_words_that_map_no_field_are_refused():
             parse_fields(words)
 
 
-def test_two_videos_are_never_one_without_their_endings(tmp_path):
-    rows = [{**OWN, "qid": name, "video_id": f"a.{name}"} for name in ("mp4", "avi")]
-    with pytest.raises(UserError, match=r"x:2: videos 'a\.mp4' and 'a\.avi' are one without their endings"):
+def test_folders_and_endings_are_taken_off_ids_and_two_videos_are_never_one(tmp_path):
+    rows = [{**OWN, "qid": name, "video_id": name} for name in ("videos/a.mp4", "videos/b.v2")]
+    queries = custom_split(put(tmp_path, "x", lines(*rows)), strip_extension=True).queries
+    assert [query.video for query in queries] == ["a", "b.v2"]
+    rows = [{**OWN, "qid": name, "video_id": name} for name in ("1/a.mp4", "2/a.avi")]
+    with pytest.raises(UserError, match=r"x:2: videos '1/a\.mp4' and '2/a\.avi' are one without folders and"):
         custom_split(put(tmp_path, "x", lines(*rows)), strip_extension=True)

@@ -21,7 +21,7 @@ from vmr_common.values import (
     numbers,
     sentence,
     shown,
-    without_ending,
+    video_stem,
 )
 
 IDS = ("qid", "query_id", "question_id", "annotation_id", "id")
@@ -150,16 +150,6 @@ def require_video(query: str, found: str, expected: str, where: str) -> None:
             f"{where}: the prediction for query {quoted(query)} is about video {quoted(found)}, "
             f"the query is about {quoted(expected)}"
         )
-
-
-def video_stem(video: str) -> str:
-    """The id of a video without folder and without the ending of a video file.
-
-    Example:
-        >>> video_stem("videos/v0.MP4"), video_stem("v0.1")
-        ('v0', 'v0.1')
-    """
-    return without_ending(video.rpartition("/")[2])
 
 
 def _prediction(

@@ -28,6 +28,16 @@ def without_ending(video: str) -> str:
     return _VIDEO_ENDING.sub("", video) or video
 
 
+def video_stem(video: str) -> str:
+    """The id of a video without the folder before it and without the ending of a video file.
+
+    Example:
+        >>> video_stem("videos/v0.MP4"), video_stem("v0.1")
+        ('v0', 'v0.1')
+    """
+    return without_ending(video.rpartition("/")[2]) or video
+
+
 def shown(value: Any) -> str:
     """A value for an error message: its text, shortened."""
     if isinstance(value, dict | list):

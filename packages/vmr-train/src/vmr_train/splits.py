@@ -39,7 +39,7 @@ class SplitConfig:
     subset: str | None = None
     """Which part of `annotations` that holds several, e.g. training."""
     strip_extension: bool = False
-    """Take endings of video files, such as .mp4, off the ids of videos."""
+    """Take folders, and endings of video files such as .mp4, off the ids of videos."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "split")

@@ -47,7 +47,7 @@ def _commands() -> Commands:
     add_options(info, split=False)
     add_features(info)
 
-    about = "List every problem of a split and its features; status 2 if there is one."
+    about = "List every problem of a split and its features (annotations: the first broken record); status 2 if any."
     check = commands.add("check", _check, about)
     add_options(check)
     add_features(check)

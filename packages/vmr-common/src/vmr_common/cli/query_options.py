@@ -71,7 +71,7 @@ def add_layout(parser: Options) -> None:
         help=f"names of the fields of an annotation file, such as query=caption; fields: {', '.join(NAMES)}",
     )
     add("--subset", help="which part of an annotation file that holds several, such as training")
-    add("--strip-extension", action="store_true", help="take .mp4, .avi and the like off the ids of videos")
+    add("--strip-extension", action="store_true", help="take folders and endings such as .mp4 off video ids")
 
 
 def layout(options: argparse.Namespace) -> dict[str, Any]:

@@ -29,11 +29,10 @@ from vmr_common.predictions import (
     named,
     predictions_of,
     require_video,
-    video_stem,
 )
 from vmr_common.text_input import opened
 from vmr_common.types import Prediction, Query, rank_scores
-from vmr_common.values import field_of, identifier, list_of, listed, number_rows, sentence, shown
+from vmr_common.values import field_of, identifier, list_of, listed, number_rows, sentence, shown, video_stem
 
 logger = logging.getLogger(__name__)
 LAYOUTS = (

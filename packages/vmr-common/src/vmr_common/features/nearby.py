@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from vmr_common.errors import listed
-from vmr_common.values import without_ending
+from vmr_common.values import video_stem, without_ending
 
 _MOST_COMPARED = 2000  # names that are compared letter by letter
 _ALIKE = 0.85
@@ -26,11 +26,12 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
         "'s30-d52' is there: --strip-extension (strip_extension of a split) drops such endings"
         >>> nearby("yard", ["yard_flow", "yard_rgb"])
         "'yard_flow', 'yard_rgb' are there: --ending (data.features.ending) says which: _flow, _rgb"
-        >>> nearby("videos/yard.mp4", ["yard"])
-        "'yard' is there: no option drops the folder before an id"
+        >>> nearby("videos/yard", ["yard"])
+        "'yard' is there: --strip-extension (strip_extension of a split) drops the folder"
     """
-    there, bare = set(names), without_ending(video)
-    strip = "--strip-extension (strip_extension of a split) drops such endings" if bare != video else ""
+    there, bare = set(names), video_stem(video)
+    drops = "such endings" if without_ending(video) != video else "the folder"
+    strip = f"--strip-extension (strip_extension of a split) drops {drops}" if bare != video else ""
     if strip and bare in there:
         return f"{called(bare)} is there: {strip}"
     endings = sorted(name[len(bare) :] for name in there if name.startswith((f"{bare}_", f"{bare}.")))
@@ -42,9 +43,6 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
         else:
             found += f" is there: --ending {usual[0]} (data.features.ending) takes it"
         return found + (f", and {strip}" if strip else "")
-    last = bare.rpartition("/")[2]
-    if last != bare and last in there:
-        return f"{called(last)} is there: no option drops the folder before an id"
     letters = _letters(bare)
     alike = [name for name in names if letters and _letters(without_ending(name)) == letters]
     alike += [name for name in (f"v_{bare}", bare.removeprefix("v_")) if name in there and name not in alike]

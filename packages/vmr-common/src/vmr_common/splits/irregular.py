@@ -15,7 +15,7 @@ from vmr_common.splits.outside import Outside, find_outside
 from vmr_common.splits.policies import POLICIES, Policy, apply, policy_named
 from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query
-from vmr_common.values import listed, shown, without_ending
+from vmr_common.values import listed, shown, video_stem
 
 WHOLE_VIDEO = 0.99
 _SAME_LENGTH = 1.0  # seconds; one video is measured in several ways
@@ -129,9 +129,9 @@ def finish(
 ) -> Annotations:
     """Counts irregularities (a third of the time), applies the policy and gives ids to queries that have none.
 
-    Of a file of several parts `subset` names the one that is kept; `strip_extension` takes endings of video files off
-    the ids of videos. Raises `UserError` where there is no such part, an id is there twice, or two videos would have
-    one id.
+    Of a file of several parts `subset` names the one that is kept; `strip_extension` takes folders and endings of
+    video files off the ids of videos. Raises `UserError` where there is no such part, an id is there twice, or two
+    videos would have one id.
     """
     policy = policy_named(policy)
     counts: Counter[str] = Counter()
@@ -185,13 +185,13 @@ class _Ids:
         self._source, self._strip = source, strip_extension
         self._numbers: dict[str, int] = {}
         self._used: dict[str, str] = {}
-        self._videos: dict[str, str] = {}  # one text for all queries of a video, by its id without an ending
+        self._videos: dict[str, str] = {}  # one text for all queries of a video, by its bare id
 
     def of(self, record: Record) -> tuple[str, str]:
-        name = without_ending(record.video) if self._strip else record.video
+        name = video_stem(record.video) if self._strip else record.video
         if (video := self._videos.setdefault(name, record.video)) != record.video:
             raise UserError(
-                f"{record.where}: videos {shown(video)} and {shown(record.video)} are one without their endings"
+                f"{record.where}: videos {shown(video)} and {shown(record.video)} are one without folders and endings"
             )
         video = record.video = name if self._strip else video
         identifier = record.id

@@ -154,8 +154,8 @@ def custom_split(
     `formats.FORMATS`, or ``auto``; `videos` a JSON file with a list of video ids, or with an object of lists, of which
     `videos_key` names one; `durations` a table for formats that have none; `policy` a name of `policies.POLICIES`, by
     default that of the format; `fields` the names of the records' fields where they are none of `fields.NAMES`;
-    `subset` the part of a file that holds several; `strip_extension` takes endings of video files off the ids of
-    videos; `count` as in `load_split`.
+    `subset` the part of a file that holds several; `strip_extension` takes folders and endings of video files
+    off the ids of videos; `count` as in `load_split`.
 
     Raises `UserError` naming file, key and expectation for anything malformed, or if no query is left.
 
