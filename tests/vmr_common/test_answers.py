@@ -63,6 +63,8 @@ def found(path):
         ("4.0, 11.0", [[4, 11]]),
         ("- 4 to 11\n- 20 to 30", [[4, 11], [20, 30]]),
         ("Event 1: 12.333333333333334 to 13", [[12.333333333333334, 13]]),
+        ("1\n00:00:35,000 --> 00:00:55,500\nA dog runs.", [[35, 55.5]]),  # SubRip
+        ("00:35,250 to 01:55,000, and 1:00:02,000 - 1:00:03,000", [[35.25, 115], [3602, 3603]]),
         ("It never happens.", []),
         ("at 5 seconds", []),
         ("10.20.30 - 4", []),
@@ -89,6 +91,7 @@ def test_times_are_found_in_text(text, windows):
         *("from frame 4 to frame 11", "4% to 11%", "1 - 4 - 11", "1e3 to 2e3", ".5 to 1.5", "1/2 to 3/4"),
         *("5 and 10", "2-3 people stand there", "starts at 4-5 s and ends at 11 s", "[1, 2, 3]"),
         "from 3 to 5 s, or from 4,5 to 11,5 s",
+        *("00:35,0001 to 00:40,000", "00:35,000 to 00:40,000:10"),
     ],
 )
 def test_text_that_is_not_clear_names_no_window(text):

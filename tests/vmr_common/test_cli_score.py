@@ -82,6 +82,7 @@ def test_json_holds_fractions_and_every_row(case, answer):
     result = json.loads(out)["results"][0]
     assert [system["system"] for system in result["systems"]] == ["mine", "chance"]
     assert result["systems"][0]["values"]["R@3,IoU@0.5"] == 0.5
+    assert [key for key in result["systems"][0]["values"] if "mIoU" in key] == ["R@1,mIoU", "R@3,mIoU"]
     assert result["systems"][0]["num_missing"] == 1
 
 

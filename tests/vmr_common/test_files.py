@@ -253,6 +253,15 @@ def test_json_lines_are_told_apart_by_newlines_alone_and_numbered(tmp_path):
         list(read_json_lines(tmp_path / "a.jsonl"))
 
 
+@pytest.mark.parametrize("form", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_called_so(tmp_path, form):
+    path = tmp_path / "a.json"
+    path.write_bytes('\ufeff{"a": 1}\n{"a": 2}\n'.encode(form))
+    for read in (lambda: list(read_json_lines(path)), lambda: read_json(path)):
+        with pytest.raises(UserError, match=r"a\.json(:1)?: UTF-16 text .*: save it as UTF-8$"):
+            read()
+
+
 def test_a_last_line_that_is_still_being_written_may_be_left_out(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2')
     assert list(read_json_lines(tmp_path / "a.jsonl", unfinished_last=True)) == [(1, {"a": 1})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import functools
@@ -283,13 +284,7 @@ def read_text(path: str | Path) -> str:
 
     Raises `UserError` if the file is missing, unreadable, a broken or bloated gzip stream, or not UTF-8.
     """
-    data = read_bytes(Path(path))
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start})"
-        ) from None
+    return decoded(read_bytes(Path(path)), str(path), first=True)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -427,6 +422,10 @@ def decoded(raw: bytes, where: str, *, first: bool) -> str:
     try:
         return raw.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
+        if first and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(
+                f'{where}: UTF-16 text (a spreadsheet\'s "Unicode text"), expected UTF-8: save it as UTF-8'
+            ) from None
         raise UserError(f"{where}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
 
 

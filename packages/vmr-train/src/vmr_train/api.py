@@ -435,7 +435,11 @@ class Model:
             self._opened.require_known(inputs.store)
             seconds = self._rows_times_stride(inputs.store, name) if duration is None else duration
         if seconds is None:
-            raise UserError(f"the length of video {name!r} is not known: give duration=... in seconds")
+            if isinstance(video, str | os.PathLike):
+                called = f"video {quoted(os.fspath(video))}"
+            else:
+                called = "the given features"
+            raise UserError(f"the length of {called} is not known: give duration=... in seconds")
         queries = [
             Query(id=self._query_id(text, number), video=name, text=text, duration=float(seconds))
             for number, text in enumerate(sentences)

@@ -228,6 +228,9 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     chosen = protocols.protocol(name)
     given = {key: getattr(options, key) for key in ("ranks", "drop_zero_length")}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value}
+    if options.ranks:  # a mean overlap that is that of the first window alone stays so
+        every = chosen.miou_ranks == chosen.ranks
+        changes["miou_ranks"] = tuple(n for n in options.ranks if every or n in chosen.miou_ranks)
     if options.thresholds:
         changes["thresholds"] = tuple(sorted({*chosen.thresholds, *options.thresholds}))
     if options.nms is not None and chosen.nms is not None:

@@ -16,6 +16,7 @@ _TOKEN = re.compile(
 )
 _PLAIN = re.compile(r"(?!0\d\d)\d{1,9}(\.\d{1,20})?")
 _CLOCK = re.compile(r"(?:\d{1,2}:[0-5]\d|\d{1,3}):[0-5]\d(?:\.\d{1,20})?")
+_OF_SUBTITLES = re.compile(r"(?<![\d:.,])(\d{1,3}:[0-5]\d(?::[0-5]\d)?),(\d{3})(?!\d|[.:]\d)")  # 00:00:35,000
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _OF_TIME = r"(?:[_-]?(?:time|timestamp|second|sec|s))?"
 _WORDS = {
@@ -55,7 +56,8 @@ _WINDOW = re.compile(
 def windows_in(text: str) -> list[list[float]]:
     """The windows that a text names, in its order, seconds, as answered: an end may be before its start.
 
-    A time is a number with or without a unit, minutes and seconds, ``mm:ss`` or ``hh:mm:ss``. A window is two times
+    A time is a number with or without a unit, minutes and seconds, ``mm:ss`` or ``hh:mm:ss`` (in subtitles
+    ``hh:mm:ss,mmm``). A window is two times
     joined by *to*, *until* or a dash, *between* and *and*, a comma in brackets, or words of start and end. Windows
     that are surely times (with a unit, a clock, a decimal point, a word such as *from*) outweigh others. A text with a
     window that is not clear (``4,5 to 11,5``, ``-4 to 11``) names none, and so does one of more than `LONGEST_TEXT`
@@ -71,7 +73,7 @@ def windows_in(text: str) -> list[list[float]]:
     text = text.rpartition("<answer>")[2].partition("</answer>")[0]
     if len(text) > LONGEST_TEXT:
         return []
-    letters, seconds = _letters(text)
+    letters, seconds = _letters(_OF_SUBTITLES.sub(r"\1.\2", text))
     surely, others = [], []
     for match in _WINDOW.finditer(letters):
         spans = [match.span(group) for group in range(1, _WINDOW.groups + 1) if match[group]]
