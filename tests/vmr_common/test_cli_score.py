@@ -195,6 +195,12 @@ def test_scores_of_other_clips_and_training_without_moments_are_remarked(tmp_pat
         "mine: 1 of 1 lists of highlight scores have more or fewer scores than clips (first: 2 for 3): "
         "cut, or the rest ranks last"
     )
+    (tmp_path / "clips.jsonl").write_text(
+        "".join(json.dumps({**row, "qid": number}) + "\n" for number in (1, 2))
+    )
+    assert answer(main, mine, "--annotations", clips)[1].splitlines()[-1] == (
+        "mine: 1 of 2 queries have no highlight scores: misses"
+    )
     out = answer(main, mine, "--annotations", glances, "--train-annotations", glances)[1]
     assert out.splitlines()[-1] == "bias: left out, no training query of glances.jsonl has a moment"
 

@@ -113,7 +113,7 @@ def load_splits(config: SplitsConfig, data_root: str | Path) -> Splits:
     """Loads the splits of a configuration and holds validation videos out where none are published.
 
     Raises:
-        UserError: as `load`, or if training and test share a video's query.
+        UserError: as `load`, or if there are too few videos to hold some out.
     """
     train, test = load(config.train, data_root), load(config.test, data_root)
     if config.validation is not None:

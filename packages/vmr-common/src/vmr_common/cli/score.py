@@ -167,7 +167,8 @@ def _scored(
     outside = outside_of(split)
     notes = [said_outside(split, outside)] if 2 * len(outside) > len(split.queries) else []
     notes += [note for label, found in systems if (note := _one_window(label, found, results))]
-    notes += [note for label, found in systems if (note := _other_length(label, found, split, rule_sets))]
+    for label, found in systems:
+        notes += [f"{label}: {note}" for note in _about_clips(found, split, rule_sets)]
     if training is not None:
         bias, note = _bias(*training)
         for rules, result in zip(rule_sets, results, strict=True):
@@ -188,13 +189,13 @@ def _one_window(label: str, predictions: list[Prediction], results: list[_Result
     return f"{label}: one window per query, so that {', '.join(ranks)} equal{'s' * (len(ranks) == 1)} R@1"
 
 
-def _other_length(
-    label: str, predictions: list[Prediction], split: Split, rule_sets: list[protocols.Protocol]
-) -> str | None:
-    """A remark where there are more or fewer highlight scores than clips."""
+def _about_clips(
+    predictions: list[Prediction], split: Split, rule_sets: list[protocols.Protocol]
+) -> list[str]:
+    """Remarks where there are more or fewer highlight scores than clips, or only some queries have any."""
     by_label = any(isinstance(rules, protocols.ClipLabels) for rules in rule_sets)
     if not by_label and not any(isinstance(rules, protocols.QVHighlights) for rules in rule_sets):
-        return None
+        return []
     clips = {
         query.id: len(query.saliency) if by_label else highlight_clips(query.duration)
         for query in split.queries
@@ -205,12 +206,16 @@ def _other_length(
         for one in predictions
         if one.saliency is not None and one.query in clips
     ]
-    other = [f"{found} for {wanted}" for found, wanted in lengths if found != wanted]
-    if not other:
-        return None
-    made = "cut, or the rest ranks last" if by_label else "cut, or filled with 0"
-    about = f"{len(other):,} of {len(lengths):,} lists of highlight scores"
-    return f"{label}: {about} have more or fewer scores than clips (first: {other[0]}): {made}"
+    notes = []
+    if other := [f"{found} for {wanted}" for found, wanted in lengths if found != wanted]:
+        made = "cut, or the rest ranks last" if by_label else "cut, or filled with 0"
+        about = f"{len(other):,} of {len(lengths):,} lists of highlight scores"
+        notes.append(f"{about} have more or fewer scores than clips (first: {other[0]}): {made}")
+    if 0 < len(lengths) < len(clips):
+        notes.append(
+            f"{len(clips) - len(lengths):,} of {len(clips):,} queries have no highlight scores: misses"
+        )
+    return notes
 
 
 def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, compare: bool) -> _Result:
