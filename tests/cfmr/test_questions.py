@@ -35,6 +35,16 @@ def test_questions_come_in_their_order_with_their_ids_as_given(tmp_path):
         assert asked.next(2) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("q.json", '[{"qid": 3, "query": "word"},\n {"query": "a word"}]'), ("q.txt", "word\n\na word\r\n")],
+)
+def test_lists_and_plain_sentences_are_read(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with checked_questions(str(tmp_path / name), known) as asked:
+        assert [question["query"] for question in asked.next(9)] == ["word", "a word"]
+
+
 def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):
     text = b'{"query": "word"}\n' * 3
     os.mkfifo(tmp_path / "pipe")

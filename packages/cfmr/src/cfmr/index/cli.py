@@ -110,7 +110,7 @@ def _search_parser() -> ArgumentParser:
     add("query", nargs="?", help="the sentence (behind -- if it begins with a dash)")
     add("-k", type=whole(1), default=10, help="moments per sentence")
     add("--video", nargs="+", type=free_text, help="search in these videos only")
-    add("--queries", help="JSON lines with query (and qid) each, instead of one sentence")
+    add("--queries", help="JSON lines, or a list, with query (and qid) each, or a .txt of a sentence a line")
     add("--measure", metavar="SPLIT", help="measure recall over the collection; as in cfmr-index")
     add("--nms", type=overlap, default=0.5, help="largest overlap of two moments of one video")
     add("--json", action="store_true", help="print JSON lines")

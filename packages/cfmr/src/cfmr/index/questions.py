@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import IO, NotRequired, TypedDict
 
 from vmr_common.errors import UserError, listed, quoted
-from vmr_common.io import read_json_lines, writing
+from vmr_common.io import writing
 from vmr_common.schema import conform
 from vmr_common.splits.fields import NAMES
+from vmr_common.text_input import opened
+from vmr_common.values import list_of, object_of
 from vmr_train.predict import progress_bar
 from vmr_train.unknown_words import NAMED, UNKNOWN, UnknownWords
 
@@ -31,13 +33,13 @@ class Question(TypedDict):
 
 @contextlib.contextmanager
 def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> Iterator[Questions]:
-    """The questions of a file or pipe of JSON lines, read once; memory does not grow with their number.
+    """The questions of a file or pipe, read once; memory does not grow with the number of JSON lines.
 
     Logs which of their words the model does not know, and which it cannot answer; those have a `reason`.
 
     Args:
-        path: JSON lines with `query` (or another name of `fields.NAMES`) and, where the answers shall name it, `qid`
-            or `query_id`.
+        path: JSON lines, or a JSON list of objects, with `query` (or another name of `fields.NAMES`) and, where the
+            answers shall name it, `qid` or `query_id`; or a ``.txt`` of a sentence a line.
         known: Whether the model can answer a sentence; takes in its words that the model does not know.
 
     Raises:
@@ -45,7 +47,7 @@ def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> 
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         count, named, unknown = 0, list[str](), UnknownWords()
-        rows = read_json_lines(path)
+        rows = _rows(path)
         with writing(Path(tempfile.gettempdir())):
             for number, row in progress_bar(rows, title="check", total=None, unit="query"):
                 question = _question(row, f"{path}:{number}")
@@ -86,6 +88,19 @@ class Questions:
     def next(self, count: int) -> list[Question]:
         """The next `count` questions, fewer at the end."""
         return [json.loads(line) for line in itertools.islice(self._lines, count)]
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Number and object of every question."""
+    with opened(path) as source:
+        if path.removesuffix(".gz").endswith(".txt"):
+            for number, line in source.lines():
+                yield number, {"query": line.strip()}
+        elif source.first.startswith("["):
+            for number, row in enumerate(list_of(source.document(), path, "the file"), 1):
+                yield number, object_of(row, f"{path}:{number}")
+        else:
+            yield from source.rows()
 
 
 def _question(row: dict[str, object], where: str) -> Question:
