@@ -163,6 +163,7 @@ def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
         (["info", "tacos"], r"tacos: .*tacos/train\.json, .*: no such file \(TACoS .*microsoft/VideoX"),
         (["info", "tacos/test"], r"tacos/test\.json: no such file"),
         (["check"], "nothing to check"),
+        (["check", "--annotations", "glance.json", "--write-videos-with-features", "x"], "needs --features"),
         (["check", "--annotations", "none.json"], r"none\.json: no such file"),
         (["check", "--features", "none.h5"], r"none\.h5: no such file"),
         (["check", "--split", "a", "--annotations", "b"], "give either split"),
@@ -195,6 +196,8 @@ def test_annotations_convert_to_the_canonical_form(root, vmr_data):
     status, text, _ = vmr_data(root, "convert", "--annotations", "glance.json", "--out", str(out))
     assert status == 0
     assert "3 queries written" in text
+    status, _, err = vmr_data(root, "convert", "--annotations", "out.jsonl", "--out", str(out))
+    assert (status, err) == (2, f"error: {out}: the conversion would overwrite its own source\n")
     queries = read_objects(out).queries
     assert [(query.id, query.moments.tolist()[0], query.glance) for query in queries] == [
         ("a_0", [1.0, 5.0], 1.5),

@@ -31,6 +31,7 @@ from vmr_common.splits.generated import offered
 from vmr_common.splits.load import Split
 from vmr_common.splits.outside import outside_of, seem_fractions, unit_hint
 from vmr_common.splits.registry import ENTRIES
+from vmr_common.splits.sources import found_path
 
 
 @command
@@ -107,6 +108,8 @@ def _check(arguments: argparse.Namespace) -> None:
     split = chosen_split(arguments, arguments.split)
     if split is None and not arguments.features:
         raise UserError("nothing to check: give --split or --annotations, --features, or both")
+    if arguments.write_videos_with_features and not arguments.features:
+        raise UserError("--write-videos-with-features needs --features")
     wrong = []
     if split is not None:
         echo(*split.report.lines())
@@ -186,5 +189,8 @@ def _convert(arguments: argparse.Namespace) -> None:
         raise UserError("nothing to convert: give --split or --annotations, or --features")
     from vmr_common.splits.objects import write_canonical
 
+    given = arguments.annotations
+    if given is not None and found_path(given, arguments.data_root).resolve() == out.resolve():
+        raise UserError(f"{out}: the conversion would overwrite its own source")
     write_canonical(out, split.queries)
     echo(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")

@@ -95,8 +95,9 @@ def find_parts(data_set: str, root: Path, *, strip_extension: bool = False) -> t
     parts = [entry for entry in ENTRIES.values() if entry.name.rpartition("/")[0] == data_set]
     if not parts:
         sets = dict.fromkeys(known.split("/", 1)[0] for known in ENTRIES)
+        file = "; --annotations reads a file" if Path(data_set).is_file() else ""
         raise UserError(
-            f"data set {data_set!r} is unknown, expected one of {', '.join(sets)} (or a split of one)"
+            f"data set {data_set!r} is unknown, expected one of {', '.join(sets)} (or a split of one){file}"
         )
     found, missing = [], []
     for entry in parts:
