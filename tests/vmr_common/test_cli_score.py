@@ -182,6 +182,43 @@ def test_a_split_with_hidden_targets_can_be_exported_but_not_scored(tmp_path, an
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("factor", "remark"),
+    [
+        (1, None),
+        (
+            1000,
+            "4 of 4 first windows lie outside their videos (are the times milliseconds, and not seconds?)",
+        ),
+        (0.05, "all windows end within 1 s: are they fractions of the video, and not seconds?"),
+    ],
+)
+def test_windows_in_another_unit_are_remarked(tmp_path, answer, factor, remark):
+    annotations = write_lines(tmp_path / "test.jsonl", annotation_lines(4))
+    mine = write_windows(tmp_path / "mine.jsonl", [[[4 * factor, 9 * factor], [0, factor]]] * 4)
+    status, out, _ = answer(main, mine, "--annotations", annotations, "--no-baselines")
+    assert status == 0
+    assert out.splitlines()[3:] == ([f"mine: {remark}"] if remark else [])
+
+
+def test_highlight_scores_that_do_not_count_or_lack_are_remarked(tmp_path, answer):
+    labels = {"relevant_clip_ids": [0, 2], "saliency_scores": [[4], [3]]}
+    annotations = write_lines(tmp_path / "test.jsonl", [{**row, **labels} for row in annotation_lines(4)])
+    rows = [{"qid": f"q{n}", "pred_relevant_windows": [[0, 9, 1]]} for n in range(4)]
+    for row in rows[:3]:
+        row["pred_saliency_scores"] = [0.5] * 10
+    mine = write_lines(tmp_path / "mine.jsonl", rows)
+    for protocol, remark in (
+        (
+            "strict",
+            "highlight scores of 3 predictions do not count in strict (in --protocol qvhighlights they do)",
+        ),
+        ("qvhighlights", "1 of 4 queries have no highlight scores: misses"),
+    ):
+        out = answer(main, mine, "--annotations", annotations, "--no-baselines", "--protocol", protocol)[1]
+        assert out.splitlines()[-1] == f"mine: {remark}"
+
+
 def test_scores_of_other_clips_and_training_without_moments_are_remarked(tmp_path, answer):
     row = {"qid": 1, "vid": "v", "query": "a dog runs", "duration": 6, "label": [1, 0, 1]}
     for name, content in (

@@ -15,13 +15,13 @@ from vmr_common import evaluation as protocols
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
+from vmr_common.cli.score_remarks import remarks
 from vmr_common.errors import UserError
 from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, data_root, load_split, training_split
 from vmr_common.splits.outside import outside_of, said_outside
-from vmr_common.timeline import highlight_clips
 from vmr_common.types import Prediction, Query
 
 _DESCRIPTION = """
@@ -166,9 +166,8 @@ def _scored(
     results = [_evaluate(rules, split, systems, compare=compare) for rules in rule_sets]
     outside = outside_of(split)
     notes = [said_outside(split, outside)] if 2 * len(outside) > len(split.queries) else []
-    notes += [note for label, found in systems if (note := _one_window(label, found, results))]
-    for label, found in systems:
-        notes += [f"{label}: {note}" for note in _about_clips(found, split, rule_sets)]
+    keys = [key for result in results for key in result.rows[0][1].values]
+    notes += [note for label, found in systems for note in remarks(label, found, split, rule_sets, keys)]
     if training is not None:
         bias, note = _bias(*training)
         for rules, result in zip(rule_sets, results, strict=True):
@@ -178,44 +177,6 @@ def _scored(
             if not isinstance(rules, protocols.ClipLabels) and note not in notes:
                 notes.append(note)
     return results, notes
-
-
-def _one_window(label: str, predictions: list[Prediction], results: list[_Result]) -> str | None:
-    """A remark where recall at more than one window says nothing more."""
-    keys = [key.partition(",")[0] for result in results for key in result.rows[0][1].values]
-    ranks = list(dict.fromkeys(key for key in keys if key.startswith("R@") and key != "R@1"))
-    if not ranks or max(len(one.moments) for one in predictions) != 1:
-        return None
-    return f"{label}: one window per query, so that {', '.join(ranks)} equal{'s' * (len(ranks) == 1)} R@1"
-
-
-def _about_clips(
-    predictions: list[Prediction], split: Split, rule_sets: list[protocols.Protocol]
-) -> list[str]:
-    """Remarks where there are more or fewer highlight scores than clips, or only some queries have any."""
-    by_label = any(isinstance(rules, protocols.ClipLabels) for rules in rule_sets)
-    if not by_label and not any(isinstance(rules, protocols.QVHighlights) for rules in rule_sets):
-        return []
-    clips = {
-        query.id: len(query.saliency) if by_label else highlight_clips(query.duration)
-        for query in split.queries
-        if query.saliency is not None
-    }
-    lengths = [
-        (len(one.saliency), clips[one.query])
-        for one in predictions
-        if one.saliency is not None and one.query in clips
-    ]
-    notes = []
-    if other := [f"{found} for {wanted}" for found, wanted in lengths if found != wanted]:
-        made = "cut, or the rest ranks last" if by_label else "cut, or filled with 0"
-        about = f"{len(other):,} of {len(lengths):,} lists of highlight scores"
-        notes.append(f"{about} have more or fewer scores than clips (first: {other[0]}): {made}")
-    if 0 < len(lengths) < len(clips):
-        notes.append(
-            f"{len(clips) - len(lengths):,} of {len(clips):,} queries have no highlight scores: misses"
-        )
-    return notes
 
 
 def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, compare: bool) -> _Result:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"frame numbers": 30.0, "milliseconds": 1e3, "microseconds": 1e6}
 """Units that times are mistaken in, and how many of each make a second, about."""
-_FEW, _LONG = 3, 5.0  # times, and seconds of a video, from which times up to 1 look like fractions
+FEW, LONG = 3, 5.0  # times, and seconds of a video, from which times up to 1 look like fractions
 
 
 class Outside(NamedTuple):
@@ -56,10 +56,10 @@ def outside_of(split: Split) -> list[Outside]:
 
 
 def seem_fractions(split: Split) -> str:
-    """That all times of a split lie in the first second of videos of `_LONG` seconds and more; "" where not so."""
+    """That all times of a split lie in the first second of videos of `LONG` seconds and more; "" where not so."""
     ends = [float(query.moments.max()) for query in split.queries if len(query.moments)]
     ends += [query.glance for query in split.queries if query.glance is not None]
-    if len(ends) < _FEW or max(ends) > 1 or min(query.duration for query in split.queries) < _LONG:
+    if len(ends) < FEW or max(ends) > 1 or min(query.duration for query in split.queries) < LONG:
         return ""
     return (
         f"all times of {split.name} lie in the first second of their videos: are they fractions of the video, "
