@@ -218,7 +218,7 @@ def test_one_part_is_called_all(root, rgnet_data):
         ((*ONE, "--videos", "lists.json", "--parts", "x=one", "x=two"), "--parts: found a name twice"),
         ((*ONE, "--videos", "lists.json", "--parts", "x=one", "y=one"), "is in x and in y"),
         ((*ONE, "--videos", "lists.json", "--parts", "x=three"), "no list 'three'"),
-        ((*ONE, "--stride-s", "1"), "manifest says stride_s 2, asked for 1"),
+        ((*ONE, "--stride-s", "1"), "the manifest says 2 s from row to row (stride_s), asked for 1 s"),
         ((*ONE, "--per-stream", "0"), "--per-stream: expected a whole number, at least 1"),
         (("--features", "f.h5", "--parts", "a=nosuch/train"), "split 'nosuch/train' is unknown"),
     ],
@@ -230,10 +230,27 @@ def test_wrong_options_are_one_line_and_leave_nothing(root, rgnet_data, argument
     assert not (root / "long").exists()
 
 
-def test_a_stride_that_nobody_knows_is_asked_for(root, rgnet_data):
-    write_features(root / "f.h5", [("v0", np.ones((5, 3)))], Manifest())
+def test_a_stride_that_nobody_knows_is_told_by_rows_or_asked_for(root, rgnet_data, caplog):
+    write_features(root / "f.h5", [(f"v{n}", np.ones((5, 3))) for n in range(9)], Manifest())
     status, _, err = rgnet_data(root, "concat", *ONE, "--out", str(root / "long"))
-    assert (status, "say it with --stride-s" in err) == (2, True)
+    assert (status, "rows each (pooled?)" in err, "say it with --stride-s" in err) == (2, True, True)
+    rows = {video: np.ones((rows, 3)) for video, rows in make_lengths(12).items()}
+    write_features(root / "f.h5", rows.items(), Manifest())
+    status, said, _ = rgnet_data(root, "concat", *ONE, "--out", str(root / "long"))
+    assert (status, "all.jsonl: 1 stream of" in said) == (0, True)
+    assert "f.h5: 2 s a row (told by rows and durations of 12 videos); --stride-s or" in caplog.text
+    assert json.loads((root / "long/streams.json").read_text())["stride_s"] == 2
+
+
+def test_all_files_that_are_missing_are_named_at_once(root, rgnet_data):
+    given = ("--features", "no.h5", "f.h5", "--parts", "a=charades-sta-rgn/test", "--out", str(root / "long"))
+    status, _, err = rgnet_data(root, "concat", *given)
+    names = (
+        root / "no.h5",
+        root / "charades_sta/point_rgn/glance_test_charades.json",
+        "and in the current folder",
+    )
+    assert (status, [str(name) in err for name in names]) == (2, [True] * 3)
 
 
 def test_the_check_names_videos_that_the_stated_stride_does_not_fit(root, vmr_data):

@@ -38,7 +38,7 @@ def saved(folder, shapes, **manifest):
         (
             {"a": (50, 32), "b": (71, 33)},
             None,
-            r"widths differ: 32 columns \(1 videos, as 'a'\), 33 columns \(1 ",
+            r"widths differ: 32 columns \(1 video, as 'a'\), 33 columns \(1 ",
         ),
         (
             {"a": (50, 32), "b": (71, 32), "c": (32, 64)},
@@ -107,7 +107,7 @@ def test_without_a_manifest_videos_that_disagree_among_themselves_are_named(tmp_
         in line
     )
     assert (
-        "1 videos are a little off (frame rates that differ?): video 'e' has 83 rows for its 100 s"
+        "1 video is a little off (frame rates that differ?): video 'e' has 83 rows for its 100 s"
         in found.remarks[0]
     )
     assert found.good == ["a", "c", "d", "e"]
@@ -142,6 +142,45 @@ def test_side_files_are_held_against_rows_and_manifest(tmp_path):
     assert "b_fps.npy: expected one positive number, frames per second" in line
 
 
+def extracted(folder, strides, fps=25.0):
+    """A folder as an extractor leaves it, a row a second whatever the side files tell."""
+    for number, stride in enumerate(strides):
+        saved(folder, {f"v{number:02d}": (42, 2)})
+        np.save(folder / f"v{number:02d}_fps.npy", np.array(fps + number % 2))
+        np.save(folder / f"v{number:02d}_timestamps_ms.npy", np.arange(42) * 1000 * stride)
+    return FeatureStore(folder)
+
+
+def test_side_files_that_disagree_are_named(tmp_path, vmr_data):
+    store = extracted(tmp_path, [1, 1, 2, 1.1, 1, 1])
+    found = check_features(store, store.videos(), dict.fromkeys(store.videos(), 42.0))
+    told = "v02_timestamps_ms.npy: tells stride_s 2, those of most others 1 (42 rows for its 42 s)"
+    assert [line.rpartition("/")[2] for line in found.lines()] == [told]
+    said = [
+        "side files disagree on fps: 25 (3 videos, as 'v00'), 26 (3 videos, as 'v01')",
+        "side files disagree on stride_s: 1 (4 videos, as 'v00'), 2 (1 video, as 'v02'), 1.1 (1 video, as 'v03')",
+    ]
+    assert [remark.partition(": ")[2] for remark in found.remarks[:2]] == said
+    status, out, _ = vmr_data(tmp_path, "info", "--features", str(tmp_path))
+    assert (status, all(line in out for line in said)) == (0, True)
+
+
+def test_side_files_of_which_half_disagree_are_a_problem(tmp_path):
+    store = extracted(tmp_path, [1, 2, 1, 2])
+    (line,) = check_features(store, store.videos()).lines()
+    assert line.endswith("disagree on stride_s: 1 (2 videos, as 'v00'), 2 (2 videos, as 'v01')")
+
+
+def test_sources_of_different_rates_are_one_line(tmp_path):
+    for name, rows in {"slow": 30, "fast": 60}.items():
+        (tmp_path / name).mkdir()
+        saved(tmp_path / name, {f"v{n}": (rows + n * rows // 30, 2) for n in range(9)})
+    store = FeatureStore([tmp_path / "slow", tmp_path / "fast"])
+    (line,) = check_features(store, store.videos()).lines()
+    assert "video 'v0' has 30, 60 rows, expected at most 2 rows of difference" in line
+    assert line.endswith("(and so 8 more: 'v1', 'v2', ...)")
+
+
 def annotations(path, moments):
     rows = [
         {"video_id": video, "duration": 60, "query": f"query {n}", "windows": [moment]}
@@ -160,9 +199,11 @@ def test_the_check_writes_the_videos_that_are_in_order(tmp_path, vmr_data):
     )
     assert (status, json.loads((tmp_path / "keep.json").read_text())) == (2, ["a"])
     assert "keep.json: 1 of 3 videos, those with features in order (for --videos)" in out
+    hint = "--write-videos-with-features FILE lists"  # for who did not give it
+    assert (hint in out, hint in vmr_data(tmp_path, "check", *options)[1]) == (False, True)
     assert err.endswith("2 problems with 3 videos, listed above\n")
     status, out, _ = vmr_data(tmp_path, "check", *options, "--videos", "keep.json")
-    assert (status, "1 videos, all well" in out) == (0, True)
+    assert (status, "1 video, all well" in out) == (0, True)
 
 
 def test_moments_outside_their_videos_are_listed_by_record(tmp_path, vmr_data):

@@ -152,7 +152,7 @@ def test_check_lists_every_problem_and_exits_with_two(root, vmr_data):
     assert err == f"error: {root / 'bad.h5'}: 2 problems with 2 videos, listed above\n"
     status, out, _ = vmr_data(root, "check", "--features", "features.h5", "--min-rows", "2", "--dim", "4")
     assert status == 2
-    assert "video 'c' has 1 rows, expected at least 2" in out
+    assert "video 'c' has 1 row, expected at least 2" in out
     assert out.count("has width 3, expected 4") == 3
 
 
@@ -288,7 +288,7 @@ def test_every_published_layout_converts(root, vmr_data, write, options, ids, dt
         root, "convert", "--features", name, "--out", str(out), *options, "--fps", "5"
     )
     assert (status, err) == (0, "")
-    assert f"{len(ids)} videos written as float32" in text
+    assert f"{len(ids)} video{'s' * (len(ids) > 1)} written as float32" in text
     with h5py.File(out) as file:
         for video, values in data.items():
             assert (file[video].dtype, file[video].compression, file[video].chunks) == (

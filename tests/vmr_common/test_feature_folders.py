@@ -241,7 +241,7 @@ def test_side_files_beside_arrays_without_ending_are_no_videos(tmp_path):
         ("kitchen-1", ["kitchen-2.npy", "kitchem-1.npy"], r"similar: kitchem-1\.npy"),
         ("a", ["a.pkl", "b.npy"], r"a\.pkl is there, of which nothing is read: expected \.npy, \.npz, \.h5"),
         ("a", ["x.mp4", "y.mp4", "notes"], r"the folder holds 2 \.mp4, 1 without an ending, expected \.npy"),
-        ("a", ["zz.npy"], r"no a\.npy, nor with another ending that is read; there are 1 others"),
+        ("a", ["zz.npy"], r"no a\.npy, nor with another ending that is read; the folder holds 1 other"),
     ],
 )
 def test_what_lies_there_is_named(tmp_path, video, files, message):

@@ -10,6 +10,7 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_common.features.checking import check_features
+from vmr_common.features.manifest import merge_manifests
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 
 RNG = np.random.default_rng(7)
@@ -121,6 +122,8 @@ def test_sources_are_joined_and_cut_to_the_shortest(tmp_path):
     assert "only-here" not in store
     manifest = store.manifest
     assert (manifest.extractor, manifest.dim, manifest.fps, manifest.creator) == ("a + b", 5, 2.0, None)
+    merged = merge_manifests([Manifest(extractor="a"), Manifest(fps=2.0)], 1.0)
+    assert (merged.extractor, merged.stride_s) == (None, 1.0)  # of one is not known what it is
     with pytest.raises(UserError, match=r"has 10, 9 rows, expected at most 0 rows of difference"):
         FeatureStore([first, second], tolerance=0)["v"]
 

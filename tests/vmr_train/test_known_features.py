@@ -59,6 +59,10 @@ def test_facts_that_differ_are_refused_with_both_values_or_said():
     assert len(said) == 1
     assert "fps is 4.0, was 2.0" in said[0]
     with pytest.raises(
+        UserError, match=r"dim is 256, was 512 \(a model reads features of its own width alone\)$"
+    ):
+        require_same_features({"dim": 512}, store(Manifest(dim=256)), allow=True)
+    with pytest.raises(
         UserError, match=r"manifest says extractor 'CLIP ViT-B/16', the configuration expects 'I3D'"
     ):
         require_expected({"extractor": "I3D", "fps": 4}, other, allow=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,7 +16,7 @@ from rgnet.streams import FEATURES, STREAMS, write_concat
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import command, echo, free_text
 from vmr_common.cli.numbers import seconds, whole
-from vmr_common.cli.query_options import chosen_split
+from vmr_common.cli.query_options import chosen_split, require_given
 from vmr_common.cli.shared import (
     PATHS,
     Commands,
@@ -29,7 +29,7 @@ from vmr_common.cli.shared import (
     feature_store,
     stated,
 )
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError, counted, require
 from vmr_common.features.manifest import Manifest, creator
 from vmr_common.splits.load import Split
 from vmr_common.splits.sources import found_path
@@ -90,7 +90,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if split is not None:
         echo(*split.report.lines())
     name, count, problems = _judged(arguments, split)
-    conclude(name, echo_each(problems), f"{count:,} queries")
+    conclude(name, echo_each(problems), counted(count, "query"))
 
 
 def _judged(arguments: argparse.Namespace, split: Split | None) -> tuple[str, int, Iterator[str]]:
@@ -147,7 +147,7 @@ def _convert(arguments: argparse.Namespace) -> None:
             count = convert_query_features(
                 store, out, made, dtype=arguments.dtype, queries=queries, step=done.update
             )
-    echo(f"{out}: {count:,} queries written as {arguments.dtype}")
+    echo(f"{out}: {counted(count, 'query')} written as {arguments.dtype}")
 
 
 # --- streams ------------------------------------------------------------------------------------------------
@@ -165,7 +165,9 @@ def _add_concat(parser: argparse.ArgumentParser) -> None:
     )
     add("--per-stream", type=whole(1), default=20, help="about how many videos make a stream (default 20)")
     add(
-        "--stride-s", type=seconds, help="seconds per feature row (default: what the features' manifest says)"
+        "--stride-s",
+        type=seconds,
+        help="seconds per feature row (default: what the manifest says, or rows and durations tell)",
     )
     add("--seed", type=whole(0), default=0, help="decides which videos lie together and in which order")
     add("--dtype", choices=("float16", "float32"), default="float32", help="default float32")
@@ -175,8 +177,10 @@ def _add_concat(parser: argparse.ArgumentParser) -> None:
 def _concat(arguments: argparse.Namespace) -> None:
     if not arguments.features:
         raise UserError("nothing to join: give --features, the features of the single videos")
+    parts = _parts(arguments)
+    require_given(arguments, arguments.split, *([] if arguments.videos else filter(None, parts.values())))
     store = feature_store(arguments)
-    splits = _splits(arguments)
+    splits = _splits(arguments, parts)
     with store, tqdm(desc="joining", unit="stream", delay=2, disable=None, leave=False) as shown:
         joined = write_concat(
             arguments.out,
@@ -195,17 +199,21 @@ def _concat(arguments: argparse.Namespace) -> None:
         echo(f"{Path(arguments.out) / f'{name}.jsonl'}: {first}", *counts)
 
 
-def _splits(arguments: argparse.Namespace) -> dict[str, Split]:
-    given = arguments.split is not None or arguments.annotations is not None
+def _parts(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """What ``--parts`` names, by part."""
     if arguments.parts is None:
-        parts: dict[str, str | None] = {WHOLE: None}
-    else:
-        parts = dict(_part(text) for text in arguments.parts)
-        require(len(parts) == len(arguments.parts), "--parts", "a name twice", "different names")
-        if arguments.videos is None and given:
-            raise UserError(
-                "--parts names lists of --videos, or registered splits without --split or --annotations"
-            )
+        return {WHOLE: None}
+    parts: dict[str, str | None] = dict(_part(text) for text in arguments.parts)
+    require(len(parts) == len(arguments.parts), "--parts", "a name twice", "different names")
+    if arguments.videos is None and (arguments.split is not None or arguments.annotations is not None):
+        raise UserError(
+            "--parts names lists of --videos, or registered splits without --split or --annotations"
+        )
+    return parts
+
+
+def _splits(arguments: argparse.Namespace, parts: Mapping[str, str | None]) -> dict[str, Split]:
+    given = arguments.split is not None or arguments.annotations is not None
     splits = {}
     for part, name in parts.items():
         lists = arguments.videos is not None

@@ -9,23 +9,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
-from vmr_common.errors import UserError, quoted, require
+from vmr_common.errors import UserError, counted, quoted, require
 from vmr_common.features.checks import Features
 from vmr_common.features.manifest import Manifest, creator
 from vmr_common.features.store import FeatureStore, write_features
-from vmr_common.features.stride import SLACK_S
+from vmr_common.features.stride import SLACK_S, durations_of, stride_of
 from vmr_common.io import partial_of, read_json, write_text, writing
 from vmr_common.schema import conform
 from vmr_common.splits.objects import write_canonical
@@ -85,8 +86,9 @@ class Joined:
         """Lines on what was made and what was irregular, for people."""
         minutes = [stream.duration / 60 for stream in self.streams]
         return [
-            f"{len(self.streams)} streams of {min(minutes):.1f} to {max(minutes):.1f} minutes, "
-            f"{sum(len(stream.parts) for stream in self.streams)} videos, {len(self.queries)} queries",
+            f"{counted(len(self.streams), 'stream')} of {min(minutes):.1f} to {max(minutes):.1f} minutes, "
+            f"{counted(sum(len(stream.parts) for stream in self.streams), 'video')}, "
+            f"{counted(len(self.queries), 'query')}",
             *(f"  {count} {words}" for words, count in self.counts.items()),
         ]
 
@@ -179,20 +181,16 @@ def _moved(query: Query, stream: Stream, part: Part, stride_s: float, counts: Co
     )
 
 
-def stride_of(store: FeatureStore, given: float | None) -> float:
-    """Seconds per feature row: the given ones, else those of the store's manifest.
-
-    Raises:
-        UserError: if neither says it, or they contradict each other.
-    """
-    known = None if store.manifest is None else store.manifest.stride_s
-    if given is None and known is None:
-        raise UserError(
-            f"{store.name}: no manifest says how many seconds a row stands for; say it with --stride-s"
-        )
-    if given is not None and known is not None and given != known:
-        raise UserError(f"{store.name}: manifest says stride_s {known:g}, asked for {given:g}")
-    return float(given if given is not None else known or 0.0)
+def _stride(
+    store: FeatureStore, queries: Iterable[Query], given: float | None, warn: Callable[[str], object]
+) -> float:
+    """Seconds per feature row (see `stride_of`); what rows and durations tell alone is said."""
+    found = stride_of(store, durations_of(queries), given)
+    if found.seconds is None:
+        raise UserError(f"{store.name}: {found}, and no manifest says it; say it with --stride-s")
+    if found.known_by == "rows":
+        warn(f"{store.name}: {found}; --stride-s or a manifest states it")
+    return found.seconds
 
 
 def write_concat(
@@ -206,6 +204,7 @@ def write_concat(
     dtype: str = "float32",
     source: str | None = None,
     step: Callable[[int], object] | None = None,
+    warn: Callable[[str], object] = logger.warning,
 ) -> dict[str, Joined]:
     """Joins the videos of each split into streams and writes them as one data set.
 
@@ -216,21 +215,22 @@ def write_concat(
         folder: Where; made if it is not there. Streams that were joined there before are replaced at the end.
         splits: Name to queries. Videos without features, and their queries, are left out and counted.
         store: Features of the single videos.
-        stride_s: Seconds per feature row, by default what the store's manifest says.
+        stride_s: Seconds per feature row, by default what the store's manifest says, or rows against durations tell.
         videos_per_stream: About how many videos make a stream.
         seed: Decides which videos lie together and in which order.
         dtype: ``float32`` or ``float16``.
         source: Where videos and sentences come from, for the manifest.
         step: Called with 1 for each stream written.
+        warn: Takes a line where rows and durations alone tell the stride.
 
     Returns:
         What was made of each split.
 
     Raises:
-        UserError: if no video has features, a video is in two splits, rows and durations do not fit, or the folder
-            holds anything but joined streams.
+        UserError: if no video has features, a video is in two splits, nothing tells the stride, rows and durations do
+            not fit, or the folder holds anything but joined streams.
     """
-    stride = stride_of(store, stride_s)
+    stride = _stride(store, itertools.chain.from_iterable(splits.values()), stride_s, warn)
     joined = {
         name: _join(name, queries, store, stride, videos_per_stream, seed) for name, queries in splits.items()
     }
@@ -332,7 +332,7 @@ def _join(
     asked = dict.fromkeys(query.video for query in queries)
     lengths = {video: store.length(video) for video in asked if video in store}
     if not lengths:
-        raise UserError(f"{store.name}: no features for any of the {len(asked)} videos of {name}")
+        raise UserError(f"{store.name}: no features for any of {counted(len(asked), 'video')} of {name}")
     streams = plan_streams(name, lengths, videos_per_stream=videos_per_stream, stride_s=stride_s, seed=seed)
     there = [query for query in queries if query.video in lengths]
     made = shift_queries(there, streams, stride_s)

@@ -55,6 +55,17 @@ def listed(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def counted(count: int, what: str) -> str:
+    """A count of things, named in the singular, for people.
+
+    Example:
+        >>> counted(1, "query"), counted(1234, "query"), counted(0, "video")
+        ('1 query', '1,234 queries', '0 videos')
+    """
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else many}"
+
+
 def is_text(value: str) -> bool:
     """True if UTF-8 can hold it: JSON can spell half a surrogate pair, which no file can."""
     try:

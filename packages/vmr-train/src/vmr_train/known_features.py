@@ -52,7 +52,7 @@ def require_same_features(
     Args:
         known: The manifest of those features, or None.
         store: The features that are to be read now.
-        allow: Say differences instead of refusing them.
+        allow: Say differences instead of refusing them, but for another width.
         of: Where `known` comes from, in words.
         warn: Takes the lines.
 
@@ -76,7 +76,10 @@ def require_same_features(
         if None not in (wanted, found) and not _alike(name, wanted, found)
     ]
     if different:
-        _refuse(f"{store.name}: other features than {of}: {'; '.join(different)}", allow, warn)
+        told = f"{store.name}: other features than {of}: {'; '.join(different)}"
+        if any(line.startswith("dim is") for line in different):  # whatever is allowed, no layer takes them
+            raise UserError(f"{told} (a model reads features of its own width alone)")
+        _refuse(told, allow, warn)
     unknown = [
         f"{name} ({'is' if wanted is None else 'was'} {_shown(name, found if wanted is None else wanted)})"
         for name, (wanted, found) in pairs.items()

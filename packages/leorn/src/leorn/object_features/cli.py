@@ -27,7 +27,7 @@ from vmr_common.cli.shared import (
     stated,
     videos_of,
 )
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted
 from vmr_common.features.manifest import creator
 from vmr_common.splits.sources import found_path, require_files
 from vmr_shapes.spec import LONG, SHORT
@@ -86,7 +86,8 @@ def object_lines(store: ObjectStore, lengths: Sequence[int]) -> list[str]:
     """
     objects, dim = store.objects, store.dim
     about = (
-        f"{store.name}: {len(lengths):,} videos, {span(lengths)} frames of {objects} objects, {dim} columns"
+        f"{store.name}: {counted(len(lengths), 'video')}, {span(lengths, 'frame')} of {counted(objects, 'object')}, "
+        f"{counted(dim, 'column')}"
     )
     boxes = f"boxes {ASSUMED.box_order}, {ASSUMED.box_units}, objects by {ASSUMED.object_order}"
     return [about, *manifest_lines(store.manifest, f"; assumed: {boxes}")]
@@ -104,7 +105,7 @@ def _check(arguments: argparse.Namespace) -> None:
             echo_each(check_objects(store, [video], arguments.dim, arguments.slots))
             for video in progress(videos, "checking objects")
         )
-    conclude(store.name, problems, f"{len(videos):,} videos")
+    conclude(store.name, problems, counted(len(videos), "video"))
 
 
 def _shapes(arguments: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from vmr_common.cli.shared import (
     stated,
     videos_of,
 )
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted
 from vmr_common.io import write_text
 from vmr_common.splits.generated import offered
 from vmr_common.splits.load import Split
@@ -121,10 +121,10 @@ def _check(arguments: argparse.Namespace) -> None:
         if (
             outside and arguments.split is None
         ):  # of a registered split it is known, and no fault of the user's
-            wrong.append(problems(split.name, len(outside), f"{len(split.queries):,} queries"))
+            wrong.append(problems(split.name, len(outside), counted(len(split.queries), "query")))
         if arguments.split is None and (fractions := seem_fractions(split)):
             echo(f"  {fractions}")
-            wrong.append(problems(split.name, 1, f"{len(split.queries):,} queries"))
+            wrong.append(problems(split.name, 1, counted(len(split.queries), "query")))
     if arguments.features:
         wrong += _check_features(arguments, split)
     if wrong:
@@ -147,7 +147,7 @@ def _check_features(arguments: argparse.Namespace, split: Split | None) -> list[
             dim=arguments.dim,
             min_rows=arguments.min_rows,
         )
-    about = f"{len(videos):,} videos"
+    about = counted(len(videos), "video")
     echo(*found.lines(), *map("  {}".format, found.remarks))
     if not found.count:
         echo(f"{store.name}: {about}, all well")
@@ -155,6 +155,8 @@ def _check_features(arguments: argparse.Namespace, split: Split | None) -> list[
         out = Path(arguments.write_videos_with_features)
         write_text(out, json.dumps(found.good, ensure_ascii=False) + "\n")
         echo(f"{out}: {len(found.good):,} of {about}, those with features in order (for --videos)")
+    elif found.good and len(found.shapes) < len(videos):
+        echo(f"  {store.name}: --write-videos-with-features FILE lists the videos that are in order")
     return [problems(store.name, found.count, about)] if found.count else []
 
 
@@ -177,7 +179,7 @@ def _convert(arguments: argparse.Namespace) -> None:
                 )
         old = {name: getattr(before, name) for name in given}
         echo(
-            f"{out}: {count:,} videos written as {arguments.dtype}",
+            f"{out}: {counted(count, 'video')} written as {arguments.dtype}",
             *(
                 f"{out}: {name} is {value}, as given; the source said {old[name]}"
                 for name, value in given.items()
@@ -193,4 +195,4 @@ def _convert(arguments: argparse.Namespace) -> None:
     if given is not None and found_path(given, arguments.data_root).resolve() == out.resolve():
         raise UserError(f"{out}: the conversion would overwrite its own source")
     write_canonical(out, split.queries)
-    echo(*split.report.lines(), f"{out}: {len(split.queries):,} queries written")
+    echo(*split.report.lines(), f"{out}: {counted(len(split.queries), 'query')} written")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted
 from vmr_common.evaluation import protocol, suiting
 from vmr_common.evaluation.baselines import ConstantWindowBaseline
 from vmr_common.features.checking import shape_problems
@@ -43,10 +43,10 @@ def count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def span(values: Sequence[int]) -> str:
-    """The least to the most of some counts, or the one that all are."""
+def span(values: Sequence[int], what: str) -> str:
+    """The least to the most of some counts of things, or the one that all are."""
     least, most = min(values), max(values)
-    return count(least) if least == most else f"{count(least)} to {count(most)}"
+    return counted(least, what) if least == most else f"{count(least)} to {counted(most, what)}"
 
 
 def manifest_lines(manifest: BaseManifest | None, assumed: str = "") -> list[str]:
@@ -63,7 +63,7 @@ def feature_lines(
     if not shapes:
         raise store.empty()
     rows, widths = zip(*shapes.values(), strict=True)
-    about = f"{store.name}: {len(shapes):,} videos, {span(widths)} columns, {span(rows)} rows"
+    about = f"{store.name}: {counted(len(shapes), 'video')}, {span(widths, 'column')}, {span(rows, 'row')}"
     ending = ", ".join(ending for ending in store.endings if ending)
     taken = [f"  names end in {ending}, which is no part of the ids"] if ending else []
     remarks = map("  {}".format, shape_problems(shapes))
@@ -71,7 +71,8 @@ def feature_lines(
     told = (
         [f"  {stride}", *([f"  {stride.disagreement()}"] if stride.misfits else [])] if stride.videos else []
     )
-    return [about, *remarks, *taken, *manifest_lines(store.manifest), *told]
+    beside = [f"  {line}" for line, _ in store.side_disagreements()]
+    return [about, *remarks, *taken, *manifest_lines(store.manifest), *beside, *told]
 
 
 def registered_lines() -> list[str]:
@@ -204,7 +205,9 @@ def _sources(splits: Sequence[Split]) -> list[str]:
     lines = []
     for split in splits:
         report: Report = split.report
-        lines.append(f"{split.name}: {report.source}, {report.read:,} records read, {report.kept:,} kept")
+        lines.append(
+            f"{split.name}: {report.source}, {counted(report.read, 'record')} read, {report.kept:,} kept"
+        )
         lines += [f"  {note}" for note in report.notes]
         lines.append(f"  split sha256 {split.hash}")
     for name in dict.fromkeys(split.report.policy for split in splits):

@@ -83,22 +83,23 @@ def layout(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def require_given(options: argparse.Namespace, split: str | None) -> None:
-    """Makes sure that all files of data are there that the options name, and those of a registered split.
+def require_given(options: argparse.Namespace, *splits: str | None) -> None:
+    """Makes sure that all files of data are there that the options name, and those of registered splits.
 
     Raises `UserError` too for options of ``--annotations`` beside the name of a split or data set.
     """
+    names = [name for name in splits if name is not None]
     # training annotations for the bias row of `vmr-score` are read by the same options
-    if split is not None and not getattr(options, "train_annotations", None):
+    if names and not getattr(options, "train_annotations", None):
         for key, default in _OF_ANNOTATIONS.items():
             if getattr(options, key, default) != default:
-                named = f"split {split}" if split in ENTRIES else split
+                named = f"split {names[0]}" if names[0] in ENTRIES else names[0]
                 raise UserError(f"--{key} is for --annotations, {named} has its own")
     values = [getattr(options, name, None) or [] for name in _READ]
     paths = [path for value in values for path in ([value] if isinstance(value, str) else value)]
-    entry = ENTRIES.get(split or "")
-    files, made = (entry.files, [entry.made]) if entry else ([], [])
-    require_files([*files, *paths], options.data_root, made=made)
+    entries = [ENTRIES[name] for name in names if name in ENTRIES]
+    files = [file for entry in entries for file in entry.files]
+    require_files([*files, *paths], options.data_root, made=[entry.made for entry in entries])
 
 
 def chosen_split(options: argparse.Namespace, name: str | None, *, count: bool = True) -> Split | None:

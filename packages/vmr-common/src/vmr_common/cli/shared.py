@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from vmr_common.cli.entrypoint import Parser, echo, free_text
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted
 from vmr_common.splits.load import Split, data_root
 from vmr_common.splits.sources import found_path
 
@@ -161,7 +161,7 @@ def problems(name: str, count: int, what: str) -> str:
         >>> problems("a.h5", 1, "3 videos")
         'a.h5: 1 problem with 3 videos'
     """
-    return f"{name}: {count:,} problem{'' if count == 1 else 's'} with {what}"
+    return f"{name}: {counted(count, 'problem')} with {what}"
 
 
 def conclude(name: str, count: int, what: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vmr_common.errors import UserError, listed
+from vmr_common.errors import UserError, counted, listed
+from vmr_common.features.joining import RowsDiffer
+from vmr_common.features.manifest import Manifest
+from vmr_common.features.side_files import RATES
 from vmr_common.features.store import FeatureStore
 from vmr_common.features.stride import stride_of
 from vmr_common.values import without_ending
@@ -19,12 +23,11 @@ _SWAPPED = "rows and columns look swapped"
 _EACH = 3  # problems that are alike and still said one by one
 _EXAMPLES = 5
 _MANY = 16  # rows of a video that tell its rate
-_RATES = 1.3  # by which strides may differ where only the videos' own frames per second do
 
 
 @dataclass
 class _Alike:
-    """Problems of several videos of which the lines differ in the id alone."""
+    """Problems of several videos of which the lines differ in the id (and what else is no news) alone."""
 
     count: int = 0
     lines: list[str] = field(default_factory=list)  # the first ones
@@ -42,14 +45,17 @@ class _Kind:
     """Problems of one kind."""
 
     count: int = 0
-    alike: dict[str, _Alike] = field(default_factory=dict)  # by their lines without the id
+    alike: dict[str, _Alike] = field(
+        default_factory=dict
+    )  # by their lines without the id, or what else is the same
 
-    def add(self, video: str, line: str) -> None:
+    def add(self, video: str, line: str, shape: str | None) -> None:
         """Notes a problem; one without a `line` is counted alone."""
         self.count += 1
         if not line:
             return
-        shape = _without(video, line) if video else line
+        if shape is None:
+            shape = _without(video, line) if video else line
         if shape in self.alike or len(self.alike) < LISTED:
             alike = self.alike.setdefault(shape, _Alike())
             alike.count += 1
@@ -89,9 +95,9 @@ class Findings:
     wrong: set[str] = field(default_factory=set)
     _kinds: dict[str, _Kind] = field(default_factory=dict)
 
-    def add(self, kind: str, line: str, video: str = "") -> None:
-        """Notes a problem of a `kind` (in the plural), with one video or with all."""
-        self._kinds.setdefault(kind, _Kind()).add(video, line)
+    def add(self, kind: str, line: str, video: str = "", shape: str | None = None) -> None:
+        """Notes a problem of a `kind` (in the plural), with one video or all; many of one `shape` are said once."""
+        self._kinds.setdefault(kind, _Kind()).add(video, line, shape)
         self.wrong.add(video)
 
     @property
@@ -143,19 +149,19 @@ def check_features(
         try:
             rows, width = store[video].shape
         except UserError as error:
-            found.add("videos that cannot be read", str(error), video)
+            shape = "rows" if isinstance(error, RowsDiffer) else None
+            found.add("videos that cannot be read", str(error), video, shape)
             continue
         found.shapes[video] = rows, width
         if dim is not None and width != dim:
             line = f"{name}: video {video!r} has width {width}, expected {dim}"
             found.add("videos of another width", line, video)
         if rows < min_rows:
-            line = f"{name}: video {video!r} has {rows} rows, expected at least {min_rows}"
+            line = f"{name}: video {video!r} has {counted(rows, 'row')}, expected at least {min_rows}"
             found.add("videos with too few rows", line, video)
-        for line in store.side_problems(video, rows, manifest):
+        for line in store.side_problems(video, rows, manifest, (durations or {}).get(video)):
             found.add("files beside features that contradict them", line, video)
-    if missing and found.shapes:
-        found.remarks.append(f"{name}: --write-videos-with-features FILE lists the videos that are in order")
+    _check_side_files(found, store, manifest)
     wrong = shape_problems(found.shapes, dim)
     for line in wrong:
         found.add("remarks on widths", f"{name}: {line}")
@@ -172,20 +178,29 @@ def _error(store: FeatureStore, video: str) -> str:
     return f"{store.name}: video {video!r} was not there at first, somebody is writing"
 
 
+def _check_side_files(found: Findings, store: FeatureStore, manifest: Manifest | None) -> None:
+    """What files beside features disagree on is a remark, and a problem where nothing tells which are right."""
+    with contextlib.suppress(UserError):  # a malformed one is a problem of its video
+        for line, settled in store.side_disagreements():
+            if settled or (manifest is not None and manifest.stride_s is not None):
+                found.remarks.append(line)
+            else:
+                found.add("files beside features that disagree", line)
+
+
 def _check_stride(found: Findings, store: FeatureStore, durations: Mapping[str, float]) -> None:
     """Videos that disagree with a stated stride are problems, or by much with that of most others."""
     name, stride = store.name, stride_of(store, durations)
     near = []
     for misfit, line in zip(stride.misfits, stride.lines(), strict=True):
         off = misfit.duration / misfit.rows / (stride.seconds or 1)
-        if stride.known_by == "rows" and 1 / _RATES < off < _RATES:
+        if stride.known_by == "rows" and 1 / RATES < off < RATES:
             near.append(line)
         else:
             found.add("videos whose rows do not fit their duration", f"{name}: {line}", misfit.video)
     if near:
-        found.remarks.append(
-            f"{name}: {len(near):,} videos are a little off (frame rates that differ?): {near[0]}"
-        )
+        videos = "1 video is" if len(near) == 1 else f"{len(near):,} videos are"
+        found.remarks.append(f"{name}: {videos} a little off (frame rates that differ?): {near[0]}")
     if stride.misfits and stride.fitting is not None and stride.fitting != stride.seconds:
         found.remarks.append(f"{name}: {stride.fitting:.6g} s a row would fit most videos")
     if stride.known_by == "nothing" and (told := _contradiction(found.shapes, durations)):
@@ -201,7 +216,7 @@ def _contradiction(shapes: Mapping[str, tuple[int, int]], durations: Mapping[str
         return None
     some = len(seconds) // 10
     (least, fine), (most, coarse) = seconds[some], seconds[-1 - some]
-    if most < _RATES**2 * least:
+    if most < RATES**2 * least:
         return None
     return (
         f"rows were taken at several rates: {least:.3g} s a row in video {fine!r} ({shapes[fine][0]:,} rows for its "
@@ -233,7 +248,8 @@ def shape_problems(shapes: Mapping[str, tuple[int, int]], dim: int | None = None
     example = {width: video for video, (_, width) in reversed(list(shapes.items()))}
     usual = widths.most_common(1)[0][0]
     told = [
-        f"{width} columns ({count:,} videos, as {example[width]!r})" for width, count in widths.most_common()
+        f"{width} columns ({counted(count, 'video')}, as {example[width]!r})"
+        for width, count in widths.most_common()
     ]
     swapped = [video for video, (rows, width) in shapes.items() if width != usual and rows == usual]
     said = f"widths differ: {listed(told, 5)}"

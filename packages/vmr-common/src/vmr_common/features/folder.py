@@ -13,7 +13,7 @@ from h5py import h5d
 from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary
-from vmr_common.errors import UserError, listed
+from vmr_common.errors import UserError, counted, listed
 from vmr_common.features import npz, torch_files
 from vmr_common.features.checks import Features, check_layout, checked, manifest_beside
 from vmr_common.features.hdf5 import Hdf5File
@@ -136,10 +136,8 @@ class FolderBackend:
         near = nearby(video, names, lambda name: named[name])
         unread = next((name for name in files if name.rpartition(".")[0] == video), None)
         if near or unread is None:
-            return (
-                near
-                or f"no {video}.npy, nor with another ending that is read; there are {len(names):,} others"
-            )
+            others = f"the folder holds {counted(len(names), 'other')}"
+            return near or f"no {video}.npy, nor with another ending that is read; {others}"
         return f"{unread} is there, of which nothing is read: expected {', '.join(SUFFIXES)}"
 
     def read(self, video: str) -> Features:

@@ -11,6 +11,11 @@ import numpy as np
 from vmr_common.errors import UserError
 from vmr_common.features.checks import Features
 
+
+class RowsDiffer(UserError):  # noqa: N818 - the same error
+    """The sources have so different numbers of rows of a video that they are not joined."""
+
+
 _SAME = 1e-3  # share by which strides that are the same may differ
 
 
@@ -56,7 +61,7 @@ class Joining:
         """Rows of a video of which the sources have so many.
 
         Raises:
-            UserError: if they differ by more than `tolerance` rows, of the longest stride where strides differ.
+            RowsDiffer: if they differ by more than `tolerance` rows, of the longest stride where strides differ.
         """
         ratios = self._ratios()
         ends = [_end(length, ratio) for length, ratio in zip(lengths, ratios, strict=True)]
@@ -67,7 +72,7 @@ class Joining:
                 "where strides differ, state them in manifests and give --resample (data.features.resample)"
             )
             stated = "" if self.resample else f"; {rest}"
-            raise UserError(
+            raise RowsDiffer(
                 f"{self.name}: video {video!r} has {found} rows, "
                 f"expected at most {self.tolerance} rows of difference between joined sources{stated}"
             )

@@ -97,8 +97,8 @@ def parse_facts(text: str, where: str, kind: type[Kind]) -> Kind:
 def merge_manifests(manifests: Sequence[Manifest | None], stride_s: float | None) -> Manifest | None:
     """The manifest of sources that are joined along the feature axis, whose rows are `stride_s` apart.
 
-    `dim` is the sum, `extractor` names all, every other field stands where all agree. Where a source has no manifest,
-    nothing but the stride is known of the whole; None where not even that is.
+    `dim` is the sum and `extractor` names all, where every source says its own; every other field stands where all
+    agree. Where a source has no manifest, nothing but the stride is known of the whole; None where not even that is.
     """
     known = [manifest for manifest in manifests if manifest is not None]
     if not known or len(known) < len(manifests):
@@ -107,8 +107,8 @@ def merge_manifests(manifests: Sequence[Manifest | None], stride_s: float | None
     for field in dataclasses.fields(Manifest):
         values = [getattr(manifest, field.name) for manifest in known]
         merged[field.name] = values[0] if all(value == values[0] for value in values) else None
-    names = [manifest.extractor for manifest in known]
-    merged["extractor"] = " + ".join(map(str, names)) if any(names) else None
+    names = [manifest.extractor for manifest in known if manifest.extractor is not None]
+    merged["extractor"] = " + ".join(names) if len(names) == len(known) else None
     widths = [manifest.dim for manifest in known if manifest.dim is not None]
     merged["dim"] = sum(widths) if len(widths) == len(known) else None
     return Manifest(**merged | {"stride_s": stride_s})

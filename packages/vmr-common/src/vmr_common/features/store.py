@@ -210,11 +210,19 @@ class FeatureStore:
             + (f" ({', '.join(SUFFIXES)}){found}" if folders else "")
         )
 
-    def side_problems(self, video: str, rows: int, manifest: Manifest | None) -> Iterator[str]:
-        """What the files beside a video's features (see `side_files`) say against its rows and a manifest."""
+    def side_problems(
+        self, video: str, rows: int, manifest: Manifest | None, duration: float | None = None
+    ) -> Iterator[str]:
+        """What the files beside a video's features say against its rows, a manifest, each other."""
         for source in self._sources:
             if isinstance(source, FolderBackend):
-                yield from source.side.problems(video, rows, manifest)
+                yield from source.side.problems(video, rows, manifest, duration)
+
+    def side_disagreements(self) -> Iterator[tuple[str, bool]]:
+        """What the files beside the features do not agree on, as `SideFiles.disagreements` of every source."""
+        for source in self._sources:
+            if isinstance(source, FolderBackend):
+                yield from source.side.disagreements()
 
     def _manifests(self) -> list[Manifest | None]:
         return [

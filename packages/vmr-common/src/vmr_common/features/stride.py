@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted
 from vmr_common.features.manifest import BaseManifest
 from vmr_common.types import Query
 
@@ -91,7 +91,7 @@ class Stride:
         source = {
             "given": "as given",
             "manifest": "manifest: stride_s",
-            "rows": f"told by rows and durations of {self.videos:,} videos",
+            "rows": f"told by rows and durations of {counted(self.videos, 'video')}",
         }[self.known_by]
         return f"{self.seconds:.6g} s a row ({source})"
 
@@ -99,13 +99,14 @@ class Stride:
         """A line on every video that disagrees."""
         for misfit in self.misfits:
             told = f"{misfit.duration / misfit.rows:.3g} s a row, not {self}"
-            yield f"video {misfit.video!r} has {misfit.rows:,} rows for its {misfit.duration:g} s: {told}"
+            yield f"video {misfit.video!r} has {counted(misfit.rows, 'row')} for its {misfit.duration:g} s: {told}"
 
     def disagreement(self) -> str | None:
         """How many videos disagree, an example, and the stride that would fit; None where all agree."""
         if not self.misfits:
             return None
-        said = f"{len(self.misfits):,} of {self.videos:,} videos disagree: {next(self.lines())}"
+        about = f"{len(self.misfits):,} of {counted(self.videos, 'video')} disagree"
+        said = f"{about}: {next(self.lines())}"
         if self.fitting is not None and self.fitting != self.seconds:
             said += f" ({self.fitting:.6g} s a row would fit)"
         return said
@@ -177,7 +178,7 @@ class _Rows:
             return ""
         least, most = int(self.rows.min()), int(self.rows.max())
         seconds = self.durations / self.rows
-        rows = f"{least:,} rows each (pooled?)" if least == most else f"{least:,} to {most:,} rows"
+        rows = f"{counted(least, 'row')} each (pooled?)" if least == most else f"{least:,} to {most:,} rows"
         return f"{rows}, {seconds.min():.3g} to {seconds.max():.3g} s a row"
 
     def fitting(self) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, counted, quoted
 from vmr_common.splits.outside import Outside, find_outside
 from vmr_common.splits.policies import POLICIES, Policy, apply, policy_named
 from vmr_common.text_input import Readable, opened
@@ -49,7 +49,7 @@ class Report:
         policy = (
             f" (policy {self.policy}: {POLICIES[self.policy].summary})" if self.policy in POLICIES else ""
         )
-        head = f"{self.source}: {self.read} records read, {self.kept} kept{policy}"
+        head = f"{self.source}: {counted(self.read, 'record')} read, {self.kept:,} kept{policy}"
         return [
             head,
             *(f"  {count} {words}" for words, count in self.counts.items()),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, counted, quoted
 from vmr_common.io import read_json
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.generated import generate
@@ -202,7 +202,9 @@ def _only_videos(split: Split, videos: Path | None, key: str | None) -> Split:
             f"{videos}: none of the {len(wanted)} videos of {label!r} has a query in {split.report.source}"
         )
     without = len(wanted) - len({query.video for query in queries})
-    notes = [f"{len(queries)} queries of the {len(wanted)} videos of {label} ({videos.name})"]
+    notes = [
+        f"{counted(len(queries), 'query')} of the {counted(len(wanted), 'video')} of {label} ({videos.name})"
+    ]
     if without:
         notes.append(f"{without} of these videos have no query in {Path(split.report.source).name}")
     report = dataclasses.replace(split.report, kept=len(queries), notes=(*split.report.notes, *notes))
