@@ -45,6 +45,7 @@ def train(config: Config, given: Namespace) -> Results:
 
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
+            commands.require_moments("RGNet", splits.train.queries)
             inputs.read_videos(frames, splits)
             scale = None
             if config.data.standardise:

@@ -80,7 +80,11 @@ def require_same(
         (allowed if _may_change(name, before, value, now, may_change) else changed).append(text)
     changed += _changed_queries(found, now)
     for part, what in ((FEATURES, "features"), ("words", "word vectors or query features")):
-        (allowed if part in may_change else changed).extend(_changed_files(found, now, part, what))
+        other = _changed_files(found, now, part, what)
+        if part in may_change:
+            allowed += other
+        else:
+            changed += [f"{one} ({GOES_ON})" if part == FEATURES else one for one in other]
     if changed:
         raise UserError(f"{found.path}: cannot resume, {'; '.join(changed[:3])}")
     if found.state != json.loads(json.dumps(state)) or not _alike(found.part("state"), tensors):
@@ -163,8 +167,7 @@ def _changed_files(found: Checkpoint, now: Mapping[str, Any], part: str, what: s
     if "times" not in before:
         _warn(found, f"the {what} were the same")
         return []
-    remedy = f" ({GOES_ON})" if part == FEATURES else ""
-    return [f"the {what} were {_files(before)} and are now {_files(value)}{remedy}"]
+    return [f"the {what} were {_files(before)} and are now {_files(value)}"]
 
 
 def _files(values: Mapping[str, Any]) -> str:
