@@ -131,6 +131,9 @@ def test_labels_per_clip_are_highlight_scores(tmp_path):
     assert found.queries[0].saliency.tolist() == [[1, 5], [3, 2], [4, 4]]
     assert found.queries[1].saliency_clips.tolist() == [0, 1]
     assert found.queries[2].saliency is None
+    flat = {**row, "relevant_clip_ids": [0, 4], "saliency_scores": [0.5, 2]}
+    (query,) = read_annotations(put(tmp_path, "curve.jsonl", lines(flat))).queries
+    assert (query.saliency.tolist(), query.saliency_clips.tolist()) == ([[0.5], [2]], [0, 4])
     assert found.report.notes[-1].endswith("highlights alone, of 2 to 3 clips")
     entry = {"duration": 20, "domain": "dog", "match": [1, -1], "clip": [[0, 100], [50, 150]]}
     by_video = put(tmp_path, "anno.json", {"a": entry})

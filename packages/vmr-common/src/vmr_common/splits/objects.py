@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def _refuse_unread(row: Mapping[str, Any], names: Names, where: str) -> None:
         if len(held) != 2 or held[0][:3] == held[1][:3]:
             return
     raise UserError(
-        f"{where}: no key is known to hold moments or a time point; --fields {shown(' '.join(held))[1:-1]} reads them"
+        f"{where}: no key is known to hold moments or a time point; --fields {shown(shlex.join(held))[1:-1]} reads them"
     )
 
 
@@ -318,9 +319,9 @@ def _highlights(row: Mapping[str, Any], names: Names, where: str) -> dict[str, A
         key, rows = _value(row, names, "labels", where)
         if not isinstance(rows, list) or not rows:  # the name of a class
             return {}
-        if not isinstance(rows[0], list):
-            rows = [[label] for label in rows]
         clips = list(range(len(rows)))
+    if rows and not isinstance(rows[0], list):  # of one annotator
+        rows = [[label] for label in rows]
     annotators = len(rows[0]) if rows and isinstance(rows[0], list) else 1
     saliency = number_rows(rows, ["label"] * max(annotators, 1), where, key)
     return {"saliency": saliency, "saliency_clips": np.array(clips, dtype=np.int64)}
