@@ -165,6 +165,23 @@ def test_side_files_that_disagree_are_named(tmp_path, vmr_data):
     assert (status, all(line in out for line in said)) == (0, True)
 
 
+def test_a_malformed_side_file_concerns_its_video_alone(tmp_path):
+    store = extracted(tmp_path, [1, 1, 1])
+    np.save(tmp_path / "v01_fps.npy", np.array(-25.0))
+    found = check_features(store, store.videos())
+    assert found.good == ["v00", "v02"]
+
+
+def test_side_files_of_joined_sources_are_held_against_their_own_rows(tmp_path):
+    for name, rows in {"slow": 30, "fast": 60}.items():
+        (tmp_path / name).mkdir()
+        saved(tmp_path / name, {"a": (rows, 2)})
+        np.save(tmp_path / name / "a_timestamps_ms.npy", np.arange(rows) * 60000 / rows)
+    store = FeatureStore([tmp_path / "slow", tmp_path / "fast"], resample=True)
+    found = check_features(store, "a", {"a": 60.0})
+    assert (list(found.lines()), found.shapes) == ([], {"a": (30, 4)})
+
+
 def test_side_files_of_which_half_disagree_are_a_problem(tmp_path):
     store = extracted(tmp_path, [1, 2, 1, 2])
     (line,) = check_features(store, store.videos()).lines()

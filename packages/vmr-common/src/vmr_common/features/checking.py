@@ -45,9 +45,7 @@ class _Kind:
     """Problems of one kind."""
 
     count: int = 0
-    alike: dict[str, _Alike] = field(
-        default_factory=dict
-    )  # by their lines without the id, or what else is the same
+    alike: dict[str, _Alike] = field(default_factory=dict)  # by what is the same of them
 
     def add(self, video: str, line: str, shape: str | None) -> None:
         """Notes a problem; one without a `line` is counted alone."""
@@ -159,7 +157,7 @@ def check_features(
         if rows < min_rows:
             line = f"{name}: video {video!r} has {counted(rows, 'row')}, expected at least {min_rows}"
             found.add("videos with too few rows", line, video)
-        for line in store.side_problems(video, rows, manifest, (durations or {}).get(video)):
+        for line in store.side_problems(video, (durations or {}).get(video)):
             found.add("files beside features that contradict them", line, video)
     _check_side_files(found, store, manifest)
     wrong = shape_problems(found.shapes, dim)

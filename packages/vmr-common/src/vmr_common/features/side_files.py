@@ -65,14 +65,16 @@ class SideFiles:
                     f"{value} ({counted(len(videos), 'video')}, as {videos[0]!r})" for value, videos in usual
                 ]
                 line = f"{self.folder}: side files disagree on {name}: {listed(shown, 5)}"
-                yield line, name == "fps" or self.usual_stride() is not None
+                yield line, name == "fps" or self.usual_stride is not None
 
+    @functools.cached_property
     def usual_stride(self) -> float | None:
         """`stride_s` of most videos, from which those of other frame rates may differ a little; None without one."""
-        strides = np.array(list(self._told["stride_s"].values()))
-        if not len(strides):
+        try:
+            strides = list(self._told["stride_s"].values())
+        except UserError:  # each file is judged with its own video
             return None
-        middle = float(np.median(strides))
+        middle = float(np.median(strides)) if strides else 0.0
         return middle if 2 * sum(_near(stride, middle) for stride in strides) > len(strides) else None
 
     @functools.cached_property
@@ -125,7 +127,6 @@ class SideFiles:
         try:
             times = self.times(video)
             found = {"fps": (FPS, self.fps(video)), "stride_s": (TIMES, self.stride(video))}
-            usual = self.usual_stride()
         except UserError as error:
             yield str(error)
             return
@@ -137,7 +138,13 @@ class SideFiles:
                 others = name in (facts := self.facts()) and abs(facts[name] - stated) <= _SAME * stated
                 says = "those of others tell" if others else "the manifest says"
                 yield f"{where}{ending}.npy: tells {name} {value:g}, {says} {stated:g}"
-            elif name == "stride_s" and value and usual and not stated and not _near(value, usual):
+            elif (
+                name == "stride_s"
+                and value
+                and (usual := self.usual_stride)
+                and not stated
+                and not _near(value, usual)
+            ):
                 known = "" if duration is None else f" ({counted(rows, 'row')} for its {duration:g} s)"
                 yield f"{where}{ending}.npy: tells {name} {value:g}, those of most others {usual:g}{known}"
 

@@ -210,13 +210,19 @@ class FeatureStore:
             + (f" ({', '.join(SUFFIXES)}){found}" if folders else "")
         )
 
-    def side_problems(
-        self, video: str, rows: int, manifest: Manifest | None, duration: float | None = None
-    ) -> Iterator[str]:
-        """What the files beside a video's features say against its rows, a manifest, each other."""
-        for source in self._sources:
+    def side_problems(self, video: str, duration: float | None = None) -> Iterator[str]:
+        """What the files beside a video's features say against its rows, a manifest, each other, in every source."""
+        for (source, name), manifest in zip(self._named(video), self._stated, strict=True):
             if isinstance(source, FolderBackend):
-                yield from source.side.problems(video, rows, manifest, duration)
+                yield from source.side.problems(video, source.shape(name)[0], manifest, duration)
+
+    @functools.cached_property
+    def _stated(self) -> list[Manifest | None]:
+        """The manifests; as if there were none where one is not readable, which is said elsewhere."""
+        try:
+            return self._manifests()
+        except UserError:
+            return [None] * len(self.paths)
 
     def side_disagreements(self) -> Iterator[tuple[str, bool]]:
         """What the files beside the features do not agree on, as `SideFiles.disagreements` of every source."""
