@@ -263,3 +263,10 @@ def test_a_store_with_a_manifest_of_no_sense_is_still_checked(tmp_path):
     lines = list(check_features(FeatureStore(tmp_path / "f.h5"), ["a", "b"], {"a": 3.0}).lines())
     assert "f.h5: manifest: not JSON" in lines[0]
     assert "video 'b' is missing" in lines[1]
+
+
+def test_durations_in_milliseconds_are_found(tmp_path):
+    store = saved(tmp_path, {"a": (30, 4), "b": (20, 4)})
+    (line,) = check_features(store, store.videos(), durations={"a": 30_000.0, "b": 20_000.0}).lines()
+    assert "1000 s a row" in line
+    assert line.endswith("are the durations milliseconds, or frames?")

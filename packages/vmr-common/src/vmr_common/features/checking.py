@@ -23,6 +23,7 @@ _SWAPPED = "rows and columns look swapped"
 _EACH = 3  # problems that are alike and still said one by one
 _EXAMPLES = 5
 _MANY = 16  # rows of a video that tell its rate
+_LONGEST_ROW = 200.0  # seconds that no extractor leaves between two rows
 
 
 @dataclass
@@ -189,6 +190,12 @@ def _check_side_files(found: Findings, store: FeatureStore, manifest: Manifest |
 def _check_stride(found: Findings, store: FeatureStore, durations: Mapping[str, float]) -> None:
     """Videos that disagree with a stated stride are problems, or by much with that of most others."""
     name, stride = store.name, stride_of(store, durations)
+    longest = max((rows for rows, _ in found.shapes.values()), default=0)
+    far = stride.known_by == "rows" and (stride.seconds or 0) >= _LONGEST_ROW and longest >= _MANY
+    if far:
+        found.add(
+            "durations in another unit", f"{name}: {stride}: are the durations milliseconds, or frames?"
+        )
     near = []
     for misfit, line in zip(stride.misfits, stride.lines(), strict=True):
         off = misfit.duration / misfit.rows / (stride.seconds or 1)
@@ -203,7 +210,7 @@ def _check_stride(found: Findings, store: FeatureStore, durations: Mapping[str, 
         found.remarks.append(f"{name}: {stride.fitting:.6g} s a row would fit most videos")
     if stride.known_by == "nothing" and (told := _contradiction(found.shapes, durations)):
         found.add("rates", f"{name}: {told}")
-    if stride.videos > 1 and stride.known_by in ("rows", "nothing"):
+    if stride.videos > 1 and stride.known_by in ("rows", "nothing") and not far:
         found.remarks.append(f"{name}: {stride}; no manifest says it")
 
 
