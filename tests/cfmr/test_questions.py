@@ -5,9 +5,11 @@ import json
 import os
 import threading
 import tracemalloc
+from argparse import Namespace
 
 import pytest
 
+from cfmr.index.commands import _questions
 from cfmr.index.questions import checked_questions
 from vmr_common.errors import UserError
 from vmr_train.unknown_words import UnknownWords
@@ -43,6 +45,45 @@ def test_lists_and_plain_sentences_are_read(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with checked_questions(str(tmp_path / name), known) as asked:
         assert [question["query"] for question in asked.next(9)] == ["word", "a word"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("q.csv", "video,query\nv,word\n", "q.csv:1: not JSON"),
+        ("q.json", '[["v", 30.0, [4.0, 11.0], "word"]]', "q.json:1: "),
+        ("q.json", '{\n"v": {"sentences": ["word"]}}', "q.json:1: not JSON"),
+        ("q.json", '{"v": {"sentences": ["word"]}}', "q.json:1: key 'query' must hold a sentence"),
+    ],
+)
+def test_files_of_another_form_are_told_what_is_read(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as error:
+        checked_questions(str(tmp_path / name), known).__enter__()
+    assert said in str(error.value)
+    assert "; read are JSON lines, " in str(error.value)
+    assert "vmr-data convert --annotations X --out Y.jsonl" in str(error.value)
+
+
+def test_videos_that_lines_name_are_not_used_and_that_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = [{"query": "word", "vid": "v"}, {"query": "word", "video_id": None}, {"query": "word"}]
+    with checked_questions(write(tmp_path / "q.jsonl", rows), known):
+        assert "1 of 3 queries name a video, which is not used" in caplog.text
+
+
+def test_files_are_looked_for_under_the_data_root_first(tmp_path, monkeypatch, encoder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    given = Namespace(queries="q.txt", data_root="root")
+    with pytest.raises(
+        UserError, match=r"^root/q\.txt: no such file; looked for under root .* current folder$"
+    ):
+        _questions(given, encoder)
+    for folder, count in ((tmp_path, 1), (tmp_path / "root", 2)):
+        (folder / "q.txt").write_text("word1\n" * count)
+        with _questions(given, encoder) as asked:
+            assert asked.count == count
 
 
 def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):

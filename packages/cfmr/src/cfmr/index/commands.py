@@ -26,7 +26,7 @@ from vmr_common.cli.entrypoint import echo, word_of
 from vmr_common.errors import UserError, listed, quoted, visible
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
-from vmr_common.splits.sources import found_path, require_files
+from vmr_common.splits.sources import GZIPPED, found_path, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_train import distributed
@@ -222,7 +222,9 @@ def _search(given: Namespace, opened: VideoIndex, texts: Sequence[str]) -> list[
 
 def _questions(given: Namespace, encoder: Encoder) -> contextlib.AbstractContextManager[Questions]:
     if given.queries is not None:
-        return checked_questions(given.queries, encoder.knows)
+        root = data_root(given.data_root, encoder.checkpoint.data_root)
+        require_files([given.queries], root)
+        return checked_questions(str(found_path(given.queries, root, GZIPPED)), encoder.knows)
     if not given.query.strip():
         raise UserError("the query is empty, expected a sentence")
     encoder.unknown_words([given.query]).warn()

@@ -15,12 +15,16 @@ from vmr_common.errors import UserError, listed, quoted
 from vmr_common.io import writing
 from vmr_common.schema import conform
 from vmr_common.splits.fields import NAMES
-from vmr_common.text_input import opened
+from vmr_common.text_input import TextInput, opened
 from vmr_common.values import list_of, object_of
 from vmr_train.predict import progress_bar
 from vmr_train.unknown_words import NAMED, UNKNOWN, UnknownWords
 
 logger = logging.getLogger(__name__)
+_READ = (
+    "read are JSON lines, or a JSON list, of objects with query (and qid), and a .txt of a sentence a line; "
+    "annotations of another form become such by vmr-data convert --annotations X --out Y.jsonl"
+)
 
 
 class Question(TypedDict):
@@ -35,7 +39,8 @@ class Question(TypedDict):
 def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> Iterator[Questions]:
     """The questions of a file or pipe, read once; memory does not grow with the number of JSON lines.
 
-    Logs which of their words the model does not know, and which it cannot answer; those have a `reason`.
+    Logs which of their words the model does not know, which it cannot answer (those have a `reason`), and how many name
+    a video, which is not used.
 
     Args:
         path: JSON lines, or a JSON list of objects, with `query` (or another name of `fields.NAMES`) and, where the
@@ -46,11 +51,11 @@ def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> 
         UserError: naming file and line, if one is not a question or holds no sentence, or if the model can answer none.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
-        count, named, unknown = 0, list[str](), UnknownWords()
-        rows = _rows(path)
+        count, about, named, unknown = 0, 0, list[str](), UnknownWords()
+        rows = _read(path)
         with writing(Path(tempfile.gettempdir())):
-            for number, row in progress_bar(rows, title="check", total=None, unit="query"):
-                question = _question(row, f"{path}:{number}")
+            for number, row, question in progress_bar(rows, title="check", total=None, unit="query"):
+                about += any(row.get(name) is not None for name in NAMES["video"])
                 if not known(question["query"], unknown):
                     question["reason"] = UNKNOWN
                     if len(named) < NAMED:
@@ -71,6 +76,14 @@ def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> 
                 "%s: no word that the model knows in %s, which have no answer: %s", path, without, which
             )
         unknown.warn()
+        if about:
+            logger.info(
+                "%s: %s of %s queries name a video, which is not used (cfmr-search --video searches in some, "
+                "cfmr-predict --queries in that of each query)",
+                path,
+                f"{about:,}",
+                f"{count:,}",
+            )
         yield Questions(count, kept)
 
 
@@ -90,17 +103,30 @@ class Questions:
         return [json.loads(line) for line in itertools.islice(self._lines, count)]
 
 
-def _rows(path: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """Number and object of every question."""
+def _read(path: str) -> Iterator[tuple[int, dict[str, object], Question]]:
+    """Number, object and question of every record; an error at the first one says what is read."""
     with opened(path) as source:
-        if path.removesuffix(".gz").endswith(".txt"):
-            for number, line in source.lines():
-                yield number, {"query": line.strip()}
-        elif source.first.startswith("["):
-            for number, row in enumerate(list_of(source.document(), path, "the file"), 1):
-                yield number, object_of(row, f"{path}:{number}")
-        else:
-            yield from source.rows()
+        rows = ((number, row, _question(row, f"{path}:{number}")) for number, row in _rows(source, path))
+        if source.first:  # what is no text at all is said without more
+            try:
+                head = next(rows, None)
+            except UserError as error:
+                raise UserError(f"{error}; {_READ}") from None
+            if head is not None:
+                yield head
+        yield from rows
+
+
+def _rows(source: TextInput, path: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Number and object of every question."""
+    if path.removesuffix(".gz").endswith(".txt"):
+        for number, line in source.lines():
+            yield number, {"query": line.strip()}
+    elif source.first.startswith("["):
+        for number, row in enumerate(list_of(source.document(), path, "the file"), 1):
+            yield number, object_of(row, f"{path}:{number}")
+    else:
+        yield from source.rows()
 
 
 def _question(row: dict[str, object], where: str) -> Question:

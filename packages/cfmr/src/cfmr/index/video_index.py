@@ -22,6 +22,7 @@ from cfmr.index.shards import MissingShard, Shard
 from cfmr.index.writer import MODEL, SHARDS, Writer, compact, remove
 from vmr_common.errors import UserError, quoted
 from vmr_common.features.manifest import Manifest as FeatureManifest
+from vmr_common.features.nearby import instead_of
 from vmr_common.features.store import FeatureStore
 from vmr_common.features.writing import check_dtype
 from vmr_common.io import sha256
@@ -467,7 +468,9 @@ class VideoIndex:
         for video in dict.fromkeys(videos):
             numbers = [number for number, shard in enumerate(self._shards) if video in shard.rows]
             if not numbers:
-                raise UserError(f"{self.folder}: holds no video {quoted(video)}")
+                raise UserError(
+                    f"{self.folder}: holds no video {quoted(video)} ({instead_of(video, self.videos())})"
+                )
             self._shards[numbers[0]].recheck_if_touched()
             places.append((numbers[0], self._shards[numbers[0]].rows[video]))
         return np.array(places, dtype=np.int64).reshape(-1, 2)
