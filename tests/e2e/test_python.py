@@ -263,7 +263,8 @@ def test_a_run_is_resumed_on_other_features_only_where_that_is_allowed(at_desk, 
     given = {"data_root": data, "runs": tmp_path, "resume": True}
     changes = {"data.features.path": str(tmp_path / "same.h5"), "train.epochs": 2}
     with pytest.raises(
-        UserError, match=r"cannot resume, were features\.h5 .* are now same\.h5 .*--allow-other-features"
+        UserError,
+        match=r"cannot resume, the features were features\.h5 .* are now same\.h5 .*--allow-other-features",
     ):
         rgn.train("rgn.yaml", **given, **changes)
     run = rgn.train("rgn.yaml", **given, allow_other_features=True, **changes)

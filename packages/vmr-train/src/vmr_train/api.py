@@ -383,7 +383,8 @@ class Model:
         from vmr_train.cli import commands
 
         path = None if annotations is None else os.fspath(annotations)
-        wanted = Namespace(annotations=path, split=split, root=self.root)
+        read_as = {"fields": None, "subset": None, "strip_extension": False}  # as the file itself says
+        wanted = Namespace(annotations=path, split=split, root=self.root, **read_as)
         needs.require_requested(self.config, wanted)
         chosen, train_queries = requests.requested_split(self.config, wanted, self.root)
         queries = with_features(self.config, self.inputs.store, chosen.name, chosen.queries)
