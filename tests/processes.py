@@ -5,10 +5,18 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 PATIENCE_S = 300  # a hang ends a test; a slow machine does not
+
+
+def own_progress_bars() -> None:
+    """Lets a forked process be killed: the lock of tqdm, which it shares with its parent, would stay locked there."""
+    tqdm.set_lock(threading.RLock())
 
 
 def ranks(count: int) -> list[dict[str, str]]:

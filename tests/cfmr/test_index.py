@@ -21,7 +21,7 @@ from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
 from cfmr.index.shards import BLOCK
 from cfmr.index.video_index import VideoIndex
-from processes import ranks
+from processes import own_progress_bars, ranks
 from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms
 from vmr_common.types import Query
@@ -370,6 +370,7 @@ def empty(folder) -> VideoIndex:
 
 
 def add_for_ever(folder, reported, first) -> None:
+    own_progress_bars()
     index = VideoIndex.open(folder)
     for number in range(first, first + 10_000, 3):
         videos = [f"v{n}" for n in range(number, number + 3)]

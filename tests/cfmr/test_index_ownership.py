@@ -19,6 +19,7 @@ from cfmr.index.building import extend
 from cfmr.index.video_index import VideoIndex
 from cfmr.index.writer import Writer
 from folders import digests
+from processes import own_progress_bars
 from vmr_common.errors import UserError
 
 pytestmark = pytest.mark.e2e
@@ -143,6 +144,7 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
 
 
 def begin_for_ever(folder, encoder, went) -> None:
+    own_progress_bars()
     for number in range(1000):
         os.write(went, b".")
         VideoIndex.create(
@@ -182,6 +184,7 @@ def test_what_a_killed_writer_began_is_begun_again(tmp_path, encoder):
 
 def change_for_ever(folder, tell) -> None:
     """Adds, removes, merges and compacts; says before each step which videos the index will hold."""
+    own_progress_bars()
     index = VideoIndex.open(folder)
     rng = random.Random(len(index))
     numbers = {int(video[1:]) for video in index.videos()}

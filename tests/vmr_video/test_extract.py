@@ -12,6 +12,7 @@ import pytest
 import safetensors
 
 import tiny_networks
+from processes import own_progress_bars
 from videos import pictures, write_video
 from vmr_common import parts_folder as parts_module
 from vmr_common.errors import UserError
@@ -263,6 +264,7 @@ def forked(*arguments) -> int:
     pid = os.fork()
     if pid == 0:
         status = 1
+        own_progress_bars()
         try:
             status = main([str(argument) for argument in arguments])
         finally:
