@@ -8,7 +8,8 @@ from collections.abc import Sequence
 LONGEST_TEXT = 20_000
 
 _TOKEN = re.compile(
-    r"(?P<number>\.?\d++(?:[.:]\d++)*+)"
+    # nothing behind a number makes the search go back into it; a possessive repeat misreads "1: 2" before Python 3.11.5
+    r"(?P<number>\.?\d+(?:[.:]\d+)*)"
     r"(?:[ \t\xa0]{0,2}(?P<unit>(?:hour|hr|minute|min|second|sec|millisecond|frame)s?|h|m|s|ms|%|percent|fps)"
     r"(?![^\W\d]))?"
     r"(?P<glued>[^\W\d]\w*)?|(?P<word>[^\W\d]\w*(?:-\w+)*)|(?P<bullet>\n[ \t]{0,8}[-*•]\s)|\S|\n",
@@ -57,11 +58,11 @@ def windows_in(text: str) -> list[list[float]]:
     """The windows that a text names, in its order, seconds, as answered: an end may be before its start.
 
     A time is a number with or without a unit, minutes and seconds, ``mm:ss`` or ``hh:mm:ss`` (in subtitles
-    ``hh:mm:ss,mmm``). A window is two times
-    joined by *to*, *until* or a dash, *between* and *and*, a comma in brackets, or words of start and end. Windows
-    that are surely times (with a unit, a clock, a decimal point, a word such as *from*) outweigh others. A text with a
-    window that is not clear (``4,5 to 11,5``, ``-4 to 11``) names none, and so does one of more than `LONGEST_TEXT`
-    characters. What stands before ``</think>``, and around ``<answer>...</answer>``, is no answer.
+    ``hh:mm:ss,mmm``). A window is two times joined by *to*, *until* or a dash, *between* and *and*, a comma in
+    brackets, or words of start and end. Windows that are surely times (with a unit, a clock, a decimal point, a word
+    such as *from*) outweigh others. A text with a window that is not clear (``4,5 to 11,5``, ``-4 to 11``) names none,
+    and so does one of more than `LONGEST_TEXT` characters. What stands before ``</think>``, and around
+    ``<answer>...</answer>``, is no answer.
 
     Example:
         >>> windows_in("It happens from 12.5 to 20 seconds, and 2 - 3 people watch.")
