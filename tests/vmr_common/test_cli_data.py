@@ -234,6 +234,9 @@ def test_features_convert_to_one_file_with_a_manifest(root, vmr_data):
     assert (manifest.extractor, manifest.fps, manifest.dim, manifest.dtype) == ("CLIP", 1.0, 4, "float16")
     assert manifest.creator.startswith("vmr-common")
     assert vmr_data(root, "convert", "--features", "half.h5", "--out", str(out))[0] == 2  # its own source
+    kept = "--write-videos-with-features"
+    status, _, err = vmr_data(root, "check", "--features", "half.h5", kept, str(out))
+    assert (status, err) == (2, f"error: {out}: the list of videos would overwrite its own source\n")
     again = vmr_data(root, "convert", "--features", "half.h5", "--out", str(root / "x.h5"), "--fps", "2")[1]
     assert again.endswith("x.h5: fps is 2.0, as given; the source said 1.0\n")
 

@@ -292,6 +292,8 @@ def test_scores_of_other_clips_and_training_without_moments_are_remarked(tmp_pat
             ["P", "--annotations", "A", "--export-ego4d", "out.json"],
             "4 of 4 query ids are not <annotation_uid>_<query_idx> ('q0', 'q1', 'q2' and 1 more",
         ),
+        (["P", "--annotations", "A", "--export-ego4d", "P"], "the submission would overwrite its own source"),
+        (["P", "--annotations", "A", "--export-qvhighlights", "A"], "would overwrite its own source"),
         (["P", "--prot", "strict"], "--prot"),
     ],
 )

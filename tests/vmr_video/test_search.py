@@ -34,6 +34,12 @@ def folder(tmp_path_factory):
     return path
 
 
+def making(folder, tmp_path) -> list:
+    """Options of a search that say how features are made."""
+    where = ["--weights", folder / "clip", "--cache", tmp_path / "cache"]
+    return [*where, "--device", "cpu", "--workers", "1"]
+
+
 def run(capsys, *arguments):
     capsys.readouterr()
     status = main([str(argument) for argument in arguments])
@@ -42,17 +48,7 @@ def run(capsys, *arguments):
 
 def test_search_of_files_says_and_writes_what_it_found(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    making = [
-        "--weights",
-        folder / "clip",
-        "--cache",
-        tmp_path / "cache",
-        "--device",
-        "cpu",
-        "--workers",
-        "1",
-    ]
-    asked = [folder / "videos", "a square jumps", "it is bright", *making, "-k", "2"]
+    asked = [folder / "videos", "a square jumps", "it is bright", *making(folder, tmp_path), "-k", "2"]
     status, out, _ = run(capsys, "search", *asked, "--page", "page.html", "--cut", "cuts", "--export", "csv")
     assert status == 0
     tables = out.split("\n\n")
@@ -77,17 +73,8 @@ def test_bad_videos_of_a_folder_are_told_after_the_answers_of_the_others(folder,
     short = write_video(tmp_path / "videos" / "short.mkv", pictures(100), rate=5)
     short.write_bytes(short.read_bytes()[: short.stat().st_size // 2])  # opens, and fails on the way
     shutil.copy(short, tmp_path / "videos" / "copy.mkv")
-    making = [
-        "--weights",
-        folder / "clip",
-        "--cache",
-        tmp_path / "cache",
-        "--device",
-        "cpu",
-        "--workers",
-        "1",
-    ]
-    asked = [tmp_path / "videos", "a square jumps", "it is bright", *making, "-k", "1", "--json"]
+    made = making(folder, tmp_path)
+    asked = [tmp_path / "videos", "a square jumps", "it is bright", *made, "-k", "1", "--json"]
     status, out, error = run(capsys, "search", *asked, "--page", tmp_path / "page.html", "--cut", tmp_path)
     assert status == 2
     assert error.endswith("error: 3 of 5 videos could not be read, see above\n")
@@ -97,7 +84,7 @@ def test_bad_videos_of_a_folder_are_told_after_the_answers_of_the_others(folder,
     assert [row["qid"] for row in rows] == ["first/0", "second one/0", "first/1", "second one/1"]
     assert (tmp_path / "page.html").read_text().count("<section class=") == 2
     assert {path.name[:8] for path in tmp_path.glob("first-*.mp4")} == {"first-1-", "first-2-"}
-    status, out, error = run(capsys, "search", short, "it is bright", *making)
+    status, out, error = run(capsys, "search", short, "it is bright", *made)
     assert (status, out) == (2, "")
     assert "short.mkv" in error
 

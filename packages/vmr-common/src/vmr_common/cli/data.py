@@ -22,6 +22,7 @@ from vmr_common.cli.shared import (
     lines_of,
     problems,
     progress,
+    refuse_source,
     stated,
     videos_of,
 )
@@ -31,7 +32,6 @@ from vmr_common.splits.generated import offered
 from vmr_common.splits.load import Split
 from vmr_common.splits.outside import outside_of, seem_fractions, unit_hint
 from vmr_common.splits.registry import ENTRIES
-from vmr_common.splits.sources import found_path
 
 
 @command
@@ -110,6 +110,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("nothing to check: give --split or --annotations, --features, or both")
     if arguments.write_videos_with_features and not arguments.features:
         raise UserError("--write-videos-with-features needs --features")
+    if out := arguments.write_videos_with_features:
+        read = [arguments.annotations, arguments.durations, arguments.videos, *(arguments.features or ())]
+        refuse_source(out, "list of videos", read, arguments.data_root)
     wrong = []
     if split is not None:
         echo(*split.report.lines())
@@ -191,8 +194,6 @@ def _convert(arguments: argparse.Namespace) -> None:
         raise UserError("nothing to convert: give --split or --annotations, or --features")
     from vmr_common.splits.objects import write_canonical
 
-    given = arguments.annotations
-    if given is not None and found_path(given, arguments.data_root).resolve() == out.resolve():
-        raise UserError(f"{out}: the conversion would overwrite its own source")
+    refuse_source(out, "conversion", [arguments.annotations, arguments.durations], arguments.data_root)
     write_canonical(out, split.queries)
     echo(*split.report.lines(), f"{out}: {counted(len(split.queries), 'query')} written")

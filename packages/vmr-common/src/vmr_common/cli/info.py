@@ -67,7 +67,8 @@ def feature_lines(
     ending = ", ".join(ending for ending in store.endings if ending)
     taken = [f"  names end in {ending}, which is no part of the ids"] if ending else []
     remarks = map("  {}".format, shape_problems(shapes))
-    stride = stride_of(store, durations_of(queries))
+    rows_of = {video: length for video, (length, _) in shapes.items()}
+    stride = stride_of(store, durations_of(queries), rows=rows_of)
     told = (
         [f"  {stride}", *([f"  {stride.disagreement()}"] if stride.misfits else [])] if stride.videos else []
     )

@@ -16,6 +16,7 @@ from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.cli.score_remarks import remarks
+from vmr_common.cli.shared import refuse_source
 from vmr_common.errors import UserError
 from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
@@ -247,6 +248,9 @@ def _export(options: argparse.Namespace, predictions: list[Prediction], queries:
         (options.export_ego4d, submissions.write_ego4d),
     ):
         if path:
+            read = [options.annotations, options.train_annotations, options.durations]
+            refuse_source(path, "submission", read, options.data_root)
+            refuse_source(path, "submission", [options.predictions, options.compare], Path())
             remarks = write(path, predictions, queries, fill=options.fill_missing)
             made.append(f"{path}: " + "; ".join([f"written, {len(queries):,} queries", *remarks]))
     return made

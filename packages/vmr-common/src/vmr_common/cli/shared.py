@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from vmr_common.cli.entrypoint import Parser, echo, free_text
@@ -96,6 +97,13 @@ MANIFEST = ("extractor", "fps", "stride_s", "window_s", "source")
 def stated(arguments: argparse.Namespace, names: Sequence[str] = MANIFEST) -> dict[str, Any]:
     """The manifest fields that the options give."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def refuse_source(out: str | Path, what: str, read: Iterable[str | None], root: Path) -> None:
+    """Raises `UserError` if a file that is to be written is one that the command reads; `what` is to be written."""
+    place = Path(out).resolve()
+    if any(path is not None and found_path(path, root).resolve() == place for path in read):
+        raise UserError(f"{out}: the {what} would overwrite its own source")
 
 
 class HasIds(Protocol):

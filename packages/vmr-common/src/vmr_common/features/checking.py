@@ -189,7 +189,8 @@ def _check_side_files(found: Findings, store: FeatureStore, manifest: Manifest |
 
 def _check_stride(found: Findings, store: FeatureStore, durations: Mapping[str, float]) -> None:
     """Videos that disagree with a stated stride are problems, or by much with that of most others."""
-    name, stride = store.name, stride_of(store, durations)
+    rows_of = {video: rows for video, (rows, _) in found.shapes.items()}
+    name, stride = store.name, stride_of(store, durations, rows=rows_of)
     longest = max((rows for rows, _ in found.shapes.values()), default=0)
     far = stride.known_by == "rows" and (stride.seconds or 0) >= _LONGEST_ROW and longest >= _MANY
     if far:

@@ -121,8 +121,6 @@ class SideFiles:
         self, video: str, rows: int, manifest: Manifest | None, duration: float | None
     ) -> Iterator[str]:
         """What of a video's side files contradicts its `rows` of features, the manifest, or the other side files."""
-        if not self.videos:
-            return
         where = self.folder / video
         try:
             times = self.times(video)

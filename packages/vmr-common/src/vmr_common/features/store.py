@@ -213,7 +213,7 @@ class FeatureStore:
     def side_problems(self, video: str, duration: float | None = None) -> Iterator[str]:
         """What the files beside a video's features say against its rows, a manifest, each other, in every source."""
         for (source, name), manifest in zip(self._named(video), self._stated, strict=True):
-            if isinstance(source, FolderBackend):
+            if isinstance(source, FolderBackend) and source.side.videos:
                 yield from source.side.problems(video, source.shape(name)[0], manifest, duration)
 
     @functools.cached_property

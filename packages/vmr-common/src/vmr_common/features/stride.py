@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -117,13 +118,25 @@ def durations_of(queries: Iterable[Query]) -> dict[str, float]:
     return {query.video: query.duration for query in queries}
 
 
-def stride_of(store: HasRows, durations: Mapping[str, float], given: float | None = None) -> Stride:
+def stride_of(
+    store: HasRows,
+    durations: Mapping[str, float],
+    given: float | None = None,
+    *,
+    rows: Mapping[str, int] | None = None,
+) -> Stride:
     """Seconds from row to row: the `given` ones, else those of the manifest, else what rows against durations tell.
 
     What rows and durations tell is the stride that most videos fit, a plain one (`PLAIN`) where all of these fit it;
     they tell nothing where half of the videos or more fit none, or where several videos of other lengths all have the
     same number of rows. A video fits where its rows times the stride are within two rows, `SLACK_S`, a row's window and
     `DRIFT` of its duration. Only videos that are there are compared; a damaged array is another check's finding.
+
+    Args:
+        store: The features.
+        durations: Seconds by video.
+        given: Seconds from row to row, where they are configured.
+        rows: Of the videos, where they are known already; else they are looked up.
 
     Raises:
         UserError: if `given` contradicts the manifest, naming both.
@@ -134,13 +147,7 @@ def stride_of(store: HasRows, durations: Mapping[str, float], given: float | Non
         raise UserError(
             f"{store.name}: the manifest says {stated:g} s from row to row (stride_s), asked for {given:g} s"
         )
-    rows: dict[str, int] = {}
-    for video in durations:
-        if video in store:
-            try:
-                rows[video] = store.length(video)
-            except UserError:
-                continue
+    rows = _rows_of(store, durations) if rows is None else {v: rows[v] for v in durations if v in rows}
     seconds = stated if stated is not None else given
     window = getattr(manifest, "window_s", None) or 0.0
     found = _Rows(list(rows), np.array(list(rows.values())), np.array([durations[v] for v in rows]), window)
@@ -151,6 +158,16 @@ def stride_of(store: HasRows, durations: Mapping[str, float], given: float | Non
         seconds, known_by = fitting, "rows" if fitting is not None else "nothing"
     misfits = () if seconds is None else found.misfits(seconds)
     return Stride(seconds, known_by, fitting, len(rows), misfits, found.span())
+
+
+def _rows_of(store: HasRows, videos: Iterable[str]) -> dict[str, int]:
+    """Rows of the videos that are there and whole."""
+    rows: dict[str, int] = {}
+    for video in videos:
+        if video in store:
+            with contextlib.suppress(UserError):
+                rows[video] = store.length(video)
+    return rows
 
 
 @dataclass(frozen=True)
