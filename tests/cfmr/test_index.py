@@ -9,13 +9,14 @@ import resource
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from cfmr.index import scan
-from cfmr.index.commands import _with_features
+from cfmr.index.commands import _example, _with_features
 from cfmr.index.corpus import measure
 from cfmr.index.encoder import Encoder
 from cfmr.index.manifest import read_manifest, write_manifest
@@ -26,6 +27,7 @@ from vmr_common.errors import UserError
 from vmr_common.metrics import iou, nms
 from vmr_common.types import Query
 from vmr_train import distributed
+from vmr_train.splits import SplitConfig
 
 FORK = multiprocessing.get_context("fork")
 QUERIES = ["word1 word2", "word3", "word4 word5 word6 word7", "word8 word9", "word10 word2 word3", "word20"]
@@ -351,6 +353,13 @@ def test_an_index_of_another_type_of_numbers_is_never_begun(tmp_path):
     with pytest.raises(UserError, match="float16 or float32, not 'int8'"):
         VideoIndex.create(tmp_path / "i", model="synthetic", moments=MOMENTS, size=WIDTH, dtype="int8")
     assert not (tmp_path / "i").exists()
+
+
+def test_an_example_for_the_next_command_generates_no_data(tmp_path):
+    splits = SimpleNamespace(test=SplitConfig(split="shapes/test"))
+    encoder = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(splits=splits)))
+    assert _example(encoder, tmp_path) == '"..."'
+    assert not list(tmp_path.iterdir())
 
 
 # ---- processes ---------------------------------------------------------------------------------------------------

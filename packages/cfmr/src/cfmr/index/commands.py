@@ -26,7 +26,8 @@ from vmr_common.cli.entrypoint import echo, word_of
 from vmr_common.errors import UserError, listed, quoted, visible
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
-from vmr_common.splits.sources import GZIPPED, found_path, require_files
+from vmr_common.splits.registry import ENTRIES
+from vmr_common.splits.sources import GZIPPED, found_path, place_of, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
 from vmr_train import distributed
@@ -35,6 +36,7 @@ from vmr_train.cli.results import moment_table
 from vmr_train.clock import format_clock
 from vmr_train.feature_files import open_features
 from vmr_train.predict import progress_bar
+from vmr_train.splits import load
 
 logger = logging.getLogger(__name__)
 
@@ -138,10 +140,14 @@ def _queries_of(split: str, encoder: Encoder, root: Path) -> list[Query]:
 
 
 def _example(encoder: Encoder, root: Path) -> str:
-    """A sentence to search for, as words of a command line: one of the run's test part, or a gap."""
+    """A sentence to search for, as words of a command line: one of the run's test part if that is at hand, or a gap."""
+    part = encoder.config.data.splits.test
+    files = ENTRIES[part.split].files if part.split in ENTRIES else [part.annotations or ""]
+    if any(place_of(file, root, GZIPPED) is None for file in files):  # nothing is generated for an example
+        return '"..."'
     try:
-        sentence = _queries_of("test", encoder, root)[0].text
-    except (UserError, IndexError):  # the annotations need not be at hand
+        sentence = load(part, root).queries[0].text
+    except (UserError, IndexError):
         return '"..."'
     return shlex.join(["--", sentence] if sentence.startswith("-") else [sentence])
 
