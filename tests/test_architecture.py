@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "vmr_common": set(),
     "vmr_video": {"vmr_common"},
     "vmr_train": {"vmr_common", "vmr_video"},
+    "vmr_search": {"vmr_common", "vmr_video"},  # papers come through entry points
     "vmr_shapes": {"vmr_common", "vmr_video"},  # optional: its videos as files, and features from files
     **dict.fromkeys(MODELS, PAPERS_MAY_IMPORT),
 }

@@ -1,0 +1,6 @@
+"""``python -m vmr_search`` is ``vmr-search``."""
+
+from vmr_search.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""``vmr-search``: one command whose parts build an index, search it, measure it and show it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from vmr_common.cli.entrypoint import Parser, command
+
+COMMANDS: dict[str, str] = {}
+"""Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of ``vmr-search``."""
+    parser = Parser(prog="vmr-search", description="Searches a corpus of videos by a sentence.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, place in COMMANDS.items():
+        module = importlib.import_module(place)
+        about = str(module.__doc__).splitlines()[0].rstrip(".")
+        made = commands.add_parser(name, help=about[0].lower() + about[1:], description=module.ABOUT)
+        module.add(made)
+        made.set_defaults(run=module.run)
+    options = parser.parse_args(argv)
+    options.run(options)

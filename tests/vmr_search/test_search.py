@@ -1,0 +1,57 @@
+"""A sentence finds the moments of a corpus, best first."""
+
+import numpy as np
+import pytest
+
+from search_toy import WordRetriever, corpus
+from vmr_common.errors import UserError
+from vmr_search import Filter, Search
+
+
+@pytest.fixture
+def search():
+    return Search(corpus(), WordRetriever())
+
+
+def test_the_best_moment_of_the_corpus_comes_first(search):
+    found = search("red circle spins", k=3)
+    assert (found[0].video, found[0].start, found[0].end) == ("street", 2.0, 4.0)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert found.videos == 3
+    assert set(found.seconds) == {"sentence", "retrieve"}
+
+
+@pytest.mark.parametrize(
+    ("where", "least_score", "expected"),
+    [
+        ({"videos": frozenset({"kitchen"})}, None, {("kitchen", 0.0)}),
+        ({"after": 2.5}, None, {("street", 2.0)}),
+        ({"before": 1.0}, None, {("kitchen", 0.0)}),
+        ({"longest": 1.0}, None, set()),
+        ({}, 1.9, set()),
+    ],
+)
+def test_filters_say_which_moments_are_looked_at(search, where, least_score, expected):
+    found = search("red circle", k=1, where=Filter(**where), least_score=least_score)
+    assert {(hit.video, hit.start) for hit in found} == expected or (not expected and not found)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "named"),
+    [
+        ("", {}, "empty"),
+        ("red " * 400, {}, "letters"),
+        ("red", {"k": 0}, "k: found 0"),
+        ("red", {"nms": 2}, "nms"),
+        ("unknown", {}, "no word"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_named(search, text, settings, named):
+    with pytest.raises(UserError, match=named):
+        search(text, **settings)
+
+
+@pytest.mark.parametrize("wrong", [{"after": -1.0}, {"after": 5.0, "before": 1.0}, {"shortest": np.nan}])
+def test_an_impossible_filter_is_named(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Filter(**wrong)
