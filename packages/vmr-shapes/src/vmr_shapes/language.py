@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from vmr_shapes.scene import Event, Scene
 from vmr_shapes.spec import COLOURS, SPLITS, PortableRandom, ShapesSpec, split_video
@@ -41,6 +42,34 @@ NAMED: tuple[tuple[tuple[str, ...], float], ...] = (
     (("shape",), 0.09),
 )
 
+Order = Literal["after", "before"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clause:
+    """An event as a clause describes it: `action` and the named attributes of the thing, such as its colour."""
+
+    action: str
+    looks: tuple[tuple[str, str], ...]
+    """Named attributes and their values, in the order of `NAMED`."""
+
+    def fits(self, scene: Scene, event: Event) -> bool:
+        """True if the event is one that the clause describes."""
+        thing = scene.things[event.thing]
+        return event.action == self.action and all(
+            getattr(thing, name) == value for name, value in self.looks
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """All that a sentence asks for, whatever its words: an event, perhaps placed by a second one, its anchor."""
+
+    main: Clause
+    order: Order | None = None
+    """Where the event lies beside its anchor, see `in_order`; None without an anchor."""
+    anchor: Clause | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
@@ -48,6 +77,7 @@ class Sentence:
 
     text: str
     event: Event
+    meaning: Meaning
 
 
 def vocabulary() -> list[str]:
@@ -85,17 +115,15 @@ def _describe(scene: Scene, event: Event, draw: PortableRandom) -> Sentence | No
     names = _names(scene, event, _matches_anywhere(scene, event), draw)
     if names is None:
         return _compose(scene, event, draw)  # twice the same: only the order can tell them apart
-    return Sentence(text=_simple(scene, event, names, draw), event=event)
+    meaning = Meaning(main=_meant(scene, event, names))
+    return Sentence(text=_simple(scene, event, names, draw), event=event, meaning=meaning)
 
 
 def _compose(scene: Scene, event: Event, draw: PortableRandom) -> Sentence | None:
     """Places an event by a near one that is over before it starts, or that starts when it is over."""
     for anchor in draw.shuffled(scene.events):
         after = anchor.last <= event.first
-        if not (after or event.last <= anchor.first):
-            continue
-        gap = event.first - anchor.last if after else anchor.first - event.last
-        if gap > NEAR * scene.fps:
+        if not in_order(scene, event, "after" if after else "before", anchor):
             continue
         anchor_names = _names(scene, anchor, _matches_anywhere(scene, anchor), draw)
         rivals = [
@@ -106,11 +134,19 @@ def _compose(scene: Scene, event: Event, draw: PortableRandom) -> Sentence | Non
         names = _names(scene, event, [e for e in rivals if e.action == event.action], draw)
         if anchor_names is None or names is None:
             continue
-        word = "after" if after else "before"
+        word: Order = "after" if after else "before"
         main, side = (_clause(scene, e, n, draw) for e, n in ((event, names), (anchor, anchor_names)))
         text = f"{word} {side}, {main}" if draw.chance(0.5) else f"{main} {word} {side}"
-        return Sentence(text=text, event=event)
+        clauses = _meant(scene, event, names), _meant(scene, anchor, anchor_names)
+        meaning = Meaning(main=clauses[0], order=word, anchor=clauses[1])
+        return Sentence(text=text, event=event, meaning=meaning)
     return None
+
+
+def in_order(scene: Scene, event: Event, order: Order, anchor: Event) -> bool:
+    """True if one of the two events is over before the other starts, in this order, and they lie near each other."""
+    gap = event.first - anchor.last if order == "after" else anchor.first - event.last
+    return 0 <= gap <= NEAR * scene.fps
 
 
 def _matches_anywhere(scene: Scene, event: Event) -> list[Event]:
@@ -128,6 +164,11 @@ def _names(scene: Scene, event: Event, rivals: list[Event], draw: PortableRandom
     if not fitting:
         return None
     return draw.choice([names for names, _ in fitting], [weight for _, weight in fitting])
+
+
+def _meant(scene: Scene, event: Event, names: tuple[str, ...]) -> Clause:
+    thing = scene.things[event.thing]
+    return Clause(action=event.action, looks=tuple((name, getattr(thing, name)) for name in names))
 
 
 def _noun_phrase(
