@@ -1,4 +1,4 @@
-"""``vmr-shapes``: generates the embedded data set; ``render`` writes its videos, ``truth`` what satisfies a sentence."""
+"""``vmr-shapes``: generates the embedded data set; ``render`` writes its videos, ``truth`` all right answers."""
 
 from __future__ import annotations
 
