@@ -306,3 +306,25 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write .*rows\.safetensors: I/O error: No space left"):
         save(tmp_path / "rows.safetensors", {FEATURES: np.zeros((2, 3), np.float32)}, {})
     assert not os.listdir(tmp_path)
+
+
+def test_parts_of_a_folder_are_extracted_apart_and_are_the_whole(run, folder, tmp_path):
+    good = [folder / "a.mp4", folder / "b.mp4", folder / "more"]
+    assert run(*good, "--out", tmp_path / "whole.h5")[0] == 0
+    for number in (1, 2, 3):
+        status, said, _ = run(*good, "--out", tmp_path / f"{number}.h5", "--shard", f"{number}/3")
+        assert status == 0
+        assert "none of 3 videos is in this part" in said or "rows of" in said
+    parts = [FeatureStore(path) for path in sorted(tmp_path.glob("[123].h5"))]
+    whole = FeatureStore(tmp_path / "whole.h5")
+    assert sorted(video for part in parts for video in part.videos()) == whole.videos() == ["a", "b", "c"]
+    for part in parts:
+        for video in part.videos():
+            np.testing.assert_array_equal(part[video], whole[video])
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "1/0", "x/y", "-1/3"])
+def test_parts_that_are_none_are_refused(run, folder, tmp_path, shard):
+    status, _, error = run(folder, "--out", tmp_path / "f.h5", f"--shard={shard}")
+    assert status == 2
+    assert "expected I/N" in error

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
-from vmr_common.errors import UserError, one_line
+from vmr_common.errors import UserError, one_line, quoted
 from vmr_common.splits.load import data_root
 
 if TYPE_CHECKING:
     from vmr_video.extractor import ExtractorKind, ExtractorOptions
 
 _DEFAULT = "clip-vit-b32"
+_MOST_SHARDS = 1_000_000
 
 
 @command
@@ -99,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         default=120.0,
         help="seconds without a new picture after which a video is given up (default 120)",
     )
+    add(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="of the videos only the I-th of N parts, told by their ids: the same command with 1/N to N/N on as many "
+        "machines, each with an --out of its own",
+    )
     add("--strict", action="store_true", help="stop at the first video that cannot be read")
     add("--overwrite", action="store_true", help="replace --out instead of adding to it")
     add(
@@ -134,6 +142,21 @@ def _clear(options: argparse.Namespace) -> None:
     cache = Cache(options.cache)
     count, size = cache.clear()
     echo(f"{cache.folder}: deleted the rows of {_videos_said(count)}, {size / 1e6:.1f} MB")
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The type of ``--shard``: number of a part and how many there are.
+
+    Example:
+        >>> shard("2/16")
+        (2, 16)
+    """
+    number, _, count = (part.strip() for part in text.partition("/"))
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= _MOST_SHARDS):
+        raise argparse.ArgumentTypeError(
+            f"expected I/N with 1 <= I <= N <= {_MOST_SHARDS:,}, found {quoted(text, 60)}"
+        )
+    return int(number), int(count)
 
 
 def _chosen(options: argparse.Namespace) -> tuple[ExtractorKind, ExtractorOptions]:
@@ -177,12 +200,17 @@ def _videos(options: argparse.Namespace) -> None:
             "nothing to do: name video files or folders, or --annotations (see vmr-extract --help)"
         )
     out = _out(options)
-    from vmr_video.extract import extract_file, sources_of
+    from vmr_video.extract import extract_file, of_shard, sources_of
     from vmr_video.media import video_files
 
     videos = video_files(options.inputs)
     if not videos:
         raise UserError(f"{sources_of(options.inputs)}: no video files there")
+    if options.shard is not None:
+        total, videos = len(videos), of_shard(videos, *options.shard)
+        if not videos:  # with few videos in many parts that is as it should be
+            echo(f"{out}: none of {_videos_said(total)} is in this part, nothing to write")
+            return
     kind, chosen = _chosen(options)
     extractor = kind.load(chosen)
     gpu = _is_gpu(options.device)
