@@ -35,7 +35,7 @@ class Hit:
     file: Path | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Results(Sequence[Hit]):
     """The moments of a sentence, best first.
 
@@ -65,3 +65,13 @@ class Results(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
+
+    def __repr__(self) -> str:
+        from vmr_search.showing import table
+
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        from vmr_search.showing import html
+
+        return html(self)
