@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from vmr_common.page import stylesheet
 from vmr_train.report.analysis import loss_series, metric_series, selected_epoch, target_of
 from vmr_train.report.cards import run_cards
 from vmr_train.report.charts import interval_bar, line_chart, percent
@@ -57,6 +58,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["shared_css"] = Markup(stylesheet())
     found.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return found
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from vmr_common.errors import UserError, visible
 from vmr_common.io import write_text
+from vmr_common.page import stylesheet
 from vmr_video.answers.answer import Answer, file_name, plain, time_code
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["shared_css"] = Markup(stylesheet())
     found.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return found
 
