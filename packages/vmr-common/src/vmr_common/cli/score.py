@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vmr_common import evaluation as protocols
-from vmr_common.cli import query_options
+from vmr_common.cli import query_options, score_corpus
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.cli.score_remarks import remarks
@@ -20,6 +20,7 @@ from vmr_common.cli.shared import refuse_source
 from vmr_common.errors import UserError
 from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
+from vmr_common.evaluation.corpus import PROTOCOLS
 from vmr_common.evaluation.paired import format_differences, paired_differences
 from vmr_common.splits.load import Split, data_root, load_split, training_split
 from vmr_common.splits.outside import outside_of, said_outside
@@ -51,7 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     add("predictions", help="prediction file")
     query_options.add_options(parser)
     query_options.add_data_root(parser)
-    add("--protocol", action="append", help=f"one of {', '.join(protocols.names())}; may be repeated")
+    of_corpora = f"of a corpus of videos: {', '.join(PROTOCOLS)}"
+    add(
+        "--protocol",
+        action="append",
+        help=f"one of {', '.join(protocols.names())}; may be repeated; {of_corpora}",
+    )
+    add("--graded", metavar="FILE", help="vcmr: also score by the moments that this file calls right")
+    add("--corpus", metavar="FILE", help="vcmr: ids of all videos (default: those of the split)")
     add(
         "--thresholds",
         type=several(real(0, 1, above=True)),
@@ -82,8 +90,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.data_root = data_root(options.data_root)
     if (options.split is None) == (options.annotations is None):
         raise UserError("give either --split NAME or --annotations FILE")
+    of_a_corpus = score_corpus.asked_for(options)
     split = query_options.chosen_split(options, options.split, count=False)
     assert split is not None
+    if of_a_corpus:
+        score_corpus.run(options, split)
+        return
     training = None if options.no_baselines else _training_queries(options)
     usual = protocols.suiting(split.protocol, split.queries)
     rule_sets = [_configured(name, options) for name in dict.fromkeys(options.protocol or [usual])]

@@ -23,7 +23,9 @@ class Scores:
     split: str  # name of the evaluated split; may be empty
     num_queries: int  # queries of the split that have a target
     num_missing: int  # those without any prediction
-    values: dict[str, float]  # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), in a fixed order
+    values: dict[
+        str, float
+    ]  # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), ranks by keys that say so; in a fixed order
     shown: tuple[str, ...] = field(default=())  # keys that a table shows; empty means all
     num_left_out: int = 0  # further queries, without target, which no figure counts
 
@@ -80,12 +82,18 @@ def format_table(rows: Sequence[tuple[str, Scores]]) -> str:
     lines = [_header(first)]
     lines.append("  ".join(["%".ljust(width), *(t.rjust(w) for t, w in zip(titles, widths, strict=True))]))
     for label, scores in rows:
-        cells = [
-            (f"{100 * scores.values[key]:.2f}" if key in scores.values else "-").rjust(w)
-            for key, w in zip(keys, widths, strict=True)
-        ]
+        cells = [_cell(scores.values, key).rjust(w) for key, w in zip(keys, widths, strict=True)]
         lines.append("  ".join([label.ljust(width), *cells]) + _remark(scores, first))
     return "\n".join(lines)
+
+
+def _cell(values: dict[str, float], key: str) -> str:
+    """A value in percent, a rank as it is."""
+    if key not in values:
+        return "-"
+    if key.endswith(" rank"):
+        return f"{values[key]:g}" if math.isfinite(values[key]) else "beyond"
+    return f"{100 * values[key]:.2f}"
 
 
 def _header(scores: Scores) -> str:
