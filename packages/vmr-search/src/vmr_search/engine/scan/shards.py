@@ -1,6 +1,8 @@
-"""Shards: vectors of some videos in a memory-mapped array, with a table of ids, durations and block checksums.
+"""Shards: the windows of some videos in a memory-mapped file, with a table of ids, durations and checksums.
 
-A shard is two files, ``<name>.npy`` with ``(n, P, K * D)`` and ``<name>.json``. Neither is ever changed.
+A shard is two files. ``<name>.bin`` holds all vectors ``(rows, size)`` of the index's type, then start and end of all
+windows ``(rows, 2)`` float64, little-endian, the rows of a video in a run; ``<name>.json`` is the table. Neither is
+ever changed.
 """
 
 from __future__ import annotations
@@ -9,9 +11,8 @@ import contextlib
 import functools
 import hashlib
 import json
-import math
 import os
-import shlex
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -20,26 +21,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cfmr.index.manifest import Manifest, ShardEntry, opened, read_at_most
 from vmr_common.boundary import boundary, reason
-from vmr_common.cli.entrypoint import option_words
-from vmr_common.errors import UserError, quoted, shortened
+from vmr_common.errors import UserError, quoted
 from vmr_common.io import atomic_path, parse_json, sha256, write_text
 from vmr_common.schema import conform
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
+from vmr_search.engine.moment_index import VideoWindows
+from vmr_search.engine.scan.manifest import Manifest, ShardEntry
+from vmr_search.index_files import opened, read_at_most
 
-BLOCK = 64
-"""Videos that are checked, and scored, together."""
+BLOCK = 1024
+"""Rows that are checked together."""
 
 _COLUMNS = 1024
 _EXPONENTS = {2: 0x7C00, 4: 0x7F800000}  # of float16 and float32: all ones in NaN and infinity
 
 
 class Table(TypedDict):
-    """The table of a shard: ids, seconds, and a checksum per block."""
+    """The table of a shard.
+
+    Attributes:
+        videos: Ids.
+        durations: Seconds.
+        windows: How many each video has.
+        norm: Length of the longest vector.
+        sums: A checksum per block.
+    """
 
     videos: list[str]
     durations: list[float]
+    windows: list[int]
+    norm: float
     sums: list[str]
 
 
@@ -52,25 +64,26 @@ class Shard:
         manifest: Of the index.
 
     Raises:
-        UserError: if a file is missing, has another size or header, the table is damaged, or the system maps no
-            more files.
+        UserError: if a file is missing or has another size, the table is damaged, or the system maps no more files.
     """
 
     def __init__(self, folder: Path, entry: ShardEntry, manifest: Manifest) -> None:
         self.entry = entry
-        self.path = folder / f"{entry.name}.npy"
+        self.path = folder / f"{entry.name}.bin"
         self.table_path = folder / f"{entry.name}.json"
         with _opened(self.table_path) as file:
-            self._raw_table = read_at_most(file, _most_bytes(entry.videos), self.table_path)
+            self._raw_table = read_at_most(file, _most_bytes(entry.videos, entry.rows), self.table_path)
         if hashlib.sha256(self._raw_table).hexdigest() != entry.table_sha256:
             raise UserError(f"{self.table_path}: damaged, its checksum does not fit the index")
-        shape = (entry.videos, len(manifest.moments), manifest.size)
-        self._stamp, self._bytes, self.vectors = _mapped(
-            self.path, entry.size, shape, np.dtype(manifest.dtype)
-        )
+        self.bytes = entry.rows * manifest.row_bytes()
+        self._stamp, self._content = _mapped(self.path, self.bytes)
+        split = self.bytes - 16 * entry.rows
+        self.vectors: NDArray[Any] = self._content[:split].view(manifest.dtype).reshape(-1, manifest.size)
+        self.windows: NDArray[np.float64] = self._content[split:].view(np.float64).reshape(-1, 2)
         self.live = np.ones(entry.videos, dtype=np.bool_)
         self.live[list(entry.removed)] = False
-        self._checked = np.zeros(-(-entry.videos // BLOCK), dtype=np.bool_)
+        self._checked = np.zeros(-(-entry.rows // BLOCK), dtype=np.bool_)
+        self._parsing = threading.Lock()
 
     @functools.cached_property
     def table(self) -> Table:
@@ -79,14 +92,21 @@ class Shard:
         Raises:
             UserError: if it is not a table of so many videos; names the key.
         """
-        values = _parse_table(self._raw_table, self.table_path, self.entry.videos)
-        self._raw_table = b""
-        return values
+        with self._parsing:
+            if self._raw_table:
+                self._parsed = _parse_table(self._raw_table, self.table_path, self.entry)
+                self._raw_table = b""
+            return self._parsed
 
     @functools.cached_property
-    def rows(self) -> dict[str, int]:
-        """Row by id of the videos that were not removed."""
-        return {video: row for row, video in enumerate(self.table["videos"]) if self.live[row]}
+    def starts(self) -> NDArray[np.int64]:
+        """First row of each video, and the number of rows ``(videos + 1,)``."""
+        return np.concatenate([[0], np.cumsum(self.table["windows"], dtype=np.int64)])
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number by id of the videos that were not removed."""
+        return {video: number for number, video in enumerate(self.table["videos"]) if self.live[number]}
 
     def recheck_if_touched(self) -> None:
         """Forgets which blocks were found whole if the file was written to since.
@@ -100,44 +120,71 @@ class Shard:
             return  # replaced by compaction; what is mapped stays whole
         if stamp != self._stamp and stamp[0] == self._stamp[0]:
             if stamp[1] != self._stamp[1]:
-                raise UserError(f"{self.path}: {stamp[1]} bytes, the index says {self.entry.size}: cut short")
+                raise UserError(f"{self.path}: {stamp[1]} bytes, the index says {self.bytes}: cut short")
             self._checked[:] = False
             self._stamp = stamp
 
-    def block(self, number: int) -> NDArray[Any]:
-        """The vectors of a block ``(n, P, K * D)``, checked when it is first read.
+    def check(self, first: int, last: int) -> None:
+        """Checks the blocks with rows `first` to `last`, this one excluded, that were not checked before.
 
         Raises:
             UserError: if they are not what was written.
         """
-        vectors = self.vectors[number * BLOCK : (number + 1) * BLOCK]
-        if not self._checked[number]:
-            first = quoted(self.table["videos"][number * BLOCK])
-            if block_sum(vectors) != self.table["sums"][number]:
-                raise UserError(f"{self.path}: damaged, the vectors from video {first} on were changed")
-            if not _finite(vectors):
-                raise UserError(f"{self.path}: the vectors from video {first} on hold NaN or infinity")
-            self._checked[number] = True
-        return vectors
+        for number in range(first // BLOCK, -(-last // BLOCK)):
+            if not self._checked[number]:
+                self._check_block(number)
+                self._checked[number] = True
 
-    def blocks(self) -> int:
-        """Number of blocks."""
-        return len(self._checked)
+    def _check_block(self, number: int) -> None:
+        rows = slice(number * BLOCK, (number + 1) * BLOCK)
+        vectors, windows = self.vectors[rows], self.windows[rows]
+        whole = block_sum(vectors, windows) == self.table["sums"][number]
+        finite = _finite(vectors) and bool(
+            ((windows[:, 0] >= 0) & (windows[:, 0] <= windows[:, 1]) & (windows[:, 1] <= MOST_SECONDS)).all()
+        )
+        if not (whole and finite):
+            video = int(np.searchsorted(self.starts, number * BLOCK, side="right")) - 1
+            first = quoted(self.table["videos"][video])
+            if not whole:
+                raise UserError(f"{self.path}: damaged, the vectors from video {first} on were changed")
+            raise UserError(f"{self.path}: the vectors from video {first} on hold NaN or infinity")
+
+    def rows_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All rows of some videos, one video after the other."""
+        first, count = self.starts[numbers], self.starts[numbers + 1] - self.starts[numbers]
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        found: NDArray[np.int64] = np.repeat(first, count) + within
+        return found
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Copies of the vectors of some rows ``(n, P, K * D)``, from checked blocks."""
+        """Copies of the vectors of some rows, from checked blocks."""
         for number in np.unique(rows // BLOCK).tolist():
-            self.block(number)
+            self.check(number * BLOCK, number * BLOCK + 1)
         found: NDArray[Any] = self.vectors[rows]
         return found
+
+    def video(self, number: int) -> VideoWindows:
+        """A video, from checked blocks; its arrays are those of the file."""
+        first, last = self.starts[number : number + 2].tolist()
+        self.check(first, last)
+        table = self.table
+        return VideoWindows(
+            table["videos"][number],
+            table["durations"][number],
+            self.windows[first:last],
+            self.vectors[first:last],
+        )
+
+    def all_live(self) -> Iterator[VideoWindows]:
+        """Its videos that were not removed."""
+        return map(self.video, np.flatnonzero(self.live).tolist())
 
     def verify(self) -> None:
         """Reads every byte; raises `UserError` if the file is not what was written."""
         self.recheck_if_touched()
-        if hashlib.sha256(self._bytes.data).hexdigest() != self.entry.vectors_sha256:
+        if hashlib.sha256(self._content.data).hexdigest() != self.entry.sha256:
             raise UserError(f"{self.path}: damaged, its checksum does not fit the index")
-        for number in range(self.blocks()):
-            self.block(number)
+        self.check(0, self.entry.rows)
 
 
 class MissingShard(UserError):  # noqa: N818 - the name says what is wrong
@@ -160,44 +207,38 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise MissingShard(f"{path}: missing, but the index lists it") from None
 
 
-def _most_bytes(videos: int) -> int:
+def _most_bytes(videos: int, rows: int) -> int:
     """Bytes that the table of so many videos may have: far more than their ids need."""
-    return (1 << 20) + 4096 * videos
+    return (1 << 20) + 4096 * videos + rows
 
 
-def _parse_table(raw: bytes, path: Path, videos: int) -> Table:
+def _parse_table(raw: bytes, path: Path, entry: ShardEntry) -> Table:
     with boundary(f"{path}: not UTF-8 text"):
         text = raw.decode()
     table: Table = conform(parse_json(text, str(path)), Table, str(path))
-    lengths = {"videos": videos, "durations": videos, "sums": -(-videos // BLOCK)}
+    blocks = -(-entry.rows // BLOCK)
+    lengths = {"videos": entry.videos, "durations": entry.videos, "windows": entry.videos, "sums": blocks}
     for key, length in lengths.items():
         if len(table[key]) != length:  # type: ignore[literal-required]
             raise UserError(f"{path}: key {key!r} holds {len(table[key])} entries, expected {length}")  # type: ignore[literal-required]
-    if len(set(table["videos"])) < videos:
+    if len(set(table["videos"])) < entry.videos:
         raise UserError(f"{path}: key 'videos' holds an id twice")
     wrong = next((found for found in table["durations"] if not LEAST_DURATION <= found <= MOST_SECONDS), None)
     if wrong is not None:
         raise UserError(f"{path}: key 'durations' holds {quoted(wrong)}, expected positive seconds")
+    if min(table["windows"]) < 1 or sum(table["windows"]) != entry.rows:
+        raise UserError(f"{path}: key 'windows' counts other windows than the {entry.rows} of the index")
+    if not table["norm"] >= 0:
+        raise UserError(f"{path}: key 'norm': found {quoted(table['norm'])}, expected a length")
     return table
 
 
-def _mapped(
-    path: Path, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[_Stamp, NDArray[np.uint8], NDArray[Any]]:
-    """State of the file, all its bytes, and the array in it, after its size and header are as the index says."""
+def _mapped(path: Path, size: int) -> tuple[_Stamp, NDArray[np.uint8]]:
+    """State of the file and all its bytes, after its size is as the index says."""
     with _opened(path) as file:
         found = _stamp(os.fstat(file.fileno()))
-        if found[1] != size:
-            raise UserError(f"{path}: {found[1]} bytes, the index says {size}: cut short or changed")
-        with boundary(f"{path}: damaged, not an array"):
-            np.lib.format.read_magic(file)
-            stored, by_column, stored_dtype = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-    if stored != shape or stored_dtype != dtype or by_column:
-        found_type = shortened(str(stored_dtype), 60) + (" by column" if by_column else "")
-        raise UserError(f"{path}: {found_type} {quoted(stored)}, the index says {dtype} {shape}")
-    if start % dtype.itemsize or start + math.prod(shape) * dtype.itemsize != size:
-        raise UserError(f"{path}: damaged, {size} bytes for {dtype} {shape}")
+    if found[1] != size:
+        raise UserError(f"{path}: {found[1]} bytes, the index says {size}: cut short or changed")
     try:
         # private: nobody writes, and the descriptor is closed, where that of `numpy.memmap` stays open
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
@@ -205,10 +246,9 @@ def _mapped(
         if not path.exists():  # compaction took it away since the first look
             raise MissingShard(f"{path}: missing, but the index lists it") from None
         raise UserError(
-            f"{path}: cannot be mapped ({reason(error)}); if the system maps no more files, merge the shards of this "
-            f"index with {shlex.join(['cfmr-index', *option_words('--out', str(path.parent.parent)), '--compact'])}"
+            f"{path}: cannot be mapped ({reason(error)}); if the system maps no more files, compact the index"
         ) from None
-    return found, content, content[start:].view(dtype).reshape(shape)
+    return found, content
 
 
 def _finite(vectors: NDArray[Any]) -> bool:
@@ -218,8 +258,8 @@ def _finite(vectors: NDArray[Any]) -> bool:
     return not bool(((bits & exponent) == exponent).any())
 
 
-def block_sum(vectors: NDArray[Any]) -> str:
-    """A checksum at the speed of memory: sums of 64-bit words per column of 8 KiB rows, hashed.
+def block_sum(vectors: NDArray[Any], windows: NDArray[np.float64]) -> str:
+    """A checksum at the speed of memory: sums of 64-bit words per column of 8 KiB rows, hashed with the windows.
 
     Any one changed word is found; so is nearly everything else that is not made on purpose.
     """
@@ -228,40 +268,43 @@ def block_sum(vectors: NDArray[Any]) -> str:
     columns = raw[:whole].view(np.uint64).reshape(-1, _COLUMNS).sum(axis=0, dtype=np.uint64)
     digest = hashlib.blake2b(columns.tobytes(), digest_size=12)
     digest.update(raw[whole:].tobytes())
+    digest.update(windows.tobytes())
     return digest.hexdigest()
 
 
-def write_shard(
-    folder: Path, videos: Sequence[str], durations: Sequence[float], vectors: NDArray[Any]
-) -> ShardEntry:
+def write_shard(folder: Path, videos: Sequence[VideoWindows]) -> ShardEntry:
     """Writes the two files of a shard; nobody sees them before a manifest lists them.
 
     Args:
-        folder: Of the shards.
-        videos: n ids.
-        durations: Their lengths, seconds.
-        vectors: ``(n, P, K * D)`` float16 or float32.
+        folder: Of the index.
+        videos: At least one, their vectors finite and of the index's type.
 
     Raises:
-        UserError: if they cannot be written, or a vector is not finite.
+        UserError: if they cannot be written.
     """
-    vectors = np.ascontiguousarray(vectors)
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=(1, 2)))[0])
-        raise UserError(f"video {quoted(videos[row])}: the model's vectors are not finite")
-    sums = [block_sum(vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)]
-    table = {"videos": list(videos), "durations": [float(d) for d in durations], "sums": sums}
+    vectors = np.concatenate([one.vectors for one in videos])
+    windows = np.concatenate([one.windows for one in videos])
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(vectors), BLOCK)]
+    norms = [np.linalg.norm(vectors[rows].astype(np.float32), axis=1).max() for rows in blocks]
+    table = {
+        "videos": [one.video for one in videos],
+        "durations": [float(one.duration) for one in videos],
+        "windows": [len(one.windows) for one in videos],
+        "norm": float(max(norms)),
+        "sums": [block_sum(vectors[rows], windows[rows]) for rows in blocks],
+    }
     text = json.dumps(table)
-    if len(text) > _most_bytes(len(videos)):
+    if len(text) > _most_bytes(len(videos), len(vectors)):
         raise UserError(f"the ids of {len(videos)} videos take {len(text):,} bytes, expected shorter ids")
     table_sha256 = hashlib.sha256(text.encode()).hexdigest()
-    name = table_sha256[:24]  # the table holds the checksums of the vectors
-    path = folder / f"{name}.npy"
+    name = table_sha256[:24]  # the table holds the checksums of vectors and windows
+    path = folder / f"{name}.bin"
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
-            np.lib.format.write_array(file, vectors, allow_pickle=False)
-        digest, size = sha256(temporary), temporary.stat().st_size
+            file.write(vectors.data)
+            file.write(windows.data)
+        digest = sha256(temporary)
     write_text(folder / f"{name}.json", text)
     return ShardEntry(
-        name=name, videos=len(videos), size=size, vectors_sha256=digest, table_sha256=table_sha256
+        name=name, videos=len(videos), rows=len(vectors), sha256=digest, table_sha256=table_sha256
     )

@@ -1,21 +1,22 @@
-"""Changing an index: one writer at a time, new files first, then one swap of the manifest."""
+"""Changing a scan index: one writer at a time, new files first, then one swap of the manifest."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cfmr.index.manifest import (
+from vmr_common.errors import require
+from vmr_common.io import FolderLock, sweep_partials, writing
+from vmr_search.engine.moment_index import VideoWindows
+from vmr_search.engine.scan.manifest import (
     MOST_VIDEOS,
     NAME,
+    SHARD_BYTES,
     SHARD_VIDEOS,
     Manifest,
     ShardEntry,
@@ -23,54 +24,11 @@ from cfmr.index.manifest import (
     read_manifest,
     write_manifest,
 )
-from cfmr.index.shards import Shard, write_shard
-from vmr_common.boundary import open_regular, reason
-from vmr_common.errors import UserError, quoted, require
-from vmr_common.io import LOCK, FolderLock, no_links, sweep_partials, writing
+from vmr_search.engine.scan.shards import Shard, write_shard
+from vmr_search.index_files import DOING, require_own
 
-SHARDS = "shards"
-MODEL = "model.safetensors"
 MOST_SMALL = 64
-"""Shards less than half full that an index has at the most; beyond, they are merged."""
-
-_DOING = "writing to this index"
-
-
-def require_own(folder: Path) -> None:
-    """Makes sure that an index may be written to a folder: it holds one, nothing, or what a killed writer began.
-
-    Raises:
-        UserError: if the folder holds anything else, or one of the names of an index is a link there.
-    """
-    no_links(folder, [SHARDS, LOCK, NAME, MODEL])
-    if (folder / NAME).exists():
-        read_manifest(folder)  # another program's file of that name is refused
-        return
-    try:
-        names = set(os.listdir(folder))
-        begun = _begun(folder)
-        inside = os.listdir(folder / SHARDS) if SHARDS in names else []
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"{folder}: cannot hold an index ({reason(error)})") from error
-    ours = {LOCK, SHARDS, MODEL} if begun else {LOCK, SHARDS}
-    partial = (f".{NAME}.", f".{MODEL}.")
-    foreign = sorted(name for name in names - ours if not name.startswith(partial))
-    foreign += [f"{SHARDS}/{name}" for name in sorted(inside)]  # shards come after the manifest
-    if foreign:
-        raise UserError(
-            f"{folder}: not an index, and not empty (holds {quoted(foreign[0])}); choose a new or an empty folder"
-        )
-
-
-def _begun(folder: Path) -> bool:
-    """True if the lock says that an index was begun here, in a folder that was empty then."""
-    try:
-        with open_regular(folder / LOCK) as file:
-            return file.read(len(_DOING)) == _DOING.encode()
-    except FileNotFoundError:
-        return False
+"""Small shards that can be merged with one beside them, that an index has at the most; beyond, they are merged."""
 
 
 class Writer:
@@ -88,12 +46,9 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.shards = folder / SHARDS
-        require_own(folder)
-        self._lock = FolderLock(folder, _DOING)
+        require_own(folder, NAME)
+        self._lock = FolderLock(folder, DOING)
         try:
-            with writing(self.shards):
-                self.shards.mkdir(exist_ok=True)
             self.sweep()
         except BaseException:
             self._lock.close()
@@ -105,12 +60,8 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets others write."""
         try:
-            with contextlib.suppress(UserError):  # what is left is deleted by the next writer
+            with contextlib.suppress(ValueError):  # what is left is deleted by the next writer
                 self.sweep()
         finally:
             self._lock.close()
@@ -124,63 +75,59 @@ class Writer:
 
         Only regular files whose names have the form of a shard's: whatever else lies there is not ours.
         """
+        sweep_partials(self.folder, lambda name: name == NAME or _is_shard_file(name))
         if not (self.folder / NAME).exists():
             return
         listed = {shard.name for shard in read_manifest(self.folder).shards}
-        with writing(self.shards), os.scandir(self.shards) as entries:
+        with writing(self.folder), os.scandir(self.folder) as entries:
             files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
             for entry in files:
                 if _is_shard_file(entry.name) and entry.name.partition(".")[0] not in listed:
                     Path(entry.path).unlink(missing_ok=True)
-        sweep_partials(self.shards, _is_shard_file)
-        sweep_partials(self.folder, {NAME, MODEL}.__contains__)
 
 
 def _is_shard_file(name: str) -> bool:
     stem, dot, kind = name.rpartition(".")
-    return bool(dot) and kind in ("npy", "json") and is_shard_name(stem)
+    return bool(dot) and kind in ("bin", "json") and is_shard_name(stem)
 
 
-def remove(folder: Path, videos: Sequence[str]) -> None:
-    """Takes videos out of an index; a shard of which none is left is dropped.
-
-    Raises:
-        UserError: naming the first video that the index does not hold; none is removed then.
-    """
-    with Writer(folder) as writer:
-        fewer, missing = without(read_manifest(folder), videos, writer.shards)
-        if missing:
-            raise UserError(f"{folder}: holds no video {quoted(missing[0])}")
-        writer.commit(fewer)
-
-
-def without(manifest: Manifest, videos: Sequence[str], folder: Path) -> tuple[Manifest, list[str]]:
-    """The manifest with some videos taken out, and those of them that no shard in `folder` holds."""
-    wanted, entries = set(videos), []
-    for entry in manifest.shards:
-        shard = Shard(folder, entry, manifest)
-        gone = {shard.rows[video] for video in wanted & shard.rows.keys()}
-        wanted -= shard.rows.keys()
-        if len(gone) < entry.live:
-            entries.append(dataclasses.replace(entry, removed=tuple(sorted({*entry.removed, *gone}))))
-    fewer = dataclasses.replace(manifest, shards=tuple(entries))
-    return fewer, [video for video in videos if video in wanted]
+def without(manifest: Manifest, shards: Sequence[Shard], videos: Iterable[str]) -> tuple[Manifest, list[str]]:
+    """The manifest without some videos, and those of them that no shard holds; an empty shard is dropped."""
+    left, entries = dict.fromkeys(videos), []
+    for shard in shards:
+        entry = shard.entry
+        fewer, more = sorted([left.keys(), shard.numbers.keys()], key=len)
+        gone = [video for video in fewer if video in more]
+        removed = {*entry.removed, *(shard.numbers[video] for video in gone)}
+        for video in gone:
+            del left[video]
+        if len(removed) < entry.videos:
+            entries.append(dataclasses.replace(entry, removed=tuple(sorted(removed))))
+    return dataclasses.replace(manifest, shards=tuple(entries)), list(left)
 
 
-def compact(folder: Path, shard_videos: int = SHARD_VIDEOS) -> None:
-    """Rewrites an index in full shards, without what was removed; one shard is open at a time.
+def grouped(videos: Iterable[VideoWindows], most: int) -> Iterator[list[VideoWindows]]:
+    """Videos in the groups that make full shards: of so many videos, or of `SHARD_BYTES`."""
+    group: list[VideoWindows] = []
+    size = 0
+    for one in videos:
+        group.append(one)
+        size += one.vectors.nbytes + one.windows.nbytes
+        if len(group) >= most or size >= SHARD_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
-    Raises:
-        UserError: if the index cannot be read or written; it is what it was then.
-    """
+
+def compacted(manifest: Manifest, folder: Path, shard_videos: int) -> Manifest:
+    """The manifest of an index rewritten in full shards, without what was removed; one shard is open at a time."""
     require_shard_videos(shard_videos)
-    with Writer(folder) as writer:
-        manifest = read_manifest(folder)
-        shards, full = list(manifest.shards), 0
-        while full < len(shards) and shards[full].live == shards[full].videos == shard_videos:
-            full += 1
-        entries = shards[:full] + _rewritten(manifest, shards[full:], writer, shard_videos)
-        writer.commit(dataclasses.replace(manifest, shards=tuple(entries)))
+    shards, full = list(manifest.shards), 0
+    while full < len(shards) and _is_full(shards[full], manifest, shard_videos):
+        full += 1
+    entries = shards[:full] + _rewritten(manifest, shards[full:], folder, shard_videos)
+    return dataclasses.replace(manifest, shards=tuple(entries))
 
 
 def require_shard_videos(count: int) -> None:
@@ -188,46 +135,32 @@ def require_shard_videos(count: int) -> None:
     require(1 <= count <= MOST_VIDEOS, "shard_videos", count, f"1 to {MOST_VIDEOS:,}")
 
 
-def merged(manifest: Manifest, writer: Writer) -> Manifest:
-    """The manifest with its small shards merged into full ones, if there are more than `MOST_SMALL` of them.
+def _is_full(entry: ShardEntry, manifest: Manifest, shard_videos: int) -> bool:
+    return not entry.removed and (
+        entry.videos == shard_videos or entry.rows * manifest.row_bytes() >= SHARD_BYTES
+    )
+
+
+def merged(manifest: Manifest, folder: Path) -> Manifest:
+    """The manifest with its small shards merged into full ones where they lie side by side, if that makes many fewer.
 
     However videos are added, each is written again at most about ``SHARD_VIDEOS / MOST_SMALL`` times, and an index has
-    at most `MOST_SMALL` shards more than its full ones.
+    at most `MOST_SMALL` small shards more than twice its full ones. The order of the videos stays.
     """
-    small = [entry for entry in manifest.shards if entry.live < SHARD_VIDEOS // 2]
-    if len(small) <= MOST_SMALL:
+
+    def is_small(entry: ShardEntry) -> bool:
+        size = entry.rows * manifest.row_bytes()
+        return entry.live < SHARD_VIDEOS // 2 and size < SHARD_BYTES // 2
+
+    runs = [(small, list(run)) for small, run in itertools.groupby(manifest.shards, is_small)]
+    if sum(len(run) - 1 for small, run in runs if small) < MOST_SMALL:
         return manifest
-    kept = [entry for entry in manifest.shards if entry.live >= SHARD_VIDEOS // 2]
-    entries = kept + _rewritten(manifest, small, writer, SHARD_VIDEOS)
+    entries: list[ShardEntry] = []
+    for small, run in runs:
+        entries += _rewritten(manifest, run, folder, SHARD_VIDEOS) if small and len(run) > 1 else run
     return dataclasses.replace(manifest, shards=tuple(entries))
 
 
-def _rewritten(
-    manifest: Manifest, shards: Sequence[ShardEntry], writer: Writer, size: int
-) -> list[ShardEntry]:
-    return [
-        write_shard(writer.shards, videos, durations, vectors)
-        for videos, durations, vectors in _regrouped(manifest, shards, writer.shards, size)
-    ]
-
-
-def _regrouped(
-    manifest: Manifest, shards: Sequence[ShardEntry], folder: Path, size: int
-) -> Iterator[tuple[list[str], list[float], NDArray[Any]]]:
-    videos: list[str] = []
-    durations: list[float] = []
-    parts: list[NDArray[Any]] = []
-    for entry in shards:
-        shard = Shard(folder, entry, manifest)
-        rows = np.flatnonzero(shard.live)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            videos += [shard.table["videos"][row] for row in part.tolist()]
-            durations += [shard.table["durations"][row] for row in part.tolist()]
-            parts.append(shard.gather(part))
-            while len(videos) >= size:
-                joined = np.concatenate(parts)
-                yield videos[:size], durations[:size], joined[:size]
-                videos, durations, parts = videos[size:], durations[size:], [joined[size:]]
-    if videos:
-        yield videos, durations, np.concatenate(parts)
+def _rewritten(manifest: Manifest, shards: Sequence[ShardEntry], folder: Path, size: int) -> list[ShardEntry]:
+    videos = (one for entry in shards for one in Shard(folder, entry, manifest).all_live())
+    return [write_shard(folder, group) for group in grouped(videos, size)]

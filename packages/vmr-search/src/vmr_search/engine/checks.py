@@ -1,0 +1,62 @@
+"""What every engine asks of the videos that it is given, and of a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.errors import UserError, quoted
+from vmr_common.timeline import MOST_SECONDS
+from vmr_common.values import duration_of, identifier
+from vmr_search.engine.moment_index import VideoWindows
+
+
+def checked_video(one: VideoWindows, size: int, dtype: np.dtype[Any]) -> VideoWindows:
+    """The video with vectors of `dtype`, as an engine keeps it.
+
+    Raises:
+        UserError: naming the video, if its id is no text, its duration or a window is not possible, or its vectors
+            have another shape or are not finite in this type.
+    """
+    name = f"video {quoted(one.video, 60)}"
+    if not isinstance(one.video, str):
+        raise UserError(f"{name}: expected text as id")
+    identifier(one.video, "video", name)
+    duration = one.duration.item() if isinstance(one.duration, np.generic) else one.duration
+    duration = duration_of(duration, name)
+    windows, vectors = np.asarray(one.windows, dtype=np.float64), np.asarray(one.vectors)
+    if windows.ndim != 2 or windows.shape[1] != 2 or not len(windows):
+        raise UserError(f"{name}: windows of shape {windows.shape}, expected (W, 2), at least one")
+    if vectors.shape != (len(windows), size):
+        raise UserError(f"{name}: vectors of shape {vectors.shape}, expected {(len(windows), size)}")
+    start, end = windows[:, 0], windows[:, 1]
+    possible = (start >= 0) & (start <= end) & (end <= MOST_SECONDS)
+    if not possible.all():
+        wrong = windows[np.flatnonzero(~possible)[0]].tolist()
+        raise UserError(f"{name}: window {quoted(wrong)}: expected start and end in seconds, in order")
+    if vectors.dtype not in (np.float16, np.float32):
+        raise UserError(f"{name}: vectors of {vectors.dtype}, expected float16 or float32")
+    with np.errstate(over="ignore"):
+        vectors = np.ascontiguousarray(vectors, dtype=dtype)
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{name}: the model's vectors are not finite in {dtype}")
+    return dataclasses.replace(one, duration=duration, windows=np.ascontiguousarray(windows), vectors=vectors)
+
+
+def checked_queries(queries: NDArray[Any], size: int, n: int) -> NDArray[np.float32]:
+    """The queries as float32 ``(Q, size)``.
+
+    Raises:
+        UserError: if they have another shape or are not finite, or no video is asked for.
+    """
+    vectors = np.ascontiguousarray(queries, dtype=np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != size:
+        raise UserError(f"queries of shape {vectors.shape}, expected (Q, {size})")
+    if not np.isfinite(vectors).all():
+        raise UserError("the vector of a sentence is not finite")
+    if n < 1:
+        raise UserError(f"n: found {quoted(n)}, expected at least 1")
+    return vectors
