@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "vmr_search": {"vmr_common", "vmr_video"},  # papers come through entry points
     "vmr_shapes": {"vmr_common", "vmr_video"},  # optional: its videos as files, and features from files
     **dict.fromkeys(MODELS, PAPERS_MAY_IMPORT),
+    "cfmr": PAPERS_MAY_IMPORT | {"vmr_search"},  # optional: its commands over a collection
 }
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where a module has another name than what is installed
 

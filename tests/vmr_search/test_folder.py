@@ -72,7 +72,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_was(tmp_path, name
     path = tmp_path / "i" / name
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    with pytest.raises(UserError, match="not an index, and not empty|not a file of an index"):
+    with pytest.raises(UserError, match=r"not an index, and not empty|not a file of an index"):
         create(tmp_path / "i", WordRetriever())
     assert path.read_text() == "{}"
     assert len(list((tmp_path / "i").rglob("*"))) == 1 + name.count("/")
@@ -82,7 +82,7 @@ def test_an_index_of_the_first_format_is_built_anew(tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "manifest.json").write_text('{"format": 1}')
     for use in (open_index, lambda folder: create(folder, WordRetriever())):
-        with pytest.raises(UserError, match="an index of format 1, .* expected 2; build it anew"):
+        with pytest.raises(UserError, match=r"an index of format 1, .* expected 2; build it anew"):
             use(tmp_path)
 
 

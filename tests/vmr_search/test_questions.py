@@ -5,18 +5,15 @@ import json
 import os
 import threading
 import tracemalloc
-from argparse import Namespace
 
 import pytest
 
-from cfmr.index.commands import _questions
-from cfmr.index.questions import checked_questions
 from vmr_common.errors import UserError
-from vmr_train.unknown_words import UnknownWords
+from vmr_search.questions import checked_questions
 
 
-def known(text: str, unknown: UnknownWords) -> bool:
-    return unknown.add(text.split(), {"word"})
+def known(texts):
+    return [None if "word" in text.split() else "the model knows no word of it" for text in texts]
 
 
 def write(path, rows) -> str:
@@ -72,20 +69,6 @@ def test_videos_that_lines_name_are_not_used_and_that_is_said(tmp_path, caplog):
         assert "1 of 3 queries name a video, which is not used" in caplog.text
 
 
-def test_files_are_looked_for_under_the_data_root_first(tmp_path, monkeypatch, encoder):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "root").mkdir()
-    given = Namespace(queries="q.txt", data_root="root")
-    with pytest.raises(
-        UserError, match=r"^root/q\.txt: no such file; looked for under root .* current folder$"
-    ):
-        _questions(given, encoder)
-    for folder, count in ((tmp_path, 1), (tmp_path / "root", 2)):
-        (folder / "q.txt").write_text("word1\n" * count)
-        with _questions(given, encoder) as asked:
-            assert asked.count == count
-
-
 def test_a_pipe_is_read_once_and_gzip_as_plain_text(tmp_path):
     text = b'{"query": "word"}\n' * 3
     os.mkfifo(tmp_path / "pipe")
@@ -132,15 +115,11 @@ def test_a_question_without_a_known_word_is_named_and_the_others_are_answered(tm
     with checked_questions(write(tmp_path / "q.jsonl", rows), known) as asked:
         assert [row.get("reason") for row in asked.next(2)] == [None, "the model knows no word of it"]
     named = "b ('x'), line 3 ('y'), line 4 ('y'), line 5 ('y'), line 6 ('y') and 5 more"
-    assert caplog.messages[0].endswith(f"in 10 of 11 queries, which have no answer: {named}")
-    with pytest.raises(UserError, match=r"the model knows no word of any query: b \('x'\), line 2"):
+    assert caplog.messages[0].endswith(
+        f"10 of 11 queries have no answer (the model knows no word of it): {named}"
+    )
+    with pytest.raises(UserError, match=r"no query can be searched for \(the model .*\): b \('x'\), line 2"):
         checked_questions(write(tmp_path / "q.jsonl", rows[1:3]), known).__enter__()
-
-
-def test_the_words_that_are_unknown_are_named_once(tmp_path, caplog):
-    path = write(tmp_path / "q.jsonl", [{"query": text} for text in ("word x", "word", "x y word")])
-    with checked_questions(path, known):
-        assert caplog.messages == ["2 words in 2 of 3 queries are unknown to the model: 'x', 'y'"]
 
 
 def test_a_file_without_questions_is_refused(tmp_path):

@@ -7,9 +7,11 @@ import itertools
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NotRequired, TypedDict
+
+from tqdm import tqdm
 
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.io import writing
@@ -17,10 +19,15 @@ from vmr_common.schema import conform
 from vmr_common.splits.fields import NAMES
 from vmr_common.text_input import TextInput, opened
 from vmr_common.values import list_of, object_of
-from vmr_train.predict import progress_bar
-from vmr_train.unknown_words import NAMED, UNKNOWN, UnknownWords
 
 logger = logging.getLogger(__name__)
+NAMED = 5
+"""Questions without an answer that a message names at the most."""
+
+Unsearchable = Callable[[Sequence[str]], list[str | None]]
+"""For each sentence why it cannot be searched for, or None: `Retriever.unsearchable`."""
+
+_AT_ONCE = 256
 _READ = (
     "read are JSON lines, or a JSON list, of objects with query (and qid), and a .txt of a sentence a line; "
     "annotations of another form become such by vmr-data convert --annotations X --out Y.jsonl"
@@ -36,50 +43,47 @@ class Question(TypedDict):
 
 
 @contextlib.contextmanager
-def checked_questions(path: str, known: Callable[[str, UnknownWords], bool]) -> Iterator[Questions]:
+def checked_questions(path: str, unsearchable: Unsearchable) -> Iterator[Questions]:
     """The questions of a file or pipe, read once; memory does not grow with the number of JSON lines.
 
-    Logs which of their words the model does not know, which it cannot answer (those have a `reason`), and how many name
-    a video, which is not used.
+    Logs which of them have no answer (those have a `reason`), and how many name a video, which is not used.
 
     Args:
         path: JSON lines, or a JSON list of objects, with `query` (or another name of `fields.NAMES`) and, where the
             answers shall name it, `qid` or `query_id`; or a ``.txt`` of a sentence a line.
-        known: Whether the model can answer a sentence; takes in its words that the model does not know.
+        unsearchable: Is asked once about every sentence, in their order.
 
     Raises:
-        UserError: naming file and line, if one is not a question or holds no sentence, or if the model can answer none.
+        UserError: naming file and line, if one is not a question or holds no sentence, or if none can be searched for.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
-        count, about, named, unknown = 0, 0, list[str](), UnknownWords()
-        rows = _read(path)
+        count, about, silent, named, why = 0, 0, 0, list[str](), ""
+        rows = tqdm(_read(path), desc="check", unit="query", leave=False, disable=None)
         with writing(Path(tempfile.gettempdir())):
-            for number, row, question in progress_bar(rows, title="check", total=None, unit="query"):
-                about += any(row.get(name) is not None for name in NAMES["video"])
-                if not known(question["query"], unknown):
-                    question["reason"] = UNKNOWN
-                    if len(named) < NAMED:
-                        name = question.get("qid", f"line {number}")
-                        named.append(f"{name} ({quoted(question['query'], 60)})")
-                kept.write(json.dumps(question) + "\n")
-                count += 1
+            while batch := list(itertools.islice(rows, _AT_ONCE)):
+                reasons = unsearchable([question["query"] for _, _, question in batch])
+                for (number, row, question), reason in zip(batch, reasons, strict=True):
+                    about += any(row.get(name) is not None for name in NAMES["video"])
+                    if reason is not None:
+                        question["reason"], why, silent = reason, why or reason, silent + 1
+                        if len(named) < NAMED:
+                            name = question.get("qid", f"line {number}")
+                            named.append(f"{name} ({quoted(question['query'], 60)})")
+                    kept.write(json.dumps(question) + "\n")
+                count += len(batch)
             kept.seek(0)
         if not count:
             raise UserError(f"{path}: holds no query")
-        more = [""] * (len(unknown.without) - len(named))
-        which = listed(named + more, len(named))
-        if not unknown.answerable:
-            raise UserError(f"{path}: the model knows no word of any query: {which}")
-        if named:
-            without = f"{len(unknown.without):,} of {count:,} queries"
+        which = listed(named + [""] * (silent - len(named)), len(named))
+        if silent == count:
+            raise UserError(f"{path}: no query can be searched for ({why}): {which}")
+        if silent:
             logger.warning(
-                "%s: no word that the model knows in %s, which have no answer: %s", path, without, which
+                "%s: %s of %s queries have no answer (%s): %s", path, f"{silent:,}", f"{count:,}", why, which
             )
-        unknown.warn()
         if about:
             logger.info(
-                "%s: %s of %s queries name a video, which is not used (cfmr-search --video searches in some, "
-                "cfmr-predict --queries in that of each query)",
+                "%s: %s of %s queries name a video, which is not used (the option --video searches in some)",
                 path,
                 f"{about:,}",
                 f"{count:,}",

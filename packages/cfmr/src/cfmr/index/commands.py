@@ -11,7 +11,7 @@ import logging
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from cfmr.index.corpus import measure
 from cfmr.index.encoder import Encoder
-from cfmr.index.questions import Question, Questions, checked_questions
 from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
 from cfmr.index.writer import compact, remove, require_own
 from vmr_common.cli.entrypoint import echo, word_of
@@ -30,6 +29,7 @@ from vmr_common.splits.registry import ENTRIES
 from vmr_common.splits.sources import GZIPPED, found_path, place_of, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
+from vmr_search.questions import Question, Questions, checked_questions
 from vmr_train import distributed
 from vmr_train.cli.requests import known_durations, named_split
 from vmr_train.cli.results import moment_table
@@ -37,6 +37,7 @@ from vmr_train.clock import format_clock
 from vmr_train.feature_files import open_features
 from vmr_train.predict import progress_bar
 from vmr_train.splits import load
+from vmr_train.unknown_words import UNKNOWN, UnknownWords
 
 logger = logging.getLogger(__name__)
 
@@ -226,15 +227,25 @@ def _search(given: Namespace, opened: VideoIndex, texts: Sequence[str]) -> list[
     )
 
 
-def _questions(given: Namespace, encoder: Encoder) -> contextlib.AbstractContextManager[Questions]:
-    if given.queries is not None:
-        root = data_root(given.data_root, encoder.checkpoint.data_root)
-        require_files([given.queries], root)
-        return checked_questions(str(found_path(given.queries, root, GZIPPED)), encoder.knows)
-    if not given.query.strip():
-        raise UserError("the query is empty, expected a sentence")
-    encoder.unknown_words([given.query]).warn()
-    return contextlib.nullcontext(Questions(1, io.StringIO(json.dumps({"query": given.query}))))
+@contextlib.contextmanager
+def _questions(given: Namespace, encoder: Encoder) -> Iterator[Questions]:
+    unknown = UnknownWords()
+    if given.queries is None:
+        if not given.query.strip():
+            raise UserError("the query is empty, expected a sentence")
+        encoder.knows(given.query, unknown)
+        unknown.warn()
+        yield Questions(1, io.StringIO(json.dumps({"query": given.query})))
+        return
+
+    def unsearchable(texts: Sequence[str]) -> list[str | None]:
+        return [None if encoder.knows(text, unknown) else UNKNOWN for text in texts]
+
+    root = data_root(given.data_root, encoder.checkpoint.data_root)
+    require_files([given.queries], root)
+    with checked_questions(str(found_path(given.queries, root, GZIPPED)), unsearchable) as asked:
+        unknown.warn()
+        yield asked
 
 
 def _print(batch: Sequence[Question], found: Sequence[Sequence[Hit]], as_json: bool) -> bool:
