@@ -105,6 +105,16 @@ def test_a_video_is_an_id_an_array_or_a_file(paper, at_desk, data, tmp_path):
         np.save(file, video)
     given = model.predict(video, SENTENCE, k=2, duration=found.duration)
     np.testing.assert_allclose(given.moments, found.moments, atol=1e-4)
+    many = model.predict_many(["test-0001", "test-0000"], SENTENCE, k=2)
+    np.testing.assert_allclose(many[1].moments, found.moments, atol=1e-4)
+    assert many[1].presence == pytest.approx(found.presence, abs=1e-4)
+    rows = [np.zeros((4, 3)) if paper == "leorn" else model.inputs.store["test-0001"], video]
+    if paper == "leorn":
+        with pytest.raises(UserError, match="reads objects"):
+            model.predict_many(rows[:1], SENTENCE, durations=[9.0])
+    else:
+        many = model.predict_many(rows, SENTENCE, k=2, durations=[many[0].duration, found.duration])
+        np.testing.assert_allclose(many[1].moments, found.moments, atol=1e-4)
     if paper == "leorn":
         with pytest.raises(UserError, match="holds 26 videos, expected one"):
             model.predict(file, SENTENCE, duration=9.0)

@@ -26,7 +26,7 @@ from vmr_train.cli.fields import build, check_values, merged
 from vmr_train.cli.options import train_options
 from vmr_train.config import RunConfig
 from vmr_train.feature_files import with_features
-from vmr_train.given_features import given_features, is_video_file
+from vmr_train.given_features import given_features, is_video_file, several_features
 from vmr_train.known_features import require_known
 from vmr_train.run_files import PAGE
 from vmr_train.video_files import Making
@@ -34,6 +34,7 @@ from vmr_train.video_files import Making
 if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
     from torch import nn
 
+    from vmr_common.features.manifest import Manifest
     from vmr_train.checkpoint import Checkpoint
     from vmr_train.cli.results import Results
     from vmr_train.feature_files import HasManifest, VideoStore
@@ -352,6 +353,62 @@ class Model:
         found = [Predictions(one, query.duration, file) for one, query in zip(answers, queries, strict=True)]
         return found[0] if isinstance(sentence, str) else found
 
+    def predict_many(
+        self,
+        videos: Sequence[Any],
+        sentence: str,
+        k: int = 5,
+        *,
+        durations: Sequence[float | None] | None = None,
+        manifest: Manifest | None = None,
+    ) -> list[Predictions]:
+        """The moments of one sentence in each of several videos, as `predict` gives them, in batches.
+
+        Args:
+            videos: Ids in the model's data, or arrays of features ``(T, D)``; all of one kind.
+            sentence: In words.
+            k: Moments of each video at the most.
+            durations: Lengths of the videos in seconds, where neither annotations nor the stride tell them.
+            manifest: How the arrays were made; what is not known is a warning, once.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        from vmr_train.cli.moments import find_moments
+
+        if not videos:
+            return []
+        making = self._making(None, None)
+        seconds = [None] * len(videos) if durations is None else list(durations)
+        if all(isinstance(video, str) for video in videos):
+            names = list(videos)
+            for name in names:
+                self._require_video(name)
+                self._meet(name, None)
+            inputs = self.inputs
+            known = [
+                self._duration(name) if one is None else one for name, one in zip(names, seconds, strict=True)
+            ]
+        else:
+            names, store = several_features(videos, self.config.data.features, manifest)
+            _, inputs = self._given(store, making)
+            self._opened.require_known(inputs.store)
+            known = [
+                self._rows_times_stride(store, name) if one is None else one
+                for name, one in zip(names, seconds, strict=True)
+            ]
+        ids = [self._query_id(sentence, number) for number in range(len(names))]
+        parts = [range(len(names))]
+        if len(set(ids)) < len(ids):  # the id of a sentence is that of its vectors: one at a time
+            parts = [range(number, number + 1) for number in range(len(names))]
+        found = []
+        for part in parts:
+            queries = [self._query(ids[n], names[n], sentence, known[n]) for n in part]
+            dataset = self._dataset_of(inputs, queries, making)
+            answers = find_moments(self.config, self.method, dataset, queries, k, self._presence)
+            found += [Predictions(one, query.duration) for one, query in zip(answers, queries, strict=True)]
+        return found
+
     def explain(
         self,
         video: Any,
@@ -435,22 +492,27 @@ class Model:
             name, inputs = self._given(video, making)
             self._opened.require_known(inputs.store)
             seconds = self._rows_times_stride(inputs.store, name) if duration is None else duration
-        if seconds is None:
-            if isinstance(video, str | os.PathLike):
-                called = f"video {quoted(os.fspath(video))}"
-            else:
-                called = "the given features"
-            raise UserError(f"the length of {called} is not known: give duration=... in seconds")
+        called = f"video {quoted(os.fspath(video))}" if isinstance(video, str | os.PathLike) else ""
         queries = [
-            Query(id=self._query_id(text, number), video=name, text=text, duration=float(seconds))
+            self._query(self._query_id(text, number), name, text, seconds, called)
             for number, text in enumerate(sentences)
         ]
+        return inputs, queries, self._dataset_of(inputs, queries, making)
+
+    def _query(self, name: str, video: str, text: str, seconds: float | None, called: str = "") -> Query:
+        if seconds is None:
+            called = called or "the given features"
+            raise UserError(f"the length of {called} is not known: give duration=... in seconds")
+        return Query(id=name, video=video, text=text, duration=float(seconds))
+
+    def _dataset_of(self, inputs: Any, queries: Sequence[Query], making: Making) -> Asked:
+        """The queries as a dataset; `UserError` for one of which the model knows no word."""
         dataset = self._of_asked(inputs, queries, making)
         if len(dataset) < len(queries) or not dataset.unknown.answerable:
             known = {query.id for query in getattr(dataset, "queries", ()) if dataset.unknown.answerable}
             without = [quoted(query.text, 60) for query in queries if query.id not in known]
-            raise UserError(f"the model knows no word of {listed(without, 3)}")
-        return inputs, queries, dataset
+            raise UserError(f"the model knows no word of {listed(list(dict.fromkeys(without)), 3)}")
+        return dataset
 
     def _video_file(self, path: Path, making: Making) -> tuple[str, Any]:
         """The inputs of a video file and its id there; those of the last few files are kept."""

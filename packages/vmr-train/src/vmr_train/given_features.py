@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from vmr_common.features.manifest import BaseManifest
+    from vmr_common.features.manifest import BaseManifest, Manifest
     from vmr_train.feature_files import FeaturesConfig
     from vmr_train.video_files import Making
 
@@ -58,14 +58,16 @@ def given_features(
 ) -> tuple[str, GivenFeatures]:
     """One video's features that are not in the model's files: an array, a file with one video, or a video file.
 
+    `GivenFeatures` are handed through.
+
     The id of an array is made of its content alone: what is kept by it is never another video's, and draws that it
     seeds are those of any file with these rows. That of a video file is its name without the ending.
 
     Raises:
         UserError: if they cannot be read or made, or are of another shape than the configuration says.
     """
-    from vmr_common.features.checks import checked
-
+    if isinstance(video, GivenFeatures):
+        return next(iter(video.arrays)), video
     if making is not None and is_video_file(video):
         store = frame_features([Path(video)], config, making)
         return next(iter(store.arrays)), store
@@ -75,13 +77,36 @@ def given_features(
         where = name = os.fspath(video)
     else:
         array = _as_array(video)
+    made_up, rows = _named(array, config, where)
+    return made_up, GivenFeatures({made_up: rows}, manifest, name=name)
+
+
+def several_features(
+    arrays: Sequence[Any], config: FeaturesConfig | None, manifest: Manifest | None = None
+) -> tuple[list[str], GivenFeatures]:
+    """The features of several videos that are given as arrays, and the id of each, see `given_features`.
+
+    Raises:
+        UserError: if one is of another shape than the configuration says, or the model reads no such features.
+    """
+    if config is None:
+        raise UserError(
+            "video: the model reads objects and no array of features; expected ids of its own data"
+        )
+    named = [_named(_as_array(array), config, "video") for array in arrays]
+    return [name for name, _ in named], GivenFeatures(dict(named), manifest)
+
+
+def _named(array: NDArray[Any], config: FeaturesConfig, where: str) -> tuple[str, NDArray[np.float32]]:
+    """Rows of the width that the model was trained on, and an id that is made of them."""
+    from vmr_common.features.checks import checked
+
     rows = checked(array, where)
     if rows.shape[1] != config.dim:
         raise UserError(
             f"{where}: found features {rows.shape}, expected (T, {config.dim}), the width that the model was trained on"
         )
-    made_up = f"features-{content_hash(rows)}"
-    return made_up, GivenFeatures({made_up: rows}, manifest, name=name)
+    return f"features-{content_hash(rows)}", rows
 
 
 def is_video_file(video: Any) -> bool:
