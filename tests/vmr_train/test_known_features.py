@@ -8,8 +8,9 @@ import pytest
 from factories import make_queries
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import Manifest
+from vmr_common.features.sameness import require_same_features
 from vmr_train.feature_files import with_features
-from vmr_train.known_features import require_expected, require_known, require_same_features
+from vmr_train.known_features import require_expected, require_known
 
 KNOWN = {"extractor": "CLIP ViT-B/32", "fps": 2.0, "stride_s": 0.5}
 

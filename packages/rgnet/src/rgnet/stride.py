@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 from rgnet.config import Config
 from vmr_common.errors import UserError
+from vmr_common.features.sameness import GOES_ON
 from vmr_common.features.stride import durations_of, stride_of
 from vmr_common.types import Query
 from vmr_train import distributed
 from vmr_train.feature_files import VideoStore
-from vmr_train.known_features import GOES_ON
 
 logger = logging.getLogger(__name__)
 _ROUNDED = 0.01  # 0.535 in the released code for frames 16/30 s apart

@@ -35,9 +35,10 @@ if TYPE_CHECKING:  # torch takes seconds to load, and configurations do without
     from torch import nn
 
     from vmr_common.features.manifest import Manifest
+    from vmr_common.features.sameness import HasManifest
     from vmr_train.checkpoint import Checkpoint
     from vmr_train.cli.results import Results
-    from vmr_train.feature_files import HasManifest, VideoStore
+    from vmr_train.feature_files import VideoStore
     from vmr_train.method import Asked
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from vmr_common.errors import UserError, require
-from vmr_common.features.manifest import BaseManifest
+from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Query
 from vmr_train.ranges import PathText, Width, require_ranges
@@ -71,18 +71,6 @@ def open_features(config: FeaturesConfig, data_root: str | Path) -> FeatureStore
         ending=config.ending,
         resample=config.resample,
     )
-
-
-class HasManifest(Protocol):
-    """Features that may say how they were made."""
-
-    @property
-    def name(self) -> str:
-        """The path or paths, for messages."""
-
-    @property
-    def manifest(self) -> BaseManifest | None:
-        """The manifest, or None."""
 
 
 class VideoStore(HasManifest, Protocol):

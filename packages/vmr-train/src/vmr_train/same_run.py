@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from vmr_common.errors import UserError, quoted
+from vmr_common.features.sameness import GOES_ON
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.cli.renamed import with_new_names
-from vmr_train.known_features import GOES_ON
 
 logger = logging.getLogger(__name__)
 

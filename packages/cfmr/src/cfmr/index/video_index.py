@@ -23,6 +23,7 @@ from cfmr.index.writer import MODEL, SHARDS, Writer, compact, remove
 from vmr_common.errors import UserError, quoted
 from vmr_common.features.manifest import Manifest as FeatureManifest
 from vmr_common.features.nearby import instead_of
+from vmr_common.features.sameness import require_same_features
 from vmr_common.features.store import FeatureStore
 from vmr_common.features.writing import check_dtype
 from vmr_common.io import sha256
@@ -30,7 +31,7 @@ from vmr_common.values import duration_of, identifier
 from vmr_train import distributed
 from vmr_train.checkpoint import load_checkpoint
 from vmr_train.device import select_device
-from vmr_train.known_features import require_known, require_same_features
+from vmr_train.known_features import require_known
 from vmr_train.video_files import stored_manifest
 
 logger = logging.getLogger(__name__)

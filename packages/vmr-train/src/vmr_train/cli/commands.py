@@ -21,6 +21,7 @@ from vmr_common.cli.entrypoint import echo, option_words
 from vmr_common.errors import UserError, require
 from vmr_common.evaluation import measurable
 from vmr_common.features.manifest import BaseManifest
+from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.load import Split
 from vmr_common.splits.outside import outside_of, require_mostly_inside, said_outside
 from vmr_common.types import Prediction, Query, write_predictions
@@ -36,7 +37,7 @@ from vmr_train.cli.results import Results, rules_for, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
 from vmr_train.config import RunConfig, TrainConfig
 from vmr_train.device import autocast, seed_everything, select_device
-from vmr_train.feature_files import HasManifest, VideoStore
+from vmr_train.feature_files import VideoStore
 from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine

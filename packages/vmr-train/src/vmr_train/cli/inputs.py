@@ -11,13 +11,14 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from vmr_common.errors import listed, quoted
+from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.load import Split
 from vmr_common.types import Query
 from vmr_train import distributed
 from vmr_train.checkpoint import Checkpoint, load_meta
 from vmr_train.cli.requests import PARTS
 from vmr_train.config import RunConfig
-from vmr_train.feature_files import HasManifest, VideoStore, with_features
+from vmr_train.feature_files import VideoStore, with_features
 from vmr_train.known_features import require_known
 from vmr_train.run_folder import RunFolder
 from vmr_train.splits import Splits

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from vmr_common.cli import query_options
 from vmr_common.errors import UserError
+from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.load import Split, load_split
 from vmr_common.splits.outside import outside_of, said_outside
 from vmr_common.types import Query
 from vmr_train.cli import video_files
-from vmr_train.feature_files import HasManifest, VideoStore, require_videos, with_features
+from vmr_train.feature_files import VideoStore, require_videos, with_features
 from vmr_train.known_features import require_known
 from vmr_train.run_files import CONFIG, current, unfinished
 from vmr_train.splits import SplitConfig, Splits, SplitsConfig, load, load_splits
