@@ -67,6 +67,16 @@ def test_an_index_is_filled_in_batches_and_what_is_there_is_kept_or_replaced(tmp
         extend(index, store, DURATIONS)
 
 
+def test_features_of_another_kind_are_refused(tmp_path, store):
+    index = create(tmp_path / "i", WordRetriever(), features=store.manifest)
+    extend(index, store, DURATIONS)
+    write_features(tmp_path / "o.h5", [("new", np.ones((9, SIZE), np.float32))], Manifest(extractor="other"))
+    other = FeatureStore(tmp_path / "o.h5")
+    with pytest.raises(UserError, match="other features than the index is made of: extractor is 'other'"):
+        extend(index, other, {"new": 9.0})
+    assert extend(index, other, {"new": 9.0}, allow_other_features=True) == 1
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "scan/notes.txt", "model.safetensors", "index.json"])
 def test_a_folder_of_something_else_is_refused_and_left_as_it_was(tmp_path, name):
     path = tmp_path / "i" / name

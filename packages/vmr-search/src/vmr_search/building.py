@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vmr_common.errors import UserError, counted, quoted, require
+from vmr_common.features.sameness import require_same_features
 from vmr_common.features.store import FeatureStore
 from vmr_common.io import FolderLock
 from vmr_common.values import duration_of, identifier
@@ -39,7 +40,8 @@ def extend(
         replace: Encode those anew that are there; each is there once at any instant, old or new.
         report: Called after each batch with the number of videos that are in the index from this call so far.
         batch: Videos that are added together.
-        allow_other_features: Say it instead of refusing features that are made in another way than the model's.
+        allow_other_features: Say it instead of refusing features that are made in another way than the model's, or than
+            those that the index is made of.
 
     Returns:
         How many were encoded.
@@ -49,7 +51,11 @@ def extend(
             the features do not fit, or the disk is full; what was reported before stays.
     """
     require(batch >= 1, "batch", batch, "at least 1")
-    index.retriever.require_features(store, allow_other=allow_other_features)
+    known = index.facts.features
+    if known is None or not len(index.engine):
+        index.retriever.require_features(store, allow_other=allow_other_features)
+    else:
+        require_same_features(known, store, allow=allow_other_features, of="the index is made of")
     require_writable(index.folder)
     with FolderLock(index.folder, DOING):
         index.engine.refresh()
