@@ -52,6 +52,22 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """A contrast between videos, for models that search a whole corpus: our extension, the paper has no such term."""
+
+    weight: ranges.Weight = 0.0
+    """Weight of the contrast; 0 = off, as in the paper."""
+    temperature: ranges.Positive = 0.1
+    """Divides the mean of the K cosines: the smaller, the more the most alike wrong pairs count."""
+    proposals: ranges.CountOrNone = 12
+    """Search proposals of each video that take part in an update, evenly spread, others every time; 0 = none, then
+    only the proposals around the glances do."""
+
+    def __post_init__(self) -> None:
+        ranges.require_ranges(self, "loss.corpus")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Weights and margins of the objective (symbols of the paper)."""
 
@@ -71,6 +87,8 @@ class LossConfig:
     """Lets the complete video take part in the contrast of reconstructions (`use_ref_words_rec`)."""
     reference_alignment: bool = False
     """Lets the complete video take part in the alignment of concepts (`use_ref_words_sam`)."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """The contrast between videos."""
 
     def __post_init__(self) -> None:
         ranges.require_ranges(self, "loss")

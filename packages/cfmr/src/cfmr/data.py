@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class Batch:
     """``(B, W)`` int64 word classes, 0 after the last word."""
     glance: Tensor
     """``(B,)`` float32 glance / duration; NaN where a query has none."""
+    sentence_key: Tensor
+    """``(B,)`` int64, the same for queries whose known words are the same, in any batch and process."""
+    video_key: Tensor
+    """``(B,)`` int64, likewise for queries about one video."""
 
 
 # Same as rgn.data.MaskableWords
@@ -247,7 +252,14 @@ def collate(
         masked=masked,
         targets=targets,
         glance=torch.tensor(glances, dtype=torch.float32),
+        sentence_key=torch.tensor([_key(known.ids.astype("<i8").tobytes()) for known in words]),
+        video_key=torch.tensor([_key(query.video.encode("utf-8", "surrogatepass")) for query in queries]),
     )
+
+
+def _key(content: bytes) -> int:
+    """63 bits that stand for a content."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1
 
 
 def pad_words(

@@ -7,15 +7,44 @@ reconstructs it with the smallest NLL, and ``<.>`` is the mean over the batch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cfmr.config import LossConfig
+from cfmr.config import CorpusConfig, LossConfig
 from cfmr.model import Passes, unit_concepts
 
 
-def total(concepts: Passes, proposals: Tensor, nll: Passes, config: LossConfig) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class CorpusRows:
+    """What the contrast between videos compares, as vectors ``(..., S)`` whose inner product is the mean of K cosines.
+
+    Of B queries: `text`, `best` (the best proposal) and `own`, ``(B, E, S)``, moments of their own videos that do not
+    hold their glances, where `is_wrong` ``(B, E)`` bool is True. Of N queries on all processes: `texts`. Of R proposals
+    on all processes: `proposals`. Keys, int64, are equal for equal sentences and videos.
+    """
+
+    text: Tensor
+    best: Tensor
+    own: Tensor
+    is_wrong: Tensor
+    sentence: Tensor
+    texts: Tensor
+    sentences: Tensor
+    videos: Tensor
+    proposals: Tensor
+    proposal_videos: Tensor
+
+
+def total(
+    concepts: Passes,
+    proposals: Tensor,
+    nll: Passes,
+    config: LossConfig,
+    corpus: CorpusRows | None = None,
+) -> dict[str, Tensor]:
     """All weighted terms by name (scalars, batch means) and their plain sum ``total``.
 
     Args:
@@ -23,12 +52,14 @@ def total(concepts: Passes, proposals: Tensor, nll: Passes, config: LossConfig) 
         proposals: ``(B, M, K, D)`` concepts of all proposals.
         nll: ``(B,)`` of every pass, how badly the query is reconstructed from it.
         config: Weights and margins.
+        corpus: What the contrast between videos compares, where there is one.
     """
     terms = (
         reconstruction(nll, config)
         | alignment(concepts, config)
         | diversity(concepts.text, proposals)
         | contrast(nll, config)
+        | ({} if corpus is None else corpus_contrast(corpus, config.corpus))
     )
     return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -92,3 +123,34 @@ def contrast(nll: Passes, config: LossConfig) -> dict[str, Tensor]:
         assert nll.reference is not None
         terms["contrast_reference"] = F.relu(nll.best - nll.reference + config.margin_1).mean()
     return {name: config.alpha_1 * term for name, term in terms.items()}
+
+
+def corpus_contrast(rows: CorpusRows, config: CorpusConfig) -> dict[str, Tensor]:
+    """Contrast between videos, our extension: a query and its best proposal should find each other among all others.
+
+    ``-log(e^s(q, v*) / (e^s(q, v*) + sum_n e^s(q, v_n)))`` over the proposals of other videos and the wrong ones of its
+    own, and the same from v* over the other sentences; s is the mean of the K cosines over the temperature. Neither the
+    proposals of a video that is asked for by the same sentence are negatives, nor what else such a video is asked for.
+    Unlike in `alignment` both sides learn.
+    """
+    right = (rows.text * rows.best).sum(-1, keepdim=True)  # (B, 1)
+    of_other = rows.text @ rows.proposals.T  # (B, R)
+    of_own = (rows.own @ rows.text[..., None])[..., 0]  # (B, E)
+    of_text = rows.best @ rows.texts.T  # (B, N)
+
+    asked = rows.sentence[:, None] == rows.sentences  # (B, N)
+    same_video = rows.videos[:, None] == rows.proposal_videos  # (N, R)
+    satisfied = asked.float() @ same_video.float() > 0  # (B, R): its video has this sentence
+    siblings = asked.float() @ (rows.videos[:, None] == rows.videos).float() > 0  # (B, N)
+
+    def term(wrong: list[Tensor]) -> Tensor:
+        logits = torch.cat([right, *wrong], dim=1).float() / config.temperature
+        return config.weight * F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+
+    hidden = float("-inf")
+    return {
+        "corpus_video": term(
+            [of_other.masked_fill(satisfied, hidden), of_own.masked_fill(~rows.is_wrong, hidden)]
+        ),
+        "corpus_text": term([of_text.masked_fill(siblings, hidden)]),
+    }

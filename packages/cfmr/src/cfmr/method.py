@@ -11,10 +11,12 @@ from cfmr import losses
 from cfmr.config import Config, LossConfig
 from cfmr.data import Batch
 from cfmr.gaussians import negative_progress
-from cfmr.model import CFMR, Clips, Proposals, flat_concepts
+from cfmr.losses import CorpusRows
+from cfmr.model import CFMR, Clips, Output, Proposals, flat_concepts
 from vmr_common.types import Prediction
 from vmr_train.caches import VideoCache
 from vmr_train.checkpoint import Checkpoint, restored
+from vmr_train.layers.rows_of_all import rows_of_all
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
 
@@ -63,6 +65,9 @@ class CFMRMethod:
         self._encoded.clear()  # the weights are about to change
         # how far the negatives have come in; a tensor, because a compiled model is compiled anew for every number
         inwards = negative_progress(progress.epoch, progress.epochs, self.model.config.gamma)
+        corpus, searched = self._loss.corpus, None
+        if corpus.weight and corpus.proposals:
+            searched = self.model.some_search_proposals(corpus.proposals, progress.update)
         output = self.model(
             batch.clips,
             batch.words,
@@ -72,8 +77,46 @@ class CFMRMethod:
             glance=batch.glance,
             progress=batch.glance.new_tensor(inwards),
             reference=self._loss.reference_contrast or self._loss.reference_alignment,
+            searched=searched,
         )
-        return losses.total(output.concepts, output.proposals, output.nll, self._loss)
+        rows = self._corpus_rows(batch, output, searched) if corpus.weight else None
+        return losses.total(output.concepts, output.proposals, output.nll, self._loss, rows)
+
+    def _corpus_rows(self, batch: Batch, output: Output, searched: Proposals | None) -> CorpusRows:
+        """What the contrast between videos compares: this batch, and those of the other processes."""
+        scale = self.model.config.concepts**-0.5
+        text, best, left, right = (
+            flat_concepts(getattr(output.concepts, name)) * scale
+            for name in ("text", "best", "left", "right")
+        )  # (B, S)
+        around = flat_concepts(output.proposals) * scale  # (B, M, S)
+        own, wrong = torch.stack([left, right], dim=1), batch.glance.new_ones(len(text), 2, dtype=torch.bool)
+        everyone = rows_of_all(batch.video_key)  # (N,)
+        proposals = [rows_of_all(around).flatten(0, 1)]
+        videos = [everyone.repeat_interleave(around.shape[1])]
+        if output.searched is not None and searched is not None:
+            found = flat_concepts(output.searched) * scale  # (V, P', S)
+            beside = (batch.glance[:, None] - searched.centre).abs() > searched.width / 2  # (B, P')
+            own, wrong = torch.cat([own, found[batch.video_of]], dim=1), torch.cat([wrong, beside], dim=1)
+            key = torch.empty_like(batch.video_key[: len(found)]).scatter_(0, batch.video_of, batch.video_key)
+            key = rows_of_all(key)
+            first = ~(key[:, None] == key).tril(-1).any(
+                dim=1
+            )  # a video that several processes hold counts once
+            proposals.append(rows_of_all(found)[first].flatten(0, 1))
+            videos.append(key[first].repeat_interleave(found.shape[1]))
+        return CorpusRows(
+            text=text,
+            best=best,
+            own=own,
+            is_wrong=wrong,
+            sentence=batch.sentence_key,
+            texts=rows_of_all(text),
+            sentences=rows_of_all(batch.sentence_key),
+            videos=everyone,
+            proposals=torch.cat(proposals),
+            proposal_videos=torch.cat(videos),
+        )
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """P ranked moments per query, seconds; the score is the sum of K cosines. Each video is encoded once."""

@@ -82,6 +82,8 @@ class Output:
     nll: Passes
     proposals: Tensor
     """Concepts ``(B, M, K, D)`` of all proposals."""
+    searched: Tensor | None = None
+    """Concepts ``(V, P', K, D)`` of search proposals of every video, or None."""
 
 
 class ConceptEncoder(nn.Module):
@@ -159,6 +161,7 @@ class CFMR(nn.Module):
         glance: Tensor,
         progress: Tensor,
         reference: bool,
+        searched: Proposals | None = None,
     ) -> Output:
         """A training step.
 
@@ -171,8 +174,9 @@ class CFMR(nn.Module):
             glance: ``(B,)`` annotated time points, normalised; values past the video's end stay above 1.
             progress: Scalar, how far the negatives have come in, see `negative_windows`.
             reference: Whether the complete video is encoded, too.
+            searched: Proposals ``(P',)`` under which every video is encoded as for search, if any.
         """
-        clips = Clips(clips.features[video_of], clips.mask[video_of])  # one row per query
+        videos, clips = clips, Clips(clips.features[video_of], clips.mask[video_of])  # one row per query
         video, points = self.embed_clips(clips)[:, None], clips.features.shape[1]
         embedded, mask = self.embed_words(words), words.mask()
         reconstruct = partial(self.nll, self.masked_words(embedded, masked), mask, targets)
@@ -200,7 +204,9 @@ class CFMR(nn.Module):
         nll = reconstruct(compared, draws.again(numbers))
         best, query, *rest = compared.unbind(dim=1)
         of_best, of_query, *of_rest = nll.unbind(dim=1)
-        return Output(Passes(query, best, *rest), Passes(of_query, of_best, *of_rest), concepts)
+        passes = Passes(query, best, *rest), Passes(of_query, of_best, *of_rest)
+        # our extension: what a search of other videos would meet
+        return Output(*passes, concepts, None if searched is None else self.encode_video(videos, searched))
 
     # ---- Gaussian proposals ----------------------------------------------------------------------------------
 
@@ -210,6 +216,12 @@ class CFMR(nn.Module):
         centre = torch.linspace(0, 1, config.centres, device=device).repeat(config.widths)
         width = _widths(config.widths, config.widest, device).repeat_interleave(config.centres)
         return Proposals(centre, width)
+
+    def some_search_proposals(self, count: int, turn: int) -> Proposals:
+        """About `count` of the proposals of search, evenly spread over places and widths; others in the next `turn`."""
+        every = self.search_proposals()
+        step = -(-len(every.centre) // count)
+        return Proposals(every.centre[turn % step :: step], every.width[turn % step :: step])
 
     def train_proposals(self, glance: Tensor) -> Proposals:
         """Proposals ``(B, M)`` of all training widths around the glances ``(B,)``."""
@@ -246,9 +258,11 @@ class CFMR(nn.Module):
         hidden = key_bias(torch.cat([clips.mask, last], dim=1))
         return attention_log_weight(windows)[:, :, None, None] + hidden
 
-    def encode_video(self, clips: Clips) -> Tensor:
-        """Concepts ``(V, P, K, D)`` of all proposals for search; depends on no query."""
-        windows = self.windows(self.search_proposals(), clips.features.shape[1])[None]  # (1, P, S)
+    def encode_video(self, clips: Clips, proposals: Proposals | None = None) -> Tensor:
+        """Concepts ``(V, P, K, D)`` of all proposals for search, or of `proposals` ``(P,)``; depends on no query."""
+        windows = self.windows(proposals or self.search_proposals(), clips.features.shape[1])[
+            None
+        ]  # (1, P, S)
         # on a CPU a few videos at a time, whose largest tensor, a layer's 2D-wide one, stays under 16 MiB
         size = 8 * windows.numel() * self.config.hidden
         some = max(2**24 // size, 1) if windows.device.type == "cpu" else len(clips.features)
