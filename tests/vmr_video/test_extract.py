@@ -18,6 +18,7 @@ from vmr_common import parts_folder as parts_module
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
 from vmr_video.cli.extract import main
+from vmr_video.extract import extract_file
 from vmr_video.extractor import FEATURES, ExtractorKind, ExtractorOptions, kind_of
 from vmr_video.parts import folder_of
 from vmr_video.pipeline import Extracted, extract
@@ -328,3 +329,21 @@ def test_parts_that_are_none_are_refused(run, folder, tmp_path, shard):
     status, _, error = run(folder, "--out", tmp_path / "f.h5", f"--shard={shard}")
     assert status == 2
     assert "expected I/N" in error
+
+
+def test_rows_are_made_anew_where_they_are_asked_for(folder, tmp_path, network):
+    out, movie = tmp_path / "features.h5", tmp_path / "a.mp4"
+    extractor = kind_of("clip-vit-b32").load(ExtractorOptions(weights=str(network), device="cpu"))
+    extract_file(out, None, extractor, [("a", folder / "a.mp4"), ("b", folder / "b.mp4")], workers=0)
+    before = {video: FeatureStore(out)[video] for video in "ab"}
+    write_video(movie, pictures(30, seed=99))
+    assert extract_file(out, None, extractor, [("a", movie)], workers=0).added == 0
+    outcome = extract_file(out, None, extractor, [("a", movie)], workers=0, anew=True)
+    assert (outcome.added, outcome.kept) == (1, 1)
+    assert not np.array_equal(FeatureStore(out)["a"], before["a"])
+    np.testing.assert_array_equal(FeatureStore(out)["b"], before["b"])
+    videos = [("a", folder / "a.mp4"), ("b", folder / "bad.mp4")]
+    outcome = extract_file(out, None, extractor, videos, workers=0, anew=True)
+    assert [failure.video for failure in outcome.failed] == ["b"]
+    for video in "ab":
+        np.testing.assert_array_equal(FeatureStore(out)[video], before[video])

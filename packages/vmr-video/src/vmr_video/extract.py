@@ -48,7 +48,7 @@ class Outcome:
 
 def extract_file(
     out: Path,
-    kind: ExtractorKind,
+    kind: ExtractorKind | None,
     extractor: Extractor,
     videos: Sequence[tuple[str, Path]],
     *,
@@ -59,6 +59,7 @@ def extract_file(
     source: str | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    anew: bool = False,
     time_limit: float = TIME_LIMIT,
 ) -> Outcome:
     """Writes the rows of all videos, in the order of their ids, atomically; killed, it goes on when called again.
@@ -67,7 +68,7 @@ def extract_file(
 
     Args:
         out: The file.
-        kind: The extractor's kind, which says how its rows are written.
+        kind: The extractor's kind, which says how its rows are written; None: as features of frames.
         extractor: Makes the rows.
         videos: Pairs of id and path.
         workers: Processes that decode.
@@ -77,6 +78,7 @@ def extract_file(
         source: Of the manifest.
         strict: Stop at the first video that fails.
         overwrite: Replace what is at `out`.
+        anew: Make the rows of these videos again where the file holds them.
         time_limit: See `extract`.
 
     Raises:
@@ -84,13 +86,15 @@ def extract_file(
             be written.
     """
     manifest = dataclasses.replace(extractor.manifest(), **({"source": source} if source else {}))
-    earlier = None if overwrite else _Earlier.at(out, kind)
+    write = None if kind is None else kind.write
+    earlier = None if overwrite else _Earlier.at(out, own_form=write is not None)
     if earlier is not None:
         manifest, dtype = earlier.agreed(manifest, dtype)
     dtype = dtype or "float32"
     check_dtype(out, dtype)
-    new = [video for video in videos if earlier is None or video[0] not in earlier.videos]
-    kept = [] if earlier is None else list(earlier.videos)
+    held = set() if earlier is None else earlier.videos
+    new = [video for video in videos if anew or video[0] not in held]
+    kept = held - {video for video, _ in new}
     if not new:
         return Outcome(0, len(kept), 0, [])
     with parts_beside(out) as parts:
@@ -108,6 +112,7 @@ def extract_file(
         options = {"workers": workers, "batch": batch, "across": across, "time_limit": time_limit}
         failed = sorted([*lost, *work.run(extractor, left, options)], key=lambda failure: failure.video)
         done = sorted(set(keys) - {failure.video for failure in failed})
+        kept = held - set(done)  # of those that fail now, the rows before stay
         if not done and earlier is not None:
             return Outcome(0, len(kept), 0, failed)
         if not done:
@@ -115,8 +120,8 @@ def extract_file(
 
         def items() -> Iterator[tuple[str, Rows]]:
             for video in sorted([*done, *kept]):
-                rows = parts.get(keys[video]) if video in keys else None
-                if rows is None and video in keys:
+                rows = parts.get(keys[video]) if video not in kept else None
+                if rows is None and video not in kept:
                     raise UserError(
                         f"{out}: the finished rows of {video} are gone; run the same command again"
                     )
@@ -125,8 +130,8 @@ def extract_file(
         with contextlib.ExitStack() as stack:
             if earlier is not None:
                 stack.enter_context(contextlib.closing(earlier))
-            if kind.write is not None:
-                kind.write(out, items(), manifest, dtype)
+            if write is not None:
+                write(out, items(), manifest, dtype)
             else:
                 assert isinstance(manifest, Manifest)
                 write_features(out, ((video, rows[FEATURES]) for video, rows in items()), manifest, dtype)
@@ -184,13 +189,13 @@ class _Earlier:
         self.videos = set(self._store.videos())
 
     @staticmethod
-    def at(path: Path, kind: ExtractorKind) -> _Earlier | None:
+    def at(path: Path, *, own_form: bool) -> _Earlier | None:
         """The file at `path`, or None where nothing is."""
         if not os.path.lexists(path) or (path.exists() and not path.is_file() and not path.is_dir()):
             return None
         if path.is_dir():
             raise UserError(f"{path}: expected the name of a file to write, found a folder")
-        if kind.write is not None:
+        if own_form:
             raise UserError(f"{path}: is there already; --overwrite replaces it, or name another --out")
         return _Earlier(path)
 
