@@ -86,6 +86,7 @@ class WordRetriever:
 
     name, size = "words", SIZE
     facts: Mapping[str, object] = {}
+    manifest = None
 
     def identity(self) -> str:
         return "0" * 64

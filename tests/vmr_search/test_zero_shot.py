@@ -21,13 +21,17 @@ def store_of(tmp_path, rows, **manifest):
     return FeatureStore(path)
 
 
+def facts_of(store, **more):
+    return zero_shot.facts_of(store.manifest, store.dim, **more)
+
+
 def rows(count=40, seed=0, width=16):
     return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
 
 
 def test_a_window_is_the_mean_direction_of_its_rows(tmp_path):
     features = rows()
-    made = zero_shot.load(None, zero_shot.facts_of(store_of(tmp_path, {"a": features})))
+    made = zero_shot.load(None, facts_of(store_of(tmp_path, {"a": features})))
     [(windows, vectors)] = made.windows([features], [19.8])
     assert windows.shape == (len(vectors), 2)
     assert windows.min() == 0
@@ -50,7 +54,7 @@ def test_windows_cover_every_row_and_are_bounded(count, stride):
 
 
 def test_a_row_of_zeros_and_one_row_alone_are_windows(tmp_path):
-    made = zero_shot.load(None, zero_shot.facts_of(store_of(tmp_path, {"a": rows()})))
+    made = zero_shot.load(None, facts_of(store_of(tmp_path, {"a": rows()})))
     [(windows, vectors)] = made.windows([np.zeros((1, 16), np.float32)], [0.3])
     assert windows.tolist() == [[0.0, 0.3]]
     assert not vectors.any()
@@ -58,7 +62,7 @@ def test_a_row_of_zeros_and_one_row_alone_are_windows(tmp_path):
 
 def test_sentences_and_windows_share_a_space(tmp_path):
     folder = str(tiny_networks.clip(tmp_path / "clip"))
-    encoder = zero_shot.load(None, zero_shot.facts_of(store_of(tmp_path, {"a": rows()}, network=folder)))
+    encoder = zero_shot.load(None, facts_of(store_of(tmp_path, {"a": rows()}, network=folder)))
     vectors = encoder.sentences(["a dog", "a cat"])
     assert vectors.shape == (2, 16)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -68,7 +72,7 @@ def test_sentences_and_windows_share_a_space(tmp_path):
 
 
 def test_the_place_of_the_weights_changes_no_identity_and_the_windows_do(tmp_path):
-    made = zero_shot.facts_of(store_of(tmp_path, {"a": rows()}, weights_hash="1" * 64))
+    made = facts_of(store_of(tmp_path, {"a": rows()}, weights_hash="1" * 64))
     same = dict(made, weights="/elsewhere")
     other = dict(made, lengths=[4.0])
     assert "zero-shot" in retrievers()
@@ -88,13 +92,13 @@ def test_the_place_of_the_weights_changes_no_identity_and_the_windows_do(tmp_pat
     ],
 )
 def test_facts_of_others_are_refused(tmp_path, facts, named):
-    made = zero_shot.facts_of(store_of(tmp_path, {"a": rows()}))
+    made = facts_of(store_of(tmp_path, {"a": rows()}))
     with pytest.raises(UserError, match=named):
         zero_shot.load(None, {**made, **facts})
 
 
 def test_features_of_another_network_are_refused(tmp_path):
-    made = zero_shot.load(None, zero_shot.facts_of(store_of(tmp_path, {"a": rows()})))
+    made = zero_shot.load(None, facts_of(store_of(tmp_path, {"a": rows()})))
     for change, named in (({"extractor": "I3D"}, "I3D"), ({"stride_s": 2.0}, "a row per 2 s")):
         with pytest.raises(UserError, match=named):
             made.require_features(store_of(tmp_path, {"a": rows()}, **change))
@@ -102,10 +106,12 @@ def test_features_of_another_network_are_refused(tmp_path):
     with h5py.File(bare, "w") as file:
         file["a"] = rows()
     with pytest.raises(UserError, match="--extractor"):
-        zero_shot.facts_of(FeatureStore(bare))
-    assert zero_shot.facts_of(FeatureStore(bare), extractor="clip-vit-b32")["manifest"] == {
-        "extractor": "clip-vit-b32"
-    }
+        facts_of(FeatureStore(bare))
+    assert facts_of(FeatureStore(bare), extractor="clip-vit-b32")["manifest"] == {"extractor": "clip-vit-b32"}
+    with pytest.raises(UserError, match="'I3D' reads no sentences, expected one of clip"):
+        facts_of(store_of(tmp_path, {"a": rows()}, extractor="I3D"))
+    with pytest.raises(UserError, match="--extractor says siglip"):
+        facts_of(store_of(tmp_path, {"a": rows()}), extractor="siglip2-b16")
     with pytest.raises(UserError, match="no model of its own"):
         zero_shot.load(bare, made.facts)
     assert dataclasses.asdict(made.manifest)["stride_s"] == 0.5

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from cfmr.index.encoder import Encoder
 from vmr_common.errors import UserError
+from vmr_common.features.manifest import Manifest
 from vmr_train.known_features import require_known
 from vmr_train.unknown_words import UNKNOWN, UnknownWords
+from vmr_train.video_files import stored_manifest
 
 if TYPE_CHECKING:
     from vmr_common.features.store import FeatureStore
@@ -30,12 +32,16 @@ class CFMRRetriever:
         name: ``cfmr``.
         size: Length of a vector: concepts x model width.
         facts: Nothing: the model's file says all.
+        manifest: Of the features that it was trained on, where they had one.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         self.name, self.size = NAME, encoder.size
         self.facts: Mapping[str, Any] = {}
         self.encoder = encoder
+        stored = stored_manifest(encoder.checkpoint.meta["describe"], "features")
+        where = f"{encoder.checkpoint.path}: manifest of the features"
+        self.manifest = None if stored is None else Manifest.from_mapping(stored, where)
 
     def identity(self) -> str:
         """SHA-256 over all that decides a vector, see `Encoder.hash`."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, quoted
 
 if TYPE_CHECKING:
+    from vmr_common.features.manifest import Manifest
     from vmr_common.features.store import FeatureStore
 
 GROUP = "vmr.retrievers"
@@ -26,11 +27,14 @@ class Retriever(Protocol):
         name: Of its entry point.
         size: Length of a vector.
         facts: What `open_retriever` needs beside the model's file to open it again, JSON.
+        manifest: What made the features that it understands, so that those of video files are made alike; None where
+            nothing says so.
     """
 
     name: str
     size: int
     facts: Mapping[str, Any]
+    manifest: Manifest | None
 
     def identity(self) -> str:
         """SHA-256 over all that decides a vector."""

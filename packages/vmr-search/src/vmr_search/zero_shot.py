@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, quoted
 from vmr_common.evaluation.zero_shot import ZERO_SHOT, require_shared_space
-from vmr_common.features.manifest import Manifest
+from vmr_common.features.manifest import Manifest, same_extractor
 from vmr_common.schema import conform
 
 if TYPE_CHECKING:
@@ -53,27 +53,50 @@ class Facts(TypedDict):
     most: NotRequired[int]
 
 
-def facts_of(store: FeatureStore, *, extractor: str | None = None, weights: str | None = None) -> Facts:
+def facts_of(
+    manifest: Manifest | None,
+    size: int,
+    *,
+    name: str = "features",
+    extractor: str | None = None,
+    weights: str | None = None,
+) -> Facts:
     """The facts of a retriever over features of frames.
 
     Args:
-        store: Rows of frames.
+        manifest: Of the features.
+        size: Length of their rows.
+        name: What they are called in messages.
         extractor: What made them, where they have no manifest that says so.
         weights: Where its network is here.
 
     Raises:
-        UserError: if nothing says what made them.
+        UserError: if nothing says what made them, or it reads no sentences.
     """
-    manifest = store.manifest or Manifest()
+    manifest = manifest or Manifest()
     if manifest.extractor is None:
         if extractor is None:
             raise UserError(
-                f"{store.name}: no manifest says which network made these features; name it by --extractor"
+                f"{name}: no manifest says which network made these features; name it by --extractor"
             )
-        logger.warning("%s: no manifest says what made these features; taken for %s", store.name, extractor)
+        logger.warning("%s: no manifest says what made these features; taken for %s", name, extractor)
         manifest = dataclasses.replace(manifest, extractor=extractor)
-    known = {name: value for name, value in dataclasses.asdict(manifest).items() if value is not None}
-    return {"size": store.dim, "manifest": known, "weights": weights, "lengths": [*LENGTHS], "most": MOST}
+    elif extractor is not None and not same_extractor(manifest.extractor, extractor):
+        raise UserError(f"{name}: made by {quoted(manifest.extractor, 80)}, --extractor says {extractor}")
+    require_sentences(str(manifest.extractor))
+    known = {field: value for field, value in dataclasses.asdict(manifest).items() if value is not None}
+    return {"size": size, "manifest": known, "weights": weights, "lengths": [*LENGTHS], "most": MOST}
+
+
+def require_sentences(extractor: str) -> None:
+    """Raises `UserError` unless sentences have vectors in the space of an extractor's rows; names those that do."""
+    from vmr_video.networks.presets import PRESETS
+
+    known = [preset.name for preset in PRESETS if preset.text]
+    if not any(same_extractor(name, extractor) for name in known):
+        raise UserError(
+            f"extractor: {quoted(extractor, 60)} reads no sentences, expected one of {', '.join(known)}"
+        )
 
 
 def load(model: Path | None, facts: Mapping[str, Any], device: str = "auto") -> ZeroShot:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from vmr_common.cli.entrypoint import Parser, command
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "index": "vmr_search.cli.index",
+}
 """Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
 
 
