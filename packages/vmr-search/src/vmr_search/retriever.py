@@ -27,14 +27,15 @@ class Retriever(Protocol):
         name: Of its entry point.
         size: Length of a vector.
         facts: What `open_retriever` needs beside the model's file to open it again, JSON.
-        manifest: What made the features that it understands, so that those of video files are made alike; None where
-            nothing says so.
     """
 
     name: str
     size: int
     facts: Mapping[str, Any]
-    manifest: Manifest | None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What made the features that it understands, so that those of files are made alike; None: not known."""
 
     def identity(self) -> str:
         """SHA-256 over all that decides a vector."""

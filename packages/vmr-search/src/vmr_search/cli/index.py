@@ -6,29 +6,31 @@ import contextlib
 import logging
 import shlex
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmr_common.cli.entrypoint import echo, free_text, word_of
-from vmr_common.cli.numbers import real, whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError, counted
+from vmr_search.cli.retriever_options import (
+    ZERO_SHOT,
+    Corpus,
+    add_options,
+    device_of,
+    trained,
+    without_training,
+)
 
 if TYPE_CHECKING:
     from vmr_common.features.store import FeatureStore
     from vmr_search.folder import CorpusIndex
-    from vmr_search.retriever import Retriever
     from vmr_video.decoding import Failed
-    from vmr_video.extractor import Extractor
 
 ABOUT = (
     "Encodes every video of a collection once, so that a sentence is found in all of them. Give video files and "
     "folders, or files of features that are there already (--features); and a trained model (--checkpoint), or none "
     "(--retriever zero-shot). Killed, the same command goes on."
 )
-ZERO_SHOT = "zero-shot"
-_FPS = 1.0
 logger = logging.getLogger(__name__)
 
 
@@ -43,14 +45,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="VIDEO",
         help="video files, and folders with them at any depth",
     )
-    made = parser.add_argument_group("what makes the vectors").add_argument
-    made("--checkpoint", type=Path, help="a trained model: a checkpoint file or a run folder (cfmr-train)")
-    made("--retriever", help=f"its kind where several are installed, or {ZERO_SHOT}: CLIP or SigLIP alone")
-    made("--extractor", help="network of frames and sentences for zero-shot (default clip-vit-b32)")
-    made("--weights", help="folder or name on a hub of the network's weights (default: the published ones)")
-    made("--fps", type=real(0, 1000, above=True), help="frames per second that zero-shot sees (default 1)")
-    made("--device", default="auto", help="auto (default), cpu, cuda, ...")
-    made("--workers", type=whole(0, 256), help="processes that decode (default: by the number of processors)")
+    add_options(parser.add_argument_group("what makes the vectors"))
     ready = parser.add_argument_group("features that are there").add_argument
     ready(
         "--features",
@@ -128,25 +123,6 @@ def _maintain(options: Namespace) -> None:
         echo(_summary(index))
 
 
-@dataclass
-class _Corpus:
-    """What is to be in the index.
-
-    Attributes:
-        videos: Their ids.
-        store: Their features; None: not made yet.
-        seconds: By video.
-        files: Where they are video files.
-        extractor: Makes the features of those.
-    """
-
-    videos: list[str]
-    store: FeatureStore | None
-    seconds: dict[str, float]
-    files: list[tuple[str, Path]]
-    extractor: Extractor | None = None
-
-
 def _build(options: Namespace) -> None:
     _check(options)
     from vmr_search.building import absent, extend
@@ -201,7 +177,7 @@ def _check(options: Namespace) -> None:
             raise UserError(f"--{name} is for --retriever {ZERO_SHOT}; a trained model says what it needs")
 
 
-def _of_features(options: Namespace) -> _Corpus:
+def _of_features(options: Namespace) -> Corpus:
     from vmr_common.features.store import FeatureStore
     from vmr_common.splits.load import load_split
     from vmr_common.splits.sources import found_path, require_files
@@ -218,17 +194,17 @@ def _of_features(options: Namespace) -> _Corpus:
     if options.durations is not None:
         known |= read_durations(found_path(options.durations, root))
     wanted = store.videos() if videos is None else videos
-    return _Corpus(wanted, store, seconds_of(store, wanted, known), [])
+    return Corpus(wanted, store, seconds_of(store, wanted, known), [])
 
 
-def _of_videos(options: Namespace) -> _Corpus:
+def _of_videos(options: Namespace) -> Corpus:
     from vmr_video.media import video_files
 
     files = video_files(options.videos)
-    return _Corpus([video for video, _ in files], None, {}, files)
+    return Corpus([video for video, _ in files], None, {}, files)
 
 
-def _made(options: Namespace, index: CorpusIndex, corpus: _Corpus, failed: list[Failed]) -> FeatureStore:
+def _made(options: Namespace, index: CorpusIndex, corpus: Corpus, failed: list[Failed]) -> FeatureStore:
     """The features of video files, as the retriever of an index needs them."""
     from vmr_search.video_features import extend_features
 
@@ -236,7 +212,7 @@ def _made(options: Namespace, index: CorpusIndex, corpus: _Corpus, failed: list[
     if corpus.extractor is None:
         from vmr_video.alike import extractor_like
 
-        corpus.extractor = extractor_like(manifest, weights=options.weights, device=_device(options))
+        corpus.extractor = extractor_like(manifest, weights=options.weights, device=device_of(options))
     store, corpus.seconds = extend_features(
         index.folder,
         corpus.extractor,
@@ -249,15 +225,11 @@ def _made(options: Namespace, index: CorpusIndex, corpus: _Corpus, failed: list[
     return store
 
 
-def _device(options: Namespace) -> str | None:
-    return None if options.device == "auto" else options.device
-
-
-def _created(options: Namespace, corpus: _Corpus) -> CorpusIndex:
+def _created(options: Namespace, corpus: Corpus) -> CorpusIndex:
     from vmr_search.folder import create, require_writable
 
     require_writable(options.index)  # before a network is loaded
-    retriever = _zero_shot(options, corpus) if options.retriever == ZERO_SHOT else _trained(options)
+    retriever = without_training(options, corpus) if options.retriever == ZERO_SHOT else trained(options)
     if corpus.store is not None:
         retriever.require_features(corpus.store, allow_other=options.allow_other_features)
     manifest = retriever.manifest if corpus.store is None else corpus.store.manifest
@@ -266,7 +238,7 @@ def _created(options: Namespace, corpus: _Corpus) -> CorpusIndex:
     )
 
 
-def _opened(options: Namespace, corpus: _Corpus) -> CorpusIndex:
+def _opened(options: Namespace, corpus: Corpus) -> CorpusIndex:
     from vmr_search.folder import open_index
 
     index = open_index(options.index, device=options.device)
@@ -279,46 +251,8 @@ def _opened(options: Namespace, corpus: _Corpus) -> CorpusIndex:
         if given not in (None, there):
             raise UserError(f"{options.index}: its {name} is {there}, --{name} says {given}")
     if options.checkpoint is not None:
-        index.require_same(_trained(options))
+        index.require_same(trained(options))
     return index
-
-
-def _trained(options: Namespace) -> Retriever:
-    from vmr_search.retriever import open_retriever, retrievers
-
-    if options.checkpoint is None:
-        raise UserError(f"give --checkpoint with a trained model, or --retriever {ZERO_SHOT}")
-    name = options.retriever
-    if name is None:
-        trained = [one for one in retrievers() if one != ZERO_SHOT]
-        if len(trained) != 1:
-            raise UserError(f"--retriever: which one? installed are {', '.join(trained) or 'none'}")
-        name = trained[0]
-    return open_retriever(name, options.checkpoint, {}, options.device)
-
-
-def _zero_shot(options: Namespace, corpus: _Corpus) -> Retriever:
-    from vmr_search import zero_shot
-
-    if corpus.store is not None:
-        facts = zero_shot.facts_of(
-            corpus.store.manifest,
-            corpus.store.dim,
-            name=corpus.store.name,
-            extractor=options.extractor,
-            weights=options.weights,
-        )
-    else:
-        from vmr_search.video_features import manifest_of
-        from vmr_video.extractor import ExtractorOptions, kind_of
-
-        chosen = ExtractorOptions(weights=options.weights, fps=options.fps or _FPS, device=_device(options))
-        kind = kind_of(options.extractor or "clip-vit-b32")
-        zero_shot.require_sentences(kind.name)
-        corpus.extractor = kind.load(chosen)
-        manifest = manifest_of(corpus.extractor)
-        facts = zero_shot.facts_of(manifest, int(manifest.dim or 0), weights=options.weights)
-    return zero_shot.load(None, facts, options.device)
 
 
 def _require_resumable(index: CorpusIndex, videos: list[str]) -> None:
