@@ -240,8 +240,9 @@ def _created(options: Namespace, corpus: Corpus) -> CorpusIndex:
 
 def _opened(options: Namespace, corpus: Corpus) -> CorpusIndex:
     from vmr_search.folder import open_index
+    from vmr_video.networks.weights import device_of as torch_device
 
-    index = open_index(options.index, device=options.device)
+    index = open_index(options.index, device=str(torch_device(options.device)))
     for name, there in (
         ("engine", index.facts.engine),
         ("url", index.facts.url),

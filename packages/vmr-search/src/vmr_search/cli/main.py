@@ -9,6 +9,7 @@ from vmr_common.cli.entrypoint import Parser, command
 
 COMMANDS: dict[str, str] = {
     "index": "vmr_search.cli.index",
+    "search": "vmr_search.cli.search",
 }
 """Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
 
