@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vmr_common.cli.entrypoint import Parser, command
 
 COMMANDS: dict[str, str] = {
-    "index": "vmr_search.cli.index",
+    "index": "vmr_search.cli.build_index",
     "search": "vmr_search.cli.search",
 }
 """Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
