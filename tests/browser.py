@@ -17,6 +17,14 @@ from typing import Any
 import pytest
 
 START_S = 30.0
+KEYS = {
+    "ArrowDown": (40, ""),
+    "ArrowUp": (38, ""),
+    "Escape": (27, ""),
+    "Enter": (13, "\r"),
+    " ": (32, " "),
+}
+"""Codes of keys, and the text that they write."""
 
 
 class Tab:
@@ -80,10 +88,25 @@ class Tab:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def press(self, letter: str) -> None:
-        """Presses a key."""
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+    def press(self, key: str) -> None:
+        """Presses a key: a letter, or one of `KEYS`."""
+        code, text = KEYS.get(key, (ord(key.upper()) if len(key) == 1 else 0, key))
+        named = {"key": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def type(self, text: str) -> None:
+        """Writes into the element that has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def go(self, address: str) -> None:
+        """Opens another page."""
+        self.call("Page.navigate", url=address)
+        self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
+
+    def downloads(self, folder: Path) -> None:
+        """Saves what is downloaded from now on into a folder."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def picture(self, path: Path, width: int, height: int, *, dark: bool = False) -> None:
         """Writes what the page looks like, as PNG."""
@@ -96,13 +119,14 @@ class Tab:
 
 
 @contextlib.contextmanager
-def opened(page: Path, home: Path) -> Iterator[Tab]:
-    """The page from the disk; skips the test where there is no Chromium."""
+def opened(page: Path | str, home: Path) -> Iterator[Tab]:
+    """The page from the disk, or of an address; skips the test where there is no Chromium."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("Chromium is not installed")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--no-first-run"]
-    options += ["--remote-debugging-port=0", f"--user-data-dir={home}", page.absolute().as_uri()]
+    options += ["--remote-debugging-port=0", f"--user-data-dir={home}"]
+    options.append(page if isinstance(page, str) else page.absolute().as_uri())
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     browser = subprocess.Popen([program, *options], **quiet)
     try:

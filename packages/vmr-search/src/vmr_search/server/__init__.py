@@ -1,0 +1,1 @@
+"""The search as a web server: an interface for programs, and a page on which found moments play."""
