@@ -242,6 +242,7 @@ class ScanIndex:
                 for (shard, number), scores in zip(found.places.tolist(), found.scores, strict=True)
             ]
             for part in torch.from_numpy(vectors).split(_AT_ONCE)
+            if len(part)
             for found in best_videos(shards, part, n, where, self.device)
         ]
 

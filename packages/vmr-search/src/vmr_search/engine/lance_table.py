@@ -1,0 +1,214 @@
+"""The table of `LanceIndex`: its columns, what is read of it, and LanceDB's threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr_common.boundary import boundary
+from vmr_common.errors import UserError
+from vmr_search.engine.moment_index import Filter, VideoWindows
+
+TABLE = "windows"
+"""Name of the table at its place."""
+
+COLUMNS = {
+    "video": "string",
+    "number": "int64",
+    "nth": "int32",
+    "duration": "double",
+    "start_s": "double",
+    "end_s": "double",
+}
+"""Type of each column beside the vector: a row is the nth window of a video, whose number is the larger the later it
+was added."""
+
+INDEXED_FROM = 20_000
+"""Windows from which on there is an inverted file; fewer are scanned."""
+MOST_SMALL = 64
+"""Small files that additions leave at the most before they are merged."""
+
+_IDENTITY = b"vmr.identity"
+_INVERTED = "ivf_"  # name of the inverted file, before the number of its partitions
+_TRAINED_BY = 48  # windows a partition
+_ROUNDS = 12
+
+
+def connected(place: Path | str, *, create: bool) -> Any:
+    """A connection to the database at a place.
+
+    Raises:
+        UserError: if LanceDB is not installed, there is no such folder, or the address is none of LanceDB's.
+    """
+    lancedb = _library()
+    if isinstance(place, Path) and not create and not place.is_dir():
+        raise UserError(f"{place}: not an index of LanceDB (no such folder)")
+    with boundary(f"{place}: LanceDB cannot open it"):
+        return lancedb.connect(place)
+
+
+def _library() -> Any:
+    # with a single thread LanceDB waits for itself for ever while it makes an index
+    for name in ("LANCE_CPU_THREADS", "LANCE_IO_THREADS", "TOKIO_WORKER_THREADS"):
+        given = os.environ.get(name, "")
+        if given in ("0", "1") or (not given and _cores() < 2):
+            os.environ[name] = "2"
+    try:
+        import lancedb
+    except ImportError:
+        raise UserError("the engine lance needs LanceDB: pip install 'vmr-search[lance]'") from None
+    return lancedb
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def table_names(database: Any) -> list[str]:
+    """The names of the tables of a database."""
+    return list(database.list_tables().tables)
+
+
+def schema_of(size: int, dtype: str, identity: str) -> Any:
+    """The schema of a table."""
+    import pyarrow
+
+    kind = pyarrow.float16() if dtype == "float16" else pyarrow.float32()
+    fields = [(name, getattr(pyarrow, {"double": "float64"}.get(to, to))()) for name, to in COLUMNS.items()]
+    fields.append(("vector", pyarrow.list_(kind, size)))
+    return pyarrow.schema(fields, metadata={_IDENTITY: identity.encode()})
+
+
+def require_ours(schema: Any, place: Path | str, size: int, identity: str) -> str:
+    """The dtype of the vectors of a table.
+
+    Raises:
+        UserError: if the table is not one of windows of videos, or of vectors of another size or identity.
+    """
+    if not is_ours(schema):
+        raise UserError(f"{place}: the table {TABLE!r} is not one of windows of videos")
+    kind = schema.field("vector").type
+    if kind.list_size != size:
+        raise UserError(f"{place}: vectors of {kind.list_size:,} numbers, expected {size:,}")
+    if (schema.metadata or {}).get(_IDENTITY, b"").decode(errors="replace") != identity:
+        raise UserError(f"{place}: holds vectors of another model than the index says")
+    return _vector_dtype(schema)
+
+
+def is_ours(schema: Any) -> bool:
+    """True if a table has the columns of one of ours."""
+    found = dict(zip(schema.names, map(str, schema.types), strict=True))
+    found.pop("vector", None)
+    return found == COLUMNS and bool(_vector_dtype(schema))
+
+
+def _vector_dtype(schema: Any) -> str:
+    import pyarrow
+
+    if "vector" not in schema.names:
+        return ""
+    kind = schema.field("vector").type
+    if not pyarrow.types.is_fixed_size_list(kind):
+        return ""
+    return {pyarrow.float16(): "float16", pyarrow.float32(): "float32"}.get(kind.value_type, "")
+
+
+def rows_of(videos: Sequence[VideoWindows], numbers: Sequence[int], schema: Any) -> Any:
+    """The rows of some videos."""
+    import pyarrow
+
+    counts = [len(one.windows) for one in videos]
+    windows = np.concatenate([one.windows for one in videos])
+    vectors = np.concatenate([one.vectors for one in videos])
+    kind = schema.field("vector").type
+    columns = [
+        pyarrow.array(np.repeat(np.array([one.video for one in videos], dtype=object), counts), "string"),
+        pyarrow.array(np.repeat(np.array(numbers, dtype=np.int64), counts)),
+        pyarrow.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+        pyarrow.array(np.repeat(np.array([one.duration for one in videos], dtype=np.float64), counts)),
+        pyarrow.array(np.ascontiguousarray(windows[:, 0])),
+        pyarrow.array(np.ascontiguousarray(windows[:, 1])),
+        pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.reshape(-1)), type=kind),
+    ]
+    return pyarrow.table(columns, schema=schema)
+
+
+def numbers_in(batch: Any) -> NDArray[np.int64]:
+    """The numbers of the videos of some rows."""
+    found: NDArray[np.int64] = batch["number"].to_numpy(zero_copy_only=False)
+    return found
+
+
+def vectors_in(batch: Any, size: int) -> NDArray[Any]:
+    """The vectors ``(W, size)`` of some rows, as they are kept."""
+    found: NDArray[Any] = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+    return found.reshape(-1, size)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """The condition that a row is of one of some videos."""
+    return f"number IN ({', '.join(map(str, numbers))})"
+
+
+def condition_of(where: Filter) -> str:
+    """The condition that a filter sets for windows, as `Filter.keeps` has it; empty if none."""
+    if not where.of_windows:
+        return ""
+    at_zero = "" if where.after else " OR start_s = 0.0"
+    parts = [f"(end_s > {float(where.after)!r}{at_zero})"]
+    if np.isfinite(where.before):
+        parts.append(f"(start_s < {float(where.before)!r}{at_zero})")
+    if where.shortest:
+        parts.append(f"end_s - start_s >= {float(where.shortest)!r}")
+    if np.isfinite(where.longest):
+        parts.append(f"end_s - start_s <= {float(where.longest)!r}")
+    return " AND ".join(parts)
+
+
+class Needs(NamedTuple):
+    """What keeps a table fast: small files merged, new windows taken in, an inverted file of so many partitions."""
+
+    merged: bool
+    taken_in: bool
+    partitions: int
+
+
+def needs_of(table: Any) -> Needs:
+    """What a table needs now."""
+    rows = table.count_rows()
+    small = table.stats()["fragment_stats"]["num_small_fragments"]
+    partitions = partitions_of(table)
+    fit = round(float(np.sqrt(rows))) if rows >= INDEXED_FROM else 0
+    outside = table.index_stats(_INVERTED + str(partitions)).num_unindexed_rows if partitions else 0
+    return Needs(
+        small > MOST_SMALL,
+        outside > max(INDEXED_FROM, rows // 4),
+        fit if fit >= 2 * max(partitions, 1) else 0,
+    )
+
+
+def partitions_of(table: Any) -> int:
+    """Of the inverted file of a table; 0: it has none."""
+    names = [index.name for index in table.list_indices()]
+    counts = [name.removeprefix(_INVERTED) for name in names if name.startswith(_INVERTED)]
+    return max((int(count) for count in counts if count.isdecimal()), default=0)
+
+
+def train(table: Any, partitions: int) -> None:
+    """Makes the inverted file of a table anew, and the tree by which its videos are found."""
+    from lancedb.index import BTree, IvfSq
+
+    before = partitions_of(table)
+    kind = IvfSq(
+        distance_type="dot", num_partitions=partitions, max_iterations=_ROUNDS, sample_rate=_TRAINED_BY
+    )
+    table.create_index("number", config=BTree(), replace=True)
+    table.create_index("vector", config=kind, name=_INVERTED + str(partitions))
+    if before:
+        table.drop_index(_INVERTED + str(before))
