@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vmr_common.boundary import open_regular
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.io import atomic_path
-from vmr_shapes.generate import GENERATOR, with_progress
+from vmr_shapes.generate import GENERATOR, read_spec, with_progress
 from vmr_shapes.render import Frames, render
 from vmr_shapes.scene import make_scene
 from vmr_shapes.spec import SPLITS, ShapesSpec, split_video
@@ -85,6 +85,21 @@ def chosen(spec: ShapesSpec, split: str, videos: Sequence[str] | None = None) ->
                 f"{spec.videos(SPLITS[-1])[-1]}"
             ) from None
     return list(dict.fromkeys(videos))
+
+
+def files_of(folder: str | Path, out: str | Path, videos: Sequence[str]) -> list[Path]:
+    """Writes videos of a Shapes folder as files that browsers play; those that stand there stay.
+
+    Args:
+        folder: As returned by `vmr_shapes.generate.ensure`.
+        out: Folder of the files.
+        videos: Their ids.
+
+    Raises:
+        UserError: as `read_spec`, `chosen` and `write_videos`.
+    """
+    spec = read_spec(folder)
+    return write_videos(Path(out), spec, chosen(spec, SPLITS[-1], videos), Form())
 
 
 def write_videos(out: Path, spec: ShapesSpec, videos: Sequence[str], form: Form) -> list[Path]:

@@ -10,6 +10,7 @@ from vmr_common.cli.entrypoint import Parser, command
 COMMANDS: dict[str, str] = {
     "index": "vmr_search.cli.build_index",
     "search": "vmr_search.cli.search",
+    "demo": "vmr_search.cli.demo",
 }
 """Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
 
