@@ -34,11 +34,17 @@ def test_everything_is_made_once_and_then_served(command, tmp_path):
     assert "0 videos encoded" in second.stdout
     asked = [sys.executable, "-m", "vmr_search", "search", "demo/index", example, "-k", "2"]
     assert "rank" in subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    with subprocess.Popen(
-        [*command, "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as server:
-        with contextlib.ExitStack() as stack:
-            stack.callback(server.terminate)
-            address = next(found[0] for line in server.stdout if (found := re.findall(r"http://\S+", line)))
-            page = urllib.request.urlopen(address, timeout=30).read().decode()
-            assert example in page
+    with (
+        subprocess.Popen(
+            [*command, "--port", "0"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(server.terminate)
+        address = next(found[0] for line in server.stdout if (found := re.findall(r"http://\S+", line)))
+        page = urllib.request.urlopen(address, timeout=30).read().decode()
+        assert example in page
