@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from vmr_common.errors import UserError, counted, quoted, require
 from vmr_common.features.sameness import require_same_features
@@ -10,13 +14,61 @@ from vmr_common.features.store import FeatureStore
 from vmr_common.io import FolderLock
 from vmr_common.values import duration_of, identifier
 from vmr_search.engine.moment_index import VideoWindows
-from vmr_search.folder import CorpusIndex, require_writable
+from vmr_search.folder import CorpusIndex, create, is_index, open_index, require_writable
 from vmr_search.index_files import DOING
+from vmr_search.retriever import Retriever
 
 BATCH = 512
 """Videos that are added together, and between two moments from which a killed build goes on."""
 
 _ENCODED_AT_ONCE = 8
+
+
+def build(
+    folder: str | Path,
+    retriever: Retriever,
+    store: FeatureStore,
+    durations: Mapping[str, float],
+    *,
+    videos: Sequence[str] | None = None,
+    engine: str = "scan",
+    url: str | None = None,
+    report: Callable[[int], None] | None = None,
+    batch: int = BATCH,
+    allow_other_features: bool = False,
+    **options: Any,
+) -> CorpusIndex:
+    """An index of all videos of the feature files; a build that was killed goes on where it stopped.
+
+    Args:
+        folder: Of the index, which is created if it is not there.
+        retriever: Makes the vectors.
+        store: See `extend`.
+        durations: See `extend`.
+        videos: See `extend`.
+        engine: See `folder.create`.
+        url: See `folder.create`.
+        report: See `extend`.
+        batch: See `extend`.
+        allow_other_features: See `extend`.
+        **options: Of the engine, if the index is created.
+
+    Raises:
+        UserError: as `folder.create`, `folder.open_index` and `extend`; if a video cannot be used, nothing is created.
+    """
+    folder = Path(folder)
+    if is_index(folder):
+        index = open_index(folder, retriever=retriever)
+        how: dict[str, Any] = {"report": report, "batch": batch, "allow_other_features": allow_other_features}
+        extend(index, store, durations, videos=videos, **how)
+        return index
+    retriever.require_features(store, allow_other=allow_other_features)
+    wanted = _given(store, videos)
+    _require_usable(wanted, durations)
+    index = create(folder, retriever, engine=engine, url=url, features=store.manifest, **options)
+    with FolderLock(folder, DOING):
+        _fill(index, store, durations, absent(index, wanted), index.engine.add, report, batch)
+    return index
 
 
 def extend(
@@ -50,7 +102,6 @@ def extend(
         UserError: if another process writes to the index, a video's features or duration are missing or not possible,
             the features do not fit, or the disk is full; what was reported before stays.
     """
-    require(batch >= 1, "batch", batch, "at least 1")
     known = index.facts.features
     if known is None or not len(index.engine):
         index.retriever.require_features(store, allow_other=allow_other_features)
@@ -59,16 +110,35 @@ def extend(
     require_writable(index.folder)
     with FolderLock(index.folder, DOING):
         index.engine.refresh()
-        given = list(dict.fromkeys(store.videos() if videos is None else videos))
+        given = _given(store, videos)
         wanted = given if replace else absent(index, given)
         _require_usable(wanted, durations)
         write = index.engine.replace if replace else index.engine.add
-        for start in range(0, len(wanted), batch):
-            part = wanted[start : start + batch]
+        _fill(index, store, durations, wanted, write, report, batch)
+    return len(wanted)
+
+
+def _given(store: FeatureStore, videos: Sequence[str] | None) -> list[str]:
+    return list(dict.fromkeys(store.videos() if videos is None else videos))
+
+
+def _fill(
+    index: CorpusIndex,
+    store: FeatureStore,
+    durations: Mapping[str, float],
+    videos: Sequence[str],
+    write: Callable[[Iterable[VideoWindows]], int],
+    report: Callable[[int], None] | None,
+    batch: int,
+) -> None:
+    require(batch >= 1, "batch", batch, "at least 1")
+    with tqdm(desc="index", total=len(videos), unit="video", leave=False, disable=None) as bar:
+        for start in range(0, len(videos), batch):
+            part = videos[start : start + batch]
             write(_encoded(index, store, durations, part))
+            bar.update(len(part))
             if report is not None:
                 report(start + len(part))
-    return len(wanted)
 
 
 def absent(index: CorpusIndex, videos: Sequence[str]) -> list[str]:

@@ -2,64 +2,74 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from cfmr.index.manifest import MOST_VIDEOS, SHARD_VIDEOS
 from vmr_common.cli.entrypoint import Parser, free_text
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.errors import UserError
+from vmr_common.errors import SaidElsewhere, UserError
 from vmr_train.cli import options
-from vmr_train.first_process import said_once
+
+_ALONE = (
+    "an index is built and searched by one process, found torchrun with more; beyond one machine vmr-search has "
+    "other engines (vmr-search index --engine lance or qdrant)"
+)
 
 
 @options.command
 def index(argv: Sequence[str]) -> None:
     """Builds an index of videos, adds to it, or takes videos out of it."""
-    with said_once():
-        given = _index_parser().parse_args(argv)
-        maintained = bool(given.remove or given.compact or given.verify)
-        if given.replace and not given.add:
-            raise UserError(
-                "--replace says what --add does with videos that are there already; give it with --add"
-            )
-        for name in ("add", "checkpoint", "features", "key", "durations", "split", "dtype"):
-            if maintained and getattr(given, name):
-                raise UserError(f"--{name} builds or adds; give it without --remove, --compact and --verify")
+    _require_search("cfmr-index")
+    given = _index_parser().parse_args(argv)
+    maintained = bool(given.remove or given.compact or given.verify)
+    if given.replace and not given.add:
+        raise UserError(
+            "--replace says what --add does with videos that are there already; give it with --add"
+        )
+    for name in ("add", "checkpoint", "features", "key", "durations", "split", "dtype"):
+        if maintained and getattr(given, name):
+            raise UserError(f"--{name} builds or adds; give it without --remove, --compact and --verify")
 
     # torch takes seconds to load: not before the options are understood
     from cfmr.index import commands
-    from vmr_train import distributed
 
-    with distributed.session(given.device):
-        if maintained:
-            distributed.from_rank_zero(lambda: commands.maintain(given))
-        else:
-            commands.build(given)
+    if maintained:
+        commands.maintain(given)
+    else:
+        commands.build(given)
 
 
 @options.command
 def search(argv: Sequence[str]) -> None:
     """Finds the moments of a sentence in all videos of an index."""
-    with said_once():
-        given = _search_parser().parse_intermixed_args(argv)
-        if sum(value is not None for value in (given.query, given.queries, given.measure)) != 1:
-            behind = "; a sentence behind --video is read as a video: put it before" if given.video else ""
-            raise UserError(f"give one sentence, or --queries with a file, or --measure with a split{behind}")
+    _require_search("cfmr-search")
+    given = _search_parser().parse_intermixed_args(argv)
+    if sum(value is not None for value in (given.query, given.queries, given.measure)) != 1:
+        behind = "; a sentence behind --video is read as a video: put it before" if given.video else ""
+        raise UserError(f"give one sentence, or --queries with a file, or --measure with a split{behind}")
 
     from cfmr.index import commands
-    from vmr_train import distributed
 
-    with distributed.session(given.device):
-        opened = commands.open_index(given)
+    with commands.opened_index(given) as opened:
         if given.measure is None:
             commands.answer(given, opened)
         else:
             commands.measure_recall(given, opened)
 
 
+def _require_search(command: str) -> None:
+    if importlib.util.find_spec("vmr_search") is None:
+        raise UserError(f"{command} needs vmr-search, which is not installed: pip install 'cfmr[search]'")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise SaidElsewhere(_ALONE) if os.environ.get("LOCAL_RANK", "0") != "0" else UserError(_ALONE)
+
+
 def _index_parser() -> ArgumentParser:
+    from vmr_search.engine.scan.manifest import MOST_VIDEOS, SHARD_VIDEOS
+
     parser = Parser(
         prog="cfmr-index",
         description="Encode every video of a collection once, so that cfmr-search finds moments in all of them. "
@@ -91,8 +101,8 @@ def _index_parser() -> ArgumentParser:
         "--shard-videos",
         type=whole(1, MOST_VIDEOS),
         default=SHARD_VIDEOS,
-        help="videos per shard, and between two moments from which a killed build goes on; if there are more than "
-        "64 shards of fewer than 256 videos, they are merged",
+        help="videos per shard at the most, and between two moments from which a killed build goes on; many small "
+        "shards are merged into full ones, of 512 videos or 64 MiB",
     )
     add("--device", default="auto", help="auto, cpu, cuda, ... for the model")
     add_data_root(parser, options.REMEMBERED)
@@ -100,6 +110,8 @@ def _index_parser() -> ArgumentParser:
 
 
 def _search_parser() -> ArgumentParser:
+    from vmr_search.search import MOST_HITS
+
     parser = Parser(
         prog="cfmr-search",
         description="Find moments in a whole collection by a sentence. Scores of different videos were never "
@@ -108,7 +120,7 @@ def _search_parser() -> ArgumentParser:
     add = parser.add_argument
     add("index", help="folder made by cfmr-index")
     add("query", nargs="?", help="the sentence (behind -- if it begins with a dash)")
-    add("-k", type=whole(1), default=10, help="moments per sentence")
+    add("-k", type=whole(1, MOST_HITS), default=10, help="moments per sentence")
     add("--video", nargs="+", type=free_text, help="search in these videos only")
     add("--queries", help="JSON lines, or a list, with query (and qid) each, or a .txt of a sentence a line")
     add("--measure", metavar="SPLIT", help="measure recall over the collection; as in cfmr-index")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import logging
@@ -13,27 +12,34 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tqdm import tqdm
 
-from cfmr.index.corpus import measure
+from cfmr.index.corpus import QUERIES_AT_ONCE, measure
 from cfmr.index.encoder import Encoder
-from cfmr.index.video_index import QUERIES_AT_ONCE, Hit, VideoIndex
-from cfmr.index.writer import compact, remove, require_own
+from cfmr.retriever import NAME, CFMRRetriever
+from cfmr.retriever import load as load_retriever
 from vmr_common.cli.entrypoint import echo, word_of
-from vmr_common.errors import UserError, listed, quoted, visible
+from vmr_common.errors import UserError, counted, listed, quoted, visible
+from vmr_common.features.nearby import instead_of
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
 from vmr_common.splits.registry import ENTRIES
 from vmr_common.splits.sources import GZIPPED, found_path, place_of, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
+from vmr_search import building
+from vmr_search.engine.moment_index import Filter
+from vmr_search.engine.scan.scan_index import ScanIndex
+from vmr_search.folder import CorpusIndex, is_index, open_index, require_writable
+from vmr_search.hits import Hit
 from vmr_search.questions import Question, Questions, checked_questions
-from vmr_train import distributed
+from vmr_search.search import MOST_LETTERS, Search
 from vmr_train.cli.requests import known_durations, named_split
 from vmr_train.cli.results import moment_table
 from vmr_train.clock import format_clock
+from vmr_train.device import select_device
 from vmr_train.feature_files import open_features
 from vmr_train.predict import progress_bar
 from vmr_train.splits import load
@@ -43,34 +49,37 @@ logger = logging.getLogger(__name__)
 
 
 def maintain(given: Namespace) -> None:
-    """Removes, compacts and verifies as the options say; on rank 0."""
-    folder = Path(given.out)
-    if given.remove:
-        remove(folder, given.remove)
-        count = len(set(given.remove))
-        echo(f"{count:,} {'video' if count == 1 else 'videos'} removed")
-    if given.compact:
-        compact(folder, given.shard_videos)
-    opened = VideoIndex.open(folder)
-    if given.verify:
-        opened.verify()
-        echo("every byte is as it was written")
-    echo(_summary(opened))
+    """Removes, compacts and verifies as the options say."""
+    with open_index(given.out) as index:
+        if given.remove:
+            index.engine.remove(given.remove)
+            echo(f"{counted(len(set(given.remove)), 'video')} removed")
+        if given.compact:
+            if isinstance(index.engine, ScanIndex):
+                index.engine.compact(given.shard_videos)
+            else:
+                index.engine.compact()
+        if given.verify:
+            index.verify()
+            echo("every byte is as it was written")
+        echo(_summary(index))
 
 
 def build(given: Namespace) -> None:
-    """Builds an index or adds to it; every process encodes its share."""
+    """Builds an index or adds to it."""
     folder = Path(given.out)
-    distributed.from_rank_zero(lambda: require_own(folder))
-    exists = distributed.from_rank_zero((folder / "manifest.json").exists)
+    require_writable(folder)
+    exists = is_index(folder)
     if given.add and not exists:
         raise UserError(f"{folder}: no index to add to")
-    if given.checkpoint is not None:
-        encoder = Encoder.load(given.checkpoint, given.device)
-    elif exists:
-        encoder = VideoIndex.open(folder).encoder
-    else:
+    if not exists and given.checkpoint is None:
         raise UserError("--checkpoint is needed to build an index")
+    device = str(select_device(given.device))
+    own = None if given.checkpoint is None else load_retriever(Path(given.checkpoint), {}, device)
+    index = open_index(folder, device=device, retriever=own) if exists else None
+    retriever = _cfmr(index) if index is not None else own
+    assert retriever is not None
+    encoder = retriever.encoder
     root = data_root(given.data_root, encoder.checkpoint.data_root)
     require_files([*(given.features or ()), *([given.durations] if given.durations else ())], root)
     store = _open_features(given, encoder, root)
@@ -82,33 +91,45 @@ def build(given: Namespace) -> None:
         durations = read_durations(found_path(given.durations, root))
     else:
         durations = known_durations(encoder.config.data.splits, store, root, wanted)
-    found = VideoIndex.open(folder, encoder) if exists else None
-    dtype = given.dtype or (found.manifest.dtype if found else "float16")
-    if found and dtype != found.manifest.dtype:
-        raise UserError(f"{folder}: holds {found.manifest.dtype} vectors, --dtype asks for {dtype}")
-    if found and not given.add:
-        _require_resumable(found, store)
-    new = set(wanted if found is None else found.absent(wanted))
+    new = set(wanted if index is None else building.absent(index, wanted))
     there = [video for video in wanted if video not in new]
-
-    def report(count: int) -> None:
-        logger.info("%s videos encoded, and in the index", f"{count:,}")
-
     how: dict[str, Any] = {
         "videos": wanted,
-        "shard_videos": given.shard_videos,
-        "report": report,
+        "batch": given.shard_videos,
+        "report": lambda count: logger.info("%s videos encoded, and in the index", f"{count:,}"),
         "allow_other_features": given.allow_other_features,
     }
-    if found and given.add:
-        found.add(store, durations, replace=given.replace, **how)
+    if index is None:
+        dtype = given.dtype or "float16"
+        index = building.build(folder, retriever, store, durations, dtype=dtype, **how)
     else:
-        found = VideoIndex.build(folder, encoder, store, durations, dtype=dtype, **how)
-    if distributed.rank() == 0:
-        if exists:
-            echo(_added(len(new), there, given))
-        search = shlex.join(["cfmr-search", word_of(folder)])
-        echo(f"{_summary(found)}\nnext  {search} {_example(encoder, root)}")
+        _require_same_type(index, given.dtype)
+        if not given.add:
+            _require_resumable(index, store)
+        building.extend(index, store, durations, replace=given.replace, **how)
+        echo(_added(len(new), there, given))
+    search = shlex.join(["cfmr-search", word_of(folder)])
+    echo(f"{_summary(index)}\nnext  {search} {_example(encoder, root)}")
+
+
+def _cfmr(index: CorpusIndex) -> CFMRRetriever:
+    """The model of an index.
+
+    Raises:
+        UserError: if it is none of CFMR.
+    """
+    if index.facts.retriever != NAME:
+        raise UserError(
+            f"{index.folder}: made by the retriever {quoted(index.facts.retriever)}, expected {NAME}; the command "
+            "vmr-search takes an index of any"
+        )
+    return cast(CFMRRetriever, index.retriever)
+
+
+def _require_same_type(index: CorpusIndex, dtype: str | None) -> None:
+    if isinstance(index.engine, ScanIndex) and dtype not in (None, index.engine.manifest.dtype):
+        held = index.engine.manifest.dtype
+        raise UserError(f"{index.folder}: holds {held} vectors, --dtype asks for {dtype}")
 
 
 def _added(count: int, there: Sequence[str], given: Namespace) -> str:
@@ -124,13 +145,12 @@ def _added(count: int, there: Sequence[str], given: Namespace) -> str:
 
 
 def _videos_of(split: str, encoder: Encoder, root: Path) -> list[str]:
-    queries = distributed.from_rank_zero(lambda: _queries_of(split, encoder, root))
-    return list(dict.fromkeys(query.video for query in queries))
+    return list(dict.fromkeys(query.video for query in _queries_of(split, encoder, root)))
 
 
 def _with_features(videos: list[str], store: FeatureStore) -> list[str]:
     lacking = [video for video in videos if video not in store]
-    if lacking and distributed.rank() == 0:
+    if lacking:
         named = listed([quoted(video, 60) for video in lacking], 3)
         logger.warning("%d of %d videos are left out, without features: %s", len(lacking), len(videos), named)
     return [video for video in videos if video not in lacking]
@@ -161,70 +181,64 @@ def _open_features(given: Namespace, encoder: Encoder, root: Path) -> FeatureSto
     return open_features(dataclasses.replace(wanted, path=given.features, key=key), root)
 
 
-def _require_resumable(found: VideoIndex, store: FeatureStore) -> None:
-    foreign = next((video for video in found.videos() if video not in store), None)
+def _require_resumable(index: CorpusIndex, store: FeatureStore) -> None:
+    foreign = next((video for video in index.engine.videos() if video not in store), None)
     if foreign is not None:
         raise UserError(
-            f"{found.folder}: holds an index of other videos ({quoted(foreign)} is not in {store.name}); "
+            f"{index.folder}: holds an index of other videos ({quoted(foreign)} is not in {store.name}); "
             "pass --add to add to it, or choose another folder"
         )
 
 
-def _summary(found: VideoIndex) -> str:
-    size, shards = sum(shard.size for shard in found.manifest.shards), len(found.manifest.shards)
-    return (
-        f"{found.folder}: {len(found):,} {'video' if len(found) == 1 else 'videos'}, {len(found.moments)} proposals "
-        f"each, {shards} {'shard' if shards == 1 else 'shards'}, {size / 1e6:,.1f} MB {found.manifest.dtype}"
-    )
+def _summary(index: CorpusIndex) -> str:
+    line = f"{index.folder}: {counted(len(index.engine), 'video')}"
+    if not isinstance(index.engine, ScanIndex):
+        return line
+    manifest = index.engine.manifest
+    rows = sum(entry.rows for entry in manifest.shards) // max(1, sum(one.videos for one in manifest.shards))
+    shards, size = counted(len(manifest.shards), "shard"), index.engine.bytes() / 1e6
+    return f"{line}, {rows} proposals each, {shards}, {size:,.1f} MB {manifest.dtype}"
 
 
-def open_index(given: Namespace) -> VideoIndex:
+def opened_index(given: Namespace) -> CorpusIndex:
     """The index to search, made by the model of ``--checkpoint`` where that is given."""
-    encoder = None if given.checkpoint is None else Encoder.load(given.checkpoint, "cpu")
-    return VideoIndex.open(given.index, encoder)
+    own = None if given.checkpoint is None else load_retriever(Path(given.checkpoint), {}, "cpu")
+    index = open_index(given.index, device=str(select_device(given.device)), retriever=own)
+    _cfmr(index)
+    return index
 
 
-def measure_recall(given: Namespace, opened: VideoIndex) -> None:
+def measure_recall(given: Namespace, index: CorpusIndex) -> None:
     """Prints the recall over the collection for the queries of a split."""
-    root = data_root(given.data_root, opened.encoder.checkpoint.data_root)
-    queries = distributed.from_rank_zero(lambda: _queries_of(given.measure, opened.encoder, root))
-    shared = distributed.world() > 1
-    scores = measure(opened, queries, nms=given.nms, device=given.device, shared=shared)
-    if distributed.rank() == 0:
-        echo(json.dumps(dataclasses.asdict(scores)) if given.json else scores.text())
+    encoder = _cfmr(index).encoder
+    root = data_root(given.data_root, encoder.checkpoint.data_root)
+    scores = measure(index, encoder, _queries_of(given.measure, encoder, root), nms=given.nms)
+    echo(json.dumps(dataclasses.asdict(scores)) if given.json else scores.text())
 
 
-def answer(given: Namespace, opened: VideoIndex) -> None:
-    """Checks all questions, then answers them batch by batch; rank 0 alone reads and writes."""
+def answer(given: Namespace, index: CorpusIndex) -> None:
+    """Checks all questions, then answers them batch by batch."""
+    search, where = Search(index.engine, index.retriever), _where(given, index)
     with contextlib.ExitStack() as stack:
-        asked: list[Questions] = []
-
-        def begin() -> int:
-            asked.append(stack.enter_context(_questions(given, opened.encoder)))
-            return asked[0].count
-
-        count = distributed.from_rank_zero(begin)
-        bar: tqdm[Question] = stack.enter_context(progress_bar((), title="search", total=count, unit="query"))
-        for _ in range(0, count, QUERIES_AT_ONCE):
-            batch = distributed.from_rank_zero(lambda: asked[0].next(QUERIES_AT_ONCE))
+        asked = stack.enter_context(_questions(given, _cfmr(index).encoder))
+        bar: tqdm[Question] = stack.enter_context(
+            progress_bar((), title="search", total=asked.count, unit="query")
+        )
+        while batch := asked.next(QUERIES_AT_ONCE):
             texts = [question["query"] for question in batch if "reason" not in question]
-            answers = iter(_search(given, opened, texts) if texts else [])
-            found = [[] if "reason" in question else next(answers) for question in batch]
-            # the other processes end as quietly as the one whose reader went away
-            if not distributed.from_rank_zero(functools.partial(_print, batch, found, given.json)):
+            answers = iter(search.many(texts, given.k, where=where, nms=given.nms))
+            found = [() if "reason" in question else next(answers).hits for question in batch]
+            if not _print(batch, found, given.json):
                 raise BrokenPipeError
             bar.update(len(batch))
 
 
-def _search(given: Namespace, opened: VideoIndex, texts: Sequence[str]) -> list[list[Hit]]:
-    return opened.search_vectors(
-        opened.encoder.encode_queries(texts),
-        given.k,
-        videos=given.video,
-        nms=given.nms,
-        device=given.device,
-        shared=distributed.world() > 1,
-    )
+def _where(given: Namespace, index: CorpusIndex) -> Filter:
+    for video in given.video or ():
+        if video not in index.engine:
+            near = instead_of(video, index.engine.videos())
+            raise UserError(f"{index.folder}: holds no video {quoted(video)} ({near})")
+    return Filter(videos=None if given.video is None else frozenset(given.video))
 
 
 @contextlib.contextmanager
@@ -238,8 +252,13 @@ def _questions(given: Namespace, encoder: Encoder) -> Iterator[Questions]:
         yield Questions(1, io.StringIO(json.dumps({"query": given.query})))
         return
 
+    def why(text: str) -> str | None:
+        if len(text) > MOST_LETTERS:
+            return f"it has more than {MOST_LETTERS:,} letters"
+        return None if encoder.knows(text, unknown) else UNKNOWN
+
     def unsearchable(texts: Sequence[str]) -> list[str | None]:
-        return [None if encoder.knows(text, unknown) else UNKNOWN for text in texts]
+        return list(map(why, texts))
 
     root = data_root(given.data_root, encoder.checkpoint.data_root)
     require_files([given.queries], root)
@@ -261,7 +280,8 @@ def _print(batch: Sequence[Question], found: Sequence[Sequence[Hit]], as_json: b
 
 
 def _as_json(question: Question, found: Sequence[Hit]) -> str:
-    return json.dumps({**question, "moments": [dataclasses.asdict(hit) for hit in found]}, ensure_ascii=False)
+    moments = [{name: getattr(hit, name) for name in ("video", "start", "end", "score")} for hit in found]
+    return json.dumps({**question, "moments": moments}, ensure_ascii=False)
 
 
 def _as_table(question: Question, found: Sequence[Hit]) -> str:

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cfmr.index.video_index import QUERIES_AT_ONCE, VideoIndex
+from cfmr.index.encoder import Encoder
 from vmr_common.errors import UserError, listed, quoted
 from vmr_common.evaluation import measurable
 from vmr_common.metrics import hits, iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Query
+from vmr_search.building import absent
+from vmr_search.folder import CorpusIndex
+from vmr_search.search import Search
 from vmr_train.predict import progress_bar
 from vmr_train.unknown_words import NAMED
 
 logger = logging.getLogger(__name__)
+QUERIES_AT_ONCE = 32
 RANKS = (1, 5, 10)
 THRESHOLD = 0.5
 _NEVER = 1 << 30  # the rank of what is not found
@@ -69,12 +73,7 @@ class CorpusScores:
 
 
 def measure(
-    index: VideoIndex,
-    queries: Sequence[Query],
-    *,
-    nms: float = 0.5,
-    device: str = "cpu",
-    shared: bool = False,
+    index: CorpusIndex, encoder: Encoder, queries: Sequence[Query], *, nms: float = 0.5
 ) -> CorpusScores:
     """Searches the whole index for every query; logs how many are left out, because it does not hold their video.
 
@@ -82,36 +81,33 @@ def measure(
 
     Args:
         index: Holds videos of the queries.
+        encoder: Its model.
         queries: Those to search for.
-        nms: See `VideoIndex.search`.
-        device: See there.
-        shared: See there.
+        nms: Largest overlap (IoU) of two moments of one video.
 
     Raises:
         UserError: before anything is searched, if the index holds no video of the queries, or the model knows no word
             of any.
     """
-    asked, unheard = _asked(index, queries)
+    asked, unheard = _asked(index, encoder, queries)
     by = measurable([*asked, *unheard])
-    video_rank, moment_rank, chance = [_NEVER] * len(unheard), [], []
-    size = len(index)
-    for query in (query for query in unheard if _has_target(query, by)):
-        moment_rank.append(_NEVER)
-        chance.append(_chance(index, query))
+    size, search = len(index.engine), Search(index.engine, index.retriever)
+    video_rank = [_NEVER] * len(unheard)
+    moment_rank = [_NEVER for query in unheard if _has_target(query, by)]
     batches = [asked[start : start + QUERIES_AT_ONCE] for start in range(0, len(asked), QUERIES_AT_ONCE)]
     for batch in progress_bar(batches, title="search", total=len(batches), unit="batch"):
         texts = [query.text for query in batch]
-        ranked = index.rank_videos(texts, max(RANKS), device=device, shared=shared)
-        vectors = index.encoder.encode_queries(texts)
-        found = index.search_vectors(vectors, max(RANKS), nms=nms, device=device, shared=shared)
+        ranked = index.engine.search(index.retriever.sentences(texts), max(RANKS))
+        found = search.many(texts, max(RANKS), nms=nms)
         for query, videos, moments in zip(batch, ranked, found, strict=True):
-            video_rank.append(_first([video == query.video for video, _ in videos]))
+            video_rank.append(_first([one.video == query.video for one in videos]))
             if _has_target(query, by):
                 right = [
                     one.video == query.video and _is_right((one.start, one.end), query) for one in moments
                 ]
                 moment_rank.append(_first(right))
-                chance.append(_chance(index, query))
+    located = [query for query in [*unheard, *asked] if _has_target(query, by)]
+    chance = [_chance(encoder.moments, size, query) for query in located]
     p = np.array(chance)
     return CorpusScores(
         queries=len(asked) + len(unheard),
@@ -125,9 +121,9 @@ def measure(
     )
 
 
-def _asked(index: VideoIndex, queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+def _asked(index: CorpusIndex, encoder: Encoder, queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
     """The queries about videos of the index: those that the model can read, and the others."""
-    missing = index.absent(query.video for query in queries)
+    missing = absent(index, [query.video for query in queries])
     gone = set(missing)
     held = [query for query in queries if query.video not in gone]
     if not held:
@@ -142,7 +138,7 @@ def _asked(index: VideoIndex, queries: Sequence[Query]) -> tuple[list[Query], li
             len(queries),
             listed([quoted(video, 60) for video in missing], 3),
         )
-    unknown = index.encoder.unknown_words(query.text for query in held)
+    unknown = encoder.unknown_words(query.text for query in held)
     unheard = [held[number] for number in unknown.without]
     named = listed([f"{query.id} ({quoted(query.text, 60)})" for query in unheard], NAMED)
     if not unknown.answerable:
@@ -168,10 +164,10 @@ def _is_right(moment: Sequence[float] | NDArray[np.float64], query: Query) -> bo
     return bool(hits(iou(query.moments, np.array([start, end])), THRESHOLD).any())
 
 
-def _chance(index: VideoIndex, query: Query) -> float:
-    """The share of all proposals of the index that are right moments of a query."""
-    fits = [_is_right(to_seconds(moment, query.duration), query) for moment in index.moments]
-    return float(np.mean(fits)) / len(index)
+def _chance(proposals: NDArray[np.float64], videos: int, query: Query) -> float:
+    """The share of all proposals of an index that are right moments of a query."""
+    fits = [_is_right(to_seconds(moment, query.duration), query) for moment in proposals]
+    return float(np.mean(fits)) / videos
 
 
 def _first(right: Sequence[bool]) -> int:

@@ -24,7 +24,7 @@ def checked_video(one: VideoWindows, size: int, dtype: np.dtype[Any]) -> VideoWi
     name = f"video {quoted(one.video, 60)}"
     if not isinstance(one.video, str):
         raise UserError(f"{name}: expected text as id")
-    identifier(one.video, "video", name)
+    identifier(one.video, name, "id")
     duration = one.duration.item() if isinstance(one.duration, np.generic) else one.duration
     duration = duration_of(duration, name)
     windows, vectors = np.asarray(one.windows, dtype=np.float64), np.asarray(one.vectors)

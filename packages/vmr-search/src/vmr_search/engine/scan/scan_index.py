@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, quoted
 from vmr_search.engine.checks import checked_queries, checked_video
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
-from vmr_search.engine.scan.manifest import NAME, SHARD_VIDEOS, Manifest, read_manifest, require_size
+from vmr_search.engine.scan.manifest import MOST_VIDEOS, NAME, Manifest, read_manifest, require_size
 from vmr_search.engine.scan.scoring import best_videos
 from vmr_search.engine.scan.shards import MissingShard, Shard, write_shard
-from vmr_search.engine.scan.writer import Writer, compacted, grouped, merged, require_shard_videos, without
+from vmr_search.engine.scan.writer import Writer, compacted, grouped, merged, without
+from vmr_video.networks.weights import device_of
 
 _AT_ONCE = 32  # queries that share a scan
 
@@ -31,17 +32,14 @@ class ScanIndex:
     Args:
         folder: The index.
         device: Where to multiply.
-        shard_videos: Videos of a full shard in what is added from now on.
 
     Raises:
         UserError: if the folder is no index, or a file is damaged, cut short or missing.
     """
 
-    def __init__(self, folder: str | Path, *, device: str = "cpu", shard_videos: int = SHARD_VIDEOS) -> None:
-        require_shard_videos(shard_videos)
+    def __init__(self, folder: str | Path, *, device: str = "cpu") -> None:
         self.folder = Path(folder)
-        self.shard_videos = shard_videos
-        self.device = torch.device(device)
+        self.device = device_of(device)
         self._shards: list[Shard] = []
         self.manifest = read_manifest(self.folder)
         self.size = self.manifest.size
@@ -55,7 +53,6 @@ class ScanIndex:
         size: int,
         identity: str = "",
         dtype: Literal["float16", "float32"] = "float16",
-        shard_videos: int = SHARD_VIDEOS,
     ) -> ScanIndex:
         """An empty index.
 
@@ -64,7 +61,6 @@ class ScanIndex:
             size: Length of a vector.
             identity: Of what makes the vectors.
             dtype: ``float16`` (half the size and time, scores change by at most 1e-4 or so) or ``float32``.
-            shard_videos: See the class.
 
         Raises:
             UserError: if there is an index already, the folder holds anything else or cannot be written, or a size is
@@ -72,32 +68,24 @@ class ScanIndex:
         """
         folder = Path(folder)
         require_size(size, f"{folder}: size")
-        require_shard_videos(shard_videos)
         if dtype not in ("float16", "float32"):
             raise UserError(f"{folder}: dtype: found {quoted(dtype)}, expected float16 or float32")
         with Writer(folder) as writer:
             if (folder / NAME).exists() and read_manifest(folder).shards:
                 raise UserError(f"{folder}: holds an index already")
             writer.commit(Manifest(identity=identity, dtype=dtype, size=size))
-        return cls(folder, shard_videos=shard_videos)
+        return cls(folder)
 
     @classmethod
     def open(
-        cls,
-        folder: str | Path,
-        *,
-        size: int,
-        identity: str = "",
-        device: str = "cpu",
-        shard_videos: int = SHARD_VIDEOS,
-        **created: Any,
+        cls, folder: str | Path, *, size: int, identity: str = "", device: str = "cpu", **created: Any
     ) -> ScanIndex:
         """An index that must be one of vectors of this size, and of this identity.
 
         Raises:
             UserError: as the constructor, or if it is another one.
         """
-        index = cls(folder, device=device, shard_videos=shard_videos)
+        index = cls(folder, device=device)
         if (index.size, index.manifest.identity) != (size, identity):
             raise UserError(f"{index.folder}: holds vectors of another model than the index says")
         return index
@@ -177,7 +165,7 @@ class ScanIndex:
         count = 0
         with Writer(self.folder) as writer:
             self.refresh()
-            for group in grouped(self._checked(videos, replace), self.shard_videos):
+            for group in grouped(self._checked(videos, replace)):
                 # the change that lists a video anew takes the old one out, so that every state holds it once
                 old = [one.video for one in group] if replace else []
                 entry = write_shard(self.folder, group)
@@ -217,11 +205,15 @@ class ScanIndex:
             writer.commit(fewer)
             self.refresh()
 
-    def compact(self, shard_videos: int | None = None) -> None:
-        """Rewrites the index in full shards, without what was removed. Open readers are not disturbed."""
+    def compact(self, shard_videos: int = MOST_VIDEOS) -> None:
+        """Rewrites the index in full shards, without what was removed. Open readers are not disturbed.
+
+        Args:
+            shard_videos: More videos than that are never put into a shard; full ones have no more in any case.
+        """
         with Writer(self.folder) as writer:
             self.refresh()
-            writer.commit(compacted(self.manifest, self.folder, shard_videos or self.shard_videos))
+            writer.commit(compacted(self.manifest, self.folder, shard_videos))
             self.refresh()
 
     # ---- searching -----------------------------------------------------------------------------------------

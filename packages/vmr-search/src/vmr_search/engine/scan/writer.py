@@ -106,8 +106,9 @@ def without(manifest: Manifest, shards: Sequence[Shard], videos: Iterable[str]) 
     return dataclasses.replace(manifest, shards=tuple(entries)), list(left)
 
 
-def grouped(videos: Iterable[VideoWindows], most: int) -> Iterator[list[VideoWindows]]:
-    """Videos in the groups that make full shards: of so many videos, or of `SHARD_BYTES`."""
+def grouped(videos: Iterable[VideoWindows], most: int = MOST_VIDEOS) -> Iterator[list[VideoWindows]]:
+    """Videos in the groups that make full shards: of `SHARD_VIDEOS`, or of `SHARD_BYTES`; at most `most`."""
+    most = min(most, SHARD_VIDEOS)
     group: list[VideoWindows] = []
     size = 0
     for one in videos:
@@ -121,18 +122,18 @@ def grouped(videos: Iterable[VideoWindows], most: int) -> Iterator[list[VideoWin
 
 
 def compacted(manifest: Manifest, folder: Path, shard_videos: int) -> Manifest:
-    """The manifest of an index rewritten in full shards, without what was removed; one shard is open at a time."""
-    require_shard_videos(shard_videos)
+    """The manifest of an index rewritten in full shards, without what was removed; one shard is open at a time.
+
+    Raises:
+        UserError: unless a shard can hold so many videos.
+    """
+    require(1 <= shard_videos <= MOST_VIDEOS, "shard_videos", shard_videos, f"1 to {MOST_VIDEOS:,}")
+    shard_videos = min(shard_videos, SHARD_VIDEOS)
     shards, full = list(manifest.shards), 0
     while full < len(shards) and _is_full(shards[full], manifest, shard_videos):
         full += 1
     entries = shards[:full] + _rewritten(manifest, shards[full:], folder, shard_videos)
     return dataclasses.replace(manifest, shards=tuple(entries))
-
-
-def require_shard_videos(count: int) -> None:
-    """Raises `UserError` unless a shard can hold so many videos."""
-    require(1 <= count <= MOST_VIDEOS, "shard_videos", count, f"1 to {MOST_VIDEOS:,}")
 
 
 def _is_full(entry: ShardEntry, manifest: Manifest, shard_videos: int) -> bool:
@@ -157,10 +158,12 @@ def merged(manifest: Manifest, folder: Path) -> Manifest:
         return manifest
     entries: list[ShardEntry] = []
     for small, run in runs:
-        entries += _rewritten(manifest, run, folder, SHARD_VIDEOS) if small and len(run) > 1 else run
+        entries += _rewritten(manifest, run, folder) if small and len(run) > 1 else run
     return dataclasses.replace(manifest, shards=tuple(entries))
 
 
-def _rewritten(manifest: Manifest, shards: Sequence[ShardEntry], folder: Path, size: int) -> list[ShardEntry]:
+def _rewritten(
+    manifest: Manifest, shards: Sequence[ShardEntry], folder: Path, most: int = MOST_VIDEOS
+) -> list[ShardEntry]:
     videos = (one for entry in shards for one in Shard(folder, entry, manifest).all_live())
-    return [write_shard(folder, group) for group in grouped(videos, size)]
+    return [write_shard(folder, group) for group in grouped(videos, most)]

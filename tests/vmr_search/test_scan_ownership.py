@@ -12,42 +12,49 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
-from cfmr.index import writer
-from cfmr.index.building import extend
-from cfmr.index.video_index import VideoIndex
-from cfmr.index.writer import Writer
 from folders import digests
 from processes import own_progress_bars
+from search_toy import WordRetriever
 from vmr_common.errors import UserError
+from vmr_common.io import write_text
+from vmr_search.engine.moment_index import VideoWindows
+from vmr_search.engine.scan import writer
+from vmr_search.engine.scan.scan_index import ScanIndex
+from vmr_search.engine.scan.writer import Writer
+from vmr_search.folder import create, is_index, open_index
 
 pytestmark = pytest.mark.e2e
 
 FORK = multiprocessing.get_context("fork")
-MOMENTS = [(0.0, 0.4), (0.3, 0.7), (0.6, 1.0)]
 SIZE = 16
 
 
-def vectors_of(videos) -> np.ndarray:
-    """Unit vectors that follow from the video's name alone."""
-    values = np.stack([np.random.default_rng(int(video[1:])).normal(size=(3, SIZE)) for video in videos])
-    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float16)
+def video(number: int) -> VideoWindows:
+    """A video whose windows follow from its number alone."""
+    rng = np.random.default_rng(number)
+    count = 2 + number % 3
+    vectors = rng.normal(size=(count, SIZE))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    windows = np.stack([np.arange(count), np.arange(count) + 2.5], axis=1)
+    return VideoWindows(f"v{number}", 10.0, windows, vectors.astype(np.float16))
 
 
-def add(index: VideoIndex, *numbers: int) -> None:
-    videos = [f"v{n}" for n in numbers]
-    index.add_vectors(videos, dict.fromkeys(videos, 10.0), vectors_of(videos))
+def add(index: ScanIndex, *numbers: int) -> None:
+    index.add(map(video, numbers))
 
 
-def new(folder) -> VideoIndex:
-    return VideoIndex.create(folder, model="synthetic", moments=MOMENTS, size=SIZE)
+def new(folder) -> ScanIndex:
+    return ScanIndex.create(folder, size=SIZE)
 
 
-def assert_whole(index: VideoIndex) -> None:
+def assert_whole(index: ScanIndex) -> None:
     index.verify()
     for shard in index._shards:
-        np.testing.assert_array_equal(shard.vectors[shard.live], vectors_of(shard.rows))
+        for found in shard.all_live():
+            written = video(int(found.video[1:]))
+            np.testing.assert_array_equal(found.vectors, written.vectors)
+            np.testing.assert_array_equal(found.windows, written.windows)
 
 
 # ---- ownership -----------------------------------------------------------------------------------------------------
@@ -59,9 +66,8 @@ def assert_whole(index: VideoIndex) -> None:
         "notes.txt",
         ".hidden",
         "manifest.json",
-        "model.safetensors",
         "shards/train-000000.tar",
-        f"shards/{'0' * 24}.npy",
+        f"{'0' * 24}.bin",
         ".upload.partial",
     ],
 )
@@ -70,12 +76,12 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_as_it_was(tmp_pa
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text("{}")
     before = digests(tmp_path)
-    with pytest.raises(UserError, match=r"not an index|not the manifest of an index"):
+    with pytest.raises(UserError, match=r"not an index|not a file of an index"):
         new(folder)
     assert digests(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["shards", ".lock", "manifest.json", "model.safetensors"])
+@pytest.mark.parametrize("name", [".lock", "manifest.json"])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_link_in_the_folder_is_refused_and_nothing_is_made_where_it_points(tmp_path, name, begun):
     folder, elsewhere = tmp_path / "i", tmp_path / "elsewhere"
@@ -84,10 +90,8 @@ def test_a_link_in_the_folder_is_refused_and_nothing_is_made_where_it_points(tmp
     folder.mkdir()
     if begun:
         add(new(folder), 1)
-        if (folder / name).is_dir():
-            (folder / name).rename(tmp_path / "moved")
         (folder / name).unlink(missing_ok=True)
-    (folder / name).symlink_to(elsewhere if name == "shards" else elsewhere / "new")
+    (folder / name).symlink_to(elsewhere / "new")
     before = digests(elsewhere)
     with pytest.raises(UserError, match="symbolic link"), Writer(folder):
         pass
@@ -104,33 +108,31 @@ def test_only_shards_that_nobody_lists_are_swept_and_only_in_the_form_of_their_n
     folder = tmp_path / "i"
     index = new(folder)
     add(index, 1, 2)
-    shards = folder / "shards"
     stray = "0123456789abcdef01234567"
     kept = [
         "notes.txt",
-        "0123.npy",
-        f"{stray}.npy.bak",
-        f"{stray}0.npy",
-        f"{stray.upper()}.npy",
+        "0123.bin",
+        f"{stray}.bin.bak",
+        f"{stray}0.bin",
+        f"{stray.upper()}.bin",
         f"{stray}.txt",
+        f".{stray}.txt.0badcafe.partial",
+        ".upload.0badcafe.partial",
+        ".upload.partial",
     ]
-    kept += [f".{stray}.txt.0badcafe.partial", ".upload.0badcafe.partial"]
-    swept = [f"{stray}.npy", f"{stray}.json", f".{stray}.npy.0badcafe.partial"]
+    swept = [f"{stray}.bin", f"{stray}.json", f".{stray}.bin.0badcafe.partial"]
     for name in kept + swept:
-        (shards / name).write_text("precious")
-    (tmp_path / "precious").write_text("precious")
-    (shards / f"{'b' * 24}.npy").symlink_to(tmp_path / "precious")
-    (shards / f"{'c' * 24}.npy").mkdir()
-    for name in ("notes.txt", ".upload.partial", ".notes.0badcafe.partial"):
         (folder / name).write_text("precious")
+    (tmp_path / "precious").write_text("precious")
+    (folder / f"{'b' * 24}.bin").symlink_to(tmp_path / "precious")
+    (folder / f"{'c' * 24}.bin").mkdir()
     add(index, 3)
     index.compact()
-    assert not [name for name in swept if (shards / name).exists()]
-    assert all((shards / name).read_text() == "precious" for name in kept)
-    assert (shards / f"{'b' * 24}.npy").is_symlink()
+    assert not [name for name in swept if (folder / name).exists()]
+    assert all((folder / name).read_text() == "precious" for name in kept)
+    assert (folder / f"{'b' * 24}.bin").is_symlink()
     assert (tmp_path / "precious").exists()
-    assert (shards / f"{'c' * 24}.npy").is_dir()
-    assert len([path for path in folder.iterdir() if path.is_file() and path.read_text() == "precious"]) == 3
+    assert (folder / f"{'c' * 24}.bin").is_dir()
     assert_whole(index)
 
 
@@ -143,26 +145,28 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
         add(index, 1)
 
 
-def begin_for_ever(folder, encoder, went) -> None:
+class SavingRetriever(WordRetriever):
+    """A retriever with a model to copy."""
+
+    def save(self, path) -> bool:
+        write_text(path, "a model")
+        return True
+
+
+def begin_for_ever(folder, went) -> None:
     own_progress_bars()
     for number in range(1000):
         os.write(went, b".")
-        VideoIndex.create(
-            folder / str(number),
-            model=encoder.hash(),
-            moments=encoder.moments,
-            size=encoder.size,
-            encoder=encoder,
-        )
+        create(folder / str(number), SavingRetriever())
 
 
-def test_what_a_killed_writer_began_is_begun_again(tmp_path, encoder):
+def test_what_a_killed_writer_began_is_begun_again(tmp_path):
     rng = random.Random(4)
     for attempt in range(5):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         reading, writing = os.pipe()
-        child = FORK.Process(target=begin_for_ever, args=(folder, encoder, writing))
+        child = FORK.Process(target=begin_for_ever, args=(folder, writing))
         child.start()
         os.close(writing)
         with os.fdopen(reading, "rb", buffering=0) as went:
@@ -171,12 +175,10 @@ def test_what_a_killed_writer_began_is_begun_again(tmp_path, encoder):
             os.kill(child.pid, signal.SIGKILL)
             child.join()
         for begun in folder.iterdir():
-            if not (begun / "manifest.json").exists():
-                VideoIndex.create(
-                    begun, model=encoder.hash(), moments=encoder.moments, size=encoder.size, encoder=encoder
-                )
-            VideoIndex.open(begun).verify()
-            assert not list(begun.glob(".*.partial"))
+            if not is_index(begun):
+                create(begun, SavingRetriever())
+            open_index(begun).verify()
+            assert not list(begun.rglob(".*.partial"))
 
 
 # ---- interruptions -------------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def test_what_a_killed_writer_began_is_begun_again(tmp_path, encoder):
 def change_for_ever(folder, tell) -> None:
     """Adds, removes, merges and compacts; says before each step which videos the index will hold."""
     own_progress_bars()
-    index = VideoIndex.open(folder)
+    index = ScanIndex(folder)
     rng = random.Random(len(index))
     numbers = {int(video[1:]) for video in index.videos()}
     for number in range(max(numbers, default=0) + 1, 10_000):
@@ -224,7 +226,7 @@ def test_killed_in_any_change_an_index_is_what_it_was_or_what_it_becomes(tmp_pat
             child.join()
             for line in lines:
                 before, after = (after, after) if line == "done\n" else (after, json.loads(line))
-        index = VideoIndex.open(folder)
+        index = ScanIndex(folder)
         found = sorted(int(video[1:]) for video in index.videos())
         assert found in (before, after)
         assert_whole(index)
@@ -235,7 +237,7 @@ def compact_on_a_full_disk(folder, results) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     try:
-        VideoIndex.open(folder).compact()
+        ScanIndex(folder).compact()
     except UserError as error:
         results.put(str(error))
     else:
@@ -246,28 +248,27 @@ def test_a_disk_that_fills_up_in_compaction_leaves_the_index_and_no_more_files(t
     index = new(tmp_path / "i")
     for first in range(0, 300, 60):
         add(index, *range(first, first + 60))
-    before = digests(index.folder / "shards")
+    before = digests(index.folder)
     results = FORK.Queue()
     child = FORK.Process(target=compact_on_a_full_disk, args=(index.folder, results))
     child.start()
     message = results.get(timeout=60)
     child.join()
     assert "cannot write" in message
-    assert digests(index.folder / "shards") == before
-    assert_whole(VideoIndex.open(index.folder))
+    assert {**digests(index.folder), ".lock": ""} == {**before, ".lock": ""}
+    assert_whole(ScanIndex(index.folder))
 
 
 # ---- many small additions ------------------------------------------------------------------------------------------
 
 
-def as_left_by_others(folder, count: int) -> VideoIndex:
+def as_left_by_others(folder, count: int) -> ScanIndex:
     """An index with a shard per video, which this program merges as they are added."""
     index = new(folder)
-    name = [f"v{n}" for n in range(count)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "MOST_SMALL", count)
-        extend(folder, index.manifest, name, dict.fromkeys(name, 10.0), vectors_of, 1, None)
-    index.reopen()
+        patch.setattr(writer, "SHARD_VIDEOS", 1)
+        add(index, *range(count))
     assert len(index.manifest.shards) == count
     return index
 
@@ -283,9 +284,8 @@ def with_few_descriptors(work, folder, results) -> None:
 
 def search_and_compact(folder) -> tuple[int, str, int]:
     before = len(os.listdir("/proc/self/fd"))
-    index = VideoIndex.open(folder)
-    query = torch.from_numpy(vectors_of(["v33"])[0, 1].astype(np.float32))
-    best = index.search_vectors(query[None], 1)[0][0].video
+    index = ScanIndex(folder)
+    best = index.search(video(33).vectors[:1], 1)[0][0].video
     opened = len(os.listdir("/proc/self/fd")) - before
     index.verify()
     index.compact()
@@ -298,7 +298,7 @@ def exhaust(folder) -> str:
         while True:
             held.append(os.open("/dev/null", os.O_RDONLY))
     try:
-        VideoIndex.open(folder)
+        ScanIndex(folder)
     except UserError as error:
         return str(error)
     finally:
@@ -319,7 +319,7 @@ def in_a_child(work, folder):
 def test_an_open_index_holds_no_descriptors_however_many_shards_it_has(tmp_path):
     index = as_left_by_others(tmp_path / "i", 40)
     assert in_a_child(search_and_compact, index.folder) == (0, "v33", 1)
-    assert len(VideoIndex.open(index.folder)) == 40
+    assert len(ScanIndex(index.folder)) == 40
 
 
 def test_too_many_open_files_are_called_that_and_not_damage(tmp_path):
@@ -338,10 +338,11 @@ def bytes_moved() -> int:
 def test_adding_videos_one_by_one_keeps_shards_few_and_costs_work_in_proportion(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SHARD_VIDEOS", 32)
     monkeypatch.setattr(writer, "MOST_SMALL", 4)
-    index, costs = VideoIndex.create(tmp_path / "i", model="synthetic", moments=MOMENTS[:1], size=20_000), {}
+    index, costs = ScanIndex.create(tmp_path / "i", size=20_000), {}
+    window, vector = np.array([[0.0, 4.0]]), np.full((1, 20_000), 0.01, np.float16)
     start = bytes_moved()
     for number in range(160):
-        index.add_vectors([f"v{number}"], {f"v{number}": 10.0}, np.full((1, 1, 20_000), 0.01, np.float16))
+        index.add([VideoWindows(f"v{number}", 10.0, window, vector)])
         costs[number + 1] = bytes_moved() - start
         assert sum(entry.live < 16 for entry in index.manifest.shards) <= 4
     assert costs[160] <= 5 * costs[40]
@@ -351,14 +352,13 @@ def test_adding_videos_one_by_one_keeps_shards_few_and_costs_work_in_proportion(
 
 
 def read_for_ever(folder, stop, results) -> None:
-    query = torch.from_numpy(vectors_of(["v0"])[0, 1:2].astype(np.float32))
-    searches = 0
+    query, searches = video(0).vectors[:1], 0
     try:
         while not stop.is_set():
-            index = VideoIndex.open(folder)
+            index = ScanIndex(folder)
             for _ in range(3):
-                assert index.search_vectors(query, 1)[0][0].video == "v0"
-                index.reopen()
+                assert index.search(query, 1)[0][0].video == "v0"
+                index.refresh()
                 searches += 1
     except BaseException as error:
         results.put(repr(error))
@@ -385,6 +385,8 @@ def test_an_index_that_was_replaced_by_another_one_is_not_searched_on(tmp_path):
     index = new(tmp_path / "i")
     add(index, 1)
     shutil.rmtree(index.folder)
-    VideoIndex.create(index.folder, model="another", moments=MOMENTS, size=SIZE)
+    ScanIndex.create(index.folder, size=SIZE, identity="another")
     with pytest.raises(UserError, match="replaced by an index of another kind"):
-        index.reopen()
+        index.refresh()
+    with pytest.raises(UserError, match="vectors of another model"):
+        ScanIndex.open(index.folder, size=SIZE, identity="that one")
