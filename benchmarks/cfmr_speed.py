@@ -22,13 +22,14 @@ from timing import repeated
 
 from cfmr.config import Config
 from cfmr.data import stack_clips
-from cfmr.index.video_index import VideoIndex
 from cfmr.method import moments_of
 from cfmr.model import CFMR, Words, flat_concepts
+from vmr_search.engine.moment_index import VideoWindows
+from vmr_search.engine.scan.scan_index import ScanIndex
 from vmr_train.cli.config import bundled_config
 
 WORDS = 7
-PER_SHARD = 2000
+DRAWN = 2000
 
 
 def charades() -> tuple[Config, CFMR]:
@@ -91,16 +92,10 @@ def corpus(counts: list[int], dtypes: list[str], folder: Path | None, repeats: i
     rows = []
     try:
         for dtype in dtypes:
-            index = VideoIndex.create(
-                base / dtype,
-                model="synthetic",
-                moments=moments.tolist(),
-                size=sizes.concepts * sizes.hidden,
-                dtype=dtype,
-            )
+            index = ScanIndex.create(base / dtype, size=sizes.concepts * sizes.hidden, dtype=dtype)
             for count in counts:
-                fill(index, count, rng)
-                rows += measure(index, dtype, rng, sizes, memory, repeats)
+                fill(index, count, moments * 30.0, rng)
+                rows += measure(index, rng, sizes, memory, repeats)
                 write_rows(measured_here("cfmr-corpus"), rows)
             shutil.rmtree(base / dtype)
     finally:
@@ -113,32 +108,29 @@ def unit(rng, shape: tuple[int, ...], concepts: int) -> np.ndarray:
     return values.reshape(shape)
 
 
-def fill(index: VideoIndex, count: int, rng) -> None:
+def fill(index: ScanIndex, count: int, windows: np.ndarray, rng) -> None:
     """Adds videos up to `count`; beyond 2,000 the vectors repeat in another order, which costs the scan the same."""
-    drawn = unit(rng, (PER_SHARD, len(index.moments), index.manifest.size), 7)
-    while len(index) < count:
-        first = len(index)
-        videos = [f"v{n}" for n in range(first, min(first + PER_SHARD, count))]
-        vectors = drawn[rng.permutation(PER_SHARD)[: len(videos)]].astype(index.manifest.dtype)
-        index.add_vectors(videos, dict.fromkeys(videos, 30.0), vectors)
+    drawn = unit(rng, (DRAWN, len(windows), index.size), 7).astype(index.manifest.dtype)
+    numbers = range(len(index), count)
+    index.add(VideoWindows(f"v{n}", 30.0, windows, drawn[rng.integers(DRAWN)]) for n in numbers)
 
 
-def measure(index: VideoIndex, dtype: str, rng, sizes, memory: float, repeats: int) -> list[dict]:
+def measure(index: ScanIndex, rng, sizes, memory: float, repeats: int) -> list[dict]:
     start = time.perf_counter()
-    opened = VideoIndex.open(index.folder)
+    opened = ScanIndex(index.folder)
     opening = time.perf_counter() - start
-    stored = sum(shard.size for shard in opened.manifest.shards)
+    stored = opened.bytes()
     rows = []
     for batch in (1, 32):
-        queries = torch.from_numpy(unit(rng, (batch, index.manifest.size), sizes.concepts))
+        queries = unit(rng, (batch, index.size), sizes.concepts)
         start = time.perf_counter()
-        opened.search_vectors(queries, 10)
+        opened.search(queries, 10)
         first = time.perf_counter() - start
-        found = statistics.median(times(lambda q=queries: opened.search_vectors(q, 10), repeats))
+        found = statistics.median(times(lambda q=queries: opened.search(q, 10), repeats))
         rows.append(
             {
                 "videos": len(opened),
-                "dtype": dtype,
+                "dtype": opened.manifest.dtype,
                 "batch": batch,
                 "threads": torch.get_num_threads(),
                 "index_MB": round(stored / 1e6, 1),

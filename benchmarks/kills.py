@@ -141,13 +141,11 @@ def train(package):
 
 def index_content(place):
     folder = place.folder / "index"
-    manifest = json.loads((folder / "manifest.json").read_text())["content"]
-    files = [folder / "model.safetensors", *(folder / "shards").iterdir()]
-    found = {path.name: digest(path) for path in files if path.name != "mine.npy"}
-    return {**found, "manifest": json.dumps(manifest, sort_keys=True)}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {path.name: digest(path) for path in files if path.read_bytes() != FOREIGN}
 
 
-INDEX_BESIDE = ("index/notes.txt", "index/shards/mine.npy", "index/.mine.partial")
+INDEX_BESIDE = ("index/notes.txt", "index/scan/mine.bin", "index/.mine.partial")
 
 
 def index_build(place):
