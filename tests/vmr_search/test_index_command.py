@@ -104,7 +104,7 @@ def test_features_that_are_there_are_indexed(run, tmp_path, network):
     assert (made[0], "3 videos" in made[1]) == (0, True)
     search = vmr_search.open(tmp_path / "i")
     assert set(search.engine.durations().values()) == {10.0}
-    with pytest.raises(UserError, match="was made of files of features"):
+    with pytest.raises(UserError, match="holds no checkpoint"):
         vmr_search.open(tmp_path / "i", ground=tmp_path)
     bare = tmp_path / "bare.h5"
     write_features(bare, rows.items(), Manifest(extractor="clip-vit-b32"))

@@ -62,6 +62,9 @@ class Method(Protocol):
     def inputs(self) -> Any:
         """Its own data; `inputs.store` holds videos by id."""
 
+    def longest_trained(self) -> float | None:
+        """Seconds of the longest video of its training, None where that is not at hand."""
+
     def predict_many(
         self,
         videos: Sequence[Any],
@@ -132,11 +135,12 @@ def package_of(checkpoint: str | Path) -> str:
     path = checkpoint_file(checkpoint)
     what = f"{path}: not a whole safetensors file, it may be cut short or something else"
     with boundary(what, path), open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
         if length > _HEADER:
             raise UserError(f"{path}: not a safetensors checkpoint")
         text = file.read(length)
-        if len(text) < length:
+        if len(start) < 8 or len(text) < length:
             raise ValueError("the header is not complete")
         header = object_of(parse_json(text, f"{path}: header"), f"{path}: header")
     facts = object_of(header.get("__metadata__", {}), f"{path}: header", "__metadata__")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,8 @@ def open(
         videos: Video files, and folders with them, so that found moments can be shown; ids are names without endings.
         ground: Checkpoint or run folder of an installed method that grounds the moment in the videos that are found;
             None: the retriever's windows are the answer.
-        features: Of the videos, for that method; None: those that the index has kept of video files.
+        features: Of the videos, for that method; None: those that the index has kept of video files, else the method's
+            own data.
         device: Where models compute: cpu, cuda, ..., or auto.
 
     Raises:
@@ -59,7 +59,9 @@ def search_of(
     if ground is None:
         return Search(index.engine, index.retriever, files=files)
     paths = features_of(index, features)
-    grounder = importlib.import_module("vmr_search.methods").open_grounder(ground, paths, device=device)
+    from vmr_search.method_grounder import open_grounder
+
+    grounder = open_grounder(ground, paths, device=device)
     return Search(index.engine, index.retriever, files=files, grounder=grounder)
 
 
@@ -81,21 +83,12 @@ def files_of(index: CorpusIndex, videos: Paths) -> dict[str, Path]:
     return files
 
 
-def features_of(index: CorpusIndex, features: Paths | None) -> list[Path]:
-    """Files of the features that a method grounds moments in.
-
-    Raises:
-        UserError: if none are given, and the index has kept none.
-    """
+def features_of(index: CorpusIndex, features: Paths | None) -> list[Path] | None:
+    """Files of the features that a method grounds moments in; None: its own data, where none are given nor kept."""
     if features is not None:
         return _several(features)
     kept = index.folder / FEATURES
-    if not kept.exists():
-        raise UserError(
-            f"{index.folder}: was made of files of features, which a method needs to ground moments; name them by "
-            "--features"
-        )
-    return [kept]
+    return [kept] if kept.exists() else None
 
 
 def _several(paths: Paths) -> list[Path]:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.metrics import nms as suppress
@@ -22,6 +24,8 @@ MOST_HITS = 1000
 """Of an answer."""
 VIDEOS = 20
 """Videos that are grounded, unless said otherwise."""
+LEAST_PRESENCE = 1 / 3
+"""Probability of the best answer up to which it is said that there is probably no such moment."""
 
 
 class Search:
@@ -102,75 +106,107 @@ class Search:
         share = len(texts)
         seconds = {"sentence": (encoded - start) / share, "retrieve": (time.perf_counter() - encoded) / share}
         return [
-            self._ranked(text, videos_found, k, where, least_score, nms, dict(seconds))
+            self.ranked(text, videos_found, k, where=where, least_score=least_score, nms=nms, seconds=seconds)
             for text, videos_found in zip(texts, found, strict=True)
         ]
 
-    def _ranked(
+    def ranked(
         self,
         text: str,
-        found: list[FoundVideo],
+        found: Sequence[FoundVideo],
         k: int,
-        where: Filter,
-        least_score: float | None,
-        nms: float,
-        seconds: dict[str, float],
+        *,
+        where: Filter = EVERYTHING,
+        least_score: float | None = None,
+        nms: float = 0.5,
+        seconds: Mapping[str, float] | None = None,
     ) -> Results:
+        """The k best moments of a sentence in the videos that the engine found for it, see `__call__`.
+
+        Args:
+            text: The sentence.
+            found: Videos, best first.
+            k: Moments at the most.
+            where: Which windows the engine looked at.
+            least_score: Moments of a lower score are left out.
+            nms: Largest overlap (IoU) of two moments of one video.
+            seconds: What the parts before took.
+        """
+        times, note = dict(seconds or {}), ""
         if self.grounder is None:
-            hits = [hit for video in found for hit in _windows_of(video, k, nms)]
+            grounded = None
+            videos, moments = list(found), [video.windows for video in found]
+            scores: list[NDArray[Any]] = [video.scores for video in found]
         else:
             start = time.perf_counter()
-            hits = self._grounded(text, found, where, k, nms)
-            seconds["ground"] = time.perf_counter() - start
-        hits.sort(key=lambda hit: -hit.score)  # stable: of equal ones the video found first
-        if least_score is not None:
-            hits = [hit for hit in hits if hit.score >= least_score]
-        named = tuple(replace(hit, file=self.files.get(hit.video)) for hit in hits[:k])
-        return Results(text=text, hits=named, videos=len(self.engine), seconds=seconds)
-
-    def _grounded(self, text: str, found: list[FoundVideo], where: Filter, k: int, nms: float) -> list[Hit]:
-        assert self.grounder is not None
-        pairs = zip(found, self.grounder.ground(text, found), strict=True)
-        known: list[tuple[FoundVideo, Grounded]] = [(video, one) for video, one in pairs if one is not None]
-        scores = self.grounder.fuse(text, [video for video, _ in known], [one for _, one in known])
-        hits = []
-        for (video, one), fused in zip(known, scores, strict=True):
-            order = np.flatnonzero(where.keeps(one.moments))
-            kept = (
-                order[suppress(one.moments[order], nms, limit=k, scores=fused[order])]
-                if len(order)
-                else order
+            pairs = zip(found, self.grounder.ground(text, found), strict=True)
+            videos, grounded = _looked_into([(video, one) for video, one in pairs if one is not None], where)
+            moments = [one.moments for one in grounded]
+            scores = list(self.grounder.fuse(text, videos, grounded))
+            times["ground"] = time.perf_counter() - start
+        rows = _best(moments, scores, k, nms, least_score)
+        hits = tuple(
+            Hit(
+                video=videos[video].video,
+                start=float(moments[video][row, 0]),
+                end=float(moments[video][row, 1]),
+                score=float(scores[video][row]),
+                duration=videos[video].duration,
+                retrieval=float(scores[video][row]) if grounded is None else videos[video].best,
+                grounding=None if grounded is None else float(grounded[video].scores[row]),
+                presence=None if grounded is None else grounded[video].presence,
+                file=self.files.get(videos[video].video),
             )
-            hits += [
-                Hit(
-                    video=video.video,
-                    start=float(one.moments[row, 0]),
-                    end=float(one.moments[row, 1]),
-                    score=float(fused[row]),
-                    duration=video.duration,
-                    retrieval=video.best,
-                    grounding=float(one.scores[row]),
-                    presence=one.presence,
-                )
-                for row in kept.tolist()
-            ]
-        return hits
-
-
-def _windows_of(video: FoundVideo, k: int, nms: float) -> list[Hit]:
-    """The best windows of a video as hits, after suppression."""
-    kept = suppress(video.windows, nms, limit=k, scores=video.scores)
-    return [
-        Hit(
-            video=video.video,
-            start=float(video.windows[row, 0]),
-            end=float(video.windows[row, 1]),
-            score=float(video.scores[row]),
-            duration=video.duration,
-            retrieval=float(video.scores[row]),
+            for video, row in rows
         )
-        for row in kept.tolist()
-    ]
+        if hits and hits[0].presence is not None and hits[0].presence <= LEAST_PRESENCE:
+            note = f"probably no such moment (presence {100 * hits[0].presence:.0f} % in the best answer)"
+        return Results(text=text, hits=hits, videos=len(self.engine), note=note, seconds=times)
+
+
+def _looked_into(
+    pairs: Sequence[tuple[FoundVideo, Grounded]], where: Filter
+) -> tuple[list[FoundVideo], list[Grounded]]:
+    """Videos with the moments in them that a filter lets pass; those without any are left out."""
+    videos, answers = [], []
+    for video, one in pairs:
+        keep = where.keeps(one.moments)
+        if keep.any():
+            videos.append(video)
+            answers.append(replace(one, moments=one.moments[keep], scores=one.scores[keep]))
+    return videos, answers
+
+
+def _best(
+    moments: Sequence[NDArray[np.float64]],
+    scores: Sequence[NDArray[Any]],
+    k: int,
+    nms: float,
+    least: float | None,
+) -> list[tuple[int, int]]:
+    """Video and row of the k best moments of several videos, of equal ones that of the video before.
+
+    Args:
+        moments: ``(M, 2)`` of each video.
+        scores: ``(M,)`` of each.
+        k: Moments at the most.
+        nms: Largest overlap of two of one video.
+        least: Score; None: any.
+    """
+    counts = np.array([len(part) for part in scores], dtype=np.int64)
+    if not counts.sum():
+        return []
+    table, values = np.zeros((len(counts), counts.max(), 2)), np.full((len(counts), counts.max()), -np.inf)
+    for number, (part, ranked) in enumerate(zip(moments, scores, strict=True)):
+        table[number, : len(part)], values[number, : len(part)] = part, ranked
+    kept = suppress(table, nms, limit=k, scores=values, counts=counts)  # (V, L), all videos at once
+    videos, places = np.nonzero(kept >= 0)
+    rows = kept[videos, places]
+    found = values[videos, rows]
+    order = np.argsort(-found, kind="stable")[:k]
+    if least is not None:
+        order = order[found[order] >= least]
+    return list(zip(videos[order].tolist(), rows[order].tolist(), strict=True))
 
 
 def _require_possible(texts: Sequence[str], k: int, videos: int, nms: float) -> None:

@@ -459,6 +459,20 @@ class Model:
         )
         return _rows(results)
 
+    def longest_trained(self) -> float | None:
+        """Seconds of the longest video of its training split, None where the annotations are not at hand."""
+        from vmr_common.splits.registry import ENTRIES
+        from vmr_train.splits import load
+
+        train = self.config.data.splits.train
+        entry = ENTRIES.get(train.split or "")
+        if entry is not None and entry.generated_by is not None and not (self.root / entry.made).is_dir():
+            return None  # nothing is generated for a question
+        try:
+            return max((query.duration for query in load(train, self.root).queries), default=None)
+        except UserError:
+            return None
+
     def _making(self, cache: str | os.PathLike[str] | None, weights: str | os.PathLike[str] | None) -> Making:
         device = self.config.train.device
         return Making(
