@@ -201,7 +201,11 @@ def test_searches_go_on_while_videos_are_replaced(index):
 
     def look():
         while not done.is_set():
-            found = index.search(rows[:1], 10)[0]
+            try:
+                found = index.search(rows[:1], 10)[0]
+            except Exception as error:
+                wrong.append(error)
+                return
             names_found = sorted(video.video for video in found)
             if names_found != names or any(len(video.scores) not in (2, 3) for video in found):
                 wrong.append([(video.video, video.scores) for video in found])

@@ -16,7 +16,7 @@ from vmr_search.engine.ranking import CANDIDATES, PER_VIDEO, BestOfVideos, Numbe
 
 _LISTED = 256  # videos that one query of the table names
 _AT_ONCE = 32  # queries that share a scan
-_ROWS = 4096  # of a part that is read
+_ROWS = 2048  # of a part that is read
 _SCORED = ["number", "nth", "start_s", "end_s", "vector"]
 
 
