@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "index": "vmr_search.cli.build_index",
     "search": "vmr_search.cli.search",
     "demo": "vmr_search.cli.demo",
+    "serve": "vmr_search.cli.serve",
 }
 """Module by command; each has `add(parser)`, which sets the options, and `run(options)`."""
 

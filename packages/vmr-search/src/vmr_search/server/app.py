@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from starlette.responses import FileResponse
 
 from vmr_common.version import __version__
-from vmr_search.search import Search
+from vmr_search.search import VIDEOS, Search
 from vmr_search.server import clips, errors, page
 from vmr_search.server.addresses import found_moment
 from vmr_search.server.clips import require_moment
@@ -43,6 +43,8 @@ def create_app(
     examples: Sequence[str] = (),
     searches: int | None = None,
     waiting_s: float = 20.0,
+    look_into: int = VIDEOS,
+    exact: bool = False,
 ) -> FastAPI:
     """The application of a search.
 
@@ -54,9 +56,12 @@ def create_app(
         examples: Sentences that the page offers.
         searches: At a time; None: as many as there are processors, 4 at the most.
         waiting_s: Seconds that a request waits for its turn, before the answer is 503.
+        look_into: Videos that a grounding method looks into.
+        exact: Look at every video, also where a request does not say so.
     """
     library = Library(search.files if files is None else files, roots)
-    finder = Finder(search, library, searches or min(os.cpu_count() or 1, 4), waiting_s)
+    running = searches or min(os.cpu_count() or 1, 4)
+    finder = Finder(search, library, running, waiting_s, look_into, exact)
     work = tempfile.TemporaryDirectory(prefix="vmr-search-")
 
     @contextlib.asynccontextmanager

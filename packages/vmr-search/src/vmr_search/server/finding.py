@@ -14,7 +14,7 @@ import anyio.to_thread
 from vmr_common.errors import UserError, quoted
 from vmr_search.engine.moment_index import Filter
 from vmr_search.hits import Results
-from vmr_search.search import MOST_HITS, Search
+from vmr_search.search import MOST_HITS, VIDEOS, Search
 from vmr_search.server.errors import Refused
 from vmr_search.server.limits import Gate, Gone
 from vmr_search.server.schema import SearchRequest
@@ -25,6 +25,7 @@ KEPT = 128
 """Answers that are kept."""
 KEPT_S = 60.0
 """Seconds for which one is kept, so that what was added to the index is found."""
+_COMMON = ("the", "a", "person", "red", "is")  # words of which a model knows one
 _STEP = 50  # answers are asked for in multiples of it, so that the next page is there already
 
 
@@ -36,10 +37,21 @@ class Finder:
         library: Tells the folders.
         running: Searches at a time.
         waiting_s: Seconds that one waits for its turn.
+        look_into: Videos that a grounding method looks into.
+        exact: Look at every video, also where a request does not say so.
     """
 
-    def __init__(self, search: Search, library: Library, running: int, waiting_s: float) -> None:
+    def __init__(
+        self,
+        search: Search,
+        library: Library,
+        running: int,
+        waiting_s: float,
+        look_into: int = VIDEOS,
+        exact: bool = False,
+    ) -> None:
         self.search, self.library = search, library
+        self.look_into, self.exact = look_into, exact
         self.gate = Gate(running, waiting_s, "the search")
         self.ready = False
         self._warm: asyncio.Task[None] | None = None
@@ -52,11 +64,19 @@ class Finder:
 
     async def _load(self) -> None:
         try:
-            await anyio.to_thread.run_sync(self.search.retriever.unsearchable, ["a"])
+            await anyio.to_thread.run_sync(self._first)
         except UserError as error:  # the searches say it too
             logger.error("%s", error)
         finally:
             self.ready = True
+
+    def _first(self) -> None:
+        """Encodes a sentence, whatever its answer: the first one takes longest."""
+        retriever = self.search.retriever
+        for text, why in zip(_COMMON, retriever.unsearchable(_COMMON), strict=True):
+            if why is None:
+                retriever.sentences([text])
+                return
 
     async def find(self, wanted: SearchRequest, gone: Gone | None = None) -> tuple[Results, bool]:
         """The whole answer up to the end of the wanted page at least, and whether there is more behind it.
@@ -83,7 +103,9 @@ class Finder:
         why = self.search.retriever.unsearchable([wanted.q])[0]
         if why is not None:
             raise Refused(422, "unsearchable", f"q: the sentence {quoted(wanted.q, 60)}: {why}", "q")
-        return self.search(wanted.q, k, where=where, least_score=wanted.least_score, exact=wanted.exact)
+        exact = wanted.exact or self.exact
+        least = wanted.least_score
+        return self.search(wanted.q, k, where=where, least_score=least, videos=self.look_into, exact=exact)
 
     def _where(self, wanted: SearchRequest) -> Filter:
         for video in wanted.video:

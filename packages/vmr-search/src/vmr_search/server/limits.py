@@ -28,6 +28,9 @@ PICTURE_BYTES = 64 << 20
 MOST_WAITING = 512
 """Requests that wait for a place, of each kind."""
 
+MOST_CONNECTIONS = 1000
+"""Connections at a time; those beyond are answered 503."""
+
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 
