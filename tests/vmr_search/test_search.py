@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from search_toy import WordRetriever, corpus
+from search_toy import MemoryIndex, WordRetriever, corpus
 from vmr_common.errors import UserError
-from vmr_search import Filter, Search
+from vmr_common.metrics import nms
+from vmr_search import Filter, FoundVideo, Search
 
 
 @pytest.fixture
@@ -49,6 +50,23 @@ def test_filters_say_which_moments_are_looked_at(search, where, least_score, exp
 def test_what_cannot_be_searched_for_is_named(search, text, settings, named):
     with pytest.raises(UserError, match=named):
         search(text, **settings)
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 1000])
+def test_the_best_hits_are_those_of_all_windows_suppressed(k):
+    drawn = np.random.default_rng(k)
+    found = []
+    for number in range(6):
+        windows = np.sort(drawn.integers(0, 40, (80, 2)), axis=1).astype(float)
+        scores = drawn.integers(0, 60, 80).astype(np.float32)  # many are equal
+        found.append(FoundVideo(f"{number}", 40.0, windows, scores))
+    every = [(video, row) for video in found for row in nms(video.windows, 0.5, limit=k, scores=video.scores)]
+    every.sort(key=lambda one: -one[0].scores[one[1]])
+    engine = MemoryIndex()
+    engine.search = lambda *_, **__: [found]
+    made = Search(engine, WordRetriever())("red", k)
+    expected = [(video.video, *video.windows[row], video.scores[row]) for video, row in every[:k]]
+    assert [(hit.video, hit.start, hit.end, hit.score) for hit in made] == expected
 
 
 @pytest.mark.parametrize("wrong", [{"after": -1.0}, {"after": 5.0, "before": 1.0}, {"shortest": np.nan}])
