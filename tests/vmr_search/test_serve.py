@@ -1,0 +1,66 @@
+"""``vmr-search serve``: where it listens, and how it ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from folders import ROOT
+from search_toy import WordRetriever, corpus
+from vmr_search import Search
+from vmr_search.cli.main import main
+from vmr_search.cli.serve import roots_of
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from search_toy import WordRetriever, corpus
+from vmr_common.cli.entrypoint import command
+from vmr_search import Search
+from vmr_search.server.running import serve
+sys.exit(command(lambda words: serve(Search(corpus(), WordRetriever()), [], port=0))())
+"""
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    monkeypatch.setattr("vmr_search.opening.open", lambda *_, **__: Search(corpus(), WordRetriever()))
+
+
+def test_it_answers_until_ctrl_c(tmp_path):
+    words = [sys.executable, "-c", PROGRAM.format(tests=str(ROOT / "tests"))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        address = line.split()[0]
+        assert line == f"{address}  (Ctrl-C ends it)\n"
+        with urllib.request.urlopen(f"{address}search?q=red", timeout=30) as answer:
+            assert json.load(answer)["videos"] == 3
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+    assert (process.returncode, out, error) == (130, "", "interrupted\n")
+
+
+def test_where_it_cannot_listen_is_said_in_a_line(answer, opened):
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        status, out, error = answer(main, "serve", "index", "--port", port)
+    said = f"error: --port {port}: is taken on 127.0.0.1; choose another, or 0 for any\n"
+    assert (status, out, error) == (2, "", said)
+    status, _, error = answer(main, "serve", "index", "--host", "203.0.113.5", "--port", 0)
+    assert (status, error.count("\n"), "--host 203.0.113.5" in error) == (2, 1, True)
+    status, _, error = answer(main, "serve", "index", "--port", 70000)
+    assert (status, "--port" in error) == (2, True)
+
+
+def test_others_are_told_that_they_may_watch(answer, opened, monkeypatch):
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    status, out, _ = answer(main, "serve", "index", "--host", "0.0.0.0", "--port", 0)
+    assert (status, out.splitlines()[0]) == (0, "Everybody on the network can search and watch these videos.")
+
+
+def test_files_that_were_named_are_served_from_their_folder(tmp_path):
+    assert roots_of([tmp_path, tmp_path / "a.mp4"]) == [tmp_path, tmp_path]
