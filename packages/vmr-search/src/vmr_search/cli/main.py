@@ -10,6 +10,7 @@ from vmr_common.cli.entrypoint import Parser, command
 COMMANDS: dict[str, str] = {
     "index": "vmr_search.cli.build_index",
     "search": "vmr_search.cli.search",
+    "eval": "vmr_search.cli.evaluate",
     "demo": "vmr_search.cli.demo",
     "serve": "vmr_search.cli.serve",
 }
