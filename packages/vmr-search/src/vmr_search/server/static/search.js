@@ -77,7 +77,7 @@ async function ask(wanted) {
   $('active').textContent = active ? active + ' set' : '';
   document.title = text ? text + ' · Search videos' : 'Search videos';
   $('progress').hidden = $('error').hidden = $('more').hidden = true;
-  $('start').hidden = Boolean(text);
+  $('start').hidden = $('corpus').hidden = Boolean(text);
   $('status').textContent = '';
   list.replaceChildren();
   hits = []; further = false; floor = null;
