@@ -32,6 +32,12 @@ async def send(client: httpx.AsyncClient, text: str) -> tuple[int, float]:
     return answer.status_code, time.perf_counter() - start
 
 
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has taken (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def measure(
     address: str, texts: list[str], at_once: int, rounds: int
 ) -> tuple[Counter[int], list[float]]:
@@ -55,16 +61,22 @@ def main() -> None:
     parser.add_argument("queries", type=Path, help="JSON lines with a query each")
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pid", type=int, help="of the server, to say its processor time")
     options = parser.parse_args()
     texts = sentences(options.queries)
     rounds = min(options.rounds, (len(texts) - 1) // options.at_once)
     if rounds < 1:
         parser.error(f"{options.queries}: {len(texts)} sentences, expected more than {options.at_once}")
+    before = processor_s(options.pid) if options.pid else 0.0
     statuses, seconds = asyncio.run(measure(options.address, texts, options.at_once, rounds))
     p50, p95 = np.percentile(seconds, [50, 95])
     print(f"{rounds} x {options.at_once} requests at once; {cpu_name()}, {os.cpu_count()} processors")
     print("status  " + ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items())))
     print(f"wall    p50 {p50:.3f} s, p95 {p95:.3f} s, longest {max(seconds):.3f} s")
+    if options.pid:
+        print(
+            f"server  {(processor_s(options.pid) - before) / len(seconds) * 1000:.1f} ms of processor time each"
+        )
 
 
 if __name__ == "__main__":

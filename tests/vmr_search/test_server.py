@@ -329,16 +329,32 @@ def test_without_pyav_the_moments_still_show(client, monkeypatch):
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "not_available")
 
 
-def test_many_requests_at_once_are_all_answered(search, folder):
+def test_many_requests_at_once_are_all_answered_and_share_scans(search, folder, monkeypatch):
     app = create_app(search, roots=[folder], searches=2)
+    scans = []
+    many = Search.many
+    monkeypatch.setattr(
+        Search, "many", lambda self, texts, *k, **how: scans.append(texts) or many(self, texts, *k, **how)
+    )
+    words = np.random.default_rng(0).choice(["red", "dog", "door", "green", "unknown"], (60, 2))
+    texts = list(dict.fromkeys(" ".join(two) for two in words))
 
-    async def all_of(count):
+    async def answers():
         import httpx
 
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            words = np.random.default_rng(0).choice(["red", "dog", "door", "green"], (count, 3))
-            sent = [client.get("/search", params={"q": " ".join(three)}) for three in words]
-            return await asyncio.gather(*sent)
+            return await asyncio.gather(*(client.get("/search", params={"q": text}) for text in texts))
 
-    assert {answer.status_code for answer in asyncio.run(all_of(60))} == {200}
+    found = dict(zip(texts, asyncio.run(answers()), strict=True))
+    assert (
+        found.pop("unknown unknown").json()["error"]["code"] == "unsearchable"
+    )  # alone, and not those beside it
+    assert {answer.status_code for answer in found.values()} == {200}
+    assert sum(map(len, scans)) == len(found)
+    assert len(scans) < len(found)
+    for text, answer in found.items():
+        hits = answer.json()["hits"]
+        assert [hit["score"] for hit in hits] == pytest.approx(
+            [hit.score for hit in search(text, 20)], abs=1e-5
+        )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import anyio.to_thread
 
@@ -16,7 +16,7 @@ from vmr_search.engine.moment_index import Filter
 from vmr_search.hits import Results
 from vmr_search.search import MOST_HITS, VIDEOS, Search
 from vmr_search.server.errors import Refused
-from vmr_search.server.limits import Gate, Gone
+from vmr_search.server.limits import MOST_TOGETHER, Gate, Gone
 from vmr_search.server.schema import SearchRequest
 from vmr_search.server.videos import Library
 
@@ -27,6 +27,29 @@ KEPT_S = 60.0
 """Seconds for which one is kept, so that what was added to the index is found."""
 _COMMON = ("the", "a", "person", "red", "is")  # words of which a model knows one
 _STEP = 50  # answers are asked for in multiples of it, so that the next page is there already
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What two searches share that may share a scan."""
+
+    k: int
+    where: Filter
+    least_score: float | None
+    exact: bool
+
+
+@dataclass(eq=False)
+class _Asked:
+    """A sentence that waits for its answer."""
+
+    text: str
+    answer: asyncio.Future[Results]
+    taken: bool = False
+
+
+def _unsearchable(text: str, why: str) -> Refused:
+    return Refused(422, "unsearchable", f"q: the sentence {quoted(text, 60)}: {why}", "q")
 
 
 class Finder:
@@ -56,7 +79,7 @@ class Finder:
         self.ready = False
         self._warm: asyncio.Task[None] | None = None
         self._kept: OrderedDict[Hashable, tuple[float, Results]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._waiting: dict[_Settings, list[_Asked]] = {}
 
     def start(self) -> None:
         """Loads the model, while pages and files are served already."""
@@ -87,25 +110,68 @@ class Finder:
         """
         if self._warm is not None and not self._warm.done():
             await asyncio.wait([self._warm], timeout=self.gate.waiting_s)
+        if not wanted.q.strip():
+            raise Refused(422, "invalid", "q: the sentence is empty", "q")
         end = wanted.offset + wanted.limit
         k = min(-(-(end + 1) // _STEP) * _STEP, MOST_HITS)
         where = self._where(wanted)
-        key = (wanted.q, k, where, wanted.least_score, wanted.exact)
-        found = self._of_before(key)
+        settings = _Settings(k, where, wanted.least_score, wanted.exact or self.exact)
+        found = self._of_before((wanted.q, settings))
         if found is None:
-            found = await self.gate.run(self._search, wanted, k, where, gone=gone)
-            self._keep(key, found)
+            found = await self._together(wanted.q, settings, gone)
+            self._keep((wanted.q, settings), found)
         return found, len(found) > end
 
-    def _search(self, wanted: SearchRequest, k: int, where: Filter) -> Results:
-        if not wanted.q.strip():
-            raise Refused(422, "invalid", "q: the sentence is empty", "q")
-        why = self.search.retriever.unsearchable([wanted.q])[0]
-        if why is not None:
-            raise Refused(422, "unsearchable", f"q: the sentence {quoted(wanted.q, 60)}: {why}", "q")
-        exact = wanted.exact or self.exact
-        least = wanted.least_score
-        return self.search(wanted.q, k, where=where, least_score=least, videos=self.look_into, exact=exact)
+    async def _together(self, text: str, settings: _Settings, gone: Gone | None) -> Results:
+        """The answer to a sentence; those that wait share one scan where their settings are the same."""
+        mine = _Asked(text, asyncio.get_running_loop().create_future())
+        waiting = self._waiting.setdefault(settings, [])
+        waiting.append(mine)
+        try:
+            async with self.gate.place(gone):
+                if not mine.taken:
+                    most = MOST_TOGETHER if self.search.grounder is None else 1
+                    others = [one for one in waiting if one is not mine and not one.taken]
+                    await self._answer([mine, *others][:most], settings)
+            return await mine.answer
+        finally:
+            waiting.remove(mine)
+            if not waiting:
+                self._waiting.pop(settings, None)
+
+    async def _answer(self, batch: Sequence[_Asked], settings: _Settings) -> None:
+        for one in batch:
+            one.taken = True
+        found: Sequence[Results | Exception] = [Refused(503, "busy", "the search was stopped")] * len(batch)
+        try:
+            found = await self.gate.thread(self._search, [one.text for one in batch], settings)
+        except Exception as error:
+            found = [error] * len(batch)
+        finally:
+            for one, answer in zip(batch, found, strict=True):
+                if isinstance(answer, Exception):
+                    one.answer.set_exception(answer)
+                    one.answer.exception()  # is known, also where nobody waits for it any more
+                else:
+                    one.answer.set_result(answer)
+
+    def _search(self, texts: Sequence[str], settings: _Settings) -> list[Results | Exception]:
+        """An answer to each sentence, or why it cannot be searched for."""
+        reasons = self.search.retriever.unsearchable(texts)
+        known = [text for text, why in zip(texts, reasons, strict=True) if why is None]
+        made = self.search.many(
+            known,
+            settings.k,
+            where=settings.where,
+            least_score=settings.least_score,
+            videos=self.look_into,
+            exact=settings.exact,
+        )
+        found = iter(made)
+        return [
+            next(found) if why is None else _unsearchable(text, why)
+            for text, why in zip(texts, reasons, strict=True)
+        ]
 
     def _where(self, wanted: SearchRequest) -> Filter:
         for video in wanted.video:
@@ -127,13 +193,11 @@ class Finder:
             raise Refused(422, "invalid", str(error), str(error).split()[0]) from None
 
     def _of_before(self, key: Hashable) -> Results | None:
-        with self._lock:
-            until, found = self._kept.get(key, (0.0, None))
-            return found if time.monotonic() < until else None
+        until, found = self._kept.get(key, (0.0, None))
+        return found if time.monotonic() < until else None
 
     def _keep(self, key: Hashable, found: Results) -> None:
-        with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = (time.monotonic() + KEPT_S, found)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+        self._kept.pop(key, None)
+        self._kept[key] = (time.monotonic() + KEPT_S, found)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)

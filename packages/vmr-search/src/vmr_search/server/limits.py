@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import anyio.to_thread
@@ -28,6 +29,8 @@ PICTURE_BYTES = 64 << 20
 MOST_WAITING = 512
 """Requests that wait for a place, of each kind."""
 
+MOST_TOGETHER = 32
+"""Sentences that share a scan."""
 MOST_CONNECTIONS = 1000
 """Connections at a time; those beyond are answered 503."""
 
@@ -50,13 +53,12 @@ class Gate:
         self._threads: anyio.CapacityLimiter | None = None
         self._waiting = 0
 
-    async def run(self, work: Callable[..., T], *arguments: object, gone: Gone | None = None) -> T:
-        """What the work returns.
+    @contextlib.asynccontextmanager
+    async def place(self, gone: Gone | None = None) -> AsyncIterator[None]:
+        """A place to work in, once one is free.
 
         Args:
-            work: Is called with the arguments, in a thread.
-            arguments: See `work`.
-            gone: True if nobody waits for it any more; asked before it begins.
+            gone: True if nobody waits for the work any more; asked before it begins.
 
         Raises:
             Refused: 503 if no place became free in time, 499 if the client has gone.
@@ -73,11 +75,20 @@ class Gate:
         try:
             if gone is not None and await gone():
                 raise Refused(499, "gone", "the client has closed the connection")
-            if self._threads is None:  # belongs to the loop that runs
-                self._threads = anyio.CapacityLimiter(self.running)
-            return await anyio.to_thread.run_sync(functools.partial(work, *arguments), limiter=self._threads)
+            yield
         finally:
             self._places.release()
+
+    async def thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """What the work returns, done in a thread; for who has a place."""
+        if self._threads is None:  # belongs to the loop that runs
+            self._threads = anyio.CapacityLimiter(self.running)
+        return await anyio.to_thread.run_sync(functools.partial(work, *arguments), limiter=self._threads)
+
+    async def run(self, work: Callable[..., T], *arguments: object, gone: Gone | None = None) -> T:
+        """What the work returns, done in a thread in a place of its own; see `place`."""
+        async with self.place(gone):
+            return await self.thread(work, *arguments)
 
     def _busy(self) -> Refused:
         return Refused(503, "busy", f"{self.what} is busy, try again", headers={"Retry-After": "2"})
