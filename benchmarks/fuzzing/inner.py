@@ -100,9 +100,10 @@ def index(rng: random.Random, folder: Path, samples: Path) -> Case:
     """An index whose manifest or a table has something wrong, and right checksums."""
     place = folder / "index"
     shutil.copytree(samples / "index", place)
-    manifest = json.loads((place / "manifest.json").read_text())
+    stated = place / rng.choice(("index.json", "scan/manifest.json", "scan/manifest.json"))
+    manifest = json.loads(stated.read_text())
     content = manifest["content"]
-    if rng.random() < 0.5:
+    if stated.name == "manifest.json" and rng.random() < 0.5:
         path, table = _a_table(rng, place, content)
         raw = changed(rng, table)
         path.write_bytes(raw)
@@ -116,9 +117,9 @@ def index(rng: random.Random, folder: Path, samples: Path) -> Case:
     elif isinstance(manifest, dict):
         manifest["content"] = content
         manifest["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    stated.write_text(json.dumps(manifest))
     if rng.random() < 0.05:
-        (place / "manifest.json").write_bytes(changed(rng, manifest))
+        stated.write_bytes(changed(rng, manifest))
     data: list[object] = ["--data-root", samples / "data"]
     (folder / "queries.jsonl").write_bytes(lines({"qid": "1", "query": SENTENCE}))
     calls: tuple[Callable[[], Call], ...] = (
@@ -133,14 +134,13 @@ def index(rng: random.Random, folder: Path, samples: Path) -> Case:
     )
     case = Case([rng.choice(calls)()])
     case.put(
-        place
-        / rng.choice(("notes.txt", "shards/notes.txt", "shards/data.npy", ".notes.partial", "shards/x.json"))
+        place / rng.choice(("notes.txt", "scan/notes.txt", "scan/data.bin", ".notes.partial", "scan/x.json"))
     )
     return case
 
 
 def _a_table(rng: random.Random, place: Path, content: Any) -> tuple[Path, Any]:
-    path = place / "shards" / f"{rng.choice(content['shards'])['name']}.json"
+    path = place / "scan" / f"{rng.choice(content['shards'])['name']}.json"
     return path, json.loads(path.read_text())
 
 
