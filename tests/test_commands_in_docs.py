@@ -118,7 +118,8 @@ def with_files(page: Path, words: list[str], folder: Path) -> list[str]:
     for place, word in enumerate(words[:-1]):
         value = words[place + 1]
         if word == "--checkpoint" and not (folder / value).exists():
-            package = next(name for name in MODELS if re.match(rf"(.* )?{name}[-. ]", " ".join(words)))
+            known = (name for name in MODELS if re.match(rf"(.* )?{name}[-. ]", " ".join(words)))
+            package = next(known, None) or value.split("/")[1]  # runs/cfmr/mine
             (found[place + 1],) = (str(path) for path in (folder / "runs" / package).iterdir())
         if word == "--cfg" and value.endswith(".yaml"):
             blocks = [block for language, block in BLOCK.findall(page.read_text()) if language == "yaml"]

@@ -42,7 +42,7 @@ def test_a_window_is_the_mean_direction_of_its_rows(tmp_path):
     np.testing.assert_allclose(vectors[place], wanted / np.linalg.norm(wanted), atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "stride"), [(1, 1.0), (3, 0.5), (77, 2.0), (7_200, 0.5), (500_000, 1.0)])
+@pytest.mark.parametrize(("count", "stride"), [(1, 1.0), (3, 0.5), (77, 2.0), (7_200, 0.5), (50_000, 1.0)])
 def test_windows_cover_every_row_and_are_bounded(count, stride):
     found = zero_shot.window_rows(count, stride, zero_shot.LENGTHS, zero_shot.MOST)
     assert len(found) <= zero_shot.MOST

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 LENGTHS = (2.0, 4.0, 8.0, 16.0)
 """Seconds of the windows; each begins half a length after the one before."""
-MOST = 2048
-"""Windows of a video: where there would be more (from 18 minutes on) all lengths are doubled, again and again."""
+MOST = 8192
+"""Windows of a video: where there would be more (from 73 minutes on) all lengths are doubled, again and again."""
 _WIDEST = 65_536  # numbers of a row
 
 
