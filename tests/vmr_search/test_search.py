@@ -37,12 +37,20 @@ def test_filters_say_which_moments_are_looked_at(search, where, least_score, exp
     assert {(hit.video, hit.start) for hit in found} == expected or (not expected and not found)
 
 
+def test_so_many_moments_of_one_video_at_the_most(search):
+    every, one_each = search("red circle spins", k=9), search("red circle spins", k=9, per_video=1)
+    best = {hit.video: hit for hit in reversed(every)}
+    assert len(every) > len(one_each) == len(best)
+    assert list(one_each) == sorted(best.values(), key=lambda hit: -hit.score)
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "named"),
     [
         ("", {}, "empty"),
         ("red " * 400, {}, "letters"),
         ("red", {"k": 0}, "k: found 0"),
+        ("red", {"per_video": 0}, "per_video: found 0"),
         ("red", {"nms": 2}, "nms"),
         ("unknown", {}, "no word"),
     ],

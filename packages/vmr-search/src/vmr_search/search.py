@@ -63,6 +63,7 @@ class Search:
         least_score: float | None = None,
         videos: int = VIDEOS,
         nms: float = 0.5,
+        per_video: int | None = None,
         exact: bool = False,
     ) -> Results:
         """The k best moments of a sentence.
@@ -74,14 +75,14 @@ class Search:
             least_score: Moments of a lower score are left out.
             videos: With a grounder, how many of the retrieved videos it looks into.
             nms: Largest overlap (IoU) of two moments of one video.
+            per_video: Moments of one video at the most; None: all that are among the k best.
             exact: See `MomentIndex.search`.
 
         Raises:
             UserError: if a number is not possible, or the model knows no word of the sentence.
         """
-        return self.many(
-            [text], k, where=where, least_score=least_score, videos=videos, nms=nms, exact=exact
-        )[0]
+        settings: dict[str, Any] = {"nms": nms, "per_video": per_video, "exact": exact}
+        return self.many([text], k, where=where, least_score=least_score, videos=videos, **settings)[0]
 
     def many(
         self,
@@ -92,10 +93,11 @@ class Search:
         least_score: float | None = None,
         videos: int = VIDEOS,
         nms: float = 0.5,
+        per_video: int | None = None,
         exact: bool = False,
     ) -> list[Results]:
         """As for one sentence, for several at once, which shares the scan."""
-        _require_possible(texts, k, videos, nms)
+        _require_possible(texts, k, videos, per_video, nms)
         if not texts:
             return []
         start = time.perf_counter()
@@ -105,8 +107,14 @@ class Search:
         found = self.engine.search(vectors, wanted, where, exact=exact)
         share = len(texts)
         seconds = {"sentence": (encoded - start) / share, "retrieve": (time.perf_counter() - encoded) / share}
+        rules: dict[str, Any] = {
+            "where": where,
+            "least_score": least_score,
+            "nms": nms,
+            "per_video": per_video,
+        }
         return [
-            self.ranked(text, videos_found, k, where=where, least_score=least_score, nms=nms, seconds=seconds)
+            self.ranked(text, videos_found, k, seconds=seconds, **rules)
             for text, videos_found in zip(texts, found, strict=True)
         ]
 
@@ -119,6 +127,7 @@ class Search:
         where: Filter = EVERYTHING,
         least_score: float | None = None,
         nms: float = 0.5,
+        per_video: int | None = None,
         seconds: Mapping[str, float] | None = None,
     ) -> Results:
         """The k best moments of a sentence in the videos that the engine found for it, see `__call__`.
@@ -130,6 +139,7 @@ class Search:
             where: Which windows the engine looked at.
             least_score: Moments of a lower score are left out.
             nms: Largest overlap (IoU) of two moments of one video.
+            per_video: Moments of one video at the most; None: any number.
             seconds: What the parts before took.
         """
         times, note = dict(seconds or {}), ""
@@ -144,7 +154,7 @@ class Search:
             moments = [one.moments for one in grounded]
             scores = list(self.grounder.fuse(text, videos, grounded))
             times["ground"] = time.perf_counter() - start
-        rows = _best(moments, scores, k, nms, least_score)
+        rows = _best(moments, scores, k, nms, k if per_video is None else min(per_video, k), least_score)
         hits = tuple(
             Hit(
                 video=videos[video].video,
@@ -182,6 +192,7 @@ def _best(
     scores: Sequence[NDArray[Any]],
     k: int,
     nms: float,
+    per_video: int,
     least: float | None,
 ) -> list[tuple[int, int]]:
     """Video and row of the k best moments of several videos, of equal ones that of the video before.
@@ -191,6 +202,7 @@ def _best(
         scores: ``(M,)`` of each.
         k: Moments at the most.
         nms: Largest overlap of two of one video.
+        per_video: Moments of one video at the most.
         least: Score; None: any.
     """
     counts = np.array([len(part) for part in scores], dtype=np.int64)
@@ -199,7 +211,7 @@ def _best(
     table, values = np.zeros((len(counts), counts.max(), 2)), np.full((len(counts), counts.max()), -np.inf)
     for number, (part, ranked) in enumerate(zip(moments, scores, strict=True)):
         table[number, : len(part)], values[number, : len(part)] = part, ranked
-    kept = suppress(table, nms, limit=k, scores=values, counts=counts)  # (V, L), all videos at once
+    kept = suppress(table, nms, limit=per_video, scores=values, counts=counts)  # (V, L), all videos at once
     videos, places = np.nonzero(kept >= 0)
     rows = kept[videos, places]
     found = values[videos, rows]
@@ -209,11 +221,10 @@ def _best(
     return list(zip(videos[order].tolist(), rows[order].tolist(), strict=True))
 
 
-def _require_possible(texts: Sequence[str], k: int, videos: int, nms: float) -> None:
-    if not 1 <= k <= MOST_HITS:
-        raise UserError(f"k: found {quoted(k)}, expected 1 to {MOST_HITS:,}")
-    if not 1 <= videos <= MOST_HITS:
-        raise UserError(f"videos: found {quoted(videos)}, expected 1 to {MOST_HITS:,}")
+def _require_possible(texts: Sequence[str], k: int, videos: int, per_video: int | None, nms: float) -> None:
+    for name, count in (("k", k), ("videos", videos), ("per_video", per_video)):
+        if count is not None and not 1 <= count <= MOST_HITS:
+            raise UserError(f"{name}: found {quoted(count)}, expected 1 to {MOST_HITS:,}")
     if not 0 <= nms <= 1:
         raise UserError(f"nms: found {quoted(nms)}, expected an overlap from 0 to 1")
     for text in texts:

@@ -60,6 +60,7 @@ def add_filters(group: Any) -> None:
     option("--shortest", type=_time, default=0.0, metavar="S", help="moments of at least so many seconds")
     option("--longest", type=_time, metavar="S", help="moments of at most so many seconds")
     option("--least-score", type=real(-1e9, 1e9), metavar="X", help="moments of at least this score")
+    option("--per-video", type=whole(1, _MOST_K), metavar="N", help="moments of one video at the most")
     option("--nms", type=overlap, default=0.5, help="largest overlap of two moments of a video (default 0.5)")
 
 
@@ -173,6 +174,7 @@ def _answers(options: Namespace, search: Search) -> Iterator[tuple[Mapping[str, 
         "least_score": options.least_score,
         "videos": options.look_into,
         "nms": options.nms,
+        "per_video": options.per_video,
         "exact": options.exact,
     }
     if options.query is not None:

@@ -36,6 +36,7 @@ class _Settings:
     k: int
     where: Filter
     least_score: float | None
+    per_video: int | None
     exact: bool
 
 
@@ -115,7 +116,8 @@ class Finder:
         end = wanted.offset + wanted.limit
         k = min(-(-(end + 1) // _STEP) * _STEP, MOST_HITS)
         where = self._where(wanted)
-        settings = _Settings(k, where, wanted.least_score, wanted.exact or self.exact)
+        exact = wanted.exact or self.exact
+        settings = _Settings(k, where, wanted.least_score, wanted.per_video, exact)
         found = self._of_before((wanted.q, settings))
         if found is None:
             found = await self._together(wanted.q, settings, gone)
@@ -164,6 +166,7 @@ class Finder:
             settings.k,
             where=settings.where,
             least_score=settings.least_score,
+            per_video=settings.per_video,
             videos=self.look_into,
             exact=settings.exact,
         )

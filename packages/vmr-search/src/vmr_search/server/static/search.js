@@ -1,7 +1,7 @@
 // The search page: asks the server, shows what it found, plays moments. Foreign text is only ever set as text.
 'use strict';
 const $ = (id) => document.getElementById(id);
-const form = $('form'), list = $('hits'), video = $('video'), FILTERS = ['video', 'folder', 'after', 'before', 'shortest', 'longest', 'least_score'];
+const form = $('form'), list = $('hits'), video = $('video'), FILTERS = ['video', 'folder', 'after', 'before', 'shortest', 'longest', 'least_score', 'per_video'];
 const MARGIN = 0.02; // seconds: a seek to a start must not show the picture before it
 let hits = [], further = false, asked = 0, floor = null; // what was found
 let open = null, until = null, clip = false, low = 0, span = [0, 1]; // what plays; `low`: second of the video at which a clip begins
