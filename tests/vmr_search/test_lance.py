@@ -34,21 +34,25 @@ def index(tmp_path):
     return LanceIndex.create(tmp_path / "index", size=SIZE, dtype="float32")
 
 
-def test_the_inverted_file_finds_videos_with_exact_scores(index, monkeypatch):
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_the_inverted_file_finds_videos_with_exact_scores(index, monkeypatch, metric):
     """Trained when the table has grown, and anew when it has grown further; new windows are found before that."""
     monkeypatch.setattr(lance_table, "INDEXED_FROM", 300)
     plain = MemoryIndex(SIZE)
     for start in (0, 120, 600):
         videos = some([f"v{start + number}" for number in range(120 if not start else 480)], seed=start)
+        if metric == "cosine":  # vectors of one length
+            for video in videos:
+                video.vectors[:] /= np.linalg.norm(video.vectors, axis=1, keepdims=True)
         index.add(videos)
         plain.add(videos)
-    assert index._state.partitions == round(np.sqrt(3 * 600))
+    assert index._state.inverted == (round(np.sqrt(3 * 600) / 2), metric)
     late = some(["late"], seed=5)
     index.add(late)
     plain.add(late)
-    queries = np.concatenate([late[0].vectors[:1], np.random.default_rng(0).normal(size=(5, SIZE))]).astype(
-        "f4"
-    )
+    queries = np.concatenate(
+        [3 * late[0].vectors[:1], np.random.default_rng(0).normal(size=(5, SIZE))]
+    ).astype("f4")
     for where in (Filter(), Filter(after=1.5), Filter(videos=frozenset(plain.videos()[:1070]))):
         for mine, theirs in zip(
             index.search(queries, 5, where), plain.search(queries, 5, where), strict=True
@@ -187,7 +191,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(index, kills):
         process.wait()
         hung.cancel()
         index.refresh()
-        assert index._state.partitions == 20
+        assert index._state.inverted.partitions == 10
         for sign, video in map(str.split, told):
             (there.add if sign == "+" else there.discard)(video)
         found = {video.video: len(video.scores) for video in index.search(np.ones((1, SIZE), "f4"), 10**4)[0]}

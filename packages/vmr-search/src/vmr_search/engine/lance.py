@@ -19,18 +19,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.boundary import boundary
 from vmr_common.errors import UserError, quoted
 from vmr_search.engine.checks import checked_queries, checked_video
 from vmr_search.engine.lance_search import State, promising, scanned, scored
 from vmr_search.engine.lance_table import (
     TABLE,
+    asking,
     connected,
+    inverted_of,
     is_ours,
     listed,
     needs_of,
     numbers_in,
-    partitions_of,
     require_ours,
     rows_of,
     schema_of,
@@ -94,7 +94,7 @@ class LanceIndex:
             raise UserError(f"{place}: dtype: found {quoted(dtype)}, expected float16 or float32")
         database = connected(place, create=True)
         schema = schema_of(size, dtype, identity)
-        with boundary(f"{place}: LanceDB cannot create a table there"):
+        with asking(f"{place}: LanceDB cannot create a table there"):
             begun = TABLE in table_names(database)
             if begun:
                 found = database.open_table(TABLE)
@@ -114,7 +114,7 @@ class LanceIndex:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        with boundary(f"{self.place}: LanceDB cannot read it"):
+        with asking(f"{self.place}: LanceDB cannot read it"):
             yield
 
     def _opened(self) -> State:
@@ -132,7 +132,7 @@ class LanceIndex:
             found = table.search().where("nth = 0").select(["video", "number", "duration"]).to_arrow()
             found = found.sort_by("number")
             columns = [found[name].to_pylist() for name in ("video", "number", "duration")]
-            partitions = partitions_of(table)
+            inverted = inverted_of(table)
         numbers: dict[str, int] = {}
         durations: dict[str, float] = {}
         stray = []
@@ -141,7 +141,7 @@ class LanceIndex:
                 durations[video] = duration
             else:
                 stray.append(number)
-        return State(table, numbers, durations, partitions, stray)
+        return State(table, numbers, durations, inverted, stray)
 
     def refresh(self) -> None:
         """Looks at the table as it is now.
@@ -188,7 +188,7 @@ class LanceIndex:
 
     def close(self) -> None:
         """Lets go of the table; nothing else can be done with the index then."""
-        self._state = State(None, {}, {}, 0)
+        self._state = State(None, {}, {}, None)
 
     # ---- writing -------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class LanceIndex:
     def _writing(self) -> Iterator[Any]:
         """The newest version of the table; what the block writes to it is on the disk afterwards."""
         known = self._files()
-        with boundary(f"{self.place}: LanceDB cannot write to it"):
+        with asking(f"{self.place}: LanceDB cannot write to it"):
             yield self._database.open_table(TABLE)
         new = self._files() - known
         for path in new | {os.path.dirname(path) for path in new}:
@@ -256,7 +256,7 @@ class LanceIndex:
             state = self._state
             kept = {video: number for video, number in state.numbers.items() if video not in numbers}
             durations = state.durations | {one.video: one.duration for one in group}
-            self._state = State(table, kept | numbers, durations, state.partitions, state.stray)
+            self._state = State(table, kept | numbers, durations, state.inverted, state.stray)
             return
         with self._reading():
             found = table.search().where("nth = 0").select(["video", "number"]).to_arrow().to_pydict()
@@ -351,10 +351,10 @@ class LanceIndex:
         with self._reading():
             if len(counted) <= n or (where.videos is not None and len(counted) <= _FEW):
                 chosen = [counted] * len(queries)
-            elif exact or not state.partitions:
+            elif exact or state.inverted is None:
                 chosen = scanned(state, queries, n, where, counted)
             else:
-                chosen = [promising(state, query, n, where, counted) for query in queries]
+                chosen = [promising(state, state.inverted, query, n, where, counted) for query in queries]
             parts = [
                 list(scored(state, numbers, query, where))
                 for numbers, query in zip(chosen, queries, strict=True)

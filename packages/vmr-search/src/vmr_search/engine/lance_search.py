@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_search.engine.lance_table import condition_of, listed, numbers_in, vectors_in
+from vmr_search.engine.lance_table import Inverted, condition_of, listed, numbers_in, vectors_in
 from vmr_search.engine.moment_index import Filter
 from vmr_search.engine.ranking import CANDIDATES, PER_VIDEO, BestOfVideos, Numbers, ScoredWindows, scores_of
 
@@ -28,14 +28,14 @@ class State:
         table: At this version.
         numbers: Of the videos by id, ascending.
         durations: Seconds by id.
-        partitions: Of the inverted file; 0: there is none.
+        inverted: Says which windows are worth looking at; None: all are scanned.
         stray: Numbers of videos whose writer was killed before it could take back what another one had added.
     """
 
     table: Any
     numbers: dict[str, int]
     durations: dict[str, float]
-    partitions: int
+    inverted: Inverted | None
     stray: list[int] = field(default_factory=list)
 
     @cached_property
@@ -61,7 +61,9 @@ class State:
         return video, self.durations[video]
 
 
-def promising(state: State, query: NDArray[np.float32], n: int, where: Filter, counted: Numbers) -> Numbers:
+def promising(
+    state: State, inverted: Inverted, query: NDArray[np.float32], n: int, where: Filter, counted: Numbers
+) -> Numbers:
     """The videos of the best windows by the inverted file, at least n if there are so many."""
     length = float(np.linalg.norm(query))
     unit = query / length if length else query  # float16 holds no large numbers
@@ -70,8 +72,8 @@ def promising(state: State, query: NDArray[np.float32], n: int, where: Filter, c
         condition = " AND ".join(filter(None, [condition, listed(counted.tolist())]))
     wanted = max(CANDIDATES, PER_VIDEO * n)
     while True:
-        search = state.table.search(unit, vector_column_name="vector").distance_type("dot")
-        search = search.minimum_nprobes(max(16, state.partitions // 16)).maximum_nprobes(0)
+        search = state.table.search(unit, vector_column_name="vector").distance_type(inverted.metric)
+        search = search.minimum_nprobes(max(16, inverted.partitions // 24)).maximum_nprobes(0)
         search = search.limit(wanted).select(["number", "_distance"])
         found = numbers_in((search.where(condition, prefilter=True) if condition else search).to_arrow())
         distinct = np.array([one for one in np.unique(found).tolist() if one in state.names], dtype=np.int64)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.boundary import boundary
+from vmr_common.boundary import reason
 from vmr_common.errors import UserError
 from vmr_search.engine.moment_index import Filter, VideoWindows
 
@@ -34,9 +36,10 @@ MOST_SMALL = 64
 """Small files that additions leave at the most before they are merged."""
 
 _IDENTITY = b"vmr.identity"
-_INVERTED = "ivf_"  # name of the inverted file, before the number of its partitions
-_TRAINED_BY = 48  # windows a partition
-_ROUNDS = 12
+_INVERTED = re.compile(r"ivf_(?P<metric>dot|cosine)_(?P<count>[0-9]{1,9})")
+_TRAINED_BY = 24  # windows a partition
+_ROUNDS = 8
+_SAMPLE = 1000  # vectors whose lengths are compared
 
 
 def connected(place: Path | str, *, create: bool) -> Any:
@@ -48,7 +51,7 @@ def connected(place: Path | str, *, create: bool) -> Any:
     lancedb = _library()
     if isinstance(place, Path) and not create and not place.is_dir():
         raise UserError(f"{place}: not an index of LanceDB (no such folder)")
-    with boundary(f"{place}: LanceDB cannot open it"):
+    with asking(f"{place}: LanceDB cannot open it"):
         return lancedb.connect(place)
 
 
@@ -68,6 +71,17 @@ def _library() -> Any:
 def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Turns what LanceDB and Arrow raise into one error of the user, which begins with `what`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{what} ({reason(error)})") from None
 
 
 def table_names(database: Any) -> list[str]:
@@ -171,6 +185,23 @@ def condition_of(where: Filter) -> str:
     return " AND ".join(parts)
 
 
+class Inverted(NamedTuple):
+    """An inverted file.
+
+    Attributes:
+        partitions: How many.
+        metric: ``dot``, or ``cosine`` for vectors of one length.
+    """
+
+    partitions: int
+    metric: Literal["dot", "cosine"]
+
+    @property
+    def name(self) -> str:
+        """Of the index in the table."""
+        return f"ivf_{self.metric}_{self.partitions}"
+
+
 class Needs(NamedTuple):
     """What keeps a table fast: small files merged, new windows taken in, an inverted file of so many partitions."""
 
@@ -183,32 +214,50 @@ def needs_of(table: Any) -> Needs:
     """What a table needs now."""
     rows = table.count_rows()
     small = table.stats()["fragment_stats"]["num_small_fragments"]
-    partitions = partitions_of(table)
-    fit = round(float(np.sqrt(rows))) if rows >= INDEXED_FROM else 0
-    outside = table.index_stats(_INVERTED + str(partitions)).num_unindexed_rows if partitions else 0
+    inverted = inverted_of(table)
+    # half the root: to put a window into its partition costs a product with the centre of each
+    fit = round(float(np.sqrt(rows)) / 2) if rows >= INDEXED_FROM else 0
+    outside = table.index_stats(inverted.name).num_unindexed_rows if inverted is not None else 0
     return Needs(
         small > MOST_SMALL,
         outside > max(INDEXED_FROM, rows // 4),
-        fit if fit >= 2 * max(partitions, 1) else 0,
+        fit if fit >= 2 * (inverted.partitions if inverted is not None else 1) else 0,
     )
 
 
-def partitions_of(table: Any) -> int:
-    """Of the inverted file of a table; 0: it has none."""
+def inverted_of(table: Any) -> Inverted | None:
+    """The inverted file of a table; None: it has none."""
     names = [index.name for index in table.list_indices()]
-    counts = [name.removeprefix(_INVERTED) for name in names if name.startswith(_INVERTED)]
-    return max((int(count) for count in counts if count.isdecimal()), default=0)
+    found = [match for match in map(_INVERTED.fullmatch, names) if match is not None]
+    return max(
+        (Inverted(int(one["count"]), "dot" if one["metric"] == "dot" else "cosine") for one in found),
+        default=None,
+    )
 
 
 def train(table: Any, partitions: int) -> None:
     """Makes the inverted file of a table anew, and the tree by which its videos are found."""
     from lancedb.index import BTree, IvfSq
 
-    before = partitions_of(table)
+    before = inverted_of(table)
+    # vectors of one length are in the same order by both, and float16 is multiplied far faster for the cosine
+    made = Inverted(partitions, "cosine" if _of_one_length(table) else "dot")
     kind = IvfSq(
-        distance_type="dot", num_partitions=partitions, max_iterations=_ROUNDS, sample_rate=_TRAINED_BY
+        distance_type=made.metric, num_partitions=partitions, max_iterations=_ROUNDS, sample_rate=_TRAINED_BY
     )
     table.create_index("number", config=BTree(), replace=True)
-    table.create_index("vector", config=kind, name=_INVERTED + str(partitions))
-    if before:
-        table.drop_index(_INVERTED + str(before))
+    table.create_index("vector", config=kind, name=made.name)
+    if before is not None and before != made:
+        table.drop_index(before.name)
+
+
+def _of_one_length(table: Any) -> bool:
+    """True if the first vectors of a table have the same length within a hundredth."""
+    size = table.schema.field("vector").type.list_size
+    lengths = np.concatenate(
+        [
+            np.linalg.norm(vectors_in(batch, size).astype(np.float32), axis=1)
+            for batch in table.search().select(["vector"]).limit(_SAMPLE).to_batches(_SAMPLE)
+        ]
+    )
+    return bool(lengths.min() > 0.99 * lengths.max())
