@@ -19,6 +19,7 @@ SCRIPTS = {
     "own_metrics": ["cdn.yaml"],
     "compare_runs": ["rgn.yaml"],
     "own_loss": ["rgn.yaml"],
+    "search_videos": ["cfmr.yaml"],
 }
 SAID = {
     "train_and_predict": "NLL",
@@ -26,6 +27,7 @@ SAID = {
     "own_metrics": "mean IoU of the best of five",
     "compare_runs": "95 % interval",
     "own_loss": "the new term stands in",
+    "search_videos": "videos in the index",
 }
 NOTEBOOKS = sorted(path.name for path in (ROOT / "examples").glob("*.ipynb"))
 

@@ -28,8 +28,8 @@ WRITERS = "vmr_common.video_files"
 """Entry points ``name = function(folder, out, videos)``: writes videos of a data set as files; their paths."""
 _RETRIEVER = "cfmr"
 _NAME = "demo"
-_SHORT: list[str] = []
-"""Options of a training in about a minute."""
+_SHORT = ["--cfg", "shapes-corpus", "--train.epochs", "6", "--train.eval_every", "6"]
+"""Options of a training in a minute or two."""
 _EXAMPLES = 5
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
     if (folder / "results.json").exists():
         logger.info("2 of 3: the model in %s", folder)
         return folder
-    logger.info("2 of 3: training a small model in %s, about a minute", folder)
+    logger.info("2 of 3: training a small model in %s, a minute or two", folder)
     words = ["--data-root", str(root), "--runs", str(runs), "--name", _NAME]
     words += [word for given in options.cfg for word in ("--cfg", given)] if options.cfg else _SHORT
     if (folder / "checkpoints" / "last.safetensors").exists():
