@@ -76,7 +76,7 @@ class MethodGrounder:
         begins = np.zeros(len(known))
         if self.store is None:
             videos: list[object] = [one.video for one in asked]
-            durations: list[float | None] = [None] * len(asked)
+            durations = [one.duration for one in asked]
         else:
             stretches = [self._stretch(one) for one in asked]
             videos = [rows for rows, _, _ in stretches]

@@ -387,8 +387,10 @@ class Model:
                 self._require_video(name)
                 self._meet(name, None)
             inputs = self.inputs
+            self._know([name for name, one in zip(names, seconds, strict=True) if one is None])
             known = [
-                self._duration(name) if one is None else one for name, one in zip(names, seconds, strict=True)
+                self._durations.get(name) if one is None else one
+                for name, one in zip(names, seconds, strict=True)
             ]
         else:
             names, store = several_features(videos, self.config.data.features, manifest)
@@ -563,12 +565,16 @@ class Model:
             )
 
     def _duration(self, name: str) -> float | None:
-        if name not in self._durations:
-            store = self.inputs.store
-            data = self.config.data
-            stride = getattr(data, "feature_stride", None)
-            self._durations |= requests.known_durations(data.splits, store, self.root, [name], stride)
+        self._know([name])
         return self._durations.get(name)
+
+    def _know(self, names: Sequence[str]) -> None:
+        """Looks up the durations of videos of its own that were not asked for before."""
+        new = [name for name in names if name not in self._durations]
+        if new:
+            store, data = self.inputs.store, self.config.data
+            stride = getattr(data, "feature_stride", None)
+            self._durations |= requests.known_durations(data.splits, store, self.root, new, stride)
 
     def _rows_times_stride(self, store: VideoStore, name: str) -> float | None:
         """Seconds by the stride of the given features, or of those that the model was trained on."""
