@@ -72,7 +72,7 @@ def test_the_fused_score_is_of_both_stages_in_units_of_their_spread(store):
     grounder = MethodGrounder(FirstRows(), store, weight=0.25)
     videos = [found("kitchen", 6.0, (0, 4, 0.9), (1, 2, 0.2)), found("garden", 4.0, (0, 4, 0.5))]
     scores = grounder.fuse("red", videos, grounder.ground("red", videos))
-    first = np.array([0.9, 0.9, 0.5, 0.5], np.float32).astype(float)
+    first = np.array([0.9, 0.2, 0.5, 0.5], np.float32).astype(float)  # the first window is half of (0, 2)
     second = np.array([0.0, -1.0, 5.0, 4.0])
     wanted = 0.75 * (first - first.mean()) / first.std() + 0.25 * (second - second.mean()) / second.std()
     np.testing.assert_allclose(np.concatenate(scores), wanted)

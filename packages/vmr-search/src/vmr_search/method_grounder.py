@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.features.store import FeatureStore
+from vmr_common.metrics import iou
 from vmr_search.engine.moment_index import FoundVideo
 from vmr_search.grounding import Grounded
 from vmr_search.methods import Method, open_method
 
 MOMENTS = 10
 """Moments of each video that the method gives."""
-WEIGHT = 0.5
+WEIGHT = 0.25
 """Share of the method in the fused score, see `MethodGrounder.fuse`."""
+_NEAR = 0.5  # overlap at which a window speaks for a moment
 Floats = NDArray[np.float64]
 
 
@@ -102,18 +104,25 @@ class MethodGrounder:
     def fuse(self, text: str, found: Sequence[FoundVideo], grounded: Sequence[Grounded]) -> list[Floats]:
         """The score of every moment of a sentence, ``(M,)`` by video: both stages in units of their own spread.
 
-        It is ``(1 - weight) r + weight g``: r is the highest score of a window that the retriever found in the moment's
-        video, g the method's score of the moment, each less its mean over the candidates of the sentence and
-        divided by its deviation.
+        It is ``(1 - weight) r + weight g``: r is the highest score of the windows found in the video that overlap the
+        moment by at least half, the lowest of the video where none does; g is the method's score. Each is taken less
+        its mean over all candidates of the sentence, and divided by their deviation. Form and weight were chosen on
+        validation queries of Shapes (docs/metrics.md).
         """
-        retrieved = _standardised(
-            [np.full(len(one.scores), video.best) for video, one in zip(found, grounded, strict=True)]
-        )
+        pairs = zip(found, grounded, strict=True)
+        retrieved = _standardised([_supported(one.moments, video) for video, one in pairs])
         method = _standardised([one.scores for one in grounded])
         return [
             (1 - self.weight) * first + self.weight * second
             for first, second in zip(retrieved, method, strict=True)
         ]
+
+
+def _supported(moments: Floats, video: FoundVideo) -> Floats:
+    """The highest score of the windows that overlap each moment by at least half, ``(M,)``; else the lowest of all."""
+    near = iou(moments[:, None], video.windows[None], "true", empty=0.0) >= _NEAR
+    found: Floats = np.where(near, video.scores[None].astype(np.float64), video.scores.min()).max(axis=1)
+    return found
 
 
 def _standardised(parts: Sequence[Floats]) -> list[Floats]:
