@@ -401,6 +401,11 @@ class Model:
                 for name, one in zip(names, seconds, strict=True)
             ]
         ids = [self._query_id(sentence, number) for number in range(len(names))]
+        count = f" in {len(names):,} of {len(names):,} queries"  # all of them the one sentence
+
+        def said(line: str) -> None:
+            self._opened.warn(line.replace(count, ""))
+
         parts = [range(len(names))]
         if len(set(ids)) < len(ids):  # the id of a sentence is that of its vectors: one at a time
             parts = [range(number, number + 1) for number in range(len(names))]
@@ -408,7 +413,7 @@ class Model:
         for part in parts:
             queries = [self._query(ids[n], names[n], sentence, known[n]) for n in part]
             dataset = self._dataset_of(inputs, queries, making)
-            answers = find_moments(self.config, self.method, dataset, queries, k, self._presence)
+            answers = find_moments(self.config, self.method, dataset, queries, k, self._presence, said)
             found += [Predictions(one, query.duration) for one, query in zip(answers, queries, strict=True)]
         return found
 

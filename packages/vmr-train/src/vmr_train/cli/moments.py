@@ -32,6 +32,7 @@ def find_moments(
     queries: Sequence[Query],
     k: int,
     presence: Calibration | None = None,
+    say: Callable[[str], object] = lambda line: logger.warning("%s", line),
 ) -> list[Prediction]:
     """The k best moments of every query; logs which words of the queries the model does not know.
 
@@ -45,6 +46,7 @@ def find_moments(
         queries: All of them; `dataset` may leave out those that cannot be answered.
         k: Moments at the most.
         presence: From evidence to a probability.
+        say: Takes the lines of the log.
 
     Raises:
         UserError: if the model knows no word of any query, or its answer is not finite.
@@ -54,11 +56,12 @@ def find_moments(
     without = {queries[number].id for number in dataset.unknown.without}
     read = [query for query in dataset.queries if query.id in without]
     warn_of_left_out(read, len(dataset.queries) - len(read), "no word that the model knows")
-    dataset.unknown.warn()
+    if text := dataset.unknown.text():
+        say(text)
     if presence is not None and not presence.figures.works:
-        logger.warning(
-            "this model's scores do not tell whether a sentence is in the video (AUROC %.2f on %s): no presence",
-            *(presence.figures.auroc, presence.split),
+        say(
+            "this model's scores do not tell whether a sentence is in the video (AUROC "
+            f"{presence.figures.auroc:.2f} on {presence.split}): no presence"
         )
         presence = None
     found = predict(config, method, dataset, evidence=presence is not None)
@@ -66,7 +69,7 @@ def find_moments(
         # of a sentence without meaning to the model, its evidence is that of any video and any sentence
         told = [one for one in found if dataset.unknown.understands(one.text)]
         if len(told) < len(found):
-            logger.warning("no presence where the model knows none of the words that carry the sentence")
+            say("no presence where the model knows none of the words that carry the sentence")
         with_presence = {one.query: one for one in presence.applied(told)}
         found = [with_presence.get(one.query, one) for one in found]
     answers = {one.query: one for one in found if one.query not in without}
