@@ -27,6 +27,10 @@ KEYS = {
 """Codes of keys, and the text that they write."""
 
 
+class ProtocolError(AssertionError):
+    """The browser does not do what it was asked for."""
+
+
 class Tab:
     """The tab of a browser."""
 
@@ -63,7 +67,8 @@ class Tab:
         self._socket.sendall(b"\x81" + size + b"\0\0\0\0" + text)
         while (answer := self._message()).get("id") != self._count:
             pass
-        assert "error" not in answer, answer
+        if "error" in answer:
+            raise ProtocolError(answer)
         return answer["result"]
 
     def value(self, code: str) -> Any:
@@ -75,10 +80,19 @@ class Tab:
     def wait(self, code: str, seconds: float = START_S) -> Any:
         """The value of an expression, as soon as it is true."""
         end = time.monotonic() + seconds
-        while not (found := self.value(code)):
+        while not (found := self._value_once_there(code)):
             assert time.monotonic() < end, f"{code} is never true"
             time.sleep(0.02)
         return found
+
+    def _value_once_there(self, code: str) -> Any:
+        """As `value`; None while one page gives way to another."""
+        try:
+            return self.value(code)
+        except ProtocolError as error:
+            if "context" not in str(error):
+                raise
+            return None
 
     def click(self, selector: str, number: int = 0) -> None:
         """Clicks into the middle of an element, as a mouse does."""

@@ -67,9 +67,12 @@ async function busy(work) {
     $('progress').hidden = seconds < 0.3;
     if (seconds < 1) return;
     const state = await fetch('/health').then((reply) => reply.json(), () => ({}));
-    if (mine === asked && !$('progress').hidden) $('status').textContent = (state.status === 'starting' ? 'The model is being loaded' : 'Searching') + ', ' + Math.round(seconds) + ' s';
+    if (mine !== asked || $('progress').hidden) return;
+    const words = state.status === 'starting' ? 'The model is being loaded' : 'Searching';
+    if ($('status').textContent !== words) $('status').textContent = words; // is read out once, the seconds are not
+    $('waiting').textContent = Math.round(seconds) + ' s';
   }, 300);
-  try { return await work; } finally { clearInterval(tick); if (mine === asked) $('progress').hidden = true; }
+  try { return await work; } finally { clearInterval(tick); if (mine === asked) { $('progress').hidden = true; $('waiting').textContent = ''; } }
 }
 async function ask(wanted) {
   const mine = ++asked, text = form.elements.q.value.trim();
@@ -78,7 +81,7 @@ async function ask(wanted) {
   document.title = text ? text + ' · Search videos' : 'Search videos';
   $('progress').hidden = $('error').hidden = $('more').hidden = true;
   $('start').hidden = $('corpus').hidden = Boolean(text);
-  $('status').textContent = '';
+  $('status').textContent = $('waiting').textContent = '';
   list.replaceChildren();
   hits = []; further = false; floor = null;
   if (!text) return;
@@ -177,14 +180,14 @@ function watch() {
   const time = video.currentTime + low;
   $('head').style.left = percent(time - span[0], span[1] - span[0]);
   $('head').hidden = time < span[0] || time > span[1];
-  if (until !== null && !video.paused && !video.seeking && time >= until - 0.01) {
+  if (until !== null && !video.seeking && (video.ended || (!video.paused && time >= until - 0.01))) {
     video.pause();
     $('now').textContent = 'Stopped at the end of the moment, ' + code(until) + '.';
     until = null;
   }
   if (!video.paused) requestAnimationFrame(watch);
 }
-for (const name of ['play', 'timeupdate', 'seeked']) video.addEventListener(name, watch);
+for (const name of ['play', 'timeupdate', 'seeked', 'ended']) video.addEventListener(name, watch);
 video.addEventListener('error', async () => {
   if (!open || !video.getAttribute('src')) return;
   if (clip) { $('now').textContent = 'This browser cannot play the video.'; return; }
