@@ -336,18 +336,18 @@ def bytes_moved() -> int:
 
 
 def test_adding_videos_one_by_one_keeps_shards_few_and_costs_work_in_proportion(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SHARD_VIDEOS", 32)
+    monkeypatch.setattr(writer, "SHARD_VIDEOS", 16)
     monkeypatch.setattr(writer, "MOST_SMALL", 4)
     index, costs = ScanIndex.create(tmp_path / "i", size=20_000), {}
     window, vector = np.array([[0.0, 4.0]]), np.full((1, 20_000), 0.01, np.float16)
     start = bytes_moved()
-    for number in range(160):
+    for number in range(64):
         index.add([VideoWindows(f"v{number}", 10.0, window, vector)])
         costs[number + 1] = bytes_moved() - start
-        assert sum(entry.live < 16 for entry in index.manifest.shards) <= 4
-    assert costs[160] <= 5 * costs[40]
-    assert len(index.manifest.shards) <= 4 + 160 // 16
-    assert index.videos() == [f"v{n}" for n in range(160)]
+        assert sum(entry.live < 8 for entry in index.manifest.shards) <= 4
+    assert costs[64] <= 5 * costs[16]
+    assert len(index.manifest.shards) <= 4 + 64 // 8
+    assert index.videos() == [f"v{n}" for n in range(64)]
     index.verify()
 
 
