@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ BATCH = 512
 """Videos that are added together, and between two moments from which a killed build goes on."""
 
 _ENCODED_AT_ONCE = 8
+_ASKED_ONE_BY_ONE = 32
 
 
 def build(
@@ -66,7 +68,7 @@ def build(
     wanted = _given(store, videos)
     _require_usable(wanted, durations)
     index = create(folder, retriever, engine=engine, url=url, features=store.manifest, **options)
-    with FolderLock(folder, DOING):
+    with _held(index):
         _fill(index, store, durations, absent(index, wanted), index.engine.add, report, batch)
     return index
 
@@ -85,7 +87,7 @@ def extend(
     """Encodes videos and adds those that are absent: a build that was killed goes on where it stopped.
 
     Args:
-        index: Is held against other writers until all is done.
+        index: Is held against other writers until all is done, unless its engine lets several write.
         store: Raw features.
         durations: Seconds by video.
         videos: Which ones; all of `store` by default.
@@ -108,7 +110,7 @@ def extend(
     else:
         require_same_features(known, store, allow=allow_other_features, of="the index is made of")
     require_writable(index.folder)
-    with FolderLock(index.folder, DOING):
+    with _held(index):
         index.engine.refresh()
         given = _given(store, videos)
         wanted = given if replace else absent(index, given)
@@ -143,7 +145,15 @@ def _fill(
 
 def absent(index: CorpusIndex, videos: Sequence[str]) -> list[str]:
     """Those videos that an index does not hold, each once, in their order."""
-    return [video for video in dict.fromkeys(videos) if video not in index.engine]
+    # a server is asked once for all of them
+    held = index.engine if len(videos) <= _ASKED_ONE_BY_ONE else frozenset(index.engine.videos())
+    return [video for video in dict.fromkeys(videos) if video not in held]
+
+
+def _held(index: CorpusIndex) -> contextlib.AbstractContextManager[object]:
+    """Two builds of a scan index would encode the same videos, and the second would be refused at its end."""
+    alone = index.facts.engine == "scan"
+    return FolderLock(index.folder, DOING) if alone else contextlib.nullcontext()
 
 
 def _encoded(
