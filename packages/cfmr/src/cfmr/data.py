@@ -50,7 +50,7 @@ class Batch:
     sentence_key: Tensor
     """``(B,)`` int64, the same for queries whose known words are the same, in any batch and process."""
     video_key: Tensor
-    """``(B,)`` int64, likewise for queries about one video."""
+    """``(V,)`` int64, likewise for the videos."""
 
 
 # Same as rgn.data.MaskableWords
@@ -253,7 +253,7 @@ def collate(
         targets=targets,
         glance=torch.tensor(glances, dtype=torch.float32),
         sentence_key=torch.tensor([_key(known.ids.astype("<i8").tobytes()) for known in words]),
-        video_key=torch.tensor([_key(query.video.encode("utf-8", "surrogatepass")) for query in queries]),
+        video_key=torch.tensor([_key(video.encode("utf-8", "surrogatepass")) for video in videos]),
     )
 
 

@@ -91,18 +91,15 @@ class CFMRMethod:
         )  # (B, S)
         around = flat_concepts(output.proposals) * scale  # (B, M, S)
         own, wrong = torch.stack([left, right], dim=1), batch.glance.new_ones(len(text), 2, dtype=torch.bool)
-        everyone = rows_of_all(batch.video_key)  # (N,)
+        everyone = rows_of_all(batch.video_key[batch.video_of])  # (N,)
         proposals = [rows_of_all(around).flatten(0, 1)]
         videos = [everyone.repeat_interleave(around.shape[1])]
         if output.searched is not None and searched is not None:
             found = flat_concepts(output.searched) * scale  # (V, P', S)
             beside = (batch.glance[:, None] - searched.centre).abs() > searched.width / 2  # (B, P')
             own, wrong = torch.cat([own, found[batch.video_of]], dim=1), torch.cat([wrong, beside], dim=1)
-            key = torch.empty_like(batch.video_key[: len(found)]).scatter_(0, batch.video_of, batch.video_key)
-            key = rows_of_all(key)
-            first = ~(key[:, None] == key).tril(-1).any(
-                dim=1
-            )  # a video that several processes hold counts once
+            key = rows_of_all(batch.video_key)
+            first = ~(key[:, None] == key).tril(-1).any(dim=1)  # what several processes hold counts once
             proposals.append(rows_of_all(found)[first].flatten(0, 1))
             videos.append(key[first].repeat_interleave(found.shape[1]))
         return CorpusRows(
