@@ -20,6 +20,7 @@ def open(
     videos: Paths | None = None,
     ground: str | Path | None = None,
     features: Paths | None = None,
+    weight: float | None = None,
     device: str = "cpu",
 ) -> Search:
     """Opens an index that ``vmr-search index`` made.
@@ -31,6 +32,7 @@ def open(
             None: the retriever's windows are the answer.
         features: Of the videos, for that method; None: those that the index has kept of video files, else the method's
             own data.
+        weight: Share of that method in the score, 0 to 1; None: as `MethodGrounder` has it.
         device: Where models compute: cpu, cuda, ..., or auto.
 
     Raises:
@@ -43,7 +45,7 @@ def open(
     """
     name = str(device_of(device))
     opened = open_index(index, device=name)
-    return search_of(opened, videos=videos, ground=ground, features=features, device=name)
+    return search_of(opened, videos=videos, ground=ground, features=features, weight=weight, device=name)
 
 
 def search_of(
@@ -52,6 +54,7 @@ def search_of(
     videos: Paths | None = None,
     ground: str | Path | None = None,
     features: Paths | None = None,
+    weight: float | None = None,
     device: str = "cpu",
 ) -> Search:
     """The search over an index that is open; see `open`."""
@@ -59,9 +62,10 @@ def search_of(
     if ground is None:
         return Search(index.engine, index.retriever, files=files)
     paths = features_of(index, features)
-    from vmr_search.method_grounder import open_grounder
+    from vmr_search.method_grounder import WEIGHT, open_grounder
 
-    grounder = open_grounder(ground, paths, device=device)
+    share = WEIGHT if weight is None else weight
+    grounder = open_grounder(ground, paths, device=device, weight=share)
     return Search(index.engine, index.retriever, files=files, grounder=grounder)
 
 

@@ -49,7 +49,7 @@ def add(parser: ArgumentParser) -> None:
         nargs="+",
         help="its features of the videos (default: those of the index, or its own)",
     )
-    option("--weight", type=overlap, help="its share in the fused score, 0 to 1")
+    option("--weight", type=overlap, help="its share in the score, 0 to 1 (default 0.25)")
     option(
         "--look-into",
         type=whole(1, _MOST),

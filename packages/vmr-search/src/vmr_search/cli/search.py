@@ -80,6 +80,7 @@ def add_opening(group: Any) -> None:
         type=Path,
         help="its features of the videos (default: those that the index keeps)",
     )
+    option("--weight", type=overlap, metavar="W", help="its share in the score, 0 to 1 (default 0.25)")
     option(
         "--look-into",
         type=whole(1, _MOST_K),
@@ -113,6 +114,7 @@ def run(options: Namespace) -> None:
         videos=options.videos,
         ground=options.ground,
         features=options.features,
+        weight=options.weight,
         device=options.device,
     )
     with contextlib.closing(search.engine):
@@ -142,8 +144,9 @@ def _check(options: Namespace) -> None:
         )
     if _writes(options) and not options.videos:
         raise UserError("--page, --cut and --export need the video files: --videos DIR")
-    if options.features and not options.ground:
-        raise UserError("--features is for --ground")
+    for name in ("features", "weight"):
+        if getattr(options, name) is not None and options.ground is None:
+            raise UserError(f"--{name} is for --ground")
     files.check(options)
 
 

@@ -57,6 +57,7 @@ def run(options: Namespace) -> None:
         videos=options.videos,
         ground=options.ground,
         features=options.features,
+        weight=options.weight,
         device=options.device,
     )
     with contextlib.closing(search.engine):
