@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from search_toy import CAPTIONS, WordRetriever, corpus, videos
 from videos import pictures, write_video
+from vmr_common.errors import UserError
 from vmr_search import Search
 from vmr_search.server.app import create_app
 from vmr_search.server.errors import Refused
@@ -189,6 +190,7 @@ def test_hostile_names_are_served_under_their_address(client):
         ("bytes=a-b", 416, None),
         ("lines=1-2", 416, None),
         ("bytes=" + "9" * 400 + "-", 416, None),
+        ("bytes=" + "9" * 40 + "-", 416, None),
     ],
 )
 def test_ranges_of_a_video(client, folder, wanted, status, part):
@@ -284,6 +286,22 @@ def test_a_fault_is_an_error_without_its_text(folder):
     answer = client.get("/search?q=red")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in answer.text
+
+
+def test_what_is_added_is_found_and_what_breaks_is_told_without_its_place(monkeypatch):
+    index = corpus()
+    monkeypatch.setattr("vmr_search.server.finding.FRESH_S", -1.0)  # at each search
+    with TestClient(create_app(Search(index, WordRetriever()))) as client:
+        index.refresh = lambda: index.replace(videos({"new": ["blue"]}))
+        assert client.get("/search?q=blue").json()["videos"] == 4
+
+        def damaged(*_, **__):
+            raise UserError("/secret/x: damaged")
+
+        index.search = damaged
+        answer = client.get("/search?q=green")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable")
+        assert "secret" not in answer.text
 
 
 def test_a_gate_lets_so_many_run_and_the_others_wait_for_a_while():

@@ -133,7 +133,7 @@ class _Found:
 
         return await self.gate.run(made, gone=request.is_disconnected)
 
-    async def health(self) -> Health:
+    def health(self) -> Health:
         return Health(
             status="ready" if self.finder.ready else "starting",
             version=__version__,

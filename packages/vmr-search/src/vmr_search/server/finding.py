@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -23,6 +24,8 @@ from vmr_search.server.videos import Library
 logger = logging.getLogger(__name__)
 KEPT = 128
 """Answers that are kept."""
+FRESH_S = 5.0
+"""Seconds after which the index is looked at anew."""
 KEPT_S = 60.0
 """Seconds for which one is kept, so that what was added to the index is found."""
 _COMMON = ("the", "a", "person", "red", "is")  # words of which a model knows one
@@ -53,6 +56,14 @@ def _unsearchable(text: str, why: str) -> Refused:
     return Refused(422, "unsearchable", f"q: the sentence {quoted(text, 60)}: {why}", "q")
 
 
+def _failed(error: UserError) -> Refused:
+    """What a search says of a sentence is told; what it says of files is for the log."""
+    if str(error).startswith("the sentence"):
+        return Refused(422, "unsearchable", f"q: {error}", "q")
+    logger.error("%s", error)
+    return Refused(500, "unreadable", "the index cannot be searched; the server's log says why")
+
+
 class Finder:
     """Answers requests by a search.
 
@@ -80,6 +91,7 @@ class Finder:
         self.ready = False
         self._warm: asyncio.Task[None] | None = None
         self._kept: OrderedDict[Hashable, tuple[float, Results]] = OrderedDict()
+        self._refreshing, self._fresh_until = threading.Lock(), time.monotonic() + FRESH_S
         self._waiting: dict[_Settings, list[_Asked]] = {}
 
     def start(self) -> None:
@@ -106,8 +118,7 @@ class Finder:
         """The whole answer up to the end of the wanted page at least, and whether there is more behind it.
 
         Raises:
-            Refused: naming the parameter that is wrong; or 503.
-            UserError: if the index is damaged.
+            Refused: naming the parameter that is wrong; 503 if it is busy, 500 if the index cannot be read.
         """
         if self._warm is not None and not self._warm.done():
             await asyncio.wait([self._warm], timeout=self.gate.waiting_s)
@@ -115,7 +126,8 @@ class Finder:
             raise Refused(422, "invalid", "q: the sentence is empty", "q")
         end = wanted.offset + wanted.limit
         k = min(-(-(end + 1) // _STEP) * _STEP, MOST_HITS)
-        where = self._where(wanted)
+        # an engine may ask another machine
+        where = await anyio.to_thread.run_sync(self._where, wanted) if wanted.video else self._where(wanted)
         exact = wanted.exact or self.exact
         settings = _Settings(k, where, wanted.least_score, wanted.per_video, exact)
         found = self._of_before((wanted.q, settings))
@@ -159,22 +171,39 @@ class Finder:
 
     def _search(self, texts: Sequence[str], settings: _Settings) -> list[Results | Exception]:
         """An answer to each sentence, or why it cannot be searched for."""
-        reasons = self.search.retriever.unsearchable(texts)
-        known = [text for text, why in zip(texts, reasons, strict=True) if why is None]
-        made = self.search.many(
-            known,
-            settings.k,
-            where=settings.where,
-            least_score=settings.least_score,
-            per_video=settings.per_video,
-            videos=self.look_into,
-            exact=settings.exact,
-        )
-        found = iter(made)
+        try:
+            self._refresh()
+            reasons = self.search.retriever.unsearchable(texts)
+            known = [text for text, why in zip(texts, reasons, strict=True) if why is None]
+            found = iter(self._many(known, settings))
+        except UserError as error:
+            if len(texts) > 1:  # one of them may be at fault
+                return [answer for text in texts for answer in self._search([text], settings)]
+            return [_failed(error)]
         return [
             next(found) if why is None else _unsearchable(text, why)
             for text, why in zip(texts, reasons, strict=True)
         ]
+
+    def _many(self, texts: Sequence[str], settings: _Settings) -> list[Results]:
+        return self.search.many(
+            texts,
+            settings.k,
+            where=settings.where,
+            least_score=settings.least_score,
+            videos=self.look_into,
+            exact=settings.exact,
+        )
+
+    def _refresh(self) -> None:
+        """Sees what writers have added, every few seconds."""
+        if time.monotonic() < self._fresh_until or not self._refreshing.acquire(blocking=False):
+            return
+        try:
+            self.search.engine.refresh()
+        finally:
+            self._fresh_until = time.monotonic() + FRESH_S
+            self._refreshing.release()
 
     def _where(self, wanted: SearchRequest) -> Filter:
         for video in wanted.video:

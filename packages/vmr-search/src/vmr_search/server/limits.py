@@ -31,7 +31,7 @@ MOST_WAITING = 512
 
 MOST_TOGETHER = 32
 """Sentences that share a scan."""
-MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS = 600
 """Connections at a time; those beyond are answered 503."""
 
 T = TypeVar("T")

@@ -52,7 +52,7 @@ def router(search: Search, library: Library, examples: Sequence[str], app: FastA
     """The addresses of the pages."""
     made = APIRouter(include_in_schema=False)
 
-    async def index() -> HTMLResponse:
+    def index() -> HTMLResponse:
         folders = library.folders
         text = (
             environment()

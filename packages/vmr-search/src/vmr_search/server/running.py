@@ -67,6 +67,9 @@ def serve(
         config = uvicorn.Config(
             app,
             http="h11",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
             log_config=None,
             log_level="error",
             access_log=False,
