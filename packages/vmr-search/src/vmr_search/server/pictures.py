@@ -48,7 +48,10 @@ class Pictures:
         return self._of(path, ("strip", *times), lambda: _joined(_grabbed(path, times, STRIP_HEIGHT), count))
 
     def _of(self, path: Path, what: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except OSError:
+            raise Refused(404, "file_gone", "the file of this video is gone", "video") from None
         key = (str(path), facts.st_mtime_ns, facts.st_size, *what)
         with self._lock:
             if key in self._kept:

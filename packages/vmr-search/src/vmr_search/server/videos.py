@@ -65,7 +65,7 @@ class Library:
         Raises:
             Refused: if it holds none.
         """
-        below = f"{name.strip('/')}/"
+        below = f"{name.strip('/')}/" if name.strip("/") else ""
         found = frozenset(
             video
             for folder, videos in self._by_folder.items()
