@@ -102,7 +102,8 @@ async function more(mine) {
   if (floor === null && found.hits.length) floor = [found.hits.at(-1).score, found.hits[0].score]; // bars show the span of the first page
   found.hits.forEach(add);
   const count = hits.length + (found.more ? ' moments so far' : hits.length === 1 ? ' moment' : ' moments');
-  $('status').textContent = (hits.length ? count : 'No moment was found; say it in other words, or set fewer filters,') + ' among ' + found.videos.toLocaleString('en') + ' videos. ' + found.note;
+  const where = ' among ' + found.videos.toLocaleString('en') + ' videos';
+  $('status').textContent = hits.length ? count + where + '. ' + found.note : 'No moment was found' + where + '. Say it in other words, or set fewer filters. ' + found.note;
   further = found.more;
   $('more').hidden = !further;
 }
@@ -262,6 +263,7 @@ $('filters').addEventListener('change', submit);
 $('clear').addEventListener('click', () => { for (const name of FILTERS) if (form.elements[name]) form.elements[name].value = ''; submit(); });
 document.querySelectorAll('.example').forEach((button) => button.addEventListener('click', () => { form.elements.q.value = button.textContent; submit(); }));
 addEventListener('popstate', restore);
+if (!location.search) form.elements.q.focus();
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const at = event.target, typing = at.matches('input:not([type=range]), select, textarea'), place = hits.findIndex((hit) => hit.button === document.activeElement);
