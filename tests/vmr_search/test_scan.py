@@ -317,7 +317,7 @@ def named(line: str) -> set[str]:
 @pytest.mark.e2e
 def test_killed_at_any_point_a_writer_loses_nothing_that_it_reported(tmp_path):
     folder = tmp_path / "i"
-    empty(folder)
+    reader = empty(folder)  # stays open all the time
     rng = random.Random(1)
     reported: set[str] = set()
     for attempt in range(20):
@@ -328,6 +328,10 @@ def test_killed_at_any_point_a_writer_loses_nothing_that_it_reported(tmp_path):
         with os.fdopen(reading) as lines:
             for _ in range(rng.randrange(1, 6)):
                 reported |= named(lines.readline())
+                reader.refresh()
+                assert reported <= set(reader.videos())
+                one = rng.choice(sorted(reported))
+                assert reader.search(video(one).vectors[1:2], 1)[0][0].video == one
             time.sleep(rng.uniform(0.0, 0.1))
             os.kill(child.pid, signal.SIGKILL)
             child.join()
