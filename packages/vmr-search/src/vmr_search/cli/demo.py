@@ -28,7 +28,8 @@ WRITERS = "vmr_common.video_files"
 """Entry points ``name = function(folder, out, videos)``: writes videos of a data set as files; their paths."""
 _RETRIEVER = "cfmr"
 _NAME = "demo"
-_SHORT = ["--cfg", "shapes-corpus", "--train.epochs", "6", "--train.eval_every", "6"]
+_CONFIG = "shapes-corpus"
+_SHORT = ["--cfg", _CONFIG, "--train.epochs", "6", "--train.eval_every", "6"]
 """Options of a training in a minute or two."""
 _EXAMPLES = 5
 logger = logging.getLogger(__name__)
@@ -39,7 +40,11 @@ def add(parser: ArgumentParser) -> None:
     option = parser.add_argument
     option("--folder", type=Path, default=Path("demo"), help="where all of it is kept (default: demo)")
     option("--count", type=whole(1, 1000), default=24, help="videos (default 24)")
-    option("--checkpoint", type=Path, help="a model that is there (default: one is trained, and kept)")
+    option(
+        "--checkpoint",
+        type=Path,
+        help="a model that is there (default: the run in runs/cfmr/shapes-corpus, else one is trained, and kept)",
+    )
     option("--cfg", nargs="+", help="configurations of its training (default: a short one of Shapes)")
     option("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine alone)")
     option("--port", type=whole(0, 65535), default=8000, help="port (default 8000; 0: any that is free)")
@@ -106,9 +111,10 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
     package = point.module.partition(".")[0]
     runs = Path(options.folder) / "runs"
     folder = runs / package / _NAME
-    if (folder / "results.json").exists():
-        logger.info("2 of 3: the model in %s", folder)
-        return folder
+    found = [folder, *([] if options.cfg else [Path("runs", package, _CONFIG)])]
+    for done in (place for place in found if (place / "results.json").exists()):
+        logger.info("2 of 3: the model in %s", done)
+        return done
     logger.info("2 of 3: training a small model in %s, a minute or two", folder)
     words = ["--data-root", str(root), "--runs", str(runs), "--name", _NAME]
     words += [word for given in options.cfg for word in ("--cfg", given)] if options.cfg else _SHORT
