@@ -45,7 +45,12 @@ def add(parser: ArgumentParser) -> None:
         type=Path,
         help="a model that is there (default: the run in runs/cfmr/shapes-corpus, else one is trained, and kept)",
     )
-    option("--cfg", nargs="+", help="configurations of its training (default: a short one of Shapes)")
+    option(
+        "--cfg",
+        nargs="+",
+        dest="configurations",
+        help="configurations of its training (default: a short one of Shapes)",
+    )
     option("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine alone)")
     option("--port", type=whole(0, 65535), default=8000, help="port (default 8000; 0: any that is free)")
     option("--no-open", action="store_true", help="leave the browser closed")
@@ -111,13 +116,17 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
     package = point.module.partition(".")[0]
     runs = Path(options.folder) / "runs"
     folder = runs / package / _NAME
-    found = [folder, *([] if options.cfg else [Path("runs", package, _CONFIG)])]
+    found = [folder, *([] if options.configurations else [Path("runs", package, _CONFIG)])]
     for done in (place for place in found if (place / "results.json").exists()):
         logger.info("2 of 3: the model in %s", done)
         return done
     logger.info("2 of 3: training a small model in %s, a minute or two", folder)
     words = ["--data-root", str(root), "--runs", str(runs), "--name", _NAME]
-    words += [word for given in options.cfg for word in ("--cfg", given)] if options.cfg else _SHORT
+    words += (
+        [word for given in options.configurations for word in ("--cfg", given)]
+        if options.configurations
+        else _SHORT
+    )
     if (folder / "checkpoints" / "last.safetensors").exists():
         words.append("--resume")
     with subprocess.Popen(

@@ -199,7 +199,7 @@ def _left_out(options: Namespace, queries: Sequence[Any], videos: Sequence[str],
     notes, known = [], set(videos)
     if outside := sum(query.video not in known for query in queries):
         notes.append(
-            f"{counted(outside, 'query').replace('querys', 'queries')} of videos that are not in {options.index}: left "
+            f"{counted(outside, 'query')} of videos that are not in {options.index}: left "
             "out by the annotated moment"
         )
     if found.unsearchable:
