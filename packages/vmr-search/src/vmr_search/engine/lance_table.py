@@ -61,6 +61,7 @@ def _library() -> Any:
         given = os.environ.get(name, "")
         if given in ("0", "1") or (not given and _cores() < 2):
             os.environ[name] = "2"
+    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are of its own inner workings
     try:
         import lancedb
     except ImportError:
