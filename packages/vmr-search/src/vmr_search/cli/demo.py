@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmr_common.cli.entrypoint import Parser, echo
+from vmr_common.cli.entrypoint import EXIT_INTERRUPTED, Parser, echo
 from vmr_common.cli.numbers import whole
 from vmr_common.cli.query_options import add_data_root
 from vmr_common.errors import UserError, counted
@@ -127,7 +127,7 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
         if options.configurations
         else _SHORT
     )
-    if (folder / "checkpoints" / "last.safetensors").exists():
+    if folder.is_dir():
         words.append("--resume")
     with subprocess.Popen(
         [sys.executable, "-m", package, "train", *words], stdout=subprocess.DEVNULL
@@ -137,6 +137,8 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
         except KeyboardInterrupt:  # it has heard of it too, and saves its state
             process.wait()
             raise KeyboardInterrupt("the same command goes on") from None
+    if status == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt("the same command goes on")
     if status:
         raise UserError(f"the training ended with status {status}, see above")
     return folder
