@@ -86,6 +86,7 @@ def ids_and_more():
         ("f --video=--json --text=--help", {"video": ["--json"], "text": ["--help"], "json": False}),
         ("f --text -a=b --json -- -what", {"text": ["-a=b"], "query": "-what"}),
         ("f --video a -- -what", {"video": ["a"], "query": "-what"}),
+        ("f --video=-- --text=--", {"video": ["--"], "text": ["--"]}),
         ("f '-what is it' --text '--red a'", {"query": "-what is it", "text": ["--red a"]}),
     ],
 )
@@ -100,6 +101,7 @@ def test_ids_and_sentences_may_begin_with_a_dash(line, expected):
         ("f --txt -0awng2", "unrecognized arguments: --txt -0awng2 (see"),
         ("f --text --json", "argument --text: expected one argument"),
         ("f --video -k 5", "argument --video: expected at least one argument"),
+        ("f -k--", "argument -k: invalid value '--' (see"),
         ("f --text a --jsn", "unrecognized arguments: --jsn (see"),
         (
             "f -what",

@@ -74,7 +74,9 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             option = self._option_string_actions.get(word)
-            if option is not None:
+            if option is None and word.endswith("--"):
+                words[place], left = self._with_dashes(word), 0
+            elif option is not None:
                 many = option.nargs is not None
                 left = 0 if option.type is not free_text else len(words) if many else 1
             elif left and not self._is_option(word):
@@ -83,6 +85,16 @@ class Parser(argparse.ArgumentParser):
             else:
                 left = 0
         return words
+
+    def _with_dashes(self, word: str) -> str:
+        """An option whose value in the same word is ``--``, which argparse would take away; other words as they are."""
+        name = word.removesuffix("--").removesuffix("=")
+        option = self._option_string_actions.get(name)
+        if option is None or option.nargs == 0 or (name.startswith("--") and name == word[:-2]):
+            return word
+        if option.type is not free_text:
+            self.error(f"argument {name}: invalid value '--'")
+        return f"{name}{'=' * word.endswith('=--')}{_AS_IT_IS}--"
 
     def _is_option(self, word: str) -> bool:
         """True for an option with its value in the same word: ``--json=1``, and ``-k5`` if 5 is a value of -k."""
