@@ -104,6 +104,7 @@ def test_filters_of_a_search(client, filters, expected):
         ("/static/..%2fapp.py", 404, "not_found", None),
         ("/video/garden", 404, "no_such_video", "video"),
         ("/thumb/kitchen?t=-1", 422, "invalid", "t"),
+        ("/thumb/kitchen?t=1e23", 422, "invalid", "t"),
         ("/thumb/kitchen?height=9999", 422, "invalid", "height"),
         ("/thumb/broken", 422, "invalid", None),
         ("/strip/kitchen?start=2&end=1", 422, "invalid", "end"),
@@ -164,6 +165,15 @@ def test_a_file_that_became_a_link_is_not_served(tmp_path):
     assert client.get("/video/dog").json()["error"]["code"] == "file_gone"
     file.symlink_to(tmp_path / "out.mp4")
     assert client.get("/video/dog").status_code == 404
+
+
+def test_no_error_tells_where_a_folder_is_that_is_reached_by_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/dog.mp4").write_bytes(b"no video")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    search = Search(corpus(), WordRetriever(), files={"dog": tmp_path / "link/dog.mp4"})
+    answer = TestClient(create_app(search, roots=[tmp_path / "link"])).get("/thumb/dog")
+    assert answer.json()["error"]["message"].startswith("dog.mp4: not a video")
 
 
 def test_hostile_names_are_served_under_their_address(client):

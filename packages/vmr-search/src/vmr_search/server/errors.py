@@ -89,7 +89,9 @@ def install(app: FastAPI, private: Sequence[Path]) -> None:
         app: The application.
         private: Folders whose places on the disk no message tells.
     """
-    folders = sorted({str(one) for path in private for one in (path, path.absolute())}, key=len, reverse=True)
+    # a file is opened behind all links, and its message names that place
+    places = {str(one) for path in private for one in (path, path.absolute(), path.resolve())}
+    folders = sorted(places, key=len, reverse=True)
 
     def told(error: BaseException) -> str:
         text = one_line(str(error))

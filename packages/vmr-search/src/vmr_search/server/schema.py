@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vmr_common.timeline import MOST_SECONDS
 from vmr_search.search import MOST_HITS, MOST_LETTERS
 from vmr_search.server.limits import MOST_NAMES, MOST_PAGE
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=1000)]
 
 
