@@ -63,3 +63,5 @@ def test_other_features_are_refused_or_said(encoder, store, tmp_path, caplog):
     model.require_features(FeatureStore(path), allow_other=True)
     assert "extractor" in caplog.text
     model.require_features(store)
+    with pytest.raises(UserError, match=r"features of shape \(9, 6\), expected \(T, "):
+        model.windows([np.zeros((9, 6), np.float32)], [9.0])

@@ -79,6 +79,11 @@ def test_features_of_another_kind_are_refused(tmp_path, store):
     with pytest.raises(UserError, match="other features than the index is made of: extractor is 'other'"):
         extend(index, other, {"new": 9.0})
     assert extend(index, other, {"new": 9.0}, allow_other_features=True) == 1
+    (tmp_path / "rows").mkdir()
+    for name, width in (("a", SIZE), ("wider", SIZE + 1)):
+        np.save(tmp_path / "rows" / f"{name}.npy", np.ones((9, width), np.float32))
+    with pytest.raises(UserError, match=f"video 'wider' has rows of {SIZE + 1} numbers, expected {SIZE}"):
+        extend(index, FeatureStore(tmp_path / "rows"), {"a": 9.0, "wider": 9.0})
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "scan/notes.txt", "model.safetensors", "index.json"])
@@ -106,6 +111,8 @@ def test_an_index_of_the_first_format_is_built_anew(tmp_path):
         ("engine", "none", "key engine: found 'none', expected scan, lance, qdrant"),
         ("model_sha256", "../x", "key model_sha256"),
         ("size", "64", "key size: found '64'"),
+        ("url", "/elsewhere", "key url: found '/elsewhere', but the engine scan is in the folder"),
+        ("options", {"device": "cpu"}, "key options: found 'device'"),
         ("features", {"width": 3}, "key features: unknown field 'width'"),
     ],
 )

@@ -131,6 +131,11 @@ def test_features_that_are_there_are_indexed(run, tmp_path, network):
         ),
         (("index", "i", "v", "--remove", "x"), "VIDEO builds or adds"),
         (("index", "i", "--verify"), "not an index"),
+        (("index", "i", "--features", "."), "holds no video"),
+        (
+            ("index", "i", "v.mp4", "--url", "x"),
+            "found 'x', but the engine scan is in the folder of the index",
+        ),
         (("search", "i"), "give one sentence"),
         (("search", "i", "a dog", "--page", "p.html"), "--videos DIR"),
         (("search", "i", "a dog", "--features", "f"), "--features is for --ground"),

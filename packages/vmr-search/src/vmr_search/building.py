@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vmr_common.errors import UserError, counted, quoted, require
@@ -162,9 +164,20 @@ def _encoded(
     for start in range(0, len(videos), _ENCODED_AT_ONCE):
         part = videos[start : start + _ENCODED_AT_ONCE]
         seconds = [float(durations[video]) for video in part]
-        made = index.retriever.windows([store[video] for video in part], seconds)
+        made = index.retriever.windows([_rows(store, video) for video in part], seconds)
         for video, duration, (windows, vectors) in zip(part, seconds, made, strict=True):
             yield VideoWindows(video, duration, windows, vectors)
+
+
+def _rows(store: FeatureStore, video: str) -> NDArray[np.float32]:
+    """The rows of a video, as wide as those of the first one; raises `UserError` naming it where they are not."""
+    rows = store[video]
+    if rows.shape[1] != store.dim:
+        raise UserError(
+            f"{store.name}: video {quoted(video)} has rows of {rows.shape[1]:,} numbers, expected {store.dim:,} as the "
+            "others"
+        )
+    return rows
 
 
 def _require_usable(videos: Sequence[str], durations: Mapping[str, float]) -> None:

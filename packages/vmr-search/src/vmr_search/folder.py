@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import re
 import threading
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ ENGINES = {
 }
 """Class of each engine, an `EngineClass`, by name."""
 
+_OURS = {"place", "size", "identity", "device"}  # what an engine is opened with, beside its own options
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -191,6 +193,7 @@ def create(
             is not known or not installed.
     """
     folder = Path(folder)
+    url = address_of(engine, url)
     kind = _engine_class(engine)
     require_writable(folder)
     with FolderLock(folder, DOING):
@@ -261,6 +264,9 @@ def read_facts(folder: Path) -> IndexFacts:
         raise UserError(
             f"{path}: key model_sha256: found {quoted(content['model_sha256'])}, expected a SHA-256"
         )
+    address_of(content["engine"], content["url"], f"{path}: key url")
+    if strange := sorted(content["options"].keys() & _OURS):
+        raise UserError(f"{path}: key options: found {quoted(strange[0])}, which is not an engine's own")
     if content["features"] is not None:
         FeatureManifest.from_mapping(content["features"], f"{path}: key features")
     return IndexFacts(**content)
@@ -288,11 +294,28 @@ def _refuse_earlier(folder: Path) -> None:
 
 
 def _engine_class(name: str) -> EngineClass:
-    if name not in ENGINES:
-        raise UserError(f"engine: found {quoted(name)}, expected {_known()}")
     module, _, attribute = ENGINES[name].partition(":")
     found: EngineClass = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def address_of(engine: str, url: str | None, where: str = "url") -> str | None:
+    """Where an engine is, a folder of this machine by its whole path, as the index is opened from anywhere; or None.
+
+    Raises:
+        UserError: if no engine has this name, it is in the folder of the index alone, or there is no address.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"engine: found {quoted(engine)}, expected {_known()}")
+    if url is None:
+        return None
+    if engine == "scan":
+        raise UserError(
+            f"{where}: found {quoted(url)}, but the engine scan is in the folder of the index alone"
+        )
+    if not url.strip():
+        raise UserError(f"{where}: found {quoted(url)}, expected an address")
+    return os.path.abspath(url) if engine == "lance" and "://" not in url else url
 
 
 def _known() -> str:

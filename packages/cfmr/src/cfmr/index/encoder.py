@@ -83,7 +83,15 @@ class Encoder:
 
     @torch.no_grad()
     def encode_videos(self, features: Sequence[NDArray[np.float32]]) -> Tensor:
-        """Vectors ``(V, P, K * D)`` float32 on the CPU of videos by raw features ``(n, F)`` each."""
+        """Vectors ``(V, P, K * D)`` float32 on the CPU of videos by raw features ``(n, F)`` each.
+
+        Raises:
+            UserError: if rows have another width than those of the training.
+        """
+        width = self.model.frame_projection.in_features
+        for rows in features:
+            if rows.ndim != 2 or rows.shape[1] != width:
+                raise UserError(f"features of shape {rows.shape}, expected (T, {width})")
         kept = [keep(rows, self.config.data.clips) for rows in features]
         if self.preprocessor.scale is not None:
             kept = [self.preprocessor.scale(rows) for rows in kept]

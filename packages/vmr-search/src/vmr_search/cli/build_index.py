@@ -126,11 +126,13 @@ def _maintain(options: Namespace) -> None:
 def _build(options: Namespace) -> None:
     _check(options)
     from vmr_search.building import absent, extend
-    from vmr_search.folder import is_index
+    from vmr_search.folder import address_of, is_index
 
     exists = is_index(options.index)
     if (options.add or options.replace) and not exists:
         raise UserError(f"{options.index}: no index to add to")
+    if not exists:
+        address_of(options.engine or "scan", options.url, "--url")
     corpus = _of_features(options) if options.features else _of_videos(options)
     failed: list[Failed] = []
     with contextlib.closing(_opened(options, corpus) if exists else _created(options, corpus)) as index:
@@ -194,6 +196,8 @@ def _of_features(options: Namespace) -> Corpus:
     if options.durations is not None:
         known |= read_durations(found_path(options.durations, root))
     wanted = store.videos() if videos is None else videos
+    if not wanted:
+        raise store.empty()
     return Corpus(wanted, store, seconds_of(store, wanted, known), [])
 
 
@@ -239,7 +243,7 @@ def _created(options: Namespace, corpus: Corpus) -> CorpusIndex:
 
 
 def _opened(options: Namespace, corpus: Corpus) -> CorpusIndex:
-    from vmr_search.folder import open_index
+    from vmr_search.folder import address_of, open_index
     from vmr_video.networks.weights import device_of as torch_device
 
     index = open_index(options.index, device=str(torch_device(options.device)))
@@ -249,6 +253,8 @@ def _opened(options: Namespace, corpus: Corpus) -> CorpusIndex:
         ("retriever", index.facts.retriever),
     ):
         given = getattr(options, name)
+        if name == "url":
+            given = address_of(index.facts.engine, given, "--url")
         if given not in (None, there):
             raise UserError(f"{options.index}: its {name} is {there}, --{name} says {given}")
     if options.checkpoint is not None:
