@@ -136,6 +136,8 @@ def test_features_that_are_there_are_indexed(run, tmp_path, network):
             ("index", "i", "v.mp4", "--url", "x"),
             "found 'x', but the engine scan is in the folder of the index",
         ),
+        (("index", "i", "--retriever", "zero-shot", "--engine", "no", "v"), "engine: found 'no'"),
+        (("index", "i", "v", "--nonsense"), "see vmr-search index --help"),
         (("search", "i"), "give one sentence"),
         (("search", "i", "a dog", "--page", "p.html"), "--videos DIR"),
         (("search", "i", "a dog", "--features", "f"), "--features is for --ground"),

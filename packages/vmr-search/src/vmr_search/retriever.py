@@ -86,4 +86,6 @@ def open_retriever(
         if point.name == name:
             load: Load = point.load()
             return load(model, facts, device)
-    raise UserError(f"retriever {quoted(name)}: not installed, found {', '.join(retrievers()) or 'none'}")
+    raise UserError(
+        f"retriever {quoted(name)}: no installed package brings it (found: {', '.join(retrievers()) or 'none'})"
+    )

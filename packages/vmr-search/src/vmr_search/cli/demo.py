@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -66,6 +67,8 @@ def run(options: Namespace) -> None:
     """
     from vmr_common.splits.load import data_root, load_split
 
+    # before torch is loaded: threads of a model this small wait for one another, ten times longer on a busy machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     root = data_root(options.data_root)
     point = _required()
     queries = load_split(f"{DATA}/test", root).queries

@@ -66,12 +66,18 @@ def trained(options: Namespace) -> Retriever:
     from vmr_search.retriever import open_retriever, retrievers
 
     if options.checkpoint is None:
-        raise UserError(f"give --checkpoint with a trained model, or --retriever {ZERO_SHOT}")
+        raise UserError(
+            f"give --checkpoint with a trained model (a run of cfmr-train), or --retriever {ZERO_SHOT}"
+        )
     name = options.retriever
     if name is None:
         trained = [one for one in retrievers() if one != ZERO_SHOT]
-        if len(trained) != 1:
-            raise UserError(f"--retriever: which one? installed are {', '.join(trained) or 'none'}")
+        if not trained:
+            raise UserError(
+                "--checkpoint: no installed package has a trained retriever; pip install cfmr brings one"
+            )
+        if len(trained) > 1:
+            raise UserError(f"--retriever: which one? installed are {', '.join(trained)}")
         name = trained[0]
     return open_retriever(name, options.checkpoint, {}, options.device)
 

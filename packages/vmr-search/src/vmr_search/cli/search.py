@@ -160,7 +160,9 @@ def filter_of(options: Namespace, search: Search) -> Any:
 
     for video in options.video or ():
         if video not in search.engine:
-            raise UserError(f"--video {quoted(video)}: not in {options.index}")
+            raise UserError(
+                f"--video {quoted(video)}: not in {options.index} (ids are names of files without the ending)"
+            )
     return Filter(
         videos=None if options.video is None else frozenset(options.video),
         after=options.after,

@@ -208,7 +208,7 @@ class Finder:
     def _where(self, wanted: SearchRequest) -> Filter:
         for video in wanted.video:
             if video not in self.search.engine:
-                message = f"video: {quoted(video, 60)} is not in the index"
+                message = f"video: {quoted(video, 60)} is not in the index; ids are names of files without the ending"
                 raise Refused(422, "no_such_video", message, "video")
         chosen: frozenset[str] | None = frozenset(wanted.video) or None
         if wanted.folder:

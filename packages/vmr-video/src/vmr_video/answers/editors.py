@@ -51,7 +51,7 @@ def _edl(title: str, events: Sequence[FrameEvent]) -> str:
     if len(rates) > 1:
         shown = " and ".join(f"{float(rate):.5g}" for rate in rates)
         raise UserError(
-            f"edl: a list holds videos of one rate, found {shown} frames per second; fcpxml holds several"
+            f"edl: a list holds videos of one rate, found {shown} frames per second; fcpxml and csv hold several"
         )
     if len(events) > _MOST_EVENTS:
         raise UserError(f"edl: holds {_MOST_EVENTS} moments at most, found {len(events)}; csv holds more")

@@ -45,7 +45,13 @@ def write(options: Namespace, answers: Sequence[Answer], *, title: str, k: int) 
     Raises:
         UserError: if one cannot be written, or a moment cannot be cut.
     """
-    lines = []
+    lines, markers = [], []
+    if options.export is not None:  # first: an edit list may be impossible, and nothing is written then
+        from vmr_video.answers.editors import export
+
+        path, kind = marker_file(options.export)
+        export(path, answers, kind)
+        markers.append(f"markers     {path}")
     if options.page is not None:
         from vmr_video.answers.page import write_page
 
@@ -56,13 +62,7 @@ def write(options: Namespace, answers: Sequence[Answer], *, title: str, k: int) 
 
         cuts = cut_moments(options.cut, answers, exact=options.cut_exact, k=k)
         lines += [f"{'' if number else 'cut':<12}{path}" for number, path in enumerate(dict.fromkeys(cuts))]
-    if options.export is not None:
-        from vmr_video.answers.editors import export
-
-        path, kind = marker_file(options.export)
-        export(path, answers, kind)
-        lines.append(f"markers     {path}")
-    return lines
+    return lines + markers
 
 
 def marker_file(wanted: str, what: str = "--export") -> tuple[Path, Kind]:
