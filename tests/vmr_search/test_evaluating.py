@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search_toy import CAPTIONS, WordRetriever, corpus, videos
-from vmr_common.evaluation.corpus_files import read_corpus_predictions
+from vmr_common.evaluation.corpus_files import read_corpus, read_corpus_predictions
 from vmr_common.types import Query
 from vmr_search import Search, evaluating
 from vmr_search.cli.main import main
@@ -114,13 +114,14 @@ def test_the_table_has_both_truths_and_says_what_is_left_out(run):
     assert "3 videos" in out
     assert "4 queries (and 1 without a target, left out), 1 without prediction" in out
     assert "1 query of videos that are not in index: left out by the annotated moment" in out
-    assert "1 queries are misses: the model knows no word of it (first: 4)" in out
+    assert "1 query missed: the model knows no word of it (first: 4)" in out
     first = [line.split()[1] for line in out.splitlines() if line.startswith("words ")]
     assert first == ["75.00", "75.00"]
     assert {"words, graded", "chance", "chance, graded"} <= {line[:14].strip() for line in out.splitlines()}
-    assert "ScanIndex: 100.00 % of the exact first ten videos, 100.00 %" in out
+    assert "scan: 100.00 % of the exact first ten videos, 100.00 %" in out
     assert "processor p50" in out
     assert [one.query for one in read_corpus_predictions("found.jsonl")[0]] == ["1", "2", "3", "5"]
+    assert set(read_corpus("found.videos.json")) == set(CAPTIONS)
 
 
 def test_a_curve_over_the_videos_that_a_method_looks_into(run):

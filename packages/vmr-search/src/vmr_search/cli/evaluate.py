@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.cli import query_options
-from vmr_common.cli.entrypoint import echo
+from vmr_common.cli.entrypoint import echo, option_words, word_of
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.errors import UserError, counted
 
@@ -73,7 +74,10 @@ def add(parser: ArgumentParser) -> None:
     )
     option("--nms", type=overlap, default=0.5, help="largest overlap of two moments of a video (default 0.5)")
     option(
-        "--out", type=Path, metavar="FILE", help="write the answers, as vmr-score --protocol vcmr reads them"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the answers, as vmr-score --protocol vcmr reads them, and beside them the videos",
     )
     option("--json", action="store_true", help="print JSON (fractions, not percent)")
     option("--device", default="cpu", help="where models compute: cpu (default), cuda, ...")
@@ -112,11 +116,11 @@ def run(options: Namespace) -> None:
         search = Search(index.engine, index.retriever, grounder=grounder)
         if not len(search.engine):
             raise UserError(f"{options.index}: holds no video")
-        report = _report(options, split, search)
+        report = _report(options, split, search) | {"engine": index.facts.engine}
     if options.json:
         echo(json.dumps(report, indent=2))
     else:
-        echo(*_lines(report))
+        echo(*_lines(report), *(_next(options) if options.out else []))
 
 
 def _check(options: Namespace) -> None:
@@ -134,6 +138,7 @@ def _report(options: Namespace, split: Split, search: Search) -> dict[str, Any]:
     from vmr_common.cli.score_corpus import scored, tables
     from vmr_common.evaluation.corpus import PROTOCOLS
     from vmr_common.evaluation.corpus_files import write_corpus_predictions
+    from vmr_common.io import write_text
     from vmr_search import evaluating
 
     queries, videos = split.queries, search.engine.videos()
@@ -154,7 +159,6 @@ def _report(options: Namespace, split: Split, search: Search) -> dict[str, Any]:
     report: dict[str, Any] = {
         "split": split.name,
         "videos": len(videos),
-        "engine": type(search.engine).__name__,
         "systems": [{"system": label, **scores.to_dict()} for label, scores in rows],
         "table": tables(rows),
         "notes": notes,
@@ -174,7 +178,23 @@ def _report(options: Namespace, split: Split, search: Search) -> dict[str, Any]:
         report["against_exact"] = evaluating.against_exact(search, queries, nms=options.nms)
     if options.out:
         write_corpus_predictions(options.out, systems[list(systems)[-1]])
+        write_text(_corpus_file(options.out), json.dumps(durations, indent=0))
     return report
+
+
+def _corpus_file(out: Path) -> Path:
+    """Where the videos of the corpus are written, with their seconds: without them the answers cannot be scored."""
+    return out.with_suffix(".videos.json")
+
+
+def _next(options: Namespace) -> list[str]:
+    """The answers that were written, and the command that reads them."""
+    lines = ["", f"answers     {options.out}, videos in {_corpus_file(options.out)}"]
+    if options.split is not None:
+        words = ["vmr-score", word_of(options.out), *option_words("--split", options.split)]
+        words += ["--protocol", "vcmr", "--corpus", word_of(_corpus_file(options.out))]
+        lines.append(f"next        {shlex.join(words)}")
+    return lines
 
 
 def _graded(options: Namespace, split: Split, videos: Sequence[str]) -> tuple[Truth | None, list[str]]:
@@ -204,7 +224,7 @@ def _left_out(options: Namespace, queries: Sequence[Any], videos: Sequence[str],
         )
     if found.unsearchable:
         first, why = next(iter(found.unsearchable.items()))
-        notes.append(f"{len(found.unsearchable):,} queries are misses: {why} (first: {first})")
+        notes.append(f"{counted(len(found.unsearchable), 'query')} missed: {why} (first: {first})")
     return notes
 
 
