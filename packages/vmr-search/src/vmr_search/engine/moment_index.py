@@ -44,7 +44,7 @@ class Filter:
         longest: Only those of at most this length, seconds.
 
     Raises:
-        UserError: if nothing can fit (an end before its start), or a number is negative.
+        UserError: if nothing can fit (an end before its start), a number is negative, or `videos` is a single text.
     """
 
     videos: frozenset[str] | None = None
@@ -54,6 +54,8 @@ class Filter:
     longest: float = float("inf")
 
     def __post_init__(self) -> None:
+        if isinstance(self.videos, str):  # whose letters would be taken for ids
+            raise UserError(f"videos: found the text {quoted(self.videos, 60)}, expected a set of ids")
         for low, high in (("after", "before"), ("shortest", "longest")):
             least, most = getattr(self, low), getattr(self, high)
             if not 0 <= least <= most:  # false for NaN too
