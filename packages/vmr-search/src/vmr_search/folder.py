@@ -145,7 +145,7 @@ class CorpusIndex:
         if (found := retriever.identity()) != self.facts.identity:
             raise UserError(
                 f"{self.folder}: built by model {self.facts.identity[:12]} ({self.facts.retriever}), but the "
-                f"{retriever.name} given is {found[:12]}"
+                f"{retriever.name} given is {found[:12]}; give that one, or another folder for a new index"
             )
 
     def verify(self) -> None:

@@ -133,6 +133,10 @@ def _build(options: Namespace) -> None:
         raise UserError(f"{options.index}: no index to add to")
     if not exists:
         address_of(options.engine or "scan", options.url, "--url")
+        if options.engine == "qdrant" and options.url is None:
+            logger.warning(
+                "qdrant without --url: the embedded mode of its client, in the folder of the index, for trials alone"
+            )
     corpus = _of_features(options) if options.features else _of_videos(options)
     failed: list[Failed] = []
     with contextlib.closing(_opened(options, corpus) if exists else _created(options, corpus)) as index:
