@@ -32,6 +32,7 @@ from fuzzing.watch import Campaign, problem_of, rng_of
 KINDS = {
     "text": "texts:make",
     "predictions": "texts:make_predictions",
+    "corpus": "texts:make_corpus",
     "folder": "folders:make",
     "hdf5": "hdf5:make",
     "npz": "arrays:make",

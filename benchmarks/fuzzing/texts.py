@@ -164,6 +164,37 @@ PREDICTIONS = {
 }
 
 
+CORPUS_WINDOWS = [["v", 0, 5, 0.9], ["w", 1, 30, 0.1], ["v", 2, 3, 0]]
+CORPUS = {
+    "corpus.jsonl": lines(
+        *(
+            {
+                **{"qid": encode_id(name), "query": "q w", "pred_corpus_windows": CORPUS_WINDOWS},
+                "pred_corpus_videos": ["v", "w"],
+            }
+            for name, _, _ in QUERIES
+        )
+    ),
+    "tvr.json": document(
+        {"video2idx": {"v": 0, "w": 1}}
+        | {
+            task: [
+                {"desc_id": encode_id(name), "desc": "q w", "predictions": [[0, 0, 5, 0.9], [1, 1, 30, 0.1]]}
+                for name, _, _ in QUERIES
+            ]
+            for task in ("VCMR", "VR")
+        }
+    ),
+    "graded.jsonl": lines(
+        *({"qid": encode_id(name), "relevant": [["v", 0, 4], ["w", 3, 4.5]]} for name, _, _ in QUERIES)
+    ),
+    "videos.txt": b"v\nw\n",
+    "videos.json": document(["v", "w"]),
+    "seconds.json": document({"v": 30.0, "w": 60}),
+}
+"""Of a corpus: predictions, graded truth, ids of its videos."""
+
+
 def damaged_json(rng: random.Random, content: bytes) -> bytes:
     rows = [json.loads(line) for line in content.splitlines()]
     number = rng.randrange(len(rows))
@@ -202,6 +233,24 @@ def make_predictions(rng: random.Random, folder: Path, samples: Path | None = No
         arguments += [rng.choice(["--export-qvhighlights", "--export-ego4d"]), folder / "export"]
         arguments += rng.choice([[], ["--fill-missing"]])
     return Case([Call("vmr-score", arguments, warns=True)])
+
+
+def make_corpus(rng: random.Random, folder: Path, samples: Path | None = None, layout: str = "") -> Case:
+    """A damaged file of a corpus beside the whole ones, and how predictions over it are scored."""
+    for name, content in CORPUS.items():
+        (folder / f"whole-{name}").write_bytes(content)
+    (folder / "truth.jsonl").write_bytes(lines(*CANONICAL))
+    name = layout or rng.choice(list(CORPUS))
+    path = written(rng, folder, name, CORPUS[name])
+    whole = folder / rng.choice(["whole-corpus.jsonl", "whole-tvr.json"])
+    graded = name.startswith("graded")
+    videos = name.startswith(("videos", "seconds"))
+    arguments: list[object] = [whole if graded or videos else path, "--json"]
+    arguments += ["--annotations", folder / "truth.jsonl", "--protocol", rng.choice(["vcmr", "vcmr-didemo"])]
+    if graded or rng.random() < 0.5:
+        arguments += ["--graded", path if graded else folder / "whole-graded.jsonl"]
+    arguments += ["--corpus", path if videos else folder / "whole-seconds.json"]
+    return Case([Call("vmr-score", arguments + rng.choice([[], ["--ignore-unknown"]]), warns=True)])
 
 
 def make(rng: random.Random, folder: Path, samples: Path | None = None, layout: str = "") -> Case:
