@@ -139,6 +139,35 @@ def test_foreign_and_damaged_folders_are_named(index, tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("where", "column", "value", "said"),
+    [
+        ("nth = 1", "start_s", "-5.0", r"damaged, holds the window \[-5\.0, 2\.0\]"),
+        ("nth = 1", "nth", "NULL", "rows without nth"),
+        ("nth = 1", "number", "NULL", "rows without number"),
+        ("nth = 0", "number", "NULL", "rows without number"),
+        ("nth = 0", "video", "NULL", "rows without video"),
+        ("nth = 0", "duration", "1e300", "damaged, video 'a' has number .*, duration 1e.300"),
+    ],
+)
+def test_rows_that_were_never_written_are_one_line(index, where, column, value, said):
+    index.add(some(["a"]))
+    lancedb.connect(index.place).open_table("windows").update(where=where, values_sql={column: value})
+    with pytest.raises(UserError, match=said):
+        LanceIndex.open(index.place, size=SIZE).verify()
+    if column == "start_s":
+        with pytest.raises(UserError, match=said):
+            LanceIndex.open(index.place, size=SIZE).search(np.ones((1, SIZE), np.float32), 1, exact=True)
+
+
+def test_a_panic_of_the_library_is_one_line_and_a_fault_of_ours_stays_one():
+    panic = type("RustPanic", (Exception,), {"__module__": "library"})
+    with pytest.raises(UserError, match=r"table \(out of range\)"), lance_table.asking("table"):
+        raise panic("out of range")
+    with pytest.raises(TypeError), lance_table.asking("table"):
+        raise TypeError
+
+
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(UserError, match=r"pip install 'vmr-search\[lance\]'"):

@@ -64,6 +64,24 @@ def test_a_lost_window_is_damage(index):
         index.verify()
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"start_s": -5.0}, r"damaged, holds the window \[-5\.0, 1\.0\]"),
+        ({"end_s": "x"}, "holds points that are no windows"),
+        ({}, "holds points that are no windows"),
+    ],
+)
+def test_points_that_are_no_windows_are_one_line(index, changed, said):
+    index.add(some(["a"]))
+    client, name = index._client._client, index._client.windows
+    first = min(client.scroll(name)[0], key=lambda point: point.payload["nth"])
+    kept = {**first.payload, **changed} if changed else {"number": first.payload["number"]}
+    client.overwrite_payload(name, kept, points=[first.id])
+    with pytest.raises(UserError, match=said):
+        index.search(np.ones((1, SIZE), np.float32), 1)
+
+
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
     """At once where nobody listens, within the time limit where somebody does and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

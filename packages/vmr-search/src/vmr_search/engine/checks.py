@@ -32,10 +32,7 @@ def checked_video(one: VideoWindows, size: int, dtype: np.dtype[Any]) -> VideoWi
         raise UserError(f"{name}: windows of shape {windows.shape}, expected (W, 2), at least one")
     if vectors.shape != (len(windows), size):
         raise UserError(f"{name}: vectors of shape {vectors.shape}, expected {(len(windows), size)}")
-    start, end = windows[:, 0], windows[:, 1]
-    possible = (start >= 0) & (start <= end) & (end <= MOST_SECONDS)
-    if not possible.all():
-        wrong = windows[np.flatnonzero(~possible)[0]].tolist()
+    if (wrong := _impossible(windows)) is not None:
         raise UserError(f"{name}: window {quoted(wrong)}: expected start and end in seconds, in order")
     if vectors.dtype not in (np.float16, np.float32):
         raise UserError(f"{name}: vectors of {vectors.dtype}, expected float16 or float32")
@@ -44,6 +41,24 @@ def checked_video(one: VideoWindows, size: int, dtype: np.dtype[Any]) -> VideoWi
     if not np.isfinite(vectors).all():
         raise UserError(f"{name}: the model's vectors are not finite in {dtype}")
     return dataclasses.replace(one, duration=duration, windows=np.ascontiguousarray(windows), vectors=vectors)
+
+
+def stored_problem(windows: NDArray[np.float64], vectors: NDArray[Any], size: int) -> str | None:
+    """What no engine was given of windows ``(W, 2)`` and vectors that its store gives back; None: nothing."""
+    if vectors.shape != (len(windows), size):
+        return f"vectors of shape {vectors.shape}, expected {(len(windows), size)}"
+    if not np.isfinite(vectors).all():
+        return "vectors that are not finite"
+    wrong = _impossible(windows)
+    return None if wrong is None else f"the window {wrong}, expected start and end in seconds, in order"
+
+
+def _impossible(windows: NDArray[np.float64]) -> list[float] | None:
+    """The first window that no video has."""
+    start, end = windows[:, 0], windows[:, 1]
+    possible = (start >= 0) & (start <= end) & (end <= MOST_SECONDS)  # false for NaN
+    found: list[float] | None = None if possible.all() else windows[np.flatnonzero(~possible)[0]].tolist()
+    return found
 
 
 def checked_queries(queries: NDArray[Any], size: int, n: int) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
+from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 from vmr_search.engine.checks import checked_queries, checked_video
-from vmr_search.engine.lance_search import State, promising, scanned, scored
+from vmr_search.engine.lance_search import SCORED, State, promising, scanned, scored, stored_in
 from vmr_search.engine.lance_table import (
     TABLE,
     asking,
@@ -36,7 +37,7 @@ from vmr_search.engine.lance_table import (
     schema_of,
     table_names,
     train,
-    vectors_in,
+    values_in,
 )
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
 from vmr_search.engine.ranking import ranked
@@ -131,12 +132,16 @@ class LanceIndex:
         with self._reading():
             found = table.search().where("nth = 0").select(["video", "number", "duration"]).to_arrow()
             found = found.sort_by("number")
-            columns = [found[name].to_pylist() for name in ("video", "number", "duration")]
+            columns = [values_in(found, name).tolist() for name in ("video", "number", "duration")]
             inverted = inverted_of(table)
         numbers: dict[str, int] = {}
         durations: dict[str, float] = {}
         stray = []
         for video, number, duration in zip(*columns, strict=True):
+            if not (video and number >= 0 and LEAST_DURATION <= duration <= MOST_SECONDS):  # false for NaN
+                raise UserError(
+                    f"{self.place}: damaged, video {quoted(video, 60)} has number {number}, duration {duration:g}"
+                )
             if numbers.setdefault(video, number) == number:
                 durations[video] = duration
             else:
@@ -175,10 +180,10 @@ class LanceIndex:
         counts = dict.fromkeys(state.numbers.values(), 0)
         lasts = dict.fromkeys(state.numbers.values(), 0)
         with self._reading():
-            for batch in state.table.search().select(["number", "nth", "vector"]).to_batches(_ROWS):
-                if not np.isfinite(vectors_in(batch, self.size)).all():
-                    raise UserError(f"{self.place}: damaged, holds vectors that are not finite")
-                for number, nth in zip(numbers_in(batch).tolist(), batch["nth"].to_pylist(), strict=True):
+            for batch in state.table.search().select(SCORED).to_batches(_ROWS):
+                stored_in(batch, self.size)
+                pairs = zip(numbers_in(batch).tolist(), values_in(batch, "nth").tolist(), strict=True)
+                for number, nth in pairs:
                     if number in counts:
                         counts[number] += 1
                         lasts[number] = max(lasts[number], nth + 1)

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_search.engine.lance_table import Inverted, condition_of, listed, numbers_in, vectors_in
+from vmr_search.engine.checks import stored_problem
+from vmr_search.engine.lance_table import Inverted, condition_of, listed, numbers_in, values_in, vectors_in
 from vmr_search.engine.moment_index import Filter
 from vmr_search.engine.ranking import CANDIDATES, PER_VIDEO, BestOfVideos, Numbers, ScoredWindows, scores_of
 
 _LISTED = 256  # videos that one query of the table names
 _AT_ONCE = 32  # queries that share a scan
 _ROWS = 2048  # of a part that is read
-_SCORED = ["number", "nth", "start_s", "end_s", "vector"]
+SCORED = ["number", "nth", "start_s", "end_s", "vector"]
+"""Columns of which a search needs the windows of a video."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +107,17 @@ def scored(
     for start in range(0, len(numbers), _LISTED):
         chosen = listed(numbers[start : start + _LISTED].tolist())
         search = state.table.search().where(f"{chosen} AND {condition}" if condition else chosen)
-        for batch in search.select(_SCORED).to_batches(_ROWS):
-            columns = [batch[name].to_numpy(zero_copy_only=False) for name in ("start_s", "end_s")]
-            scores = scores_of(vectors_in(batch, len(query)), query)
+        for batch in search.select(SCORED).to_batches(_ROWS):
+            windows, vectors = stored_in(batch, len(query))
             yield ScoredWindows(
-                numbers_in(batch), batch["nth"].to_numpy(zero_copy_only=False), np.stack(columns, 1), scores
+                numbers_in(batch), values_in(batch, "nth"), windows, scores_of(vectors, query)
             )
+
+
+def stored_in(batch: Any, size: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Windows ``(W, 2)`` and vectors of some rows; raises `ValueError` for what was never written there."""
+    windows = np.stack([values_in(batch, name) for name in ("start_s", "end_s")], 1)
+    vectors = vectors_in(batch, size)
+    if (problem := stored_problem(windows, vectors, size)) is not None:
+        raise ValueError(f"damaged, holds {problem}")
+    return windows, vectors

@@ -81,7 +81,10 @@ def asking(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        known = isinstance(error, OSError | RuntimeError | ValueError | MemoryError)
+        if type(error).__module__ == "builtins" and not known:  # others are ours; those of a library its own
+            raise
         raise UserError(f"{what} ({reason(error)})") from None
 
 
@@ -156,12 +159,21 @@ def rows_of(videos: Sequence[VideoWindows], numbers: Sequence[int], schema: Any)
 
 def numbers_in(batch: Any) -> NDArray[np.int64]:
     """The numbers of the videos of some rows."""
-    found: NDArray[np.int64] = batch["number"].to_numpy(zero_copy_only=False)
+    return values_in(batch, "number")
+
+
+def values_in(batch: Any, name: str) -> NDArray[Any]:
+    """The values of a column of some rows; raises `ValueError` if one lacks."""
+    if batch[name].null_count:
+        raise ValueError(f"rows without {name}")
+    found: NDArray[Any] = batch[name].to_numpy(zero_copy_only=False)
     return found
 
 
 def vectors_in(batch: Any, size: int) -> NDArray[Any]:
     """The vectors ``(W, size)`` of some rows, as they are kept."""
+    if batch["vector"].null_count:
+        raise ValueError("rows without vector")
     found: NDArray[Any] = batch["vector"].flatten().to_numpy(zero_copy_only=False)
     return found.reshape(-1, size)
 

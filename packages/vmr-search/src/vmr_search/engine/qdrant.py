@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
-from vmr_search.engine.checks import checked_queries, checked_video
+from vmr_search.engine.checks import checked_queries, checked_video, stored_problem
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
 from vmr_search.engine.qdrant_collections import AT_ONCE, Collections, StoredVideo
 from vmr_search.engine.ranking import CANDIDATES, PER_VIDEO, ScoredWindows, ranked, scores_of
@@ -294,6 +294,8 @@ class QdrantIndex:
         longest = 0.0
         counts: dict[int, int] = {}
         for numbers, nth, windows, vectors in self._client.windows_of([one.number for one in videos]):
+            if (problem := stored_problem(windows, vectors, self.size)) is not None:
+                raise UserError(f"{self.place}: damaged, holds {problem}")
             parts.append(ScoredWindows(numbers, nth, windows, scores_of(vectors, query)))
             longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
             for number in numbers.tolist():

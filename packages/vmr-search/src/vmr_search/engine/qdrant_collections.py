@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import urllib.parse
@@ -78,6 +79,7 @@ class Collections:
             import qdrant_client
         except ImportError:
             raise UserError("the engine qdrant needs its client: pip install 'vmr-search[qdrant]'") from None
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
         with boundary(f"{self.place}: Qdrant cannot open it"):
             if isinstance(self.place, Path):
                 return qdrant_client.QdrantClient(path=str(self.place), force_disable_check_same_thread=True)
@@ -171,7 +173,8 @@ class Collections:
 
         filled = models.Filter(must=[models.FieldCondition(key="number", range=models.Range(gte=0))])
         with self._asking() as client:
-            return int(client.count(self.videos, count_filter=filled, exact=True).count)
+            found = int(client.count(self.videos, count_filter=filled, exact=True).count)
+        return max(found, 0)
 
     def all(self) -> list[StoredVideo]:
         """All videos, in the order of their numbers."""
@@ -253,7 +256,8 @@ class Collections:
         found: dict[int, int] = {}
         for records in self._read(self.windows, None, _TOLD, with_payload=["number"]):
             for record in records:
-                number = int((record.payload or {}).get("number", -1))
+                with boundary(f"{self.place}: {self.windows} holds points that are no windows"):
+                    number = int((record.payload or {}).get("number", -1))
                 found[number] = found.get(number, 0) + 1
         return found
 
@@ -299,7 +303,8 @@ class Collections:
                 limit=n,
                 with_payload=["video"],
             ).points
-        return [str(point.payload["video"]) for point in found], [float(point.score) for point in found]
+        with boundary(f"{self.place}: {self.windows} holds points that are no windows"):
+            return [str(point.payload["video"]) for point in found], [float(point.score) for point in found]
 
     def delete_windows(self, numbers: Sequence[int]) -> None:
         """Deletes the windows of some numbers."""
