@@ -82,7 +82,7 @@ def answers_of(
         exact: See `MomentIndex.search`.
         progress: Called with the number of queries that are done.
     """
-    alone = Search(search.engine, search.retriever)
+    alone = Search(search.engine, search.retriever, ordered=search.ordered)
     most, numbers = max(looked_into, default=0), sorted(set(looked_into))
     why = search.retriever.unsearchable([query.text for query in queries])
     silent = {query.id: reason for query, reason in zip(queries, why, strict=True) if reason is not None}
@@ -90,10 +90,8 @@ def answers_of(
     grounded: dict[int, list[CorpusPrediction]] = {number: [] for number in numbers}
     asked = [query for query in queries if query.id not in silent]
     for batch in (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)):
-        vectors = search.retriever.sentences([query.text for query in batch])
-        for query, found in zip(
-            batch, search.engine.search(vectors, max(DEPTH, most), exact=exact), strict=True
-        ):
+        vectors = search.encoded([query.text for query in batch])
+        for query, found in zip(batch, search.retrieved(vectors, max(DEPTH, most), exact=exact), strict=True):
             results = alone.ranked(query.text, found[:DEPTH], DEPTH, nms=nms)
             order = [video.video for video in found]
             retrieved.append(_prediction(query, results, order))
@@ -163,8 +161,8 @@ def against_exact(
     asked = [query.text for query, reason in zip(queries, why, strict=True) if reason is None]
     shares: dict[str, list[float]] = {"videos": [], "moments": []}
     for batch in (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)):
-        vectors = search.retriever.sentences(batch)
-        both = [search.engine.search(vectors, n, exact=exact) for exact in (True, False)]
+        vectors = search.encoded(batch)
+        both = [search.retrieved(vectors, n, exact=exact) for exact in (True, False)]
         for text, exact, found in zip(batch, *both, strict=True):
             for name, sets in (
                 ("videos", [{video.video for video in one} for one in (exact, found)]),

@@ -21,6 +21,7 @@ def open(
     ground: str | Path | None = None,
     features: Paths | None = None,
     weight: float | None = None,
+    ordered: bool = True,
     device: str = "cpu",
 ) -> Search:
     """Opens an index that ``vmr-search index`` made.
@@ -33,6 +34,7 @@ def open(
         features: Of the videos, for that method; None: those that the index has kept of video files, else the method's
             own data.
         weight: Share of that method in the score, 0 to 1; None: as `MethodGrounder` has it.
+        ordered: Sentences like "B after A" are searched as two parts in this order; else as a whole.
         device: Where models compute: cpu, cuda, ..., or auto.
 
     Raises:
@@ -45,7 +47,15 @@ def open(
     """
     name = str(device_of(device))
     opened = open_index(index, device=name)
-    return search_of(opened, videos=videos, ground=ground, features=features, weight=weight, device=name)
+    return search_of(
+        opened,
+        videos=videos,
+        ground=ground,
+        features=features,
+        weight=weight,
+        ordered=ordered,
+        device=name,
+    )
 
 
 def search_of(
@@ -55,18 +65,19 @@ def search_of(
     ground: str | Path | None = None,
     features: Paths | None = None,
     weight: float | None = None,
+    ordered: bool = True,
     device: str = "cpu",
 ) -> Search:
     """The search over an index that is open; see `open`."""
     files = {} if videos is None else files_of(index, videos)
     if ground is None:
-        return Search(index.engine, index.retriever, files=files)
+        return Search(index.engine, index.retriever, files=files, ordered=ordered)
     paths = features_of(index, features)
     from vmr_search.method_grounder import WEIGHT, open_grounder
 
     share = WEIGHT if weight is None else weight
     grounder = open_grounder(ground, paths, device=device, weight=share)
-    return Search(index.engine, index.retriever, files=files, grounder=grounder)
+    return Search(index.engine, index.retriever, files=files, grounder=grounder, ordered=ordered)
 
 
 def files_of(index: CorpusIndex, videos: Paths) -> dict[str, Path]:

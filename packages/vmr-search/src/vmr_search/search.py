@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vmr_common.metrics import nms as suppress
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, MomentIndex
 from vmr_search.grounding import Grounded, Grounder
 from vmr_search.hits import Hit, Results
+from vmr_search.ordered import Reading, in_order, reading_of
 from vmr_search.retriever import Retriever
 
 MOST_LETTERS = 1000
@@ -28,6 +29,21 @@ LEAST_PRESENCE = 1 / 3
 """Probability of the best answer up to which it is said that there is probably no such moment."""
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A sentence as an engine is asked for it.
+
+    Attributes:
+        vector: ``(size,)`` of the sentence, or of its main part.
+        reading: Its two parts; None: it is searched as a whole.
+        anchor: ``(size,)`` of the other part, or None.
+    """
+
+    vector: NDArray[np.float32]
+    reading: Reading | None
+    anchor: NDArray[np.float32] | None
+
+
 class Search:
     """Finds moments of a corpus by a sentence.
 
@@ -36,6 +52,7 @@ class Search:
         retriever: The model that made them.
         files: The video file of each id, where known.
         grounder: Grounds the moment in the retrieved videos; None: the retriever's windows are the answer.
+        ordered: Sentences like "B after A" are searched as two parts in this order, see `ordered`; else as a whole.
 
     Example:
         >>> import vmr_search
@@ -50,8 +67,10 @@ class Search:
         *,
         files: Mapping[str, Path] | None = None,
         grounder: Grounder | None = None,
+        ordered: bool = True,
     ) -> None:
         self.engine, self.retriever, self.grounder = engine, retriever, grounder
+        self.ordered = ordered
         self.files: Mapping[str, Path] = files or {}
 
     def __call__(
@@ -101,10 +120,9 @@ class Search:
         if not texts:
             return []
         start = time.perf_counter()
-        vectors = self.retriever.sentences(texts)
+        asked = self.encoded(texts)
         encoded = time.perf_counter()
-        wanted = k if self.grounder is None else videos
-        found = self.engine.search(vectors, wanted, where, exact=exact)
+        found = self.retrieved(asked, k if self.grounder is None else videos, where, exact=exact)
         share = len(texts)
         seconds = {"sentence": (encoded - start) / share, "retrieve": (time.perf_counter() - encoded) / share}
         rules: dict[str, Any] = {
@@ -113,9 +131,46 @@ class Search:
             "nms": nms,
             "per_video": per_video,
         }
-        return [
+        ranked = (
             self.ranked(text, videos_found, k, seconds=seconds, **rules)
             for text, videos_found in zip(texts, found, strict=True)
+        )
+        return [_read_as(one, results) for one, results in zip(asked, ranked, strict=True)]
+
+    def encoded(self, texts: Sequence[str]) -> list[Asked]:
+        """Sentences as vectors; of those in two parts, if the model knows a word of each, the vectors of both.
+
+        Raises:
+            UserError: naming the first sentence that cannot be searched for.
+        """
+        readings = [reading_of(text) if self.ordered else None for text in texts]
+        parts = [part for one in readings if one is not None for part in (one.main, one.anchor)]
+        unknown = {
+            part
+            for part, why in zip(parts, self.retriever.unsearchable(parts), strict=True)
+            if why is not None
+        }
+        readings = [None if one and {one.main, one.anchor} & unknown else one for one in readings]
+        phrases = [text if one is None else one.main for text, one in zip(texts, readings, strict=True)]
+        anchors = [one.anchor for one in readings if one is not None]
+        vectors = self.retriever.sentences([*phrases, *anchors])
+        behind = iter(vectors[len(texts) :])
+        return [
+            Asked(vector, one, None if one is None else next(behind))
+            for vector, one in zip(vectors[: len(texts)], readings, strict=True)
+        ]
+
+    def retrieved(
+        self, asked: Sequence[Asked], n: int, where: Filter = EVERYTHING, *, exact: bool = False
+    ) -> list[list[FoundVideo]]:
+        """For each sentence the n best videos of the corpus, best first; see `MomentIndex.search`."""
+        whole = [one.vector for one in asked if one.anchor is None]
+        scanned = iter(self.engine.search(np.stack(whole), n, where, exact=exact) if whole else [])
+        return [
+            next(scanned)
+            if one.anchor is None or one.reading is None
+            else in_order(self.engine, one.vector, one.anchor, one.reading.order, n, where, exact=exact)
+            for one in asked
         ]
 
     def ranked(
@@ -172,6 +227,13 @@ class Search:
         if hits and hits[0].presence is not None and hits[0].presence <= LEAST_PRESENCE:
             note = f"probably no such moment (presence {100 * hits[0].presence:.0f} % in the best answer)"
         return Results(text=text, hits=hits, videos=len(self.engine), note=note, seconds=times)
+
+
+def _read_as(asked: Asked, results: Results) -> Results:
+    """The results with a remark where the sentence was searched in two parts."""
+    if asked.reading is None:
+        return results
+    return replace(results, note="; ".join(filter(None, [f"searched as {asked.reading}", results.note])))
 
 
 def _looked_into(

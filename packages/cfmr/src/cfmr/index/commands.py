@@ -218,7 +218,7 @@ def measure_recall(given: Namespace, index: CorpusIndex) -> None:
 
 def answer(given: Namespace, index: CorpusIndex) -> None:
     """Checks all questions, then answers them batch by batch."""
-    search, where = Search(index.engine, index.retriever), _where(given, index)
+    search, where = Search(index.engine, index.retriever, ordered=False), _where(given, index)
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(_questions(given, _cfmr(index).encoder))
         bar: tqdm[Question] = stack.enter_context(

@@ -91,7 +91,7 @@ def measure(
     """
     asked, unheard = _asked(index, encoder, queries)
     by = measurable([*asked, *unheard])
-    size, search = len(index.engine), Search(index.engine, index.retriever)
+    size, search = len(index.engine), Search(index.engine, index.retriever, ordered=False)
     video_rank = [_NEVER] * len(unheard)
     moment_rank = [_NEVER for query in unheard if _has_target(query, by)]
     batches = [asked[start : start + QUERIES_AT_ONCE] for start in range(0, len(asked), QUERIES_AT_ONCE)]

@@ -80,6 +80,8 @@ def add(parser: ArgumentParser) -> None:
         help="write the answers, as vmr-score --protocol vcmr reads them, and beside them the videos",
     )
     option("--json", action="store_true", help="print JSON (fractions, not percent)")
+    about = 'search for "B after A", or before, as one sentence (default: for both parts, in this order)'
+    option("--as-one", action="store_true", help=about)
     option("--device", default="cpu", help="where models compute: cpu (default), cuda, ...")
 
 
@@ -113,7 +115,7 @@ def run(options: Namespace) -> None:
                 device=options.device,
                 weight=WEIGHT if options.weight is None else options.weight,
             )
-        search = Search(index.engine, index.retriever, grounder=grounder)
+        search = Search(index.engine, index.retriever, grounder=grounder, ordered=not options.as_one)
         if not len(search.engine):
             raise UserError(f"{options.index}: holds no video")
         report = _report(options, split, search) | {"engine": index.facts.engine}

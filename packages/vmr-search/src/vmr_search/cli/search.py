@@ -93,6 +93,8 @@ def add_opening(group: Any) -> None:
         action="store_true",
         help="look at every video, where the engine else looks at the likely ones",
     )
+    about = 'search for "B after A", or before, as one sentence (default: for both parts, in this order)'
+    option("--as-one", action="store_true", help=about)
     option("--device", default="cpu", help="where models compute: cpu (default), cuda, ...")
 
 

@@ -58,6 +58,7 @@ def run(options: Namespace) -> None:
         ground=options.ground,
         features=options.features,
         weight=options.weight,
+        ordered=not options.as_one,
         device=options.device,
     )
     with contextlib.closing(search.engine):
