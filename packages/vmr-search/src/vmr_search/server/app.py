@@ -218,7 +218,12 @@ class _Media:
         path = self.library.file(video)
 
         def made() -> Response:
-            return clips.markers([clips.answer_of(path, q, start, end, score)], kind, self.work)
+            return clips.markers(
+                [clips.answer_of(path, q, start, end, score)],
+                kind,
+                self.work,
+                clips.name_of(path, start, end),
+            )
 
         return await self.small.run(made, gone=request.is_disconnected)
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -81,6 +82,11 @@ def require_moment(start: float, end: float, most: float = MOST_CLIP_S) -> None:
         raise Refused(422, "invalid", f"end: expected at most {most:g} s after the start", "end")
 
 
+def name_of(path: Path, start: float, end: float) -> str:
+    """What a file of a moment is called, without an ending."""
+    return f"{path.stem[:120]}-{start:.2f}-{end:.2f}"
+
+
 def clip(path: Path, start: float, end: float, exact: bool, work: Path) -> Response:
     """A moment as a file to save.
 
@@ -101,13 +107,13 @@ def clip(path: Path, start: float, end: float, exact: bool, work: Path) -> Respo
     folder = Path(tempfile.mkdtemp(dir=work))
     with _deleted_on_failure(folder):
         (made,) = cut_moments(folder, [answer], exact=exact)
-        name = f"{path.stem[:120]}-{start:.2f}-{end:.2f}{made.suffix}"
+        name = f"{name_of(path, start, end)}{made.suffix}"
         kind = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}.get(made.suffix)
         return Passing(made, media_type=kind or "video/x-matroska", filename=name, stat_result=made.stat())
 
 
-def markers(answers: Sequence[Answer], kind: Kind, work: Path) -> Response:
-    """Moments as a file for editors.
+def markers(answers: Sequence[Answer], kind: Kind, work: Path, name: str = "moments") -> Response:
+    """Moments as a file for editors, `name` without its ending.
 
     Raises:
         Refused: 404 if there is none.
@@ -124,7 +130,7 @@ def markers(answers: Sequence[Answer], kind: Kind, work: Path) -> Response:
         except UserError as error:
             raise Refused(422, "invalid", str(error), "kind") from None
         data = file.read_bytes()
-    headers = {"Content-Disposition": f'attachment; filename="{file.name}"'}
+    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{quote(f'{name}.{kind}', safe='')}"}
     return Response(data, media_type=_TYPES[kind], headers=headers)
 
 
