@@ -10,6 +10,7 @@ import pytest
 
 from vmr_common.errors import UserError
 from vmr_search.engine import qdrant, qdrant_collections
+from vmr_search.engine.bounded_answers import bounded
 from vmr_search.engine.moment_index import VideoWindows
 from vmr_search.engine.qdrant import QdrantIndex
 
@@ -80,6 +81,23 @@ def test_points_that_are_no_windows_are_one_line(index, changed, said):
     client.overwrite_payload(name, kept, points=[first.id])
     with pytest.raises(UserError, match=said):
         index.search(np.ones((1, SIZE), np.float32), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "said"),
+    [
+        ([b" " * 400] * 3, {}, "an answer of more than 1,000 bytes"),
+        ([b" "] * 9, {"Content-Encoding": "gzip"}, "an answer packed by 'gzip'"),
+        ([b" "] * 9, {}, "an answer that takes more than -1 s"),
+    ],
+)
+def test_answers_are_bounded(content, headers, said):
+    import httpx
+
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=iter(content), headers=headers))
+    hooks = {"response": [bounded(-1 if "takes" in said else 9, 1000)]}
+    with httpx.Client(transport=answer, event_hooks=hooks) as client, pytest.raises(UserError, match=said):
+        client.get("http://localhost/")
 
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):

@@ -52,6 +52,9 @@ def test_where_it_cannot_listen_is_said_in_a_line(answer, opened):
     assert (status, out, error) == (2, "", said)
     status, _, error = answer(main, "serve", "index", "--host", "203.0.113.5", "--port", 0)
     assert (status, error.count("\n"), "--host 203.0.113.5" in error) == (2, 1, True)
+    for host, said in (("", "expected an address"), ("no host", "cannot listen there (Name")):
+        status, _, error = answer(main, "serve", "index", "--host", host, "--port", 0)
+        assert (status, said in error) == (2, True), error
     status, _, error = answer(main, "serve", "index", "--port", 70000)
     assert (status, "--port" in error) == (2, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -135,11 +136,19 @@ def _trained(options: Namespace, root: Path, point: EntryPoint) -> Path:
     with subprocess.Popen(
         [sys.executable, "-m", package, "train", *words], stdout=subprocess.DEVNULL
     ) as process:
+
+        def end(*_: object) -> None:  # nobody would wait for a training that goes on alone
+            process.terminate()
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, end)
         try:
             status = process.wait()
         except KeyboardInterrupt:  # it has heard of it too, and saves its state
             process.wait()
             raise KeyboardInterrupt("the same command goes on") from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt("the same command goes on")
     if status:

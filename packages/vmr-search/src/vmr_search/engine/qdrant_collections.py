@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError, quoted
+from vmr_search.engine.bounded_answers import PLAIN, bounded
 from vmr_search.engine.moment_index import Filter, VideoWindows
 
 KEY = "QDRANT_API_KEY"
@@ -103,6 +104,8 @@ class Collections:
                     api_key=key or None,
                     timeout=SECONDS,
                     check_compatibility=False,
+                    metadata=PLAIN,
+                    event_hooks={"response": [bounded(SECONDS)]},
                 )
 
     @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import sys
 import threading
@@ -95,6 +94,8 @@ def _listening(host: str, port: int) -> socket.socket:
     Raises:
         UserError: if the address is not ours, or the port is taken or not allowed.
     """
+    if not host.strip():  # to the system that is every address of this machine
+        raise UserError(f"--host {host!r}: expected an address, or 0.0.0.0 for all of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=512)
@@ -105,6 +106,4 @@ def _listening(host: str, port: int) -> socket.socket:
             raise UserError(
                 f"--port {port}: needs rights that you do not have; choose one above 1023"
             ) from None
-        raise UserError(
-            f"--host {host}: cannot listen there ({os.strerror(error.errno) if error.errno else error})"
-        ) from None
+        raise UserError(f"--host {host}: cannot listen there ({error.strerror or error})") from None
