@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vmr_search.engine.moment_index import Filter, FoundVideo, MomentIndex
 
-CANDIDATES = 500
+CANDIDATES = 200
 """Videos of each part that are looked at, at least."""
 _PER_VIDEO = 10  # times the wanted videos, where that is more
 _OVERLAP = 0.25  # of the anchor's window may lie on the wrong side: windows are coarse
