@@ -1,5 +1,7 @@
 """``vmr-search serve``: where it listens, and how it ends."""
 
+import asyncio
+import functools
 import json
 import signal
 import socket
@@ -8,12 +10,15 @@ import sys
 import urllib.request
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from folders import ROOT
 from search_toy import WordRetriever, corpus
 from vmr_search import Search
 from vmr_search.cli.main import main
 from vmr_search.cli.serve import roots_of
+from vmr_search.server import patience
 
 PROGRAM = """
 import sys
@@ -67,3 +72,33 @@ def test_others_are_told_that_they_may_watch(answer, opened, monkeypatch):
 
 def test_files_that_were_named_are_served_from_their_folder(tmp_path):
     assert roots_of([tmp_path, tmp_path / "a.mp4"]) == [tmp_path, tmp_path]
+
+
+def test_a_request_that_does_not_come_ends_its_connection(monkeypatch):
+    """And one that is slow to be answered, or is the second of its connection, does not."""
+    monkeypatch.setattr(patience, "REQUEST_S", 0.2)
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def said():
+        config = uvicorn.Config(app, log_config=None)
+        config.load()
+        make = functools.partial(patience.Patient, config, ServerState(), {})
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        for begun in (b"", b"GET / HTTP/1.1\r\nHo"):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        reader, writer = await asyncio.open_connection(*address)
+        for _ in range(2):
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"ok"), 5)
+        writer.write(b"GET")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        server.close()
+
+    asyncio.run(said())

@@ -18,6 +18,7 @@ from vmr_search.search import VIDEOS, Search
 from vmr_search.server.app import create_app
 from vmr_search.server.guard import LOCAL
 from vmr_search.server.limits import MOST_CONNECTIONS, MOST_TARGET
+from vmr_search.server.patience import Patient
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -65,7 +66,7 @@ def serve(
         )
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Patient,
             ws="none",
             proxy_headers=False,
             server_header=False,
