@@ -17,6 +17,7 @@ from vmr_search.server.errors import Refused
 from vmr_search.server.guard import LOCAL
 from vmr_search.server.limits import Gate
 from vmr_search.server.pictures import Pictures
+from vmr_search.server.videos import play
 
 HOSTILE = """<img src=x onerror="alert('1')"> ü&#?%"""
 
@@ -174,6 +175,26 @@ def test_no_error_tells_where_a_folder_is_that_is_reached_by_a_link(tmp_path):
     search = Search(corpus(), WordRetriever(), files={"dog": tmp_path / "link/dog.mp4"})
     answer = TestClient(create_app(search, roots=[tmp_path / "link"])).get("/thumb/dog")
     assert answer.json()["error"]["message"].startswith("dog.mp4: not a video")
+
+
+def test_a_file_that_is_cut_short_while_it_plays_is_a_line_in_the_log(tmp_path, caplog):
+    file = tmp_path / "dog.mp4"
+    file.write_bytes(b"x" * 100)
+
+    async def sent(wanted):
+        async def send(message):
+            file.write_bytes(b"x")
+            if message["type"] == "http.response.body" and len(message["body"]) < wanted:
+                raise ValueError("too little data")
+
+        await play(file, None)(
+            {"type": "http", "method": "GET", "headers": []}, lambda: asyncio.sleep(9), send
+        )
+
+    asyncio.run(sent(100))
+    assert "dog.mp4: was cut short" in caplog.text
+    with pytest.raises(ValueError, match="too little"):  # of a file that is as it was
+        asyncio.run(sent(1000))
 
 
 def test_hostile_names_are_served_under_their_address(client):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from vmr_common.errors import UserError, quoted
 from vmr_search.server.errors import Refused
+
+logger = logging.getLogger(__name__)
 
 KINDS = {
     ".mp4": "video/mp4",
@@ -108,6 +112,25 @@ def _folder_of(path: Path, roots: Sequence[Path]) -> str:
     return ""
 
 
+class Played(FileResponse):
+    """A file that may be cut short while it is sent: the log says so in a line, and the connection ends."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        except Exception:
+            if not self._shrank():
+                raise
+            logger.warning("%s: was cut short or deleted while it was sent", self.path)
+
+    def _shrank(self) -> bool:
+        try:
+            return self.stat_result is not None and os.stat(self.path).st_size < self.stat_result.st_size
+        except OSError:
+            return True
+
+
 def play(path: Path, request_range: str | None) -> FileResponse:
     """A video file as an answer, whole or the part that the request asks for.
 
@@ -123,7 +146,7 @@ def play(path: Path, request_range: str | None) -> FileResponse:
     if request_range is not None and not _possible(request_range, facts.st_size):
         headers = {"Content-Range": f"bytes */{facts.st_size}"}
         raise Refused(416, "range_not_satisfiable", "the file has no such bytes", headers=headers)
-    return FileResponse(
+    return Played(
         path,
         media_type=KINDS.get(path.suffix.lower(), "application/octet-stream"),
         stat_result=facts,
