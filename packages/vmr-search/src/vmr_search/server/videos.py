@@ -8,8 +8,9 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from vmr_common.errors import UserError, quoted
 from vmr_search.server.errors import Refused
@@ -117,18 +118,20 @@ class Played(FileResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it."""
-        try:
-            await super().__call__(scope, receive, send)
-        except Exception:
-            if not self._shrank():
-                raise
-            logger.warning("%s: was cut short or deleted while it was sent", self.path)
+        left = 0
 
-    def _shrank(self) -> bool:
-        try:
-            return self.stat_result is not None and os.stat(self.path).st_size < self.stat_result.st_size
-        except OSError:
-            return True
+        async def counted(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                left = int(Headers(raw=message["headers"]).get("content-length", 0))
+            elif message["type"] == "http.response.body":
+                left -= len(message.get("body", b""))
+                if left > 0 and not message.get("more_body") and scope["method"] != "HEAD":
+                    logger.warning("%s: was cut short while it was sent", self.path)
+                    return  # an answer without its end: the server closes the connection
+            await send(message)
+
+        await super().__call__(scope, receive, counted)
 
 
 def play(path: Path, request_range: str | None) -> FileResponse:
