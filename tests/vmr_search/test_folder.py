@@ -11,7 +11,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.io import FolderLock
 from vmr_search import Search
-from vmr_search.building import extend
+from vmr_search.building import build, extend
 from vmr_search.folder import create, open_index
 from vmr_search.index_files import DOING
 
@@ -80,6 +80,8 @@ def test_features_of_another_kind_are_refused(tmp_path, store):
         extend(index, other, {"new": 9.0})
     assert extend(index, other, {"new": 9.0}, allow_other_features=True) == 1
     (tmp_path / "rows").mkdir()
+    with pytest.raises(UserError, match="holds no video"):
+        build(tmp_path / "j", WordRetriever(), FeatureStore(tmp_path / "rows"), {})
     for name, width in (("a", SIZE), ("wider", SIZE + 1)):
         np.save(tmp_path / "rows" / f"{name}.npy", np.ones((9, width), np.float32))
     with pytest.raises(UserError, match=f"video 'wider' has rows of {SIZE + 1} numbers, expected {SIZE}"):

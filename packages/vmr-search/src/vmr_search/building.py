@@ -123,7 +123,10 @@ def extend(
 
 
 def _given(store: FeatureStore, videos: Sequence[str] | None) -> list[str]:
-    return list(dict.fromkeys(store.videos() if videos is None else videos))
+    found = list(dict.fromkeys(store.videos() if videos is None else videos))
+    if not found and not store.videos():
+        raise store.empty()
+    return found
 
 
 def _fill(
