@@ -191,6 +191,7 @@ class Finder:
             settings.k,
             where=settings.where,
             least_score=settings.least_score,
+            per_video=settings.per_video,
             videos=self.look_into,
             exact=settings.exact,
         )

@@ -103,7 +103,8 @@ async function more(mine) {
   found.hits.forEach(add);
   const count = hits.length + (found.more ? ' moments so far' : hits.length === 1 ? ' moment' : ' moments');
   const where = ' among ' + found.videos.toLocaleString('en') + ' videos';
-  $('status').textContent = hits.length ? count + where + '. ' + found.note : 'No moment was found' + where + '. Say it in other words, or set fewer filters. ' + found.note;
+  const note = found.note.charAt(0).toUpperCase() + found.note.slice(1);
+  $('status').textContent = hits.length ? count + where + '. ' + note : 'No moment was found' + where + '. Say it in other words, or set fewer filters. ' + note;
   further = found.more;
   $('more').hidden = !further;
 }
