@@ -109,6 +109,7 @@ def test_a_server_that_is_not_there_is_one_line(monkeypatch):
         monkeypatch.setattr(qdrant_collections, "SECONDS", 1)
         monkeypatch.setenv(qdrant_collections.KEY, "very-secret")
         for at in (port, silent.getsockname()[1]):
+            monkeypatch.setenv(qdrant_collections.SERVER, f"http://localhost:{at}")
             begun = time.monotonic()
             with pytest.raises(UserError, match=f"localhost:{at}: Qdrant does not answer") as error:
                 QdrantIndex.open(f"http://localhost:{at}", size=SIZE)
@@ -126,11 +127,21 @@ def test_addresses_are_checked_and_keys_in_them_refused(place):
     assert "secret" not in str(error.value)
 
 
-def test_the_key_of_the_environment_is_given_to_the_client(monkeypatch):
+def test_the_key_of_the_environment_is_given_to_the_server_that_it_is_for(monkeypatch):
     given = {}
     fake = types.SimpleNamespace(QdrantClient=lambda **settings: given.update(settings))
     monkeypatch.setitem(sys.modules, "qdrant_client", fake)
     monkeypatch.setenv(qdrant_collections.KEY, "very-secret")
+    for other in (
+        "",
+        "https://host",
+        "https://elsewhere:6333",
+    ):  # an index from elsewhere may name any server
+        monkeypatch.setenv(qdrant_collections.SERVER, other)
+        with pytest.raises(UserError, match="QDRANT_URL=https://host:6333 if it is"):
+            qdrant_collections.Collections("https://host:6333", "vmr")
+    assert not given
+    monkeypatch.setenv(qdrant_collections.SERVER, "https://host:6333/")
     qdrant_collections.Collections("https://host:6333", "vmr")
     assert (given["url"], given["api_key"], given["timeout"]) == ("https://host:6333", "very-secret", 60)
 

@@ -68,6 +68,11 @@ def test_a_search_gives_pages_of_moments(client):
     assert client.get(first["strip_url"]).headers["content-type"] == "image/jpeg"
 
 
+def test_one_moment_of_each_video_where_it_is_asked_for(client):
+    found = client.get("/search", params={"q": "red circle spins", "per_video": 1}).json()["hits"]
+    assert len(found) == len({hit["video"] for hit in found}) > 1
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [

@@ -1,9 +1,9 @@
 """`QdrantIndex`: vectors in collections of Qdrant, a server or a cluster, for those who outgrow one machine.
 
 Install it by ``pip install vmr-search[qdrant]`` and give the address of a server (``https://...:6333``); its key is
-read from ``QDRANT_API_KEY`` and kept nowhere. A window is a point of one collection, and a video a point of a second
-one, which is written last and deleted first: what it does not name is not there, so a killed writer leaves no half of a
-video.
+read from ``QDRANT_API_KEY``, kept nowhere and sent to the server of ``QDRANT_URL`` alone. A window is a point of one
+collection, and a video a point of a second one, which is written last and deleted first: what it does not name is not
+there, so a killed writer leaves no half of a video.
 
 What was tested: the embedded mode of the client, which searches all vectors, and addresses where nobody answers. What
 was not: a server or a cluster, its graph (Qdrant has no inverted file; the windows of one video are each other's

@@ -23,6 +23,8 @@ from vmr_search.engine.moment_index import Filter, VideoWindows
 
 KEY = "QDRANT_API_KEY"
 """Environment variable that holds the key of a server."""
+SERVER = "QDRANT_URL"
+"""Environment variable that says which server the key is for."""
 SECONDS = 60
 """How long a server may take to answer."""
 AT_ONCE = 256
@@ -35,6 +37,13 @@ _NAMED = 1000  # ids or numbers in one request
 _TOLD = 10_000  # points that are read at once without vectors
 _BREADTH = 512  # of the search in the graph, at the least
 _LINKS, _BUILT = 32, 256  # of a point in the graph, and the breadth while it is made
+
+
+def _server_of(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
 
 _Item = TypeVar("_Item")
 
@@ -94,6 +103,12 @@ class Collections:
             if (key := os.environ.get(KEY)) and address.scheme == "http" and address.hostname not in _HERE:
                 raise UserError(
                     f"{self.place}: {KEY} is set, and would go over the net unencrypted; use https"
+                )
+            if key and _server_of(os.environ.get(SERVER, "")) != _server_of(str(self.place)):
+                # a folder of an index from elsewhere may name any server
+                raise UserError(
+                    f"{self.place}: {KEY} is set, and {SERVER} does not say that it is for this server; set "
+                    f"{SERVER}={_server_of(str(self.place))} if it is, or unset {KEY}"
                 )
             with warnings.catch_warnings():
                 warnings.simplefilter(
