@@ -10,7 +10,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 ROOT_TEXTS = ("CHANGELOG", "CONTRIBUTING", "SECURITY")
-PACKAGES = ("vmr_common", "vmr_train", "vmr_shapes", "vmr_video", "vmr_search", "rgn", "cfmr", "cdn", "leorn", "rgnet")
+PACKAGES = (
+    "vmr_common",
+    "vmr_train",
+    "vmr_shapes",
+    "vmr_video",
+    "vmr_search",
+    "rgn",
+    "cfmr",
+    "cdn",
+    "leorn",
+    "rgnet",
+)
 
 
 def public_modules() -> dict[str, Path]:
