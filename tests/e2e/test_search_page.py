@@ -163,13 +163,13 @@ def test_a_moment_is_trimmed_and_saved(tab, address, tmp_path):
     tab.click("#save")
     tab.wait(f"{PLAYER}[3] === 'Saved kitchen-4.50-6.00.mp4.'")
     tab.click("#marker")
-    tab.wait(f"{PLAYER}[3] === 'Saved moments.edl.'")
+    tab.wait(f"{PLAYER}[3] === 'Saved kitchen-4.50-6.00.edl.'")
     from vmr_video.media import probe
 
     while len(found := {path.name: path for path in tmp_path.iterdir() if path.suffix != ".crdownload"}) < 2:
         tab.wait("true")
     assert probe(found["kitchen-4.50-6.00.mp4"]).duration == pytest.approx(1.5, abs=0.1)
-    assert "00:00:04:10 00:00:06:00" in found["moments.edl"].read_text()
+    assert "00:00:04:10 00:00:06:00" in found["kitchen-4.50-6.00.edl"].read_text()
 
 
 def test_a_file_that_browsers_do_not_play_is_shown_as_a_clip(tab, address):

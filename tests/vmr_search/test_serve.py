@@ -21,7 +21,8 @@ from vmr_search.cli.serve import roots_of
 from vmr_search.server import patience
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background inherits none
 sys.path.insert(0, {tests!r})
 from search_toy import WordRetriever, corpus
 from vmr_common.cli.entrypoint import command
