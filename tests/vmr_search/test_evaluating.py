@@ -105,6 +105,11 @@ def run(tmp_path, answer, monkeypatch):
     return lambda *options: answer(main, "eval", *options)
 
 
+def test_features_that_are_not_there_are_named(run):
+    status, _, err = run("index", "--annotations", "q.jsonl", "--ground", "run", "--features", "missing.h5")
+    assert (status, err.count("\n"), "missing.h5" in err) == (2, 1, True)
+
+
 def test_the_table_has_both_truths_and_says_what_is_left_out(run):
     status, out, err = run(
         "index", "--annotations", "q.jsonl", "--graded", "graded.jsonl", "--out", "found.jsonl", "--against-exact",

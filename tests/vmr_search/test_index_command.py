@@ -13,6 +13,7 @@ from vmr_common.errors import UserError
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
 from vmr_search.cli.main import main
+from vmr_search.video_features import FEATURES, drop_features
 
 WITHOUT_TRAINING = ("--retriever", "zero-shot", "--extractor", "clip-vit-b32", "--device", "cpu")
 
@@ -94,6 +95,17 @@ def test_videos_are_added_replaced_and_removed(run, index, movies, network, tmp_
     assert FeatureStore(index / "features.h5").videos() == ["b", "c"]
     status, said, _ = run("index", index, movies / "a.mp4", "--add", "--weights", network, "--workers", 0)
     assert (status, "1 video encoded" in said) == (0, True)
+
+
+def test_a_link_in_place_of_the_features_is_left_alone(tmp_path):
+    other = tmp_path / "theirs.h5"
+    write_features(other, [("a", np.ones((2, 3), np.float32))], Manifest())
+    content = other.read_bytes()
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / FEATURES).symlink_to(other)
+    drop_features(tmp_path / "index", {"a"})
+    assert (tmp_path / "index" / FEATURES).is_symlink()
+    assert other.read_bytes() == content
 
 
 def test_features_that_are_there_are_indexed(run, tmp_path, network):

@@ -91,11 +91,13 @@ def extend_features(
 def drop_features(folder: Path, videos: Collection[str]) -> None:
     """Takes the rows of videos out of the file of an index, where it has one: such ids may come back as other videos.
 
+    A link in its place is somebody else's, and left alone.
+
     Raises:
         UserError: if the file cannot be written.
     """
     out = folder / FEATURES
-    if not out.exists():
+    if out.is_symlink() or not out.exists():
         return
     with FeatureStore(out) as store:
         left = [video for video in store.videos() if video not in videos]

@@ -13,6 +13,7 @@ from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import echo, option_words, word_of
 from vmr_common.cli.numbers import overlap, whole
 from vmr_common.errors import UserError, counted
+from vmr_search.cli.search import add_stages
 
 if TYPE_CHECKING:
     from vmr_common.evaluation.corpus import CorpusPrediction
@@ -39,25 +40,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="moments that satisfy each sentence (JSON lines, see docs/metrics.md)",
     )
-    option(
-        "--ground",
-        type=Path,
-        metavar="CHECKPOINT",
-        help="a trained method that finds the moment in each video",
-    )
-    option(
-        "--features",
-        nargs="+",
-        help="its features of the videos (default: those of the index, or its own)",
-    )
-    option("--weight", type=overlap, help="its share in the score, 0 to 1 (default 0.25)")
-    option(
-        "--look-into",
-        type=whole(1, _MOST),
-        default=20,
-        metavar="K",
-        help="videos that it looks into (default 20)",
-    )
+    add_stages(parser.add_argument_group("how it is looked for"))
     option(
         "--curve",
         nargs="+",
@@ -67,11 +50,6 @@ def add(parser: ArgumentParser) -> None:
     )
     option("--times", action="store_true", help="seconds of a query, of the processor and on the wall")
     option("--against-exact", action="store_true", help="what an approximate search finds of the exact one")
-    option(
-        "--exact",
-        action="store_true",
-        help="look at every video, where the engine else looks at the likely ones",
-    )
     option("--nms", type=overlap, default=0.5, help="largest overlap of two moments of a video (default 0.5)")
     option(
         "--out",
@@ -80,9 +58,6 @@ def add(parser: ArgumentParser) -> None:
         help="write the answers, as vmr-score --protocol vcmr reads them, and beside them the videos",
     )
     option("--json", action="store_true", help="print JSON (fractions, not percent)")
-    about = 'search for "B after A", or before, as one sentence (default: for both parts, in this order)'
-    option("--as-one", action="store_true", help=about)
-    option("--device", default="cpu", help="where models compute: cpu (default), cuda, ...")
 
 
 def run(options: Namespace) -> None:
@@ -95,27 +70,21 @@ def run(options: Namespace) -> None:
     from vmr_common.splits.load import data_root
     from vmr_common.splits.sources import found_path
     from vmr_search.folder import open_index
-    from vmr_search.opening import features_of
-    from vmr_search.search import Search
+    from vmr_search.opening import search_of
 
     options.data_root = data_root(options.data_root)
     split = query_options.chosen_split(options, options.split, count=False)
     assert split is not None
     with open_index(options.index, device=options.device) as index:
-        grounder = None
-        if options.ground is not None:
-            from vmr_search.method_grounder import WEIGHT, open_grounder
-
-            grounder = open_grounder(
-                options.ground,
-                features_of(
-                    index,
-                    options.features and [found_path(one, options.data_root) for one in options.features],
-                ),
-                device=options.device,
-                weight=WEIGHT if options.weight is None else options.weight,
-            )
-        search = Search(index.engine, index.retriever, grounder=grounder, ordered=not options.as_one)
+        given = options.features and [found_path(one, options.data_root) for one in options.features]
+        search = search_of(
+            index,
+            ground=options.ground,
+            features=given,
+            weight=options.weight,
+            ordered=not options.as_one,
+            device=options.device,
+        )
         if not len(search.engine):
             raise UserError(f"{options.index}: holds no video")
         report = _report(options, split, search) | {"engine": index.facts.engine}

@@ -68,6 +68,12 @@ def add_opening(group: Any) -> None:
     """Options of `vmr_search.open`."""
     option = group.add_argument
     option("--videos", nargs="+", type=Path, metavar="DIR", help="video files, and folders with them")
+    add_stages(group)
+
+
+def add_stages(group: Any) -> None:
+    """Options of `vmr_search.open` that say how a sentence is searched for."""
+    option = group.add_argument
     option(
         "--ground",
         type=Path,
@@ -77,7 +83,6 @@ def add_opening(group: Any) -> None:
     option(
         "--features",
         nargs="+",
-        type=Path,
         help="its features of the videos (default: those that the index keeps)",
     )
     option("--weight", type=overlap, metavar="W", help="its share in the score, 0 to 1 (default 0.25)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,35 @@ def checked_video(one: VideoWindows, size: int, dtype: np.dtype[Any]) -> VideoWi
     if not np.isfinite(vectors).all():
         raise UserError(f"{name}: the model's vectors are not finite in {dtype}")
     return dataclasses.replace(one, duration=duration, windows=np.ascontiguousarray(windows), vectors=vectors)
+
+
+def checked_videos(
+    videos: Iterable[VideoWindows],
+    size: int,
+    dtype: np.dtype[Any],
+    *,
+    there: Container[object],
+    place: Path | str,
+) -> Iterator[VideoWindows]:
+    """Videos as `checked_video` has them, one after the other.
+
+    Args:
+        videos: Those that are given.
+        size: Length of a vector.
+        dtype: Of the vectors that are kept.
+        there: Ids that are taken.
+        place: Of the index, for messages.
+
+    Raises:
+        UserError: as `checked_video`, or for an id that is taken or given twice.
+    """
+    given: set[str] = set()
+    for one in videos:
+        checked = checked_video(one, size, dtype)
+        if one.video in given or one.video in there:
+            raise UserError(f"{place}: holds video {quoted(one.video)} already, or it is given twice")
+        given.add(one.video)
+        yield checked
 
 
 def stored_problem(windows: NDArray[np.float64], vectors: NDArray[Any], size: int) -> str | None:

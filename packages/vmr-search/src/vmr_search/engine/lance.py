@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
-from vmr_search.engine.checks import checked_queries, checked_video
+from vmr_search.engine.checks import checked_queries, checked_videos
 from vmr_search.engine.lance_search import SCORED, State, promising, scanned, scored, stored_in
 from vmr_search.engine.lance_table import (
     TABLE,
@@ -233,7 +233,9 @@ class LanceIndex:
     def _write(self, videos: Iterable[VideoWindows], *, replace: bool) -> int:
         self.refresh()
         count = 0
-        for group in _grouped(self._checked(videos, replace)):
+        taken = () if replace else self
+        checked = checked_videos(videos, self.size, self._dtype, there=taken, place=self.place)
+        for group in _grouped(checked):
             known = self._state.numbers
             first = max(time.time_ns(), max(known.values(), default=0) + 1)
             numbers = dict(zip((one.video for one in group), range(first, first + len(group)), strict=True))
@@ -275,17 +277,6 @@ class LanceIndex:
             raise UserError(
                 f"{self.place}: another process wrote video {quoted(twice[0])} at the same time; it is what that wrote"
             )
-
-    def _checked(self, videos: Iterable[VideoWindows], replace: bool) -> Iterator[VideoWindows]:
-        given: set[str] = set()
-        for one in videos:
-            checked = checked_video(one, self.size, self._dtype)
-            if one.video in given or (not replace and one.video in self):
-                raise UserError(
-                    f"{self.place}: holds video {quoted(one.video)} already, or it is given twice"
-                )
-            given.add(one.video)
-            yield checked
 
     def remove(self, videos: Sequence[str]) -> None:
         """Takes videos out; `compact` gives their space back.

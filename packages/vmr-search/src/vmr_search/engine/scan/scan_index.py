@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
-from vmr_search.engine.checks import checked_queries, checked_video
+from vmr_search.engine.checks import checked_queries, checked_videos
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
 from vmr_search.engine.scan.manifest import MOST_VIDEOS, NAME, Manifest, read_manifest, require_size
 from vmr_search.engine.scan.scoring import best_videos
@@ -165,7 +165,11 @@ class ScanIndex:
         count = 0
         with Writer(self.folder) as writer:
             self.refresh()
-            for group in grouped(self._checked(videos, replace)):
+            taken = () if replace else self
+            checked = checked_videos(
+                videos, self.size, np.dtype(self.manifest.dtype), there=taken, place=self.folder
+            )
+            for group in grouped(checked):
                 # the change that lists a video anew takes the old one out, so that every state holds it once
                 old = [one.video for one in group] if replace else []
                 entry = write_shard(self.folder, group)
@@ -179,17 +183,6 @@ class ScanIndex:
                 self.refresh()
                 count += len(group)
         return count
-
-    def _checked(self, videos: Iterable[VideoWindows], replace: bool) -> Iterator[VideoWindows]:
-        given: set[str] = set()
-        for one in videos:
-            checked = checked_video(one, self.size, np.dtype(self.manifest.dtype))
-            if one.video in given or (not replace and one.video in self):
-                raise UserError(
-                    f"{self.folder}: holds video {quoted(one.video)} already, or it is given twice"
-                )
-            given.add(one.video)
-            yield checked
 
     def remove(self, videos: Sequence[str]) -> None:
         """Takes videos out; `compact` gives their space back.
