@@ -22,7 +22,8 @@ MAY_IMPORT = {
     **dict.fromkeys(MODELS, PAPERS_MAY_IMPORT),
     "cfmr": PAPERS_MAY_IMPORT | {"vmr_search"},  # optional: its commands over a collection
 }
-DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where a module has another name than what is installed
+# where a module has another name than what is installed
+DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", **{name: f"vmr-{name}" for name in MODELS}}
 
 
 def folder_of(package: str) -> Path:

@@ -32,6 +32,11 @@ def module(folder: Path) -> str:
     return folder.name.replace("-", "_")
 
 
+def distribution(folder: Path) -> str:
+    """Its name on an index: the short names of papers belong to others there."""
+    return f"vmr-{folder.name}" if folder.name in MODELS else folder.name
+
+
 def every_config() -> list[tuple[str, str]]:
     return [(name, config) for name in MODELS for config in bundled_configs(name)]
 
@@ -56,7 +61,7 @@ def test_every_package_has_the_same_frame(folder):
     assert found["build-system"] == common["build-system"]
     for key in ("requires-python", "license", "license-files", "readme"):
         assert found["project"][key] == common["project"][key], key
-    assert found["project"]["name"] == folder.name
+    assert found["project"]["name"] == distribution(folder)
     assert found["project"]["description"]
     assert found["project"]["dynamic"] == ["version"]
     version = folder / found["tool"]["hatch"]["version"]["path"]
@@ -82,8 +87,8 @@ def test_every_model_offers_the_four_commands_and_depends_on_the_same(name):
 
 def test_the_workspace_knows_every_package():
     root = project(ROOT)
-    assert set(root["tool"]["uv"]["sources"]) == {path.name for path in PACKAGES}
-    assert set(root["project"]["dependencies"]) == {path.name for path in PACKAGES}
+    assert set(root["tool"]["uv"]["sources"]) == set(map(distribution, PACKAGES))
+    assert set(root["project"]["dependencies"]) == set(map(distribution, PACKAGES))
     paths = root["tool"]["mypy"]["mypy_path"].split(":")
     assert set(paths) == {f"packages/{path.name}/src" for path in PACKAGES}
     (warnings,) = root["tool"]["pytest"]["ini_options"]["filterwarnings"]
@@ -92,16 +97,22 @@ def test_the_workspace_knows_every_package():
 
 
 def test_extras_that_messages_and_pages_name_are_there():
+    extras = {
+        distribution(path): project(path)["project"].get("optional-dependencies", {}) for path in PACKAGES
+    }
     named = set()
     for path in [
         *ROOT.glob("packages/*/src/**/*.py"),
         *ROOT.glob("packages/*/README.md"),
         *ROOT.glob("docs/*.md"),
     ]:
-        named |= set(re.findall(r"\b(vmr-\w+)\[(\w+)\]", path.read_text()))
-    assert {("vmr-train", "tensorboard"), ("vmr-common", "lmdb")} <= named
+        text = path.read_text()
+        named |= set(re.findall(r"\b(vmr-\w+)\[(\w+)\]", text))
+        # the short names are packages of others: a page that says so would install them
+        assert not re.search(rf"pip install [\"']?({'|'.join(MODELS)})\b", text), path
+    assert {("vmr-train", "tensorboard"), ("vmr-common", "lmdb"), ("vmr-cfmr", "search")} <= named
     for package, extra in named:
-        assert extra in project(ROOT / "packages" / package)["project"]["optional-dependencies"]
+        assert extra in extras[package]
 
 
 def test_users_cite_the_version_of_the_packages():
@@ -137,14 +148,14 @@ def wheels(tmp_path_factory) -> dict[str, zipfile.Path]:
     if done.returncode:
         done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
+    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}  # vmr_rgn
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
 @pytest.mark.e2e
 def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
     name = module(folder)
-    with zipfile.ZipFile(wheels[name]) as archive:
+    with zipfile.ZipFile(wheels[distribution(folder).replace("-", "_")]) as archive:
         names = set(archive.namelist())
         (info,) = {entry.split("/")[0] for entry in names if ".dist-info/" in entry}
         about = archive.read(f"{info}/METADATA").decode()
@@ -154,6 +165,7 @@ def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
     assert {str(path.relative_to(source)) for path in files} == {n for n in names if not n.startswith(info)}
     assert f"{name}/py.typed" in names
     assert f"Version: {vmr_common.__version__}\n" in about
+    assert f"\nName: {distribution(folder)}\n" in about
     assert "License-Expression: Apache-2.0" in about
     assert f"# {folder.name}" in about  # the README
     if folder.name in MODELS:
@@ -162,7 +174,7 @@ def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
 
 @pytest.mark.e2e
 def test_wheels_of_all_packages_are_built(wheels):
-    assert set(wheels) == {module(path) for path in PACKAGES}
+    assert set(wheels) == {distribution(path).replace("-", "_") for path in PACKAGES}
 
 
 @pytest.mark.e2e

@@ -219,7 +219,9 @@ def test_more_than_one_process_and_a_missing_package_are_one_line(built, refused
         patch.setenv("WORLD_SIZE", "2")
         assert "by one process, found torchrun with more" in refused(search, built, SENTENCE)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "cfmr-index needs vmr-search, which is not installed" in refused(index, "--out", built)
+    assert "cfmr-index needs vmr-search, which is not installed: pip install 'vmr-cfmr[search]'" in refused(
+        index, "--out", built
+    )
 
 
 def test_an_index_without_some_videos_is_measured_by_the_others(built, tiny_data, done, refused, caplog):

@@ -148,4 +148,4 @@ def require_vmr_video(package: str, what: str) -> None:
         UserError: if not; names what to install.
     """
     if importlib.util.find_spec("vmr_video") is None:
-        raise UserError(f'{what} needs the package vmr-video: pip install "{package}[video]"')
+        raise UserError(f'{what} needs the package vmr-video: pip install "vmr-{package}[video]"')

@@ -62,7 +62,7 @@ def search(argv: Sequence[str]) -> None:
 
 def _require_search(command: str) -> None:
     if importlib.util.find_spec("vmr_search") is None:
-        raise UserError(f"{command} needs vmr-search, which is not installed: pip install 'cfmr[search]'")
+        raise UserError(f"{command} needs vmr-search, which is not installed: pip install 'vmr-cfmr[search]'")
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise SaidElsewhere(_ALONE) if os.environ.get("LOCAL_RANK", "0") != "0" else UserError(_ALONE)
 

@@ -188,7 +188,7 @@ def _torchvision() -> Any:
     try:
         from torchvision.models import detection
     except ImportError:
-        raise UserError('faster-rcnn needs torchvision: pip install "leorn[video]"') from None
+        raise UserError('faster-rcnn needs torchvision: pip install "vmr-leorn[video]"') from None
     return detection
 
 
@@ -226,7 +226,7 @@ class RTDetr(Detector):
         try:
             from transformers import RTDetrForObjectDetection
         except ImportError:
-            raise UserError('rt-detr needs transformers: pip install "leorn[video]"') from None
+            raise UserError('rt-detr needs transformers: pip install "vmr-leorn[video]"') from None
         from vmr_video.networks.weights import hash_of, lasting, quiet
 
         name = options.weights or RT_DETR_HUB

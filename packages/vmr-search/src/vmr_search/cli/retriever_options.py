@@ -74,7 +74,7 @@ def trained(options: Namespace) -> Retriever:
         trained = [one for one in retrievers() if one != ZERO_SHOT]
         if not trained:
             raise UserError(
-                "--checkpoint: no installed package has a trained retriever; pip install cfmr brings one"
+                "--checkpoint: no installed package has a trained retriever; pip install vmr-cfmr brings one"
             )
         if len(trained) > 1:
             raise UserError(f"--retriever: which one? installed are {', '.join(trained)}")
