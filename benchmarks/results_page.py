@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from further_results import corpus, presence
 from pages import ABSENT, ROOT, giga, page, replace_between, table
 from recording import RESULTS, read_rows
 from runs import PROTOCOL, Row, Run, differences, quirk_pairs, rows_of, spread, update
@@ -272,6 +273,8 @@ def render(runs: Sequence[Run], errors: Sequence[dict[str, str]]) -> str:
         ABOUT,
         overview(runs, errors),
         *(section(name, runs) for name in SECTIONS),
+        corpus(),
+        presence(),
         quirks(runs),
         parity(errors),
     ]
