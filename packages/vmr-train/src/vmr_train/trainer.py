@@ -408,10 +408,7 @@ class Trainer:
 
     def _how_to_resume(self) -> str:
         instead = "instead of --overwrite " if self.run.overwrites else ""
-        text = (
+        return (
             f"stopped after update {self.state.update} (epoch {min(self.state.epoch, self.config.epochs)}), "
             f"saved in {self.run.last}; the same command with --resume {instead}goes on from there"
         )
-        if distributed.rank() == 0:
-            logger.info(text)
-        return text
