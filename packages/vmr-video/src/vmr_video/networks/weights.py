@@ -79,7 +79,9 @@ def pretrained(weights: str, families: tuple[str, ...], *, tokenizer: bool = Fal
     from transformers import AutoConfig, AutoModel
 
     if not Path(weights).is_dir():
-        logger.info("weights of %s: no such folder here, so from the hub, or as downloaded before", weights)
+        logger.info(
+            "weights: %s is no folder here, so a name on the hub: downloaded, unless it was before", weights
+        )
     with quiet():
         config = _loaded(AutoConfig.from_pretrained, weights, tokenizer)
         kind = str(config.model_type)
