@@ -3,10 +3,9 @@
     uv run python benchmarks/rgnet_coarse.py --run runs/rgnet/shapes-long [runs/rgnet/other-seed ...] [--data-root data]
 
 Scores the n windows whose frames are most like the sentence, for several n, and all windows. The data at hand
-has no sentence vectors in the space of the frames, so they are made here: a linear map (ridge regression, its strength
-by leave-one-out error) from the mean of a query's word vectors to the mean of its moment's frames, learnt on the
-training queries of the run. An encoder trained on pairs of pictures and texts will do better. Figures are means over
-the runs; they replace the rows of this test split in benchmarks/results/coarse-windows-<processor>.csv.
+has no sentence vectors in the space of the frames, so `sentence_vectors.py` makes them, learnt on the training queries
+of the run. Figures are means over the runs; they replace the rows of this test split in
+benchmarks/results/coarse-windows-<processor>.csv.
 """
 
 import argparse
@@ -17,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from recording import measured_here, read_rows, write_rows
+from sentence_vectors import EXTRACTOR, sentence_vectors
 from timing import timed
 
 from rgnet.config import Config
 from rgnet.data import build_dataset, open_frames
 from rgnet.method import RGNetMethod
-from rgnet.query_features.config import open_query_features
-from rgnet.query_features.store import QueryVectors, normalise, write_query_features
+from rgnet.query_features.store import write_query_features
 from rgnet.search.window_recall import window_recall
 from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import Manifest
@@ -32,53 +31,7 @@ from vmr_train.cli.config import stored_config
 from vmr_train.predict import predict_all
 from vmr_train.splits import load_splits
 
-STRENGTHS = np.logspace(-4, 4, 17)
 RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
-
-
-def unit(rows):
-    return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + 1e-5)
-
-
-def mean_tokens(vectors, query, max_tokens):
-    return normalise(vectors.of(query), max_tokens).tokens.mean(axis=0)
-
-
-def moment_frames(frames, query, feature_stride):
-    rows = unit(frames[query.video])
-    start, end = query.moments[0] / feature_stride
-    first = min(int(start), len(rows) - 1)
-    return rows[first : max(int(np.ceil(end)), first + 1)].mean(axis=0)
-
-
-def ridge(x, y):
-    """Weights ``(E, A)`` of centred data, at the strength with the least leave-one-out error."""
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    projected = u.T @ y
-    errors = []
-    for strength in STRENGTHS:
-        shrink = s**2 / (s**2 + strength)
-        leverage = (u**2 * shrink).sum(axis=1)
-        residual = (y - u @ (shrink[:, None] * projected)) / (1 - leverage[:, None])
-        errors.append((residual**2).mean())
-    strength = STRENGTHS[int(np.argmin(errors))]
-    return vt.T @ ((s / (s**2 + strength))[:, None] * projected)
-
-
-def sentence_vectors(config, root, train, others):
-    """Token and sentence vectors of `others` by query id, learnt on `train`; none where no word is known."""
-    texts = [query.text for query in (*train, *others)]
-    vectors = open_query_features(config.data.queries, root, texts)
-    frames, length = open_frames(config, root), config.data.max_tokens
-    known = [query for query in train if vectors.has(query)]
-    x = np.stack([mean_tokens(vectors, query, length) for query in known]).astype(np.float64)
-    y = np.stack([moment_frames(frames, query, config.data.stride) for query in known])
-    middle = x.mean(axis=0)
-    weights = ridge(x - middle, y.astype(np.float64) - y.mean(axis=0))
-    for query in others:
-        if vectors.has(query):
-            sentence = (mean_tokens(vectors, query, length) - middle) @ weights
-            yield query.id, QueryVectors(vectors.of(query).tokens, sentence.astype(np.float32))
 
 
 def examining(config, windows):
@@ -109,6 +62,7 @@ def measured(checkpoint, config, root, queries):
         "kept": 100 * recall.found[examined] if examined else 100.0,
         **{f"window_R@{rank}": 100 * recall.found[rank] for rank in (1, 5)},
         **{f"R@{n}_{level}": 100 * scores[f"R@{n},IoU@{level}"] for n in (1, 5) for level in (0.3, 0.5)},
+        "mIoU": 100 * scores["R@1,mIoU"],
     }
 
 
@@ -121,7 +75,7 @@ def of_run(run, root, examined):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "queries.h5"
         vectors = sentence_vectors(config, root, splits.train.queries, queries)
-        write_query_features(file, vectors, Manifest(extractor="ridge of mean word vectors"))
+        write_query_features(file, vectors, Manifest(extractor=EXTRACTOR))
         stored = dataclasses.replace(
             config.data.queries, path=str(file), word_vectors=None, sentence_dim=config.data.features.dim
         )
