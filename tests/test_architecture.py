@@ -1,6 +1,7 @@
 """Arrows between packages run one way, and what is imported stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -69,7 +70,7 @@ def test_every_package_has_its_arrows():
 def test_a_package_declares_all_that_it_imports(package):
     project = tomllib.loads((folder_of(package).parents[1] / "pyproject.toml").read_text())["project"]
     extras = [name for names in project.get("optional-dependencies", {}).values() for name in names]
-    declared = {name.split(">")[0].split("[")[0] for name in project["dependencies"] + extras}
+    declared = {re.split(r"[\[>=]", name)[0] for name in project["dependencies"] + extras}
     for path in sources(package):
         names = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {package}
         needed = {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in names}

@@ -96,6 +96,19 @@ def test_the_workspace_knows_every_package():
         assert re.match(warnings.split(":")[-1], module(path))
 
 
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
+def test_packages_ask_for_each_other_in_the_same_release(folder):
+    """They are released and tested together; an older one beside a newer one has been tried by nobody."""
+    found = project(folder)["project"]
+    extras = [one for names in found.get("optional-dependencies", {}).values() for one in names]
+    other = [
+        one
+        for one in found["dependencies"] + extras
+        if one.startswith("vmr-") and not one.endswith(f"=={vmr_common.__version__}")
+    ]
+    assert not other, "CONTRIBUTING.md, Releasing, has the command that sets them"
+
+
 def test_extras_that_messages_and_pages_name_are_there():
     extras = {
         distribution(path): project(path)["project"].get("optional-dependencies", {}) for path in PACKAGES

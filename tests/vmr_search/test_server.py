@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from search_toy import CAPTIONS, WordRetriever, corpus, videos
 from videos import pictures, write_video
 from vmr_common.errors import UserError
+from vmr_common.version import __version__
 from vmr_search import Search
 from vmr_search.server.app import create_app
 from vmr_search.server.errors import Refused
@@ -304,7 +305,12 @@ def test_the_pages_hold_no_script_of_their_own_and_load_nothing_from_elsewhere(c
         one["name"] for one in described["/search"]["get"]["parameters"]
     }
     assert client.post("/search").json()["error"]["code"] == "method_not_allowed"
-    assert client.get("/health").json() == {"status": "ready", "version": "0.1.0", "videos": 6, "files": 7}
+    assert client.get("/health").json() == {
+        "status": "ready",
+        "version": __version__,
+        "videos": 6,
+        "files": 7,
+    }
 
 
 def test_a_fault_is_an_error_without_its_text(folder):

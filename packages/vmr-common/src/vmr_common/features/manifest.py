@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import parse_json
 from vmr_common.schema import conform
+from vmr_common.version import __version__
 
 MANIFEST = "manifest"
 """Name of the attribute of an HDF5 file that holds its manifest."""
@@ -116,9 +117,4 @@ def merge_manifests(manifests: Sequence[Manifest | None], stride_s: float | None
 
 def creator() -> str:
     """Value of a manifest's `creator`: this package and its version."""
-    import importlib.metadata  # slow to import, and needed by what writes features alone
-
-    try:
-        return f"vmr-common {importlib.metadata.version('vmr-common')}"
-    except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
-        return "vmr-common"
+    return f"vmr-common {__version__}"
