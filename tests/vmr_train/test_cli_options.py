@@ -29,7 +29,13 @@ def test_the_first_word_chooses_the_command(capsys):
     assert capsys.readouterr() == ("", "error: no, never\n")
 
 
-@pytest.mark.parametrize("argv", [[], ["nothing"], ["--help"]])
+@pytest.mark.parametrize("argv", [[], ["nothing"]])
 def test_a_word_that_is_no_command_shows_the_usage(argv, capsys):
     assert dispatch("python -m x", COMMANDS, argv) == 2
     assert capsys.readouterr() == ("", "usage: python -m x {greet,fail} ...\n")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_printed_and_no_mistake(word, capsys):
+    assert dispatch("python -m x", COMMANDS, [word]) == 0
+    assert capsys.readouterr() == ("usage: python -m x {greet,fail} ...\n", "")

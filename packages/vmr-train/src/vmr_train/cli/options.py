@@ -99,14 +99,20 @@ def train_options(package: str, **given: Any) -> Namespace:
 def dispatch(prog: str, commands: Mapping[str, Callable[..., int]], argv: Sequence[str] | None = None) -> int:
     """Runs the command that is named first, and returns its exit status; 2 with a line on the usage if there is none.
 
+    ``--help`` prints that line and is 0.
+
     Args:
         prog: What was typed before the name, such as ``python -m rgn``.
         commands: Entry points by name, as `command` makes them.
         argv: The name and the command's arguments (None means the process's own).
     """
     name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    usage = f"usage: {prog} {{{','.join(commands)}}} ...\n"
+    if name in ("-h", "--help"):
+        sys.stdout.write(usage)
+        return 0
     if name not in commands:
-        sys.stderr.write(f"usage: {prog} {{{','.join(commands)}}} ...\n")
+        sys.stderr.write(usage)
         return entrypoint.EXIT_USER
     return commands[name](rest)
 
