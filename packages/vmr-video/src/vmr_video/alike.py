@@ -243,7 +243,7 @@ def features_by(
             found[content] = entry[0], float(entry[1]["duration"])
     if missing:
         count, others = len(missing), len(contents) - len(missing)
-        known = f" ({others} more were before)" if others else ""
+        known = f" ({others} more kept from before)" if others else ""
         logger.info("encoding %d video%s%s", count, "s" * (count != 1), known)
         progress = Progress({content: path.stat().st_size for content, path in missing.items()})
         with contextlib.closing(progress):
