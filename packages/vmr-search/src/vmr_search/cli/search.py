@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from vmr_search.hits import Results
     from vmr_search.search import Search
     from vmr_video.answers import Answer
+
+logger = logging.getLogger(__name__)
 
 ABOUT = (
     "Finds the moments of a sentence, or of a file of them, in all videos of an index. With --ground a trained method "
@@ -125,6 +128,8 @@ def run(options: Namespace) -> None:
         device=options.device,
     )
     with contextlib.closing(search.engine):
+        if not len(search.engine):
+            logger.warning("%s: holds no video yet; vmr-search index puts them there", options.index)
         kept: list[Results] = []
         for number, (question, results) in enumerate(_answers(options, search)):
             if options.json:
