@@ -42,7 +42,9 @@ machine that often had other work at the same time; the pages of the models say 
 beside it."""
 SHAPES = """The embedded data set ([shapes.md](shapes.md)): rendered videos, features from pixels, held-out
 combinations in the test split. It shows that a method learns; it does not rank methods for real video. `rgnet` is
-made for long videos and has a test split of its own, so its figures are not comparable with the others."""
+made for long videos and has a test split of its own, so its figures are not comparable with the others.
+To repeat a row, train with each of its seeds, as in `cdn-train --train.seed 1 --name seed-1`; threads and processor
+move a figure within its range."""
 CLIP = """Real features (CLIP ViT-B/32, one frame per second) of 1,214 videos of the official Charades-STA **test**
 part, divided by video into 914 to train on and 300 to evaluate on. Not to be compared with published numbers. There
 is a table per test split, because variants of a data set keep different queries."""
