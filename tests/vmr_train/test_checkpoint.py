@@ -127,7 +127,7 @@ def huge_tensor(path):
         (another_header({"__metadata__": {"vmr": 3}}), "header: key vmr: found 3, expected text"),
         (raw_header('{"__metadata__": {"vmr": "1", "vmr": "2"}}'), "header: the key 'vmr' occurs twice"),
         (raw_header('{"a": 1, "a": 2}'), "header: the key 'a' occurs twice"),
-        (raw_header("[" * 5000), "header: not usable JSON"),
+        (raw_header("[" * 5000), "header: not (usable )?JSON"),  # how deep is too deep is Python's
         (
             lambda path: path.write_bytes((HEADER + 1).to_bytes(8, "little") + b"{}"),
             "not a safetensors checkpoint",

@@ -84,7 +84,7 @@ def test_a_copy_begins_at_a_key_frame_and_says_so(movie, tmp_path, caplog):
     count, white, quiet = watched(path)
     assert 60 <= count <= 63  # to 3.4 s, and pictures that those need
     assert white == pytest.approx(1.0, abs=0.001)
-    assert quiet == pytest.approx(1.048, abs=0.005)
+    assert quiet == pytest.approx(1.036, abs=0.017)  # 1.048 until PyAV 18, 1.024 from PyAV 19 on
 
 
 def test_nothing_is_overwritten(movie, tmp_path):

@@ -75,6 +75,7 @@ def made(folder: Path) -> dict[str, bytes]:
     )
     many = {"comment": "x" * (6 << 20)}
     tags = write_video(folder / "tags.mkv", pictures(5), metadata=many).read_bytes()
+    titled = write_video(folder / "titled.mkv", pictures(5), metadata={"title": "a film"}).read_bytes()
     target = (folder / "good.mp4").absolute()
     dash = (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
@@ -105,6 +106,7 @@ def made(folder: Path) -> dict[str, bytes]:
         ).read_bytes(),
         "gap.mkv": gap.read_bytes(),
         "tags.mkv": tags,
+        "title.mkv": titled.replace(b"a film", b"\xff \xe9lm"),  # not UTF-8
         "list.m3u8.mp4": f"#EXTM3U\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n".encode(),
         "net.mp4": b"#EXTM3U\n#EXTINF:3,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
         "concat.mp4": f"ffconcat version 1.0\nfile {target}\n".encode(),
@@ -145,7 +147,7 @@ def test_hostile_files_fail_alone_with_one_line_each(folder):
             assert piece.video not in said
             said[piece.video] = piece.reason
     assert time.monotonic() - began < 60
-    assert {video for video, _ in videos} - set(said) == {"tags", "thin"}
+    assert {video for video, _ in videos} - set(said) == {"tags", "thin", "title"}
     paths = dict(videos)
     assert "link-to-folder" not in paths  # nor is the folder searched
     for video, reason in said.items():

@@ -135,7 +135,7 @@ def _library() -> ModuleType:
 def _mark(av: Any, path: Path) -> str:
     """The comment in a video file; empty for other files."""
     try:
-        with open_regular(path), av.open(f"file:{path.absolute()}", metadata_errors="replace") as file:
+        with open_regular(path), av.open(f"file:{path.absolute()}") as file:
             tags = {key.lower(): value for key, value in file.metadata.items()}
             return str(tags.get("comment", ""))
     except (OSError, ValueError, av.FFmpegError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmr_common.boundary import open_regular, reason
 from vmr_common.errors import UserError
@@ -53,8 +53,8 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         container = av.open(
             f"file:{path.absolute()}",
             options=options | {"max_pixels": str(MOST_PIXELS)},
-            metadata_errors="replace",
             timeout=OPEN_S,
+            **_broken_text_allowed(),
         )
     except Exception as error:  # libraries raise what a damaged part runs into
         raise UserError(f"{path}: {_not_a_video(head, error)}") from None
@@ -65,6 +65,13 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         yield container
     finally:
         container.close()
+
+
+def _broken_text_allowed() -> dict[str, Any]:
+    """What makes `av.open` take titles that are not UTF-8; PyAV 19 always does, and knows no such option."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _head(path: Path) -> bytes:
