@@ -16,7 +16,7 @@ from processes import launched, run_to_end
 from vmr_common.errors import UserError
 from vmr_common.features import conversion as convert
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.io import FolderLock
+from vmr_common.folder_lock import FolderLock
 
 COUNT, PART = 10, 4
 NOTE = "conversion.json"
@@ -296,7 +296,7 @@ def test_links_are_never_followed(tmp_path, source):
 
 def test_a_lock_that_its_holder_has_deleted_is_no_lock(tmp_path):
     code = (
-        "import os, sys\nfrom vmr_common.io import FolderLock\n"
+        "import os, sys\nfrom vmr_common.folder_lock import FolderLock\n"
         "real = os.open\n"
         "def late(path, *arguments):\n"
         "    handle = real(path, *arguments)\n"

@@ -14,9 +14,9 @@ import pytest
 
 from processes import launched
 from vmr_common.errors import UserError, quoted
+from vmr_common.folder_lock import FolderLock
 from vmr_common.io import (
     BLANK_LIMIT,
-    FolderLock,
     atomic_path,
     no_links,
     parse_json,
@@ -31,7 +31,8 @@ from vmr_common.text_input import opened
 
 HOLD = """
 import sys, time
-from vmr_common.io import FolderLock, atomic_path
+from vmr_common.folder_lock import FolderLock
+from vmr_common.io import atomic_path
 {block}
     print("holds", flush=True)
     time.sleep(300)

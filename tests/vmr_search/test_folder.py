@@ -9,7 +9,7 @@ import pytest
 from search_toy import CAPTIONS, SIZE, WordRetriever, vector, videos
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
-from vmr_common.io import FolderLock
+from vmr_common.folder_lock import FolderLock
 from vmr_search import Search
 from vmr_search.building import build, extend
 from vmr_search.folder import create, open_index

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from vmr_common.errors import UserError, quoted
-from vmr_common.io import LOCK, FolderLock, no_links, partial_of, read_json, write_text
+from vmr_common.folder_lock import LOCK, FolderLock
+from vmr_common.io import no_links, partial_of, read_json, write_text
 from vmr_common.schema import conform
 from vmr_common.whole_folder import delete_own
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vmr_common.errors import UserError, counted, quoted, require
 from vmr_common.features.sameness import require_same_features
 from vmr_common.features.store import FeatureStore
-from vmr_common.io import FolderLock
+from vmr_common.folder_lock import FolderLock
 from vmr_common.values import duration_of, identifier
 from vmr_search.engine.moment_index import VideoWindows
 from vmr_search.folder import CorpusIndex, create, is_index, open_index, require_writable

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypedDict
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.features.manifest import Manifest as FeatureManifest
-from vmr_common.io import FolderLock, sha256, sweep_partials
+from vmr_common.folder_lock import FolderLock
+from vmr_common.io import sha256, sweep_partials
 from vmr_search.engine.moment_index import MomentIndex
 from vmr_search.index_files import DOING, read_checked, require_own, write_checked
 from vmr_search.retriever import Retriever, open_retriever

@@ -14,7 +14,8 @@ from typing import IO, Any, TypedDict, TypeVar
 
 from vmr_common.boundary import open_regular, reason
 from vmr_common.errors import UserError, quoted
-from vmr_common.io import LOCK, no_links, parse_json, partial_of, write_text
+from vmr_common.folder_lock import LOCK
+from vmr_common.io import no_links, parse_json, partial_of, write_text
 from vmr_common.schema import conform
 
 FORMAT = 2

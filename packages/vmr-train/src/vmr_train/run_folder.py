@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from vmr_common.errors import UserError
-from vmr_common.io import LOCK, FolderLock, atomic_path, no_links, write_json_lines, write_text, writing
+from vmr_common.folder_lock import LOCK, FolderLock
+from vmr_common.io import atomic_path, no_links, write_json_lines, write_text, writing
 from vmr_train import distributed, run_files, run_swap
 from vmr_train.checkpoint import load_meta
 from vmr_train.history import read_rows

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from vmr_common.errors import require
-from vmr_common.io import FolderLock, sweep_partials, writing
+from vmr_common.folder_lock import FolderLock
+from vmr_common.io import sweep_partials, writing
 from vmr_search.engine.moment_index import VideoWindows
 from vmr_search.engine.scan.manifest import (
     MOST_VIDEOS,
