@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cdn.config import DecodeConfig
 from cdn.decoding import decode, window_seconds
-from vmr_common.evaluation import Protocol, Suppression, protocol
+from vmr_common.evaluation import Protocol, protocol
 from vmr_common.metrics import iou
 from vmr_common.timeline import to_seconds
 from vmr_common.types import Prediction, Query
@@ -175,7 +175,7 @@ def map_scores(
     """Recall ``(threshold, rank)`` and mIoU, as the 2D-map methods evaluate."""
     rules = dataclasses.replace(
         protocol("proposal-map"),
-        nms=Suppression(threshold=nms),
+        nms=nms,
         thresholds=tuple(thresholds),
         ranks=tuple(ranks),
     )

@@ -152,21 +152,16 @@ def shown(kind) -> list[tuple[Path, str]]:
 
 @pytest.mark.usefixtures("parsers_only")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_line_of_a_page_is_understood(page, folder, monkeypatch, capsys):
+def test_every_command_of_a_page_is_understood(page, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    lines = dict.fromkeys(block_lines(page.read_text(encoding="utf-8")))
-    found = [text for line in lines if (text := complaint(page, line, folder, capsys))]
-    assert not found, "\n".join(found)
-
-
-@pytest.mark.usefixtures("parsers_only")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_options_in_the_running_text_exist(page, folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    lines = dict.fromkeys(inline_lines(page.read_text(encoding="utf-8")))
-    found = [text for line in lines if (text := complaint(page, line, folder, capsys))]
+    text = page.read_text(encoding="utf-8")
+    blocks, prose = (
+        [said for line in dict.fromkeys(kind(text)) if (said := complaint(page, line, folder, capsys))]
+        for kind in (block_lines, inline_lines)
+    )
     # prose may leave out what does not matter there
-    assert not [text for text in found if "required" not in text], "\n".join(found)
+    found = [*blocks, *(said for said in prose if "required" not in said)]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.usefixtures("parsers_only")

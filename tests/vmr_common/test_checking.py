@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from vmr_common.errors import UserError
-from vmr_common.features.checking import LISTED, check_features, shape_problems
+from vmr_common.errors import LISTED, UserError
+from vmr_common.features.checking import check_features, shape_problems
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
 

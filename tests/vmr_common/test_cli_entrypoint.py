@@ -6,20 +6,9 @@ import shlex
 
 import pytest
 
+from command_toy import greet
 from vmr_common.cli.entrypoint import Parser, command, echo, free_text, option_words, word_of
 from vmr_common.errors import UserError
-
-
-@command
-def greet(argv):
-    parser = Parser(prog="greet")
-    parser.add_argument("--whom", required=True)
-    echo(f"hello {parser.parse_args(argv).whom}", "bye")
-
-
-@command
-def fail(argv):
-    raise UserError("no,\n  never")
 
 
 @pytest.mark.parametrize("argv", [[], ["--whom"], ["--who", "you"], ["--whom", "you", "more"]])

@@ -164,7 +164,7 @@ def fitted(preset, expected):
 def test_proposal_map_evaluation(path, group, variant):
     expected = json.loads(path.read_text())[group][variant]
     _, queries, predictions = load(path)
-    suppression = protocols.Suppression(threshold=float(variant.removeprefix("nms_")))
+    suppression = float(variant.removeprefix("nms_"))
     protocol = fitted(replace(protocols.protocol("proposal-map"), nms=suppression), expected)
     compare(protocol.score(queries, predictions).values, expected, mean_tolerance=1e-9)
 

@@ -24,7 +24,7 @@ def fuzz(*arguments):
     ("kinds", "count"),
     [
         (["text", "predictions", "hdf5", "npz"], 80),
-        (["folder", "safetensors", "yaml", "json"], 30),
+        (["folder", "safetensors", "yaml", "json"], 15),
         pytest.param(
             ["text", "predictions", "folder", "hdf5", "npz", "safetensors", "yaml", "json", "picture"],
             2000,

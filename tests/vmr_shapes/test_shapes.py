@@ -307,7 +307,7 @@ def test_every_word_has_a_vector_and_synonyms_lie_together(tiny, queries):
 # --- whole or absent ---
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_the_full_data_set_is_complete(tmp_path):
     folder = shapes.ensure(tmp_path / "shapes")
     assert set(digests(folder)) == FILES
@@ -334,7 +334,6 @@ def test_files_read_back_as_the_queries_they_were_made_from(tiny):
             assert np.array_equal(one.moments, two.moments)
 
 
-@pytest.mark.e2e
 def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     callers = [start(tmp_path / "shapes", "tiny") for _ in range(2)]
     assert [caller.wait(timeout=60) for caller in callers] == [0, 0], [c.stderr.read() for c in callers]
@@ -342,7 +341,6 @@ def test_two_processes_at_once_both_find_the_whole_data_set(tmp_path, tiny):
     assert os.listdir(tmp_path) == ["shapes"]
 
 
-@pytest.mark.e2e
 def test_who_waits_for_another_process_says_so_and_who_does_not_says_nothing(tmp_path, caplog):
     caplog.set_level("INFO")
     hold = (
@@ -366,7 +364,6 @@ def test_who_waits_for_another_process_says_so_and_who_does_not_says_nothing(tmp
     assert caplog.text.count("waiting") == 1
 
 
-@pytest.mark.e2e
 def test_rendering_says_how_far_it_is_where_there_is_no_terminal(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     monkeypatch.setattr(generate, "SAY_EVERY_S", 0.0)
@@ -375,7 +372,6 @@ def test_rendering_says_how_far_it_is_where_there_is_no_terminal(tmp_path, caplo
     assert said == [f"Shapes: {done} of 6 videos" for done in range(1, 6)]
 
 
-@pytest.mark.e2e
 def test_a_killed_generation_leaves_nothing_that_looks_complete(tmp_path, tiny):
     caller = start(tmp_path / "shapes", "full")
     # killed while it draws: the annotations are there, the features are not

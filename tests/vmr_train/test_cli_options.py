@@ -2,22 +2,8 @@
 
 import pytest
 
-from vmr_common.cli.entrypoint import Parser, command, echo
-from vmr_common.errors import UserError
+from command_toy import fail, greet
 from vmr_train.cli.options import dispatch
-
-
-@command
-def greet(argv):
-    parser = Parser(prog="greet")
-    parser.add_argument("--whom", required=True)
-    echo(f"hello {parser.parse_args(argv).whom}", "bye")
-
-
-@command
-def fail(argv):
-    raise UserError("no,\n  never")
-
 
 COMMANDS = {"greet": greet, "fail": fail}
 

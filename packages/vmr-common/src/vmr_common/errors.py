@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 QUOTED = 200
 """Characters of one foreign value that a message shows at the most."""
 
+LISTED = 20
+"""Lines on one kind of problem that a report shows at the most."""
+
 # C0 and C1 controls but newline and tab, marks that turn the direction of text, and halves of surrogate pairs
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG_QUOTE = re.compile(rf"'[^']{{{QUOTED + 1},}}'|\"[^\"]{{{QUOTED + 1},}}\"")
@@ -53,6 +56,19 @@ def listed(names: Sequence[str], limit: int) -> str:
     """
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def some_of(names: Iterable[object], limit: int = 12) -> str:
+    """The first names of many that a foreign file holds, for a message; each is cut to one line of 60 characters.
+
+    Example:
+        >>> some_of({"qid": 1, "vid": 2}), some_of([]), some_of("abcd", 2)
+        ('qid, vid', 'nothing', 'a, b and 2 more')
+    """
+    texts = list(map(str, names))
+    # of megabytes of text the beginning is enough
+    texts[:limit] = [shortened(one_line(text[:QUOTED]), 60) for text in texts[:limit]]
+    return listed(texts, limit) or "nothing"
 
 
 def counted(count: int, what: str) -> str:

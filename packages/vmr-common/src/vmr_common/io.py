@@ -354,21 +354,7 @@ def decoded(raw: bytes, where: str, *, first: bool) -> str:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, hexadecimal.
 
-    Raises `UserError` if the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    add_bytes(digest, path)
-    return digest.hexdigest()
-
-
-def add_bytes(
-    digest: hashlib._Hash, path: str | Path, progress: Callable[[int], object] = lambda count: None
-) -> None:
-    """Adds a file's bytes to a hash, and calls `progress` with how many bytes came since its last call.
-
     Raises `UserError` if the file cannot be read, or is a pipe, whose bytes nobody could read again.
     """
     with boundary(f"cannot read {path}"), open_regular(Path(path)) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            progress(len(block))
+        return hashlib.file_digest(file, "sha256").hexdigest()

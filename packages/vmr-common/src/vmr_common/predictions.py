@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, quoted, some_of
 from vmr_common.io import read_json_lines
 from vmr_common.types import Prediction, Query, rank_scores
 from vmr_common.values import (
     identifier,
     list_of,
-    listed,
     number_rows,
     numbers,
     sentence,
@@ -95,6 +94,12 @@ def named(row: Mapping[str, Any], names: Sequence[str], where: str) -> str | Non
     return there[0] if there else None
 
 
+def id_key(row: Mapping[str, Any], where: str) -> str | None:
+    """The key under which an object has the id of its query, or None."""
+    # two ids of a query must agree; what else is called an id may be of something else
+    return named(row, IDS[:2], where) or next((name for name in IDS[2:] if name in row), None)
+
+
 def ranked_windows(value: Any, where: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Moments ``(K, 2)`` and scores ``(K,)`` of a list of windows ``[start, end, score]``, or all ``[start, end]``.
 
@@ -162,11 +167,10 @@ def _prediction(
     video = "" if key is None or row[key] == "" else identifier(row[key], where, key)
     key = named(row, SENTENCES, where)
     text = "" if key is None else sentence(row[key], where, key)
-    # two ids of a query must agree; what else is called an id may be of something else
-    key = named(row, IDS[:2], where) or next((name for name in IDS[2:] if name in row), None)
+    key = id_key(row, where)
     if key is None and not (video and text):
         raise UserError(
-            f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)}), or a video and a sentence"
+            f"{where}: expected one of the keys {', '.join(IDS)} (found: {some_of(row)}), or a video and a sentence"
         )
     name = f"{video}>>>{text}" if key is None else identifier(row[key], where, key)
     query = query_of(name, where)
@@ -205,7 +209,7 @@ def _answer(
         if needed:
             annotated = "; relevant_windows are annotations, not predictions" * ("relevant_windows" in row)
             names = ", ".join((*WINDOWS, *TEXTS))
-            raise UserError(f"{where}: expected one of the keys {names} (found: {listed(row)}){annotated}")
+            raise UserError(f"{where}: expected one of the keys {names} (found: {some_of(row)}){annotated}")
         return ranked_windows([], where, WINDOWS[0])
     key = WINDOWS[0] if WINDOWS[0] in there else next(iter(there))
     value = row[key]

@@ -20,7 +20,7 @@ from typing import (
     is_typeddict,
 )
 
-from vmr_common.errors import UserError, quoted, shortened
+from vmr_common.errors import UserError, quoted, shortened, some_of
 
 T = TypeVar("T")
 _NAMES = {
@@ -88,8 +88,7 @@ def _check_keys(value: object, hint: Any, where: str, key: str) -> None:
     hints = _hints(hint)
     missing = [name for name in _required(hint) if name not in found]
     if missing:
-        names = shortened(", ".join(map(str, found)) or "nothing")
-        raise UserError(f"{where}: {_at(key)}key {missing[0]!r} is missing (found: {names})")
+        raise UserError(f"{where}: {_at(key)}key {missing[0]!r} is missing (found: {some_of(found)})")
     unknown = sorted(str(name) for name in found if name not in hints)
     if unknown:
         raise UserError(

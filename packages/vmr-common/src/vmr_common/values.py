@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, is_text, quoted
+from vmr_common.errors import UserError, is_text, quoted, some_of
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
 
 _SHOWN = 60
@@ -48,16 +48,10 @@ def shown(value: Any) -> str:
         return "a number too large"
 
 
-def listed(names: Iterable[Any]) -> str:
-    """The first names of many for an error message, on one line."""
-    text = repr(", ".join(map(str, itertools.islice(names, 12))))[1:-1] or "nothing"
-    return text if len(text) <= 3 * _SHOWN else text[: 3 * _SHOWN - 3] + "..."
-
-
 def field_of(row: Mapping[str, Any], key: str, where: str) -> Any:
     """``row[key]``; a missing key is a `UserError` that lists the keys found."""
     if key not in row:
-        raise UserError(f"{where}: key {key!r} is missing (found: {listed(row)})")
+        raise UserError(f"{where}: key {key!r} is missing (found: {some_of(row)})")
     return row[key]
 
 

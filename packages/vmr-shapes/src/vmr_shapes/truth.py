@@ -100,11 +100,6 @@ def corpus_truth(
         raise UserError(f"{folder}: {error}") from None
 
 
-def all_videos(spec: ShapesSpec) -> list[str]:
-    """The ids of all videos of a data set."""
-    return [video for split in SPLITS for video in spec.videos(split)]
-
-
 def write_truth(path: Path, spec: ShapesSpec, split: str, corpus: Collection[str] = SPLITS) -> int:
     """Writes the graded truth of a split as JSON lines, atomically; returns the number of queries.
 

@@ -9,8 +9,7 @@ from typing import TypedDict
 
 from tqdm import tqdm
 
-from vmr_common.boundary import boundary
-from vmr_common.io import add_bytes
+from vmr_common.boundary import boundary, open_regular
 
 TRUSTED_FROM = 4 << 30
 """Bytes from which on files of the names, sizes and times that are known already are not read again."""
@@ -71,5 +70,8 @@ def _content(files: Sequence[tuple[str, Path]], sizes: Sequence[int], total: int
     ) as bar:
         for (name, path), size in zip(files, sizes, strict=True):
             digest.update(f"{name}\0{size}\0".encode())
-            add_bytes(digest, path, bar.update)
+            with boundary(f"cannot read {path}"), open_regular(path) as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    bar.update(len(block))
     return digest.hexdigest()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import io
+import itertools
 import json
 import logging
 import shlex
@@ -22,13 +24,13 @@ from cfmr.retriever import NAME, CFMRRetriever
 from cfmr.retriever import load as load_retriever
 from vmr_common.cli.entrypoint import echo, word_of
 from vmr_common.errors import UserError, counted, listed, quoted, visible
-from vmr_common.features.nearby import instead_of
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root
 from vmr_common.splits.registry import ENTRIES
 from vmr_common.splits.sources import GZIPPED, found_path, place_of, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
+from vmr_common.values import video_stem
 from vmr_search import building
 from vmr_search.engine.moment_index import Filter
 from vmr_search.engine.scan.scan_index import ScanIndex
@@ -46,6 +48,7 @@ from vmr_train.splits import load
 from vmr_train.unknown_words import UNKNOWN, UnknownWords
 
 logger = logging.getLogger(__name__)
+_MOST_COMPARED = 2000  # ids that a missing one is compared with
 
 
 def maintain(given: Namespace) -> None:
@@ -236,9 +239,20 @@ def answer(given: Namespace, index: CorpusIndex) -> None:
 def _where(given: Namespace, index: CorpusIndex) -> Filter:
     for video in given.video or ():
         if video not in index.engine:
-            near = instead_of(video, index.engine.videos())
+            near = _alike(video, index.engine.videos())
             raise UserError(f"{index.folder}: holds no video {quoted(video)} ({near})")
     return Filter(videos=None if given.video is None else frozenset(given.video))
+
+
+def _alike(video: str, names: Sequence[str]) -> str:
+    """The ids that are most like one that is missing, whatever its folder and ending; else how many there are."""
+    wanted = video_stem(video).casefold()
+    begin = (name for name in names if name[:1].casefold() == wanted[:1])
+    alike = {name.casefold(): name for name in itertools.islice(begin, _MOST_COMPARED)}
+    if near := difflib.get_close_matches(wanted, alike, 2):
+        return f"similar: {', '.join(quoted(alike[name]) for name in near)}"
+    example = f", for example {quoted(names[0])}" if names else ""
+    return f"{len(names):,} in all{example}"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from leorn.object_features.layouts import ASSUMED, BOX, Floats, ObjectFrames, ObjectManifest
 from leorn.object_features.store import SLACK
 from vmr_common.boundary import PICKLED, boundary
-from vmr_common.errors import UserError, require
+from vmr_common.errors import UserError, require, some_of
 from vmr_common.features import npz
 from vmr_common.features.checks import as_float32, manifest_beside
 from vmr_common.features.manifest import MANIFEST, parse_facts
@@ -369,7 +369,7 @@ def _features_shape(path: Path) -> tuple[int, ...]:
 
 def _no_features(path: Path, names: Sequence[str]) -> UserError:
     return UserError(
-        f"{path}: no array of features (looked for {', '.join(FEATURE_NAMES)}; found: {npz.shown(names)})"
+        f"{path}: no array of features (looked for {', '.join(FEATURE_NAMES)}; found: {some_of(names, 8)})"
     )
 
 

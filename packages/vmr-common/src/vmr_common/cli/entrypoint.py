@@ -17,10 +17,8 @@ from vmr_common.version import __version__
 
 EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
-Main = Callable[[list[str]], None]
 Arguments = Callable[[list[str]], Sequence[Any]]
 logger = logging.getLogger(__name__)
-
 
 _AS_IT_IS = "\0"
 """Begins a value that looks like an option, between `Parser` and `free_text`; no argument of a process holds it."""

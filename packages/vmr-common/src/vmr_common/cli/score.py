@@ -213,7 +213,7 @@ def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
     if options.thresholds:
         changes["thresholds"] = tuple(sorted({*chosen.thresholds, *options.thresholds}))
     if options.nms is not None and chosen.nms is not None:
-        changes["nms"] = replace(chosen.nms, threshold=options.nms)
+        changes["nms"] = options.nms
     return replace(chosen, **changes)
 
 

@@ -19,10 +19,14 @@ def remarks(
     keys: Sequence[str],
 ) -> Iterator[str]:
     """The remarks on a system called `label`, of which figures of the names `keys` are given."""
+    durations = {query.id: query.duration for query in split.queries}
+    asked = [
+        (one, durations[one.query]) for one in predictions if len(one.moments) and one.query in durations
+    ]
     for one in (
         _one_window(predictions, keys),
-        _outside(predictions, split),
-        _fractions(predictions, split),
+        _outside(asked),
+        _fractions(asked),
         _unscored(predictions, split, rule_sets),
         *_about_clips(predictions, split, rule_sets),
     ):
@@ -39,28 +43,20 @@ def _one_window(predictions: Sequence[Prediction], keys: Sequence[str]) -> str |
     return f"one window per query, so that {', '.join(ranks)} equal{'s' * (len(ranks) == 1)} R@1"
 
 
-def _outside(predictions: Sequence[Prediction], split: Split) -> str | None:
-    """That first windows lie wholly outside their videos, and the unit that would fit where most do."""
-    durations = {query.id: query.duration for query in split.queries}
-    asked = [one for one in predictions if len(one.moments) and one.query in durations]
-    first = (
-        find_outside(
-            "", one.query, [(one.moments[0].min(), one.moments[0].max())], None, durations[one.query]
-        )
-        for one in asked
-    )
-    found = [one for one in first if one is not None]
+def _outside(asked: Sequence[tuple[Prediction, float]]) -> str | None:
+    """That first windows lie wholly outside their videos of these durations, and the unit that would fit most."""
+    first = [(one, (one.moments[0].min(), one.moments[0].max()), duration) for one, duration in asked]
+    judged = (find_outside("", one.query, [window], None, duration) for one, window, duration in first)
+    found = [one for one in judged if one is not None]
     if not found:
         return None
     hint = unit_hint(found) if 2 * len(found) > len(asked) else ""
     return f"{len(found):,} of {len(asked):,} first windows lie outside their videos{hint}"
 
 
-def _fractions(predictions: Sequence[Prediction], split: Split) -> str | None:
+def _fractions(asked: Sequence[tuple[Prediction, float]]) -> str | None:
     """That most queries have windows in the first second of a video that is far longer alone."""
-    durations = {query.id: query.duration for query in split.queries}
-    asked = [one for one in predictions if len(one.moments) and one.query in durations]
-    early = sum(durations[one.query] >= LONG and 0 < one.moments.max() <= 1 for one in asked)
+    early = sum(duration >= LONG and 0 < one.moments.max() <= 1 for one, duration in asked)
     if early < FEW or 2 * early <= len(asked):
         return None
     which = "all windows" if early == len(asked) else f"all windows of {early:,} of {len(asked):,} queries"

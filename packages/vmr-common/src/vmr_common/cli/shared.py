@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from vmr_common.cli.entrypoint import Parser, echo, free_text
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root
-from vmr_common.errors import UserError, counted
+from vmr_common.errors import LISTED, UserError, counted
 from vmr_common.splits.load import Split, data_root
 from vmr_common.splits.sources import found_path
 
@@ -143,10 +143,6 @@ def echo_each(problems: Iterable[str]) -> int:
         echo(problem)
         count += 1
     return count
-
-
-LISTED = 20
-"""Lines on one kind of problem at the most."""
 
 
 def lines_of(found: Sequence[object], what: str, hint: str = "") -> list[str]:

@@ -5,7 +5,7 @@ from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.packing import Packed, pack
 from vmr_common.evaluation.presets import names, protocol, suiting
 from vmr_common.evaluation.qvhighlights import QVHighlights
-from vmr_common.evaluation.recall import PerQuery, Protocol, Suppression
+from vmr_common.evaluation.recall import PerQuery, Protocol
 from vmr_common.evaluation.scores import Scores, format_table
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Protocol",
     "QVHighlights",
     "Scores",
-    "Suppression",
     "format_table",
     "measurable",
     "names",

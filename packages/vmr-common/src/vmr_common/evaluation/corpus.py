@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common import metrics
-from vmr_common.errors import UserError, first_repeated, quoted
+from vmr_common.errors import UserError, quoted
+from vmr_common.evaluation.packing import require_matching
 from vmr_common.evaluation.scores import Scores
 from vmr_common.types import Query, as_moments
 
@@ -109,7 +110,8 @@ class CorpusProtocol:
             UserError: for an unknown or repeated query, one without truth, a video that is not in the corpus, or no
                 query left.
         """
-        videos, found = set(corpus), _by_query(queries, predictions)
+        require_matching([query.id for query in queries], [found.query for found in predictions])
+        videos, found = set(corpus), {found.query: found for found in predictions}
         rows: list[dict[str, float]] = []
         missing = 0
         for query in queries:
@@ -233,25 +235,6 @@ def annotated(queries: Iterable[Query]) -> dict[str, list[tuple[str, float, floa
         {'1': [('v', 0.0, 4.0)]}
     """
     return {query.id: [(query.video, *span) for span in query.moments.tolist()] for query in queries}
-
-
-def _by_query(
-    queries: Sequence[Query], predictions: Sequence[CorpusPrediction]
-) -> dict[str, CorpusPrediction]:
-    for what, ids in (
-        ("occurs twice in the split", [query.id for query in queries]),
-        ("has two predictions", [found.query for found in predictions]),
-    ):
-        if len(set(ids)) < len(ids):
-            raise UserError(f"query {quoted(first_repeated(ids))} {what}")
-    known = {query.id for query in queries}
-    unknown = [found.query for found in predictions if found.query not in known]
-    if unknown:
-        raise UserError(
-            f"{len(unknown):,} of {len(predictions):,} predictions are for queries that the split does not have "
-            f"(first: {quoted(unknown[0])}; --ignore-unknown skips them)"
-        )
-    return {found.query: found for found in predictions}
 
 
 def _of_corpus(query: Query, truth: Truth, videos: set[str]) -> list[tuple[str, float, float]]:

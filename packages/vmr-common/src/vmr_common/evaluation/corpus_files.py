@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, quoted, some_of
 from vmr_common.evaluation.corpus import CorpusPrediction
 from vmr_common.io import read_json_lines, write_json_lines
-from vmr_common.predictions import IDS, SENTENCES, named
+from vmr_common.predictions import IDS, SENTENCES, id_key, named
 from vmr_common.text_input import opened
 from vmr_common.types import encode_id
 from vmr_common.values import (
@@ -19,7 +19,6 @@ from vmr_common.values import (
     field_of,
     identifier,
     list_of,
-    listed,
     moment,
     number,
     object_of,
@@ -54,15 +53,15 @@ def read_corpus_predictions(path: str | Path) -> tuple[list[CorpusPrediction], l
             return [_prediction(row, f"{path}:{number}") for number, row in rows], None
         content = source.document()
     if not isinstance(content, dict) or not {"video2idx", "VCMR"} <= content.keys():
-        found = f"keys {listed(content)}" if isinstance(content, dict) else shown(content)
+        found = f"keys {some_of(content)}" if isinstance(content, dict) else shown(content)
         raise UserError(f"{path}: no corpus predictions, found {found}; {LAYOUTS}")
     return _of_submission(content, str(path))
 
 
 def _prediction(row: Mapping[str, Any], where: str) -> CorpusPrediction:
-    key = named(row, IDS[:2], where) or next((name for name in IDS[2:] if name in row), None)
+    key = id_key(row, where)
     if key is None:
-        raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {listed(row)})")
+        raise UserError(f"{where}: expected one of the keys {', '.join(IDS)} (found: {some_of(row)})")
     text = named(row, SENTENCES, where)
     ranked = row.get(VIDEOS)
     if ranked is not None:

@@ -140,22 +140,32 @@ def predictions_by_row(
     Raises `UserError` for no query, a repeated id on either side, a prediction for an unknown query or about another
     video than its query.
     """
+    require_matching([query.id for query in queries], [prediction.query for prediction in predictions])
+    given = {prediction.query: prediction for prediction in predictions}
+    found = [given.get(query.id) for query in queries]
+    for query, prediction in zip(queries, found, strict=True):
+        if prediction is not None:
+            require_video(query.id, prediction.video, query.video, "predictions")
+    return found
+
+
+def require_matching(queries: Sequence[str], predictions: Sequence[str]) -> None:
+    """Makes sure that predictions, by the ids of their queries, are about queries of a split, each about another one.
+
+    Raises `UserError` for no query, an id that is there twice on either side, or one that the split does not have.
+    """
     if not queries:
         raise UserError("there are no queries to evaluate")
-    ids = [query.id for query in queries]
-    index = {name: row for row, name in enumerate(ids)}
-    if len(index) < len(ids):
-        raise UserError(f"query id {quoted(first_repeated(ids))} occurs twice in the split")
-    found: list[Prediction | None] = [None] * len(queries)
-    for prediction in predictions:
-        row = index.get(prediction.query)
-        if row is None:
-            raise UserError(_unknown(predictions, index))
-        if found[row] is not None:
-            raise UserError(f"query {quoted(prediction.query)} has two predictions")
-        require_video(prediction.query, prediction.video, queries[row].video, "predictions")
-        found[row] = prediction
-    return found
+    if (twice := first_repeated(queries)) is not None:
+        raise UserError(f"query id {quoted(twice)} occurs twice in the split")
+    known = set(queries)
+    if unknown := [name for name in predictions if name not in known]:
+        raise UserError(
+            f"{len(unknown):,} of {len(predictions):,} predictions are for queries that the split does not have "
+            f"(first: {quoted(unknown[0])}; the split's first: {quoted(queries[0])}; --ignore-unknown skips them)"
+        )
+    if (twice := first_repeated(predictions)) is not None:
+        raise UserError(f"query {quoted(twice)} has two predictions")
 
 
 def _table(counts: NDArray[np.int64], tail: tuple[int, ...], what: str, ids: Sequence[str]) -> FloatArray:
@@ -183,14 +193,6 @@ def _fill(table: FloatArray, counts: NDArray[np.int64], rows: Iterator[FloatArra
 
 _NO_WINDOWS = np.zeros((0, 2))
 _NO_SCORES = np.zeros(0)
-
-
-def _unknown(predictions: Sequence[Prediction], index: dict[str, int]) -> str:
-    unknown = [prediction.query for prediction in predictions if prediction.query not in index]
-    return (
-        f"{len(unknown)} of {len(predictions)} predictions are for queries that the split does not have "
-        f"(first: {quoted(unknown[0])}; the split's first: {quoted(next(iter(index)))})"
-    )
 
 
 def _require_finite(times: FloatArray, what: str, ids: Sequence[str]) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, quoted
+from vmr_common.errors import UserError, quoted, some_of
 from vmr_common.evaluation.answers import windows_in
 from vmr_common.features.npz import Archive
-from vmr_common.features.npz import shown as shown_names
 from vmr_common.predictions import (
     CLIP_SCORES,
     ENDS,
@@ -28,11 +27,10 @@ from vmr_common.predictions import (
     is_window,
     named,
     predictions_of,
-    require_video,
 )
 from vmr_common.text_input import opened
 from vmr_common.types import Prediction, Query, rank_scores
-from vmr_common.values import field_of, identifier, list_of, listed, number_rows, sentence, shown, video_stem
+from vmr_common.values import field_of, identifier, list_of, number_rows, sentence, shown, video_stem
 
 logger = logging.getLogger(__name__)
 LAYOUTS = (
@@ -79,13 +77,15 @@ def _read_text(path: str | Path, known: list[Query]) -> list[Prediction]:
         elif isinstance(first, dict) and _is_row(first):
             rows = ((f"{path}:{number}", row) for number, row in source.rows())
         else:
-            content = source.document()  # of several lines, or of one
+            content, ego4d = source.document(), False  # of several lines, or of one
             if isinstance(content, dict) and "results" in content:
                 content = content["results"]
                 listed_rows = isinstance(content, list) and content and _is_row(content[0])
-                if not (listed_rows or isinstance(content, dict)):
-                    return _ego4d_entries(str(path), content, known)
-            rows = rows_of(str(path), [content] if _is_row(content) else content, known)
+                ego4d = not (listed_rows or isinstance(content, dict))
+            if ego4d:
+                rows = _ego4d_rows(str(path), content)
+            else:
+                rows = rows_of(str(path), [content] if _is_row(content) else content, known)
         rows = iter(rows)
         head = next(rows, None)
         rows = rows if head is None else itertools.chain([head], rows)
@@ -129,7 +129,7 @@ def read_npz(path: str | Path, queries: Sequence[Query] | None = None) -> list[P
         if name is None:
             expected = ", ".join(_WINDOW_ARRAYS)
             raise UserError(
-                f"{path}: no windows; expected one of {expected}, found {shown_names(archive.names)}"
+                f"{path}: no windows; expected one of {expected}, found {some_of(archive.names, 8)}"
             )
         moments = _numbers(archive, name, _WINDOW_ARRAYS[name], (None, None, 2))
         name = _only(archive, _SCORE_ARRAYS)
@@ -200,7 +200,7 @@ def _ids(archive: Archive, rows: int) -> list[str]:
 
 
 def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Objects for `types.predictions_of`, and their places, of a document: a list of such, or answers by query id.
+    """Objects for `predictions_of`, and their places, of a document: a list of such, or answers by query id.
 
     An answer is an object with windows or text, or one of these by itself, or nothing (null). Raises `UserError` for
     whatever is something else. Samples of lmms-eval are read as `sample_rows`, also in its older ``logs``.
@@ -213,7 +213,7 @@ def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tupl
         known = {query.id for query in queries}
         if known and document and not any(key in known or ">>>" in key for key in document):
             raise UserError(
-                f"{path}: an object with the keys {listed(document)}, none of them a query; {LAYOUTS}"
+                f"{path}: an object with the keys {some_of(document)}, none of them a query; {LAYOUTS}"
             )
         for key, value in document.items():
             row = value if isinstance(value, dict) and not is_window(value) else {"answer": value}
@@ -230,7 +230,7 @@ def rows_of(path: str, document: Any, queries: Sequence[Query]) -> Iterator[tupl
 def sample_rows(
     path: str, rows: Iterable[tuple[int, Mapping[str, Any]]], queries: Sequence[Query]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Objects for `types.predictions_of` of lmms-eval's samples (``--log_samples``) of a temporal grounding task.
+    """Objects for `predictions_of` of lmms-eval's samples (``--log_samples``) of a temporal grounding task.
 
     A sample is about the query with the video and sentence of its `doc` or `submission`, else about query number
     `doc_id` of the split. Raises `UserError` naming file, line and key for whatever is something else.
@@ -288,46 +288,25 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(". ")
 
 
-def _ego4d_entries(path: str, results: Any, queries: Iterable[Query]) -> list[Prediction]:
-    """The predictions of a submission to the Ego4D natural-language-query challenge.
+def _ego4d_rows(path: str, results: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Objects for `predictions_of` of a submission to the Ego4D natural-language-query challenge.
 
-    Query ids are ``<annotation_uid>_<query_idx>``; the video is the clip, and an entry that names another clip than its
-    query does is refused; times are seconds in the clip; columns after start and end are ignored; scores only say the
-    order.
+    Query ids are ``<annotation_uid>_<query_idx>``; the video is the clip; times are seconds in the clip; columns after
+    start and end are ignored.
     """
     if not isinstance(results, list):
         raise UserError(
             f"{path}: 'results' must be a list or an object, found {shown(results)}: not an Ego4D submission"
         )
-    clips = {query.id: query.video for query in queries}
-    predictions: list[Prediction] = []
-    seen: set[str] = set()
+    keys = ("clip_uid", "annotation_uid", "query_idx", "predicted_times")
     for number, entry in enumerate(results):
         where = f"{path}: results[{number}]"
-        prediction = _ego4d_entry(entry, where)
-        if prediction.query in seen:
-            raise UserError(f"{where}: query {quoted(prediction.query)} occurs twice")
-        seen.add(prediction.query)
-        require_video(
-            prediction.query, prediction.video, clips.get(prediction.query, prediction.video), where
-        )
-        predictions.append(prediction)
-    return predictions
-
-
-def _ego4d_entry(entry: Any, where: str) -> Prediction:
-    keys = ("clip_uid", "annotation_uid", "query_idx", "predicted_times")
-    if not isinstance(entry, dict) or any(key not in entry for key in keys):
-        raise UserError(f"{where}: expected an object with {', '.join(keys)}")
-    index = entry["query_idx"]
-    if type(index) is not int or index < 0:
-        raise UserError(f"{where}: query_idx must be an integer from 0 on, found {shown(index)}")
-    rows = list_of(entry["predicted_times"], where, "predicted_times")
-    starts = [row[:2] if isinstance(row, list) else row for row in rows]
-    times = number_rows(starts, ("start", "end"), where, "predicted_times")
-    return Prediction(
-        query=f"{identifier(entry['annotation_uid'], where, 'annotation_uid')}_{index}",
-        video=identifier(entry["clip_uid"], where, "clip_uid"),
-        moments=times,
-        scores=rank_scores(len(times)),
-    )
+        if not isinstance(entry, dict) or any(key not in entry for key in keys):
+            raise UserError(f"{where}: expected an object with {', '.join(keys)}")
+        clip, annotation, index, times = (entry[key] for key in keys)
+        if type(index) is not int or index < 0:
+            raise UserError(f"{where}: query_idx must be an integer from 0 on, found {shown(index)}")
+        windows = [row[:2] if isinstance(row, list) else row for row in list_of(times, where, keys[3])]
+        number_rows(windows, ("start", "end"), where, keys[3])
+        query = f"{identifier(annotation, where, keys[1])}_{index}"
+        yield where, {"qid": query, "vid": clip, "windows": windows}

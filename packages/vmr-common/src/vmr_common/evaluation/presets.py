@@ -9,12 +9,11 @@ from vmr_common.errors import UserError
 from vmr_common.evaluation.clip_labels import ClipLabels
 from vmr_common.evaluation.glance import Glance, measurable
 from vmr_common.evaluation.qvhighlights import QVHighlights
-from vmr_common.evaluation.recall import Protocol, Suppression
+from vmr_common.evaluation.recall import Protocol
 from vmr_common.types import Query
 
-# The zero-shot script of MAD, CONE and RGNet. Whether targets are `timestamps` or `ext_timestamps` is the reader's
-# choice, and suppression the system's. The originals refuse a file that lacks a query; here it is a miss, and counted
-# in the header.
+# The zero-shot script of MAD, CONE and RGNet. Suppression is the system's own. The originals refuse a file that lacks
+# a query; here it is a miss, and counted in the header.
 _MAD = Protocol(
     name="mad",
     thresholds=(0.1, 0.3, 0.5),
@@ -39,7 +38,7 @@ _PROTOCOLS = (
         compare=">",
         union="hull",
         clamp_gt=True,
-        nms=Suppression(threshold=0.5),
+        nms=0.5,
     ),
     # Runner of CPL, RGN and CFMR: windows in float32 and limited to [0, 1], targets in float64 and NOT cut, so that
     # they may end past the video; (intersection + 1e-10) / (hull + 1e-10); no suppression. With fewer than five

@@ -20,16 +20,6 @@ Floats = metrics.Floats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suppression:
-    """Suppression of similar windows before scoring."""
-
-    threshold: float  # largest overlap that two kept windows may have
-    union: metrics.Union = "true"  # form of the overlap (see `metrics.iou`)
-    empty: float = float("nan")  # overlap of two windows without a union; not-a-number removes the later one
-    by_score: bool = False  # sort by score first; otherwise the given order is trusted
-
-
-@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A rule set of temporal grounding: recall at n and mean overlap.
 
@@ -61,7 +51,9 @@ class Protocol:
     clamp_predictions: bool = False  # limit windows to the video
     round_to: int | None = None  # decimals to which targets are rounded, before `clamp_gt`; None: not at all
     drop_zero_length: bool = False  # leave out queries none of whose targets starts before it ends
-    nms: Suppression | None = None  # suppression before scoring, or None
+    nms: float | None = (
+        None  # overlap above which `metrics.nms` removes a window before scoring; None: none is
+    )
     # `"queries"`: one without prediction is a miss. `"predictions"`: it does not count.
     denominator: Literal["queries", "predictions"] = "queries"
     # if no query has n windows, the recall at n is that at the largest number, and named so
@@ -147,14 +139,14 @@ class Protocol:
         """The comparison in words, for the header of a table.
 
         Example:
-            >>> Protocol(name="mine", compare=">", nms=Suppression(threshold=0.5)).describe()
+            >>> Protocol(name="mine", compare=">", nms=0.5).describe()
             'IoU > m in seconds, after NMS 0.5'
         """
         parts = [f"IoU {self.compare} m in {self.units}"]
         if self.precision == "float32":
             parts.append("float32")
         if self.nms is not None:
-            parts.append(f"after NMS {self.nms.threshold:g}")
+            parts.append(f"after NMS {self.nms:g}")
         if self.denominator == "predictions":
             parts.append("over queries with a prediction")
         if self.drop_zero_length:
@@ -196,15 +188,8 @@ class Protocol:
     def _suppressed(self, windows: Floats, packed: Packed) -> tuple[Floats, NDArray[np.int64]]:
         """Windows ``(N, L, 2)`` that survive, best first, and their numbers ``(N,)``."""
         assert self.nms is not None
-        kept = metrics.nms(
-            windows,
-            self.nms.threshold,
-            limit=max((*self.ranks, *self.miou_ranks)),
-            scores=packed.scores if self.nms.by_score else None,
-            counts=packed.counts,
-            union=self.nms.union,
-            empty=self.nms.empty,
-        )
+        most = max((*self.ranks, *self.miou_ranks))
+        kept = metrics.nms(windows, self.nms, limit=most, counts=packed.counts)
         survivors = np.take_along_axis(windows, np.maximum(kept, 0)[..., None], axis=1)
         return survivors, (kept >= 0).sum(axis=1)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from h5py import h5d, h5g
 
 from vmr_common.boundary import PICKLE_START, open_regular, reason
-from vmr_common.errors import UserError, listed, quoted
+from vmr_common.errors import UserError, listed, quoted, some_of
 from vmr_common.features import npz
 from vmr_common.features.checks import Features, as_float32, check_layout, checked
 from vmr_common.features.folder import SUFFIXES, FolderBackend
@@ -104,9 +104,9 @@ class Hdf5Backend:
             name, called = f"{video}/{key}", f"{where}, key {key!r}"
             if isinstance(node := self.hdf5.find(name, called), h5d.DatasetID):
                 return node, name, called
-        found = f"is a group (of {npz.shown(names)})"
+        found = f"is a group (of {some_of(names, 8)})"
         if self.key is not None:
-            found = f"has no data set {self.key!r} (found: {npz.shown(names)})"
+            found = f"has no data set {self.key!r} (found: {some_of(names, 8)})"
         raise UserError(f"{where} {found}{npz.key_hint(names)}")
 
     def read(self, video: str) -> Features:

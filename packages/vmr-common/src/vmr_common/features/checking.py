@@ -8,16 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vmr_common.errors import UserError, counted, listed
+from vmr_common.errors import LISTED, UserError, counted, listed
 from vmr_common.features.joining import RowsDiffer
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.side_files import RATES
 from vmr_common.features.store import FeatureStore
 from vmr_common.features.stride import stride_of
 from vmr_common.values import without_ending
-
-LISTED = 20
-"""Lines on one kind of problem at the most."""
 
 _SWAPPED = "rows and columns look swapped"
 _EACH = 3  # problems that are alike and still said one by one

@@ -13,7 +13,7 @@ from h5py import h5d
 from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary
-from vmr_common.errors import UserError, counted, listed
+from vmr_common.errors import UserError, counted, listed, some_of
 from vmr_common.features import npz, torch_files
 from vmr_common.features.checks import Features, check_layout, checked, manifest_beside
 from vmr_common.features.hdf5 import Hdf5File
@@ -97,7 +97,7 @@ def _only_array(file: Hdf5File, key: str | None) -> tuple[Any, str]:
         around += f"{inside}/"
     raise UserError(
         f"{file.path}: expected the one data set of a video{'' if key is None else f', {key!r}'}, found "
-        f"{npz.shown(names)}{npz.key_hint(names)}; a file with several videos is given itself, not its folder"
+        f"{some_of(names, 8)}{npz.key_hint(names)}; a file with several videos is given itself, not its folder"
     )
 
 

@@ -175,14 +175,14 @@ class Hdf5File:
             return _values(found.node, found.shape, found.dtype)
 
     def open(self, name: str, where: str, access: Any = None) -> Any:
-        """A data set that `find` and `layout` found nothing wrong with since the file was opened."""
+        """A data set that was found and checked since the file was opened."""
         with boundary(f"{where} cannot be read"):
             return h5d.open(self._opened.get().file.id, name.encode(), access)
 
     def again(self, name: str, where: str) -> NDArray[Any]:
         """All values of a data set that was found, checked and read since the file was opened."""
+        node = self.open(name, where)
         with boundary(f"{where} cannot be read"):
-            node = h5d.open(self._opened.get().file.id, name.encode())
             return _values(node, node.shape, node.dtype)
 
     def manifest_text(self) -> str | None:

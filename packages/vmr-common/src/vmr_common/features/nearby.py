@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from vmr_common.errors import listed, quoted
+from vmr_common.errors import listed
 from vmr_common.values import video_stem, without_ending
 
 _MOST_COMPARED = 2000  # names that are compared letter by letter
@@ -59,24 +58,6 @@ def nearby(video: str, names: Sequence[str], called: Callable[[str], str] = repr
         alike = difflib.get_close_matches(video, near[:_MOST_COMPARED], 2, _ALIKE)
         return f"similar: {', '.join(map(called, alike))}" if alike else ""
     return f"{listed([called(name) for name in alike], 2)} is there"
-
-
-def instead_of(video: str, names: Sequence[str]) -> str:
-    """The ids that are most like one that is missing, whatever its folder and ending; else how many there are.
-
-    Example:
-        >>> instead_of("videos/test_0.mp4", ["test-0000", "train-0000"])
-        "similar: 'test-0000'"
-        >>> instead_of("yard", ["kitchen"])
-        "1 in all, for example 'kitchen'"
-    """
-    wanted = video_stem(video).casefold()
-    begin = (name for name in names if name[:1].casefold() == wanted[:1])
-    alike = {name.casefold(): name for name in itertools.islice(begin, _MOST_COMPARED)}
-    if near := difflib.get_close_matches(wanted, alike, 2):
-        return f"similar: {', '.join(quoted(alike[name]) for name in near)}"
-    example = f", for example {quoted(names[0])}" if names else ""
-    return f"{len(names):,} in all{example}"
 
 
 def _unnumbered(name: str) -> str:

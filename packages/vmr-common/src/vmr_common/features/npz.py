@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary, open_regular, require_size
-from vmr_common.errors import UserError, first_repeated, listed, quoted, shortened, visible
+from vmr_common.errors import UserError, first_repeated, quoted, shortened, some_of, visible
 
 DEFAULT_KEYS = ("features", "image_embeddings", "token_features", "last_hidden_state")
 """Arrays that hold features, in the order in which they are looked for when no key is given."""
@@ -148,7 +148,7 @@ class Archive:
         name = chosen(self.names, key)
         if name is None:
             wanted = DEFAULT_KEYS[0] if key is None else key
-            found = f"{self.where}: no array {wanted!r} (found: {shown(self.names)})"
+            found = f"{self.where}: no array {wanted!r} (found: {some_of(self.names, 8)})"
             raise UserError(found + key_hint(self.names))
         return name
 
@@ -182,11 +182,6 @@ def key_hint(names: Sequence[str]) -> str:
         if name
         else ""
     )
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first names of arrays, for a message."""
-    return listed([shortened(visible(name), 60) for name in names], 8) or "nothing"
 
 
 def _header(file: IO[bytes], size: int, where: str, what: str, path: Path | None) -> Layout:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.boundary import PICKLED, boundary, open_regular, read_bytes, require_size
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, some_of
 from vmr_common.features import npz
 from vmr_common.features.checks import check_layout
 
@@ -85,7 +85,7 @@ def _tensor(path: Path, key: str | None, *, mapped: bool) -> Any:
         if name is None:
             hint = npz.key_hint(names)
             raise UserError(
-                f"{path}: no tensor {key or npz.DEFAULT_KEYS[0]!r} (found: {npz.shown(names)}){hint}"
+                f"{path}: no tensor {key or npz.DEFAULT_KEYS[0]!r} (found: {some_of(names, 8)}){hint}"
             )
         found = next(value for other, value in found.items() if str(other) == name)
     if not isinstance(found, torch.Tensor):

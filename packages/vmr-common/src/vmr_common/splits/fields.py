@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from vmr_common.errors import UserError, quoted
-from vmr_common.values import listed, shown
+from vmr_common.errors import UserError, quoted, some_of
+from vmr_common.values import shown
 
 Names = Mapping[str, tuple[str, ...]]
 """The keys of a record by field; several hold the same thing."""
@@ -69,7 +69,7 @@ def require_fields(fields: Collection[str]) -> None:
     """Raises `UserError` for fields that no record has; names all there are."""
     if unknown := [field for field in fields if field not in NAMES]:
         raise UserError(
-            f"fields: {listed(map(quoted, unknown))} is no field of a record, expected {', '.join(NAMES)}"
+            f"fields: {some_of(map(quoted, unknown))} is no field of a record, expected {', '.join(NAMES)}"
         )
 
 
@@ -157,7 +157,7 @@ def find_names(keys: Sequence[str], where: str, given: Mapping[str, str] | None 
     """
     given = given or {}
     if lacking := [f"{key} (for {field})" for field, key in given.items() if key not in keys]:
-        raise UserError(f"{where}: fields: {listed(lacking)} is not there (found: {listed(keys)})")
+        raise UserError(f"{where}: fields: {some_of(lacking)} is not there (found: {some_of(keys)})")
     there = set(keys)
     found: dict[str, tuple[str, ...]] = {}
     for field, known in NAMES.items():
@@ -193,7 +193,7 @@ def _missing(fields: Sequence[str], keys: Iterable[str], where: str) -> str:
     lacking = " and ".join(f"key {first!r}" for first, *_ in names)
     expected = " and ".join(f"{first} (or {', '.join(others)})" for first, *others in names)
     return (
-        f"{where}: {lacking} {'is' if len(fields) == 1 else 'are'} missing (found: {listed(keys)}), expected "
+        f"{where}: {lacking} {'is' if len(fields) == 1 else 'are'} missing (found: {some_of(keys)}), expected "
         f"{expected}; --fields {' '.join(f'{field}=NAME' for field in fields)} reads another name "
         "(vmr-data, vmr-score and eval take it; in a configuration: fields of the split)"
     )
@@ -208,7 +208,7 @@ def _refuse_misspelt(keys: Sequence[str], found: Names, where: str) -> None:
     used = {name for names in found.values() for name in names}
     others = [key for key in keys if key not in used][:_JUDGED]
     if any(key.startswith("pred_") for key in others) and "moments" not in found:
-        raise UserError(f"{where}: holds predictions (found: {listed(keys)}), expected annotations")
+        raise UserError(f"{where}: holds predictions (found: {some_of(keys)}), expected annotations")
     for field, count in _NEEDED.items():
         if field in found or (field in ("start", "end", "moments") and {"moments", "start"} & found.keys()):
             continue

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, some_of
 from vmr_common.splits import json_files, objects, text_files
 from vmr_common.splits.fields import is_record, records_of, require_fields
 from vmr_common.splits.irregular import Annotations
 from vmr_common.splits.policies import Policy
 from vmr_common.splits.tables import separator_of
 from vmr_common.text_input import Readable, TextInput, opened
-from vmr_common.values import listed, shown
+from vmr_common.values import shown
 
 
 class Format(NamedTuple):
@@ -140,7 +140,7 @@ def _document_format(source: TextInput, fields: Mapping[str, str] | None) -> str
     except UserError:
         if not isinstance(row, dict):
             raise
-        found = f"objects with the keys {listed(row)}"
+        found = f"objects with the keys {some_of(row)}"
         raise UserError(
             f"{source.path}:1: not a record of a known format: found {found}, {_EXPECTED}"
         ) from None
@@ -182,7 +182,7 @@ def _object_format(document: dict[str, Any], fields: Mapping[str, str] | None) -
 def _found(value: Any, depth: int = 2) -> str:
     """A JSON value in words: its kind, its keys, and what is in it."""
     if isinstance(value, dict):
-        about = f"an object with the keys {listed(value)}" if value else "an object without keys"
+        about = f"an object with the keys {some_of(value)}" if value else "an object without keys"
         inside, kind = next(iter(value.values()), None), "whose first holds"
     elif isinstance(value, list):
         about, inside, kind = f"a list of {len(value)}", value[0] if value else None, "the first of them"

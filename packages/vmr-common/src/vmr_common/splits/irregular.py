@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmr_common.errors import UserError, counted, quoted
+from vmr_common.errors import UserError, counted, quoted, some_of
 from vmr_common.splits.outside import Outside, find_outside
 from vmr_common.splits.policies import POLICIES, Policy, apply, policy_named
 from vmr_common.text_input import Readable, opened
 from vmr_common.types import Query
-from vmr_common.values import listed, shown, video_stem
+from vmr_common.values import shown, video_stem
 
 WHOLE_VIDEO = 0.99
 _SAME_LENGTH = 1.0  # seconds; one video is measured in several ways
@@ -210,7 +210,7 @@ def _subset_notes(source: str, subset: str | None, found: Counter[str | None]) -
 
     Raises `UserError` if it has no part of that name.
     """
-    parts = listed(f"{name} {number:,}" for name, number in found.items() if name is not None)
+    parts = some_of(f"{name} {number:,}" for name, number in found.items() if name is not None)
     if subset is not None and not found[subset]:
         said = f"found: {parts}" if set(found) - {None} else "no record names its subset"
         raise UserError(f"{source}: no record of subset {quoted(subset)} ({said})")

@@ -6,11 +6,11 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, some_of
 from vmr_common.splits.fields import NAMES
 from vmr_common.splits.irregular import Record, reader
 from vmr_common.text_input import TextInput
@@ -20,7 +20,6 @@ from vmr_common.values import (
     field_of,
     identifier,
     list_of,
-    listed,
     moment,
     number,
     object_of,
@@ -143,7 +142,7 @@ def read_detection(source: TextInput, durations: Mapping[str, float] | None = No
         entry = object_of(value, where, "the entry")
         length = entry["duration"] if "duration" in entry else (durations or {}).get(video)
         if length is None:
-            raise UserError(f"{where}: no duration (found: {listed(entry)}); --durations FILE may have it")
+            raise UserError(f"{where}: no duration (found: {some_of(entry)}); --durations FILE may have it")
         subset = entry.get("subset")
         for index, item in enumerate(list_of(field_of(entry, "annotations", where), where, "annotations")):
             spot = f"{where}, annotation {index}"
@@ -334,12 +333,10 @@ def _ego4d_query(query: dict[str, Any], where: str, clip: str, duration: float, 
 
 
 @reader("as-annotated")
-def read_mad(
-    source: TextInput, timestamps: Literal["timestamps", "ext_timestamps"] = "timestamps"
-) -> Iterator[Record]:
+def read_mad(source: TextInput) -> Iterator[Record]:
     """Reads MAD: ``{id: {movie, sentence, timestamps, ext_timestamps, movie_duration}}``, seconds.
 
-    The long-video methods score ``timestamps``, MAD's zero-shot baseline scores ``ext_timestamps``.
+    Moments are ``timestamps``, which the long-video methods score; MAD's zero-shot baseline scores ``ext_timestamps``.
     """
     for identity, value in _taken(object_of(source.document(), str(source.path), "the file")):
         where = f"{source.path}: record {shown(identity)}"
@@ -350,5 +347,5 @@ def read_mad(
             video=identifier(field_of(row, "movie", where), where, "movie"),
             text=sentence(field_of(row, "sentence", where), where, "sentence"),
             duration=duration_of(field_of(row, "movie_duration", where), where, "movie_duration"),
-            moments=[moment(field_of(row, timestamps, where), where, timestamps)],
+            moments=[moment(field_of(row, "timestamps", where), where, "timestamps")],
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmr_common.errors import UserError, counted, quoted
+from vmr_common.errors import UserError, counted, quoted, some_of
 from vmr_common.io import read_json
 from vmr_common.splits.formats import read_annotations
 from vmr_common.splits.generated import generate
@@ -23,7 +23,6 @@ from vmr_common.splits.registry import ENTRIES, Entry
 from vmr_common.splits.sources import DATA_ROOT_VARIABLE, GZIPPED, found_path, require_files
 from vmr_common.splits.text_files import read_durations
 from vmr_common.types import Query
-from vmr_common.values import listed
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def read_video_list(path: str | Path, key: str | None = None) -> list[str]:
     """
     values: Any = read_json(path)
     if isinstance(values, dict):
-        names = listed(values)
+        names = some_of(values)
         if key is None:
             raise UserError(f"{path}: holds several lists ({names}); say which one with videos_key")
         if key not in values:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterator
 
-from vmr_common.errors import UserError, first_repeated
+from vmr_common.errors import UserError, first_repeated, some_of
 from vmr_common.text_input import TextInput
-from vmr_common.values import listed, parsed_number, shown
+from vmr_common.values import parsed_number, shown
 
 
 def separator_of(line: str) -> str | None:
@@ -56,7 +56,7 @@ class Table:
                 continue
             if len(row) != len(self.names):
                 raise UserError(
-                    f"{where}: expected {len(self.names)} fields ({listed(self.names)}), found {len(row)}"
+                    f"{where}: expected {len(self.names)} fields ({some_of(self.names)}), found {len(row)}"
                 )
             yield where, dict(zip(self.names, row, strict=True))
 

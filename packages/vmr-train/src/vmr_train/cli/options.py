@@ -60,7 +60,7 @@ def _out_of_memory(error: Exception) -> str | None:
     )
 
 
-def command(main: entrypoint.Main) -> Callable[..., int]:
+def command(main: Callable[[list[str]], None]) -> Callable[..., int]:
     """Makes a console entry point of a function of an argument list, see `vmr_common.cli.entrypoint.command`."""
     return entrypoint.command(main, _out_of_memory)
 
