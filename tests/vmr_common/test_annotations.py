@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
+from vmr_common.splits.ego4d import read_ego4d_nlq
 from vmr_common.splits.formats import detect_format, read_annotations
-from vmr_common.splits.json_files import (
-    read_activitynet,
-    read_ego4d_nlq,
-    read_glance_list,
-    read_mad,
-    read_tacos,
-)
+from vmr_common.splits.json_files import read_activitynet, read_glance_list, read_mad, read_tacos
 from vmr_common.splits.objects import read_objects, write_canonical
 from vmr_common.splits.policies import POLICIES
 from vmr_common.splits.text_files import read_charades_sta, read_durations, read_durations_csv, read_viga

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vmr_common.errors import UserError, some_of
-from vmr_common.splits import json_files, objects, text_files
+from vmr_common.splits import ego4d, json_files, objects, text_files
 from vmr_common.splits.fields import is_record, records_of, require_fields
 from vmr_common.splits.irregular import Annotations
 from vmr_common.splits.policies import Policy
@@ -42,8 +42,8 @@ FORMATS: dict[str, Format] = {
     "detection": Format(json_files.read_detection, "taken"),
     "didemo": Format(json_files.read_didemo, "taken"),
     "hirest": Format(json_files.read_hirest),
-    "ego4d-nlq": Format(json_files.read_ego4d_nlq, "taken"),
-    "ego4d-nlq-whole-seconds": Format(json_files.read_ego4d_whole_seconds, "taken"),
+    "ego4d-nlq": Format(ego4d.read_ego4d_nlq, "taken"),
+    "ego4d-nlq-whole-seconds": Format(ego4d.read_ego4d_whole_seconds, "taken"),
     "mad": Format(json_files.read_mad),
     "timelens": Format(json_files.read_timelens),
     # other names of the first, from when each had a reader of its own
