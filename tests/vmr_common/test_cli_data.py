@@ -382,10 +382,11 @@ def test_the_embedded_data_set_is_made_and_then_found(tmp_path, answer, vmr_data
         "shapes/val",
         "shapes/test",
     ]
-    arguments = ("--split", "shapes/test", "--features", "shapes/features.h5")
-    status, out, _ = vmr_data(tmp_path, "check", *arguments)
-    assert status == 0
-    assert "all well" in out
+    features = ("--features", "shapes/features.h5", "--dim", "128", "--min-rows", "32")
+    for split, videos in (((), 890), (("--split", "shapes/test"), 150)):
+        status, out, _ = vmr_data(tmp_path, "check", *split, *features)
+        assert status == 0
+        assert f"{videos} videos, all well" in out
 
 
 def test_the_real_files_pass_the_check(shared_data, vmr_data):

@@ -307,25 +307,6 @@ def test_every_word_has_a_vector_and_synonyms_lie_together(tiny, queries):
 # --- whole or absent ---
 
 
-@pytest.mark.slow
-def test_the_full_data_set_is_complete(tmp_path):
-    folder = shapes.ensure(tmp_path / "shapes")
-    assert set(digests(folder)) == FILES
-    counts = {split: len(read_objects(folder / f"{split}.jsonl").queries) for split in SPLITS}
-    assert counts == {split: len(shapes.queries(split)) for split in SPLITS}
-    with FeatureStore(folder / "features.h5") as store:
-        assert len(store.videos()) == 890
-        assert (
-            list(
-                check_features(
-                    store, [v for s in SPLITS for v in shapes.SHORT.videos(s)], dim=128, min_rows=32
-                ).lines()
-            )
-            == []
-        )
-    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
-
-
 def test_files_read_back_as_the_queries_they_were_made_from(tiny):
     for split in SPLITS:
         back = read_objects(tiny / f"{split}.jsonl").queries
