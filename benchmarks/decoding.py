@@ -25,7 +25,7 @@ from recording import measured_here, write_rows
 from timing import timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from videos import pictures, write_video
+from videos import Pictures, pictures, write_video
 from vmr_video.decoding import Failed, decode_all
 from vmr_video.frames import FrameReader
 from vmr_video.media import opened
@@ -36,19 +36,9 @@ HEADER = ("case", "video", "what", "median", "least", "most")
 RECIPE = FrameRecipe(fps=1)
 
 
-class Again:
+def again(frames, count):
     """So many pictures, the same few over and over."""
-
-    def __init__(self, frames, count):
-        self.frames, self.count = frames, count
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, place):
-        if place >= self.count:
-            raise IndexError(place)
-        return self.frames[place % len(self.frames)]
+    return Pictures(lambda place: frames[place % len(frames)], count)
 
 
 def bare(path):
@@ -138,7 +128,7 @@ def main():
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder, large = Path(name), Again(pictures(50, 1280, 720), 300)
+        folder, large = Path(name), again(pictures(50, 1280, 720), 300)
         made = {
             "b-frames.mp4": {"preset": "veryfast", "crf": "28"},
             "no-b-frames.mp4": {"preset": "ultrafast"},
@@ -150,7 +140,7 @@ def main():
             print(*rows[-2:], sep="\n", flush=True)
         low = {"preset": "ultrafast", "crf": "35"}
         hours = write_video(
-            folder / "three-hours.mp4", Again(pictures(60, 320, 240), 10_800), rate=1, options=low
+            folder / "three-hours.mp4", again(pictures(60, 320, 240), 10_800), rate=1, options=low
         )
         rows += memory(hours)
         rows.append(short(folder, options.short, 3))

@@ -30,7 +30,7 @@ from timing import timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import tiny_networks
-from videos import write_video
+from videos import Pictures, write_video
 from vmr_video.cli.extract import main as command
 from vmr_video.extractor import FEATURES, ExtractorOptions, kind_of
 from vmr_video.frames import frames
@@ -68,21 +68,6 @@ def film(path, seconds, width=640, height=360, rate=25):
         return np.clip(base + noise[n % 8], 0, 255).astype(np.uint8)
 
     return write_video(path, Pictures(picture, seconds * rate), rate=rate)
-
-
-class Pictures:
-    """A sequence that draws its pictures when they are asked for."""
-
-    def __init__(self, draw, count):
-        self.draw, self.count = draw, count
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, place):
-        if place >= self.count:
-            raise IndexError(place)
-        return self.draw(place)
 
 
 def speed(folder, fps, threads, rounds, length):

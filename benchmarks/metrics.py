@@ -69,7 +69,7 @@ def loop_recall(arrays, protocol, dtype=np.float64):
         if protocol.clamp_gt:
             target = np.clip(target, 0, duration)
         if protocol.nms is not None:
-            windows = windows[suppressed(windows, protocol.nms.threshold, max(protocol.ranks))]
+            windows = windows[suppressed(windows, protocol.nms, max(protocol.ranks))]
         overlap = hull_overlap(windows, target)
         for rank, threshold in counts:
             counts[rank, threshold] += bool((overlap[:rank] > dtype(threshold)).any())

@@ -25,79 +25,13 @@ from recording import RESULTS, write_rows
 from vmr_common.cli.entrypoint import echo
 from vmr_common.metrics import auroc, recall_at_false_alarms
 from vmr_shapes.generate import read_spec
-from vmr_shapes.language import ADJECTIVES, ANYTHING, GO, NOUNS, PLACES, VERBS
 from vmr_shapes.scene import make_scene
-from vmr_shapes.spec import COLOURS
+from vmr_shapes.truth import meanings, satisfying
 from vmr_train.checkpoint import load_checkpoint
 from vmr_train.cli.predict import predict
 from vmr_train.cli.presence import Elsewhere
 from vmr_train.cli.requests import named_split
 from vmr_train.presence import FALSE_ALARMS, Calibration, draw_pairs, evidence_of, separation
-
-NOUN_OF = {word: shape for shape, words in NOUNS.items() for word in words}
-SIZE_OF = {word: size for size, words in ADJECTIVES.items() for word in words}
-ACTION_OF = {verb: action for action, phrasings in VERBS.items() for forms in phrasings for verb in forms}
-ACTION_OF |= {
-    f"{verb} {word}": place
-    for place, words in PLACES.items()
-    for forms in GO
-    for verb in forms
-    for word in words
-}
-
-
-# --- what a scene shows ------------------------------------------------------------------------------------
-
-
-def clause(text):
-    """The attributes that a clause names, by name, and its action."""
-    wanted, words = {}, text.split()[1:]
-    while True:
-        word = words.pop(0)
-        if word in SIZE_OF:
-            wanted["size"] = SIZE_OF[word]
-        elif word in COLOURS:
-            wanted["colour"] = word
-        else:
-            if word != ANYTHING:
-                wanted["shape"] = NOUN_OF[word]
-            break
-    if words[0] in ("starts", "begins"):
-        words = words[2:]
-    elif words[0] == "is":
-        words = words[1:]
-    return wanted, ACTION_OF[" ".join(words)]
-
-
-def events(scene, text):
-    """The events of a scene that a clause fits."""
-    wanted, action = clause(text)
-    return [
-        event
-        for event in scene.events
-        if event.action == action
-        and all(getattr(scene.things[event.thing], name) == value for name, value in wanted.items())
-    ]
-
-
-def shows(scene, text):
-    """Whether a scene shows what a sentence of Shapes says, once or more."""
-    for word in ("after", "before"):
-        first, _, rest = text.partition(f" {word} ")
-        side, _, main = text.removeprefix(f"{word} ").partition(", ")
-        if rest:
-            main, side = first, rest
-        elif not text.startswith(f"{word} "):
-            continue
-        return any(
-            anchor.last <= event.first if word == "after" else event.last <= anchor.first
-            for event in events(scene, main)
-            for anchor in events(scene, side)
-        )
-    return bool(events(scene, text))
-
-
-# --- what a model says -------------------------------------------------------------------------------------
 
 
 def sides(model, part):
@@ -133,8 +67,9 @@ def row(folder, data_root):
 
     spec = read_spec(model.root / name.partition("/")[0])
     scene = functools.cache(lambda video: make_scene(video, spec))
-    assert all(shows(scene(one.video), one.text) for one in own)
-    shown = np.array([shows(scene(one.video), one.text) for one in other])
+    meaning_of = meanings(list(dict.fromkeys(one.video for one in own)), spec)
+    assert all(satisfying(scene(one.video), meaning_of[one.query]) for one in own)
+    shown = np.array([bool(satisfying(scene(one.video), meaning_of[one.query])) for one in other])
     high, low = (np.array([evidence_of(one) for one in side]) for side in (own, other))
     chances = np.array([known.probability(value) for value in (*high, *low)])
     return {

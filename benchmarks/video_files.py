@@ -4,7 +4,7 @@
         [--videos N] [--work FOLDER] [--out FILE]
 
 Trained default runs of the papers are needed (``runs/<paper>/shapes``, of rgnet ``shapes-long``). The test videos are
-written by ``vmr-shapes render`` without loss and as H.264 of some quality (crf 12 is its default), and all test queries
+written by ``vmr-shapes render`` without loss and as H.264 of some quality (crf 3 is its default), and all test queries
 are asked as a user does: ``<paper>-predict --video-file FOLDER --queries test.jsonl``. `same` is the share of queries
 whose first moment overlaps the one from the stored features by 0.9 or more (temporal IoU), `equal` that of those within
 0.01 s.

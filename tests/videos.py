@@ -24,6 +24,21 @@ def pictures(count: int, width: int = 64, height: int = 48, seed: int = 0) -> np
     return out
 
 
+class Pictures:
+    """A sequence of pictures, each drawn when it is asked for."""
+
+    def __init__(self, draw: Callable[[int], np.ndarray], count: int) -> None:
+        self.draw, self.count = draw, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        if place >= self.count:
+            raise IndexError(place)
+        return self.draw(place)
+
+
 def write_video(
     path: Path,
     frames: np.ndarray | Sequence[np.ndarray],

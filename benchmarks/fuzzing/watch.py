@@ -32,13 +32,12 @@ from typing import Any
 from fuzzing.case import Call, Case, entry_point
 
 SECONDS = 20  # of processor time per command
-SILENCE_S = (
-    180  # of the clock, after which a child is ended: its time may be spent where no signal is answered
-)
+# of the clock, after which a child is ended: its time may be spent where no signal is answered
+SILENCE_S = 180
 MEMORY = 1 << 30  # bytes beyond what a child starts with
 LINE = 1500
 TEMPORARY = "temporary"
-OURS = r"(vmr_common|rgn|cfmr|cdn|leorn|rgnet)(\.|$)"
+OURS = r"(vmr_\w+|rgn|cfmr|cdn|leorn|rgnet)(\.|$)"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FAULT = re.compile(r"Traceback \(most|internal error|Exception ignored|Warning: ")
 SHORT_OF_MEMORY = re.compile(

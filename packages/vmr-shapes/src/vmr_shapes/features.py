@@ -89,9 +89,8 @@ def _sums(video: NDArray[np.uint8], start: int, stop: int) -> _Sums:
     frames = video[start - before : stop]
     count, size = frames.shape[0], frames.shape[1]
     pixels = frames.reshape(-1, 3)
-    tinted = np.flatnonzero(
-        (pixels[:, 0] != pixels[:, 1]) | (pixels[:, 1] != pixels[:, 2])
-    )  # grey has no hue
+    # grey has no hue
+    tinted = np.flatnonzero((pixels[:, 0] != pixels[:, 1]) | (pixels[:, 1] != pixels[:, 2]))
     red, green, blue = (pixels[tinted] >> (8 - BITS)).T.astype(np.int32)
     hue = BIN[(red << 2 * BITS) | (green << BITS) | blue]
     place, hue = tinted[hue != NOTHING], hue[hue != NOTHING]

@@ -121,13 +121,14 @@ def _check(arguments: argparse.Namespace) -> None:
         one = len(outside) == 1
         words = "query that lies outside its video" if one else "queries that lie outside their videos"
         echo(*lines_of(outside, words, unit))
-        if (
-            outside and arguments.split is None
-        ):  # of a registered split it is known, and no fault of the user's
-            wrong.append(problems(split.name, len(outside), counted(len(split.queries), "query")))
-        if arguments.split is None and (fractions := seem_fractions(split)):
-            echo(f"  {fractions}")
-            wrong.append(problems(split.name, 1, counted(len(split.queries), "query")))
+        # of a registered split it is known, and no fault of the user's
+        if arguments.split is None:
+            queries = counted(len(split.queries), "query")
+            if outside:
+                wrong.append(problems(split.name, len(outside), queries))
+            if fractions := seem_fractions(split):
+                echo(f"  {fractions}")
+                wrong.append(problems(split.name, 1, queries))
     if arguments.features:
         wrong += _check_features(arguments, split)
     if wrong:

@@ -23,9 +23,8 @@ class Scores:
     split: str  # name of the evaluated split; may be empty
     num_queries: int  # queries of the split that have a target
     num_missing: int  # those without any prediction
-    values: dict[
-        str, float
-    ]  # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), ranks by keys that say so; in a fixed order
+    # fractions by key (`R@1,IoU@0.5`, `R@1,mIoU`, ...), ranks by keys that say so; in a fixed order
+    values: dict[str, float]
     shown: tuple[str, ...] = field(default=())  # keys that a table shows; empty means all
     num_left_out: int = 0  # further queries, without target, which no figure counts
 

@@ -22,18 +22,7 @@ DRIFT = 0.01
 """Share of the duration by which they may differ on top: a film of two hours is not told to the second."""
 
 _SECONDS = (
-    1,
-    2,
-    1 / 2,
-    1 / 3,
-    1 / 4,
-    1 / 5,
-    1 / 10,
-    4,
-    5,
-    3,
-    10,
-    3 / 2,
+    *(1, 2, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 10, 4, 5, 3, 10, 3 / 2),
     *(1 / fps for fps in (6, 8, 15, 24, 25, 30)),
 )
 _FRAMES = tuple(frames / fps for fps in (30, 25, 24) for frames in (16, 32, 8, 64, 4))
@@ -79,9 +68,8 @@ class Stride:
 
     seconds: float | None  # None where nothing tells
     known_by: Literal["given", "manifest", "rows", "nothing"]
-    fitting: (
-        float | None
-    )  # what rows against durations tell, whatever is stated; None where they tell nothing
+    # what rows against durations tell, whatever is stated; None where they tell nothing
+    fitting: float | None
     videos: int  # number of videos that were compared
     misfits: tuple[Misfit, ...]  # videos that disagree with `seconds`
     span: str = ""  # rows of the videos and seconds a row by their durations, in words
