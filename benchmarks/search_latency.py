@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from recording import measured_here, write_rows
+from timing import Seconds, timed
 
 from vmr_common.features.store import FeatureStore
 from vmr_common.splits.load import data_root, load_split
@@ -27,16 +28,13 @@ from vmr_search.folder import create
 from vmr_search.opening import search_of
 from vmr_search.retriever import open_retriever
 
-Times = list[tuple[float, float]]
 
-
-def timed(times: Times, function: Callable) -> Callable:
+def recorded(times: list[Seconds], function: Callable) -> Callable:
     """The function, which adds its seconds by the clock and of the processor to `times`."""
 
     def called(*args, **kwargs):
-        wall, processor = time.perf_counter(), time.process_time()
-        found = function(*args, **kwargs)
-        times.append((time.perf_counter() - wall, time.process_time() - processor))
+        found, seconds = timed(lambda: function(*args, **kwargs))
+        times.append(seconds)
         return found
 
     return called
@@ -71,13 +69,13 @@ def main() -> None:
             if ground is None and look_into != given.look_into[0]:
                 continue
             search = search_of(index, ground=ground, features=root / "shapes/features.h5")
-            parts: dict[str, Times] = {"sentence": [], "retrieve": [], "ground": [], "request": []}
+            parts: dict[str, list[Seconds]] = {"sentence": [], "retrieve": [], "ground": [], "request": []}
             sentences, scan = index.retriever.sentences, index.engine.search
-            index.retriever.sentences = timed(parts["sentence"], sentences)
-            index.engine.search = timed(parts["retrieve"], scan)
+            index.retriever.sentences = recorded(parts["sentence"], sentences)
+            index.engine.search = recorded(parts["retrieve"], scan)
             if search.grounder is not None:
-                search.grounder.ground = timed(parts["ground"], search.grounder.ground)
-            ask = timed(parts["request"], search)
+                search.grounder.ground = recorded(parts["ground"], search.grounder.ground)
+            ask = recorded(parts["request"], search)
             for text in texts:
                 ask(text, 10, videos=look_into)
             index.retriever.sentences, index.engine.search = sentences, scan

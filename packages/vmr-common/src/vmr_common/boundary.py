@@ -66,7 +66,7 @@ def reason(error: BaseException) -> str:
     return shortened(one_line(str(text)), 300)
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a regular file for reading; never waits for a pipe or a device.
 
     Raises `OSError` if it cannot be opened. Raises `UserError` if it is something else than a regular file.
