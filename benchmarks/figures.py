@@ -3,7 +3,8 @@
     uv run python benchmarks/figures.py [--run --data-root data] [PACKAGE ...]
 
 Prints, as csv: lines and code lines per package (without blank lines, comments and docstrings); and per paper the names
-that it imports from other packages, and the share of its method code that lies in its own folder. With ``--run`` it
+that it imports from other packages, those that its method code imports, and the share of its method code that lies in
+its own folder. With ``--run`` it
 also starts a training of each paper with its default configuration, stops it in its first loss, and counts our own
 functions on the stack from the command to that loss, and our files that making a batch, the loss of that batch and the
 prediction for it run through (the run folder is temporary; data sets are generated below ``--data-root``).
@@ -22,7 +23,7 @@ import io
 import sys
 import tempfile
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,11 +51,13 @@ GENERIC = (
         f"vmr_train.{name}"
         for name in ("content_words", "feature_files", "caches", "prepared", "ranges", "rng", "splits")
     ),
-    "vmr_train.word_lookup",
+    *(f"vmr_train.{name}" for name in ("given_features", "unknown_words", "video_files", "word_lookup")),
+    # whether a video shows the sentence at all, fitted behind the training
+    "vmr_train.presence",
     # layers without a paper's identity
     *(
         f"vmr_train.layers.{name}"
-        for name in ("batch_norm", "recompute", "sparse_map_conv", "sparse_map_plan")
+        for name in ("batch_norm", "recompute", "rows_of_all", "sparse_map_conv", "sparse_map_plan")
     ),
     # reading of files
     "leorn.object_features",
@@ -124,13 +127,13 @@ def method_modules(paper: str) -> set[str]:
     return found
 
 
-def foreign_names(paper: str) -> set[tuple[str, str]]:
-    """The names that a paper imports from our other packages."""
+def foreign_names(paper: str, modules: Iterable[str]) -> set[tuple[str, str]]:
+    """The names that those modules that are a paper's import from our other packages."""
     return {
         found
-        for name, path in MODULES.items()
+        for name in modules
         if name.split(".")[0] == paper
-        for found in imports(path)
+        for found in imports(MODULES[name])
         if found[0].split(".")[0].startswith("vmr_")
     }
 
@@ -223,7 +226,10 @@ def main() -> None:
         table.writerow([package, len(paths), lines, sum(map(code_lines, paths))])
     print()
     table.writerow(
-        ["paper", "names from other packages", "method code in its own package, %", "method code elsewhere"]
+        [
+            *("paper", "names from other packages", "of its method code"),
+            *("method code in its own package, %", "method code elsewhere"),
+        ]
     )
     for paper in options.papers:
         reached = method_modules(paper)
@@ -231,9 +237,8 @@ def main() -> None:
         others = {name: code_lines(MODULES[name]) for name in sorted(reached) if name.split(".")[0] != paper}
         others = {name: lines for name, lines in others.items() if lines}
         share = f"{100 * own / (own + sum(others.values())):.0f}"
-        table.writerow(
-            [paper, len(foreign_names(paper)), share, " ".join(f"{n}:{c}" for n, c in others.items())]
-        )
+        names = (len(foreign_names(paper, modules)) for modules in (MODULES, reached))
+        table.writerow([paper, *names, share, " ".join(f"{n}:{c}" for n, c in others.items())])
     if not options.run:
         return
     print()

@@ -45,7 +45,6 @@ def test_the_draw_depends_on_the_key_alone():
     first = word_mask(words, 0, 3, "q7")
     np.random.default_rng().random()
     np.testing.assert_array_equal(word_mask(words, 0, 3, "q7"), first)
-    # recorded once: the same in every process and on every machine
     others = [word_mask(words, *key).tolist() for key in ((1, 3, "q7"), (0, 4, "q7"), (0, 3, "q8"))]
     assert first.tolist() not in others
 

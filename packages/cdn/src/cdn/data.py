@@ -20,6 +20,7 @@ from vmr_common.errors import UserError
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
+from vmr_train.caches import distinct_videos
 from vmr_train.checkpoint import Checkpoint
 from vmr_train.feature_files import FeatureSource, open_features
 from vmr_train.unknown_words import UnknownWords
@@ -88,7 +89,7 @@ class Preprocessor:
         return preprocessing.scaled(features, self.scale)
 
     def state(self) -> dict[str, list[str]]:
-        """The words, for a checkpoint (see `WordsState`)."""
+        """The words, for a checkpoint (see `preprocessing.WordsState`)."""
         return {"words": list(self.words.words)}
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -191,13 +192,13 @@ class Dataset:
     def batch(self, indices: Sequence[int], epoch: int | None) -> Batch:
         """The batch of some queries; `epoch` changes nothing."""
         queries = [self.queries[i] for i in indices]
-        rows = {video: row for row, video in enumerate(dict.fromkeys(query.video for query in queries))}
+        videos, video_of = distinct_videos(queries)
         return Batch(
             query_ids=tuple(query.id for query in queries),
             queries=tuple(queries),
-            videos=tuple(rows),
-            features=torch.from_numpy(np.stack([self._features[video] for video in rows])),
-            video_of=torch.tensor([rows[query.video] for query in queries]),
+            videos=videos,
+            features=torch.from_numpy(np.stack([self._features[video] for video in videos])),
+            video_of=torch.tensor(video_of),
             words=collate_words([self._words[self._tokens[i]] for i in indices]),
             overlaps=torch.from_numpy(
                 np.stack([map_proposals.map_overlaps(q.moments, q.duration, self._clips) for q in queries])

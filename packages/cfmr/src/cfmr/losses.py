@@ -1,8 +1,8 @@
 """CFMR's objective, its terms named as in the paper's overview figure: L_rec + L_cma + L_conc + L_pcl.
 
-Shapes: B queries, M proposals of each, K concepts, D model width, W word places, V word classes. v are the concepts of
-a proposal, q those of the query, left and right the negatives; a star marks the best proposal of a query, which
-reconstructs it with the smallest NLL, and ``<.>`` is the mean over the batch.
+Shapes: B queries, M proposals of each, K concepts, D model width. v are the concepts of a proposal, q those of the
+query, left and right the negatives; a star marks the best proposal of a query, which reconstructs it with the smallest
+NLL, and ``<.>`` is the mean over the batch.
 """
 
 from __future__ import annotations

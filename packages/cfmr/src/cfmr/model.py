@@ -260,9 +260,8 @@ class CFMR(nn.Module):
 
     def encode_video(self, clips: Clips, proposals: Proposals | None = None) -> Tensor:
         """Concepts ``(V, P, K, D)`` of all proposals for search, or of `proposals` ``(P,)``; depends on no query."""
-        windows = self.windows(proposals or self.search_proposals(), clips.features.shape[1])[
-            None
-        ]  # (1, P, S)
+        proposals = proposals or self.search_proposals()
+        windows = self.windows(proposals, clips.features.shape[1])[None]  # (1, P, S)
         # on a CPU a few videos at a time, whose largest tensor, a layer's 2D-wide one, stays under 16 MiB
         size = 8 * windows.numel() * self.config.hidden
         some = max(2**24 // size, 1) if windows.device.type == "cpu" else len(clips.features)

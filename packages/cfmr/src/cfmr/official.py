@@ -41,6 +41,7 @@ _KNOWN = re.compile(
 NAMES = ReleasedNames(method="CFMR", known=_KNOWN, unused=_UNUSED, renames=_RENAMES)
 
 
+# Same as rgn.official.from_official
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released state dict under our names; unused tensors are left out.
 

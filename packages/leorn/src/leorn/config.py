@@ -15,6 +15,7 @@ from vmr_train.splits import SplitsConfig
 from vmr_train.word_lookup import plain_words
 
 TITLE = "Language-enhanced Object Reasoning Networks"
+# Same as cdn.config.MAP_READS
 MAP_READS = 1 << 25
 """Cells that all layers of a map network, which keep tables of them, read together at the most: those of 6 layers of
 9 x 9 kernels on 256 clips."""

@@ -52,12 +52,6 @@ class MaskableWords:
         return len(self.ids)
 
 
-def maskable_words(text: str, vocabulary: Vocabulary, max_words: int) -> MaskableWords:
-    """The words of a sentence that the vocabulary knows; may be none at all."""
-    tokens = tokenize(text)
-    return known_words(tokens, content_scores(tokens), vocabulary, max_words)
-
-
 def known_words(
     tokens: Sequence[str], scores: Sequence[int], vocabulary: Vocabulary, max_words: int
 ) -> MaskableWords:
@@ -129,8 +123,8 @@ class Dataset:
         self._words = [known for known in words if len(known)]
         self._features, self._preprocessor = features, preprocessor
         self._end_token, self._seed = end_token, seed
-        unknown = [query for query, known in zip(queries, words, strict=True) if not len(known)]
-        warn_of_left_out(unknown, len(self), "no word that the model knows")
+        left_out = [query for query, known in zip(queries, words, strict=True) if not len(known)]
+        warn_of_left_out(left_out, len(self), "no word that the model knows")
         self.unknown = UnknownWords()
         for sentence in tokens:
             self.unknown.add(map(str.lower, sentence), preprocessor.vocabulary)

@@ -129,9 +129,8 @@ def load(
         )
 
     def query_id(text: str, number: int) -> str:
-        return (
-            str(number) if file is None else text
-        )  # a model that reads a file of query features knows their ids
+        # a model that reads a file of query features knows its queries by their ids
+        return str(number) if file is None else text
 
     def given(video: Any, making: api.Making) -> tuple[str, PreparedFeatures]:
         name, store = api.given_features(video, config.data.features, making)

@@ -140,8 +140,8 @@ class Dataset:
     ) -> None:
         known = [vectors.has(query) for query in queries]
         self.queries = [query for query, there in zip(queries, known, strict=True) if there]
-        unknown = [query for query, there in zip(queries, known, strict=True) if not there]
-        warn_of_left_out(unknown, len(self), "no word that has a vector")
+        left_out = [query for query, there in zip(queries, known, strict=True) if not there]
+        warn_of_left_out(left_out, len(self), "no word that has a vector")
         self.unknown = vectors.unknown_words(queries)
         if by_video:
             _, places = distinct_videos(self.queries)

@@ -137,7 +137,7 @@ def _require_same_type(index: CorpusIndex, dtype: str | None) -> None:
 
 def _added(count: int, there: Sequence[str], given: Namespace) -> str:
     """How many videos were added to an index that was there, and what became of those that it held already."""
-    line = f"{count:,} {'video' if count == 1 else 'videos'} added"
+    line = f"{counted(count, 'video')} added"
     if not there:
         return line
     named = listed([quoted(video, 60) for video in there], 3)
