@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from leorn.config import Config
-from leorn.data import Batch, Dataset, Objects, Preprocessor, QueryWords, VideoArrays
+from leorn.data import Batch, Dataset, Objects, Preprocessor, QueryWords
+from leorn.inputs import VideoArrays
 from leorn.map_network import MapConvolution
 from leorn.method import LEORNMethod
 from leorn.model import LEORN

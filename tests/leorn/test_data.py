@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from leorn.config import Config, DataConfig, ModelConfig
-from leorn.data import InputFeatures, Preprocessor, build_dataset
+from leorn.data import Preprocessor, build_dataset
+from leorn.inputs import InputFeatures
 from leorn.object_features.config import ObjectsConfig
 from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
 from vmr_common.errors import UserError

@@ -8,7 +8,8 @@ import torch
 
 from factories import WORDS, shake
 from leorn.config import Config, DecodeConfig, LossConfig, ModelConfig, ReasoningConfig
-from leorn.data import Dataset, Preprocessor, VideoArrays
+from leorn.data import Dataset, Preprocessor
+from leorn.inputs import VideoArrays
 from leorn.method import LEORNMethod
 from leorn.model import LEORN
 from leorn.object_features.prepare import ObjectInputs

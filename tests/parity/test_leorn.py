@@ -23,7 +23,8 @@ from judging import (
 )
 from leorn import losses
 from leorn.config import DecodeConfig, LossConfig, ModelConfig, ReasoningConfig
-from leorn.data import Dataset, Objects, Preprocessor, QueryWords, VideoArrays, Videos
+from leorn.data import Dataset, Objects, Preprocessor, QueryWords, Videos
+from leorn.inputs import VideoArrays
 from leorn.losses import scaled_iou
 from leorn.method import LEORNMethod
 from leorn.model import LEORN

@@ -17,7 +17,7 @@ from vmr_train import api, given_features
 from vmr_train.cli.config import DEFAULT
 
 if TYPE_CHECKING:
-    from leorn.data import InputFeatures
+    from leorn.inputs import InputFeatures
     from leorn.object_features.store import GivenObjects
     from vmr_common.types import Query
 
@@ -105,7 +105,8 @@ def load(
         >>> model.config.name
         'shapes'
     """
-    from leorn.data import Dataset, InputFeatures, build_dataset
+    from leorn.data import Dataset, build_dataset
+    from leorn.inputs import InputFeatures
     from leorn.method import LEORNMethod
 
     opened = api.open_checkpoint("leorn", Config, checkpoint, data_root, changes, allow_other_features)

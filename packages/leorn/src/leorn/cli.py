@@ -13,7 +13,8 @@ def evaluate(argv: list[str]) -> None:
     parser = options.evaluate_parser("leorn", TITLE)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
 
-    from leorn.data import InputFeatures, build_dataset
+    from leorn.data import build_dataset
+    from leorn.inputs import InputFeatures
     from leorn.method import LEORNMethod
     from vmr_train import distributed
     from vmr_train.cli import commands, inputs
@@ -52,8 +53,9 @@ def predict(argv: list[str]) -> None:
     parser.add_argument("--frames", type=str, default=None, help=about)
     config, given, checkpoint = options.read_checkpoint(parser, Config, argv, "leorn")
 
-    from leorn.data import InputFeatures, build_dataset
+    from leorn.data import build_dataset
     from leorn.explain import explain
+    from leorn.inputs import InputFeatures
     from leorn.method import LEORNMethod
     from vmr_train.cli.moments import find_moments, print_moments
 

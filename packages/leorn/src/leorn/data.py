@@ -1,4 +1,4 @@
-"""Objects, clip features and queries as LEORN's tensors, as the released loaders make them.
+"""Videos and queries as LEORN's tensors, as the released loaders make them.
 
 Shapes: B queries, V videos, L words of the longest query, E word vector size, F frames, O objects of a frame, D object
 feature size, C clip feature size, N clips of the map.
@@ -7,12 +7,11 @@ feature size, C clip feature size, N clips of the map.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,144 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leorn.config import Config
-from leorn.object_features.config import open_objects
-from leorn.object_features.prepare import ObjectInputs, ObjectManifest, PreparedObjects
-from leorn.object_features.store import GivenObjects, ObjectSource
+from leorn.inputs import InputFeatures, VideoArrays
 from vmr_common.errors import UserError
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
 from vmr_train import map_proposals, prepared, preprocessing
 from vmr_train.caches import distinct_videos
 from vmr_train.checkpoint import Checkpoint
-from vmr_train.feature_files import FeatureSource, VideoStore, open_features
-from vmr_train.given_features import frame_features
 from vmr_train.unknown_words import UnknownWords
-from vmr_train.video_files import Making
 from vmr_train.word_lookup import WordLookup, plain_words
 
 logger = logging.getLogger(__name__)
-
-
-class VideoArrays(NamedTuple):
-    """The inputs of one video: its objects, and its clip features ``(F, C)`` where there are two streams."""
-
-    objects: ObjectInputs
-    clips: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True)
-class Stores:
-    """The files of object features and, with two streams, those of clip features, as one."""
-
-    objects: ObjectSource
-    features: FeatureSource | None
-
-    @property
-    def name(self) -> str:
-        """The paths, for messages."""
-        return self.objects.name if self.features is None else f"{self.objects.name} and {self.features.name}"
-
-    @property
-    def paths(self) -> list[Path]:
-        """All files."""
-        return [*self.objects.paths, *([] if self.features is None else self.features.paths)]
-
-    @property
-    def manifest(self) -> ObjectManifest | None:
-        """The manifest of the object file."""
-        return self.objects.manifest
-
-    @property
-    def parts(self) -> dict[str, VideoStore]:
-        """The files by the part of the inputs."""
-        features = {} if self.features is None else {"features": self.features}
-        return {"objects": self.objects, **features}
-
-    @property
-    def durations(self) -> Mapping[str, float]:
-        """Seconds of the video files that the objects were made of, where there were any."""
-        return self.objects.durations if isinstance(self.objects, GivenObjects) else {}
-
-    @property
-    def files(self) -> Mapping[str, Path]:
-        """The video files that the objects were made of, where there were any."""
-        return self.objects.files if isinstance(self.objects, GivenObjects) else {}
-
-    def length(self, video: str) -> int:
-        """Frames with objects of a video."""
-        return self.objects.length(video)
-
-    def __contains__(self, video: str) -> bool:
-        return video in self.objects and (self.features is None or video in self.features)
-
-
-@dataclass(frozen=True)
-class InputFeatures:
-    """The input files of a run; ``features[video] -> VideoArrays``.
-
-    Attributes:
-        objects: Objects by video, prepared and kept in memory.
-        clips: Clip features by video, pooled to F rows and kept in memory; None: objects alone.
-        store: The files of both.
-    """
-
-    objects: PreparedObjects
-    clips: prepared.FeaturesByVideo | None
-    store: Stores
-
-    @classmethod
-    def open(cls, config: Config, data_root: Path) -> InputFeatures:
-        """The files that a configuration names under a data root.
-
-        Raises:
-            UserError: as `open_objects` and `open_features`.
-        """
-        features = config.data.features
-        return cls.of(
-            config,
-            open_objects(config.data.objects, data_root),
-            None if features is None else open_features(features, data_root),
-        )
-
-    @classmethod
-    def of(cls, config: Config, source: ObjectSource, features: FeatureSource | None) -> InputFeatures:
-        """The inputs that come from opened files, or from arrays in their place."""
-        data = config.data
-        objects = PreparedObjects(
-            source,
-            frames=data.frames,
-            threshold=data.objects.threshold,
-            budget=int(data.cache_gb * 1e9),
-            memory=data.cache_dtype,
-        )
-        clips = None if features is None else prepared.pooled_features(features, data.frames, unit=True)
-        return cls(objects, clips, Stores(objects.store, features))
-
-    @classmethod
-    def of_video_files(cls, config: Config, paths: Sequence[Path], making: Making) -> InputFeatures:
-        """The inputs of video files by name without ending, made as those that the model was trained on.
-
-        Raises:
-            UserError: if they cannot be made alike, or are of another shape than the configuration says.
-        """
-        features, root = config.data.features, making.root
-        open_files = functools.partial(open_objects, config.data.objects, root)
-        manifest = making.manifest("objects", ObjectManifest, open_files)
-        videos = making.alike(paths, manifest)
-        clips = None
-        if features is not None:
-            clips = frame_features([video.path for video in videos.values()], features, making)
-            videos = {name: video for name, video in videos.items() if name in clips}
-        return cls.of(config, GivenObjects.of_rows(videos, manifest, config.data.objects), clips)
-
-    def __getitem__(self, video: str) -> VideoArrays:
-        """The inputs of one video."""
-        return VideoArrays(self.objects[video], None if self.clips is None else self.clips[video])
-
-    def normalised(self, preprocessor: Preprocessor) -> InputFeatures:
-        """These inputs with the clip features standardised, where training measured their columns."""
-        clips = None if self.clips is None else preprocessor.normalise(self.clips)
-        return dataclasses.replace(self, clips=clips)
 
 
 # Same as cdn.data.Preprocessor
@@ -392,9 +264,10 @@ def build_dataset(
     config: Config, preprocessor: Preprocessor, videos: InputFeatures, glove: Path, queries: Sequence[Query]
 ) -> Dataset:
     """Queries of a run as batches; the vectors of words that training did not meet are read now from `glove`."""
+    clips = None if videos.clips is None else preprocessor.normalise(videos.clips)
     return Dataset(
         queries,
-        videos.normalised(preprocessor),
+        dataclasses.replace(videos, clips=clips),
         WordLookup(preprocessor.words, glove),
         config.words_of,
         clips=config.model.clips,

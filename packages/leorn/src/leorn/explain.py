@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from leorn.boxes import box_strip, draw_boxes
 from leorn.config import Config
-from leorn.data import Dataset, InputFeatures, build_dataset
+from leorn.data import Dataset, build_dataset
+from leorn.inputs import InputFeatures
 from leorn.method import LEORNMethod
 from leorn.object_features.config import SHAPES_OBJECTS
 from leorn.object_features.prepare import sampled_frames

@@ -25,9 +25,10 @@ def train(config: Config, given: Namespace) -> Results:
         given: The options beside it, see `options.train_options`.
     """
     # torch takes seconds to load: not before the options are understood
-    from leorn.data import InputFeatures, Preprocessor, build_dataset
+    from leorn.data import Preprocessor, build_dataset
     from leorn.explain import draw_attention
     from leorn.initial import load_pretrained
+    from leorn.inputs import InputFeatures
     from leorn.method import LEORNMethod
     from vmr_train import distributed
     from vmr_train.cli import commands, inputs
