@@ -20,13 +20,10 @@ import numpy as np
 from recording import measured_here, write_rows
 from timing import best_in_turns
 
-from leorn.object_features.prepare import (
-    ObjectFrames,
-    ObjectManifest,
-    ObjectStore,
-    PreparedObjects,
-    write_objects,
-)
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
+from leorn.object_features.prepare import PreparedObjects
+from leorn.object_features.store import ObjectStore
+from leorn.object_features.writing import write_objects
 
 FRAMES, STORED, DIM, VIDEOS = 256, 36, 2048, 3
 CASES = [("Charades-STA", 18, 0.1), ("TACoS", 36, 0.0)]

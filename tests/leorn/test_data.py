@@ -9,7 +9,9 @@ from leorn.config import Config, DataConfig, ModelConfig
 from leorn.data import Preprocessor, build_dataset
 from leorn.inputs import InputFeatures
 from leorn.object_features.config import ObjectsConfig
-from leorn.object_features.prepare import ObjectFrames, ObjectManifest, sampled_frames, write_objects
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
+from leorn.object_features.prepare import sampled_frames
+from leorn.object_features.writing import write_objects
 from vmr_common.errors import UserError
 from vmr_common.features.pooling import pool
 from vmr_common.features.store import Manifest, write_features

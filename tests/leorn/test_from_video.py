@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from leorn.object_features import from_video
-from leorn.object_features.prepare import ObjectManifest, ObjectStore
+from leorn.object_features.layouts import ObjectManifest
 from leorn.object_features.regions import SLOTS
 from leorn.object_features.shapes_objects import object_frames
+from leorn.object_features.store import ObjectStore
 from tiny_papers import SPEC
 from vmr_common import UserError
 from vmr_shapes.render import render

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from folders import ROOT
+from leorn.object_features.box_form import BoxForm
 from leorn.object_features.cli import main
 from leorn.object_features.convert import convert_objects
-from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
-from leorn.object_features.regions import BoxForm, RegionFolder
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
+from leorn.object_features.regions import RegionFolder
+from leorn.object_features.store import ObjectStore
+from leorn.object_features.writing import write_objects
 from vmr_common.errors import UserError
 from vmr_common.features.conversion import PART_SIZE
 

@@ -9,11 +9,13 @@ import pytest
 
 import vmr_shapes as shapes
 from folders import digests
+from leorn.object_features.checking import check_objects
 from leorn.object_features.config import ObjectsConfig, open_objects
-from leorn.object_features.prepare import ObjectStore, check_objects, prepare
+from leorn.object_features.prepare import prepare
 from leorn.object_features.shapes_components import find_patches
 from leorn.object_features.shapes_file import ensure_objects
 from leorn.object_features.shapes_objects import COLUMNS, DIM, OBJECTS, follow, object_frames
+from leorn.object_features.store import ObjectStore
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore
 from vmr_shapes import render, scene

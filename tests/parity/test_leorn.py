@@ -28,7 +28,8 @@ from leorn.inputs import VideoArrays
 from leorn.losses import scaled_iou
 from leorn.method import LEORNMethod
 from leorn.model import LEORN
-from leorn.object_features.prepare import ObjectStore, PreparedObjects
+from leorn.object_features.prepare import PreparedObjects
+from leorn.object_features.store import ObjectStore
 from leorn.official import from_official
 from vmr_common.features.pooling import pool
 from vmr_common.metrics import iou, nms

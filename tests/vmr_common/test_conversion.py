@@ -11,7 +11,9 @@ import pytest
 from folders import digests
 from leorn.object_features import convert as object_convert
 from leorn.object_features.convert import convert_objects
-from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
+from leorn.object_features.store import ObjectStore
+from leorn.object_features.writing import write_objects
 from processes import launched, run_to_end
 from vmr_common.errors import UserError
 from vmr_common.features import conversion as convert

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from leorn.object_features.prepare import ObjectStore
 from leorn.object_features.regions import RegionFolder
+from leorn.object_features.store import ObjectStore
 from processes import run_to_end
 from rgnet.query_features.store import QueryFeatureStore
 from vmr_common.errors import UserError

@@ -10,8 +10,9 @@ import pytest
 
 import vmr_shapes as shapes
 from folders import digests
-from leorn.object_features.prepare import ObjectFrames, ObjectManifest, write_objects
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
 from leorn.object_features.shapes_file import ensure_objects
+from leorn.object_features.writing import write_objects
 from processes import run_to_end
 from rgnet.streams import write_concat
 from vmr_common.errors import UserError

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from leorn.config import Config
 from leorn.object_features.config import open_objects
-from leorn.object_features.prepare import ObjectInputs, ObjectManifest, PreparedObjects
+from leorn.object_features.layouts import ObjectManifest
+from leorn.object_features.prepare import ObjectInputs, PreparedObjects
 from leorn.object_features.store import GivenObjects, ObjectSource
 from vmr_train import prepared
 from vmr_train.feature_files import FeatureSource, VideoStore, open_features

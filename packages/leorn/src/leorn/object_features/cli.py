@@ -8,9 +8,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from leorn.object_features.box_form import ORDERS, UNITS, BoxForm
+from leorn.object_features.checking import check_objects
 from leorn.object_features.convert import convert_objects
-from leorn.object_features.prepare import ASSUMED, ObjectManifest, ObjectStore, check_objects
-from leorn.object_features.regions import ORDERS, SLOTS, UNITS, BoxForm, RegionFolder
+from leorn.object_features.layouts import ASSUMED, ObjectManifest
+from leorn.object_features.regions import SLOTS, RegionFolder
+from leorn.object_features.store import ObjectStore
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import command, echo, free_text
 from vmr_common.cli.info import manifest_lines, span

@@ -11,7 +11,7 @@ from vmr_train.feature_files import Missing, require_missing
 from vmr_train.ranges import Layers, Margin, PathText, Width, require_ranges
 
 if TYPE_CHECKING:
-    from leorn.object_features.prepare import ObjectStore
+    from leorn.object_features.store import ObjectStore
 
 SHAPES_OBJECTS = Path("shapes/objects.h5")
 """Those of the embedded data set, made on first use."""
@@ -47,8 +47,8 @@ def open_objects(config: ObjectsConfig, data_root: str | Path) -> ObjectStore:
         UserError: if the file is missing, or no file of objects.
     """
     # here, so that a configuration is read without h5py
-    from leorn.object_features.prepare import ObjectStore
     from leorn.object_features.shapes_file import ensure_objects
+    from leorn.object_features.store import ObjectStore
 
     path = found_path(config.path, data_root)
     if Path(config.path) == SHAPES_OBJECTS:

@@ -6,52 +6,18 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from leorn.object_features.prepare import (
-    ObjectFrames,
-    ObjectManifest,
-    ObjectStore,
-    sampled_frames,
-    write_objects,
-)
-from leorn.object_features.regions import BoxForm
+from leorn.object_features.box_form import BoxForm
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
+from leorn.object_features.prepare import sampled_frames
+from leorn.object_features.regions import RegionFolder
+from leorn.object_features.store import ObjectStore
+from leorn.object_features.writing import write_objects
 from vmr_common.features.conversion import PART_SIZE, Conversion
 
 
-class ObjectSource(Protocol):
-    """Source of object features: an `ObjectStore` or a `regions.RegionFolder`."""
-
-    @property
-    def name(self) -> str:
-        """The path, for messages."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files and folders."""
-
-    @property
-    def objects(self) -> int:
-        """Object slots per frame."""
-
-    def videos(self) -> list[str]:
-        """The ids of all videos."""
-
-    def length(self, video: str) -> int:
-        """Number of frames of a video."""
-
-    def read(self, video: str, frames: NDArray[np.int64] | None = None) -> ObjectFrames:
-        """The objects of some frames, or of all."""
-
-    def close(self) -> None:
-        """Closes what is open."""
-
-
 def convert_objects(
-    source: ObjectSource,
+    source: ObjectStore | RegionFolder,
     out: str | Path,
     manifest: ObjectManifest,
     *,
@@ -89,7 +55,7 @@ def convert_objects(
 class _Sampled:
     """Object features of a source, with so many frames per video and boxes in our form."""
 
-    source: ObjectSource
+    source: ObjectStore | RegionFolder
     frames: int | None
     boxes: BoxForm | None
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from leorn.object_features.detectors import Detector
 
 ORDER = "falling confidence"
-SHAPES_DETECTOR = "connected patches of one hue, pixel statistics, version "
 FASTER_RCNN, RT_DETR = "torchvision Faster R-CNN", "transformers RT-DETR"
 """What the manifests of their files begin with in `detector`."""
 FPS = 1.0
@@ -44,7 +43,7 @@ def frames_of_rows(rows: Rows) -> ObjectFrames:
 
 def write(path: Path, videos: Iterable[tuple[str, Rows]], manifest: BaseManifest, dtype: str) -> None:
     """Writes a file of object features; confidences and boxes stay float32, see `write_objects`."""
-    from leorn.object_features.store import write_objects
+    from leorn.object_features.writing import write_objects
 
     assert isinstance(manifest, ObjectManifest)
     write_objects(path, ((video, frames_of_rows(rows)) for video, rows in videos), manifest, dtype)
@@ -100,9 +99,9 @@ def _load_shapes(options: ExtractorOptions) -> ShapesObjects:
 
 
 def _like_shapes(manifest: BaseManifest) -> ExtractorOptions | None:
-    from leorn.object_features.shapes_file import VERSION
+    from leorn.object_features.shapes_file import DETECTOR
 
-    if not isinstance(manifest, ObjectManifest) or manifest.detector != f"{SHAPES_DETECTOR}{VERSION}":
+    if not isinstance(manifest, ObjectManifest) or manifest.detector != DETECTOR:
         return None
     # files of version 0.1 say neither
     return ExtractorOptions(fps=manifest.fps or float(SHORT.fps), sampling="middle")

@@ -1,6 +1,6 @@
 """Object features: for every frame of a video some objects, each with a feature, a confidence and a box.
 
-`ObjectStore` reads HDF5 files of the layouts in `object_files`; `PreparedObjects` makes of them what a model takes
+`store.ObjectStore` reads HDF5 files of the layouts in `layouts`; `PreparedObjects` makes of them what a model takes
 and keeps it in memory. All of Charades-STA at 36 objects is half a terabyte, so only what is asked for is read:
 the first O slots of the wanted frames.
 """
@@ -12,24 +12,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from leorn.object_features.layouts import ASSUMED, Floats, ObjectFrames, ObjectManifest
-from leorn.object_features.store import ObjectSource, ObjectStore, check_objects, write_objects
-from vmr_common.errors import UserError
+from leorn.object_features.layouts import Floats, ObjectFrames
+from leorn.object_features.store import ObjectSource
 from vmr_common.timeline import pooling_bounds
 from vmr_train.caches import LRUCache
-
-__all__ = [
-    "ASSUMED",
-    "ObjectFrames",
-    "ObjectInputs",
-    "ObjectManifest",
-    "ObjectStore",
-    "PreparedObjects",
-    "check_objects",
-    "prepare",
-    "sampled_frames",
-    "write_objects",
-]
 
 EPS = 1e-12  # least norm that a feature is divided by
 BUDGET = 2 << 30  # bytes
@@ -95,7 +81,6 @@ class PreparedObjects:
     Args:
         store: The objects; its `objects` says how many slots are read.
         frames: Frames F to give, or None for those stored.
-        objects: Slots O to use, at most those of the store; None uses all.
         threshold: See `prepare`.
         budget: Most bytes to keep.
         memory: Type in which features are kept. ``float16`` halves the memory for some time at each access; the
@@ -107,7 +92,6 @@ class PreparedObjects:
         store: ObjectSource,
         *,
         frames: int | None,
-        objects: int | None = None,
         threshold: float,
         budget: int = BUDGET,
         memory: Literal["float16", "float32"] = "float32",
@@ -116,7 +100,6 @@ class PreparedObjects:
             raise ValueError(f"frames must be positive, found {frames}")
         self.store = store
         self.frames = frames
-        self.objects = objects
         self.threshold = threshold
         self.memory = memory
         self._held: LRUCache[str, Arrays] = LRUCache(budget, _nbytes)
@@ -125,7 +108,7 @@ class PreparedObjects:
         """The objects of a video.
 
         Raises:
-            UserError: as `ObjectStore.read`, or if there are fewer slots than asked for.
+            UserError: as `ObjectStore.read`.
         """
         found = self._held.get(video)
         if found is None:
@@ -142,14 +125,6 @@ class PreparedObjects:
         else:
             assert self.frames is not None
             objects = self.store.read(video, sampled_frames(count, self.frames))
-        if self.objects is not None:
-            if objects.objects < self.objects:
-                raise UserError(
-                    f"{self.store.name}: video {video!r} has {objects.objects} objects per frame, "
-                    f"expected at least {self.objects}"
-                )
-            parts = (objects.features, objects.confidence, objects.boxes)
-            objects = ObjectFrames(*(part[:, : self.objects] for part in parts))
         return prepare(objects, self.threshold)
 
     @property

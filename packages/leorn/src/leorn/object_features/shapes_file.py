@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from leorn.object_features.prepare import ObjectFrames, ObjectManifest, ObjectStore, write_objects
+from leorn.object_features.layouts import ObjectFrames, ObjectManifest
 from leorn.object_features.shapes_objects import object_frames
+from leorn.object_features.store import ObjectStore
+from leorn.object_features.writing import write_objects
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import creator
 from vmr_common.io import no_links, read_json, sha256, write_text, writing
@@ -20,6 +22,7 @@ from vmr_shapes.scene import make_scene
 from vmr_shapes.spec import SHORT, SPLITS, ShapesSpec
 
 VERSION = 1  # raised whenever the same spec gives other objects
+DETECTOR = f"connected patches of one hue, pixel statistics, version {VERSION}"
 _SOURCE = "Shapes, generator "
 logger = logging.getLogger(__name__)
 
@@ -105,7 +108,7 @@ def _items(spec: ShapesSpec) -> Iterator[tuple[str, ObjectFrames]]:
 def shapes_manifest(fps: float, stride: float, source: str | None) -> ObjectManifest:
     """The manifest of object features of Shapes: pictures per second, seconds of a row, where the videos come from."""
     return ObjectManifest(
-        detector=f"connected patches of one hue, pixel statistics, version {VERSION}",
+        detector=DETECTOR,
         box_order="x1 y1 x2 y2",
         box_units="normalised",
         frame_sampling=f"one per feature row of {stride:g} s: the last frame in it that shows the object",

@@ -1,8 +1,8 @@
-"""Files of object features: reading, writing and checking them. Import it from `leorn.object_features.prepare`."""
+"""Object features of many videos, from an HDF5 file or from arrays in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leorn.object_features.layouts import (
-    ASSUMED,
-    BOX,
     BOXES,
     CONFIDENCE,
     FEATURES,
@@ -26,16 +24,12 @@ from leorn.object_features.layouts import (
     video_names,
 )
 from vmr_common.errors import UserError
-from vmr_common.features import writing as h5_writing
 from vmr_common.features.hdf5 import Hdf5File
 from vmr_common.features.manifest import parse_facts
 
 if TYPE_CHECKING:
     from leorn.object_features.config import ObjectsConfig
     from vmr_video.alike import VideoFeatures
-
-CHUNK = 1 << 16  # bytes; frames smaller than this share a chunk
-SLACK = 0.02  # boxes may stick out of the picture by so much: detectors round
 
 
 class ObjectStore:
@@ -126,15 +120,12 @@ class ObjectStore:
         """
         return self._stored(video).shape[0]
 
-    def _names(self) -> list[str]:
-        return sorted(video_names(self._file))
-
     def videos(self) -> list[str]:
         """The ids of all videos, sorted."""
-        return self._names()
+        return sorted(video_names(self._file))
 
     def _first(self) -> Stored:
-        names = self._names()
+        names = self.videos()
         if not names:
             raise UserError(f"{self.path}: holds no video, expected object features")
         return self._stored(names[0])
@@ -268,126 +259,3 @@ class GivenObjects:
     def length(self, video: str) -> int:
         """Number of frames of a video."""
         return len(self.objects[video])
-
-
-def write_objects(
-    path: str | Path,
-    items: Iterable[tuple[str, ObjectFrames]],
-    manifest: ObjectManifest,
-    dtype: str = "float16",
-    objects: int | None = None,
-) -> int:
-    """Writes one HDF5 file with a group per video and the manifest, atomically.
-
-    Features are chunked by whole frames and not compressed, so that a reader fetches only the frames and slots it
-    wants. Confidence and boxes stay float32: they are small, and rounding could move one across a threshold.
-
-    Args:
-        path: The file; an existing one is replaced when all items are written.
-        items: (video, objects) pairs; only one is held at a time.
-        manifest: What made the features; `dim`, `dtype`, `objects` and `frames` (where all videos agree) are
-            filled in.
-        dtype: Type of the features, ``float16`` or ``float32``.
-        objects: Slots to keep, the first ones; default: all.
-
-    Returns:
-        The number of videos written.
-
-    Raises:
-        UserError: if the file cannot be written, a video occurs twice, shapes do not fit or differ between
-            videos, or a value is not finite or does not fit into float16.
-    """
-    count, layout, lengths = 0, (0, 0), set()
-    with h5_writing.new_file(path, dtype) as file:
-        for video, item in items:
-            where = f"{path}: video {video!r}"
-            h5_writing.check_name(file, video, where)
-            arrays = _arrays(item, objects, dtype, where)
-            frames, *slots = arrays[FEATURES].shape
-            if count and tuple(slots) != layout:
-                raise UserError(f"{where} has (objects, width) {tuple(slots)}, the others have {layout}")
-            layout = (slots[0], slots[1])
-            lengths.add(frames)
-            _write_group(file.create_group(video), arrays)
-            count += 1
-        h5_writing.write_manifest(
-            file,
-            manifest,
-            dim=layout[1] if count else None,
-            dtype=dtype,
-            objects=layout[0] if count else None,
-            frames=lengths.pop() if len(lengths) == 1 else None,
-        )
-    return count
-
-
-def _arrays(item: ObjectFrames, objects: int | None, dtype: str, where: str) -> dict[str, NDArray[Any]]:
-    shape = item.features.shape
-    if len(shape) != 3 or 0 in shape or item.confidence.shape != shape[:2]:
-        raise UserError(
-            f"{where} has features {shape} and confidence {item.confidence.shape}, expected (F, O, D)"
-        )
-    if item.boxes.shape != (*shape[:2], BOX):
-        raise UserError(f"{where} has boxes {item.boxes.shape}, expected {(*shape[:2], BOX)}")
-    if objects is not None and shape[1] < objects:
-        raise UserError(f"{where} has {shape[1]} objects per frame, expected at least {objects}")
-    parts = (
-        (FEATURES, item.features, dtype),
-        (CONFIDENCE, item.confidence, "float32"),
-        (BOXES, item.boxes, "float32"),
-    )
-    return {name: h5_writing.cast(part[:, :objects], kind, f"{where}, {name}") for name, part, kind in parts}
-
-
-def _write_group(group: h5py.Group, arrays: dict[str, NDArray[Any]]) -> None:
-    features = arrays[FEATURES]
-    rows = min(len(features), max(1, CHUNK // features[0].nbytes))
-    group.create_dataset(FEATURES, data=features, chunks=(rows, *features.shape[1:]))
-    for name in (CONFIDENCE, BOXES):
-        group.create_dataset(name, data=arrays[name])
-
-
-def check_objects(
-    store: ObjectStore, videos: Iterable[str], dim: int | None = None, objects: int | None = None
-) -> list[str]:
-    """Reads every one of `videos` and returns all problems, one line each; empty when all is well.
-
-    Args:
-        store: The objects.
-        videos: Ids to check; repeated ids are checked once.
-        dim: Expected width, or None.
-        objects: Fewest object slots that are acceptable, or None.
-    """
-    return list(_problems(store, dict.fromkeys(videos), dim, objects))
-
-
-def _problems(
-    store: ObjectStore, videos: Iterable[str], dim: int | None, objects: int | None
-) -> Iterator[str]:
-    manifest = store.manifest or ASSUMED
-    for video in videos:
-        where = f"{store.name}: video {video!r}"
-        try:
-            found = store[video]
-        except UserError as error:
-            yield str(error)
-            continue
-        if dim is not None and found.features.shape[2] != dim:
-            yield f"{where} has features of width {found.features.shape[2]}, expected {dim}"
-        if objects is not None and found.objects < objects:
-            yield f"{where} has {found.objects} objects per frame, expected at least {objects}"
-        yield from (f"{where} {problem}" for problem in _box_problems(found, manifest))
-
-
-def _box_problems(found: ObjectFrames, manifest: ObjectManifest) -> Iterator[str]:
-    """Contradictions to the manifest's box order and units, among the slots that hold an object."""
-    boxes = found.boxes[found.confidence > 0]
-    if (found.confidence < 0).any():
-        yield f"has a confidence of {found.confidence.min():.3g}, expected 0 or more"
-    if not len(boxes):
-        return
-    low, high = float(boxes.min()), float(boxes.max())
-    if manifest.box_units == "normalised" and not (low >= -SLACK and high <= 1 + SLACK):
-        yield f"has boxes from {low:.3g} to {high:.3g}, expected fractions of the picture (0 to 1)"
-    if manifest.box_order == "x1 y1 x2 y2" and (boxes[:, 2:] < boxes[:, :2]).any():
-        yield "has boxes that end before they start, expected x1 y1 x2 y2"
