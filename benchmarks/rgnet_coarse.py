@@ -22,7 +22,7 @@ from timing import timed
 from rgnet.config import Config
 from rgnet.data import build_dataset, open_frames
 from rgnet.method import RGNetMethod
-from rgnet.query_features.store import write_query_features
+from rgnet.query_features.writing import write_query_features
 from rgnet.search.window_recall import window_recall
 from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import Manifest

@@ -16,7 +16,8 @@ import numpy as np
 from rgnet.config import Config
 from rgnet.data import open_frames
 from rgnet.query_features.config import open_query_features
-from rgnet.query_features.store import QueryVectors, normalise, write_query_features
+from rgnet.query_features.store import QueryVectors, normalise
+from rgnet.query_features.writing import write_query_features
 from vmr_common.features.manifest import Manifest
 from vmr_train.cli.config import bundled_config
 from vmr_train.splits import load_splits

@@ -12,7 +12,8 @@ import torch
 
 from golden import released_sizes, released_weights
 from rgnet import cli
-from rgnet.query_features.store import QueryVectors, write_query_features
+from rgnet.query_features.store import QueryVectors
+from rgnet.query_features.writing import write_query_features
 from rgnet.training import command as train
 from vmr_common.features.store import FeatureStore, Manifest
 from vmr_common.predictions import read_predictions

@@ -25,8 +25,9 @@ from rgnet.model import Frames, Output, RGNet, Tokens
 from rgnet.official import NAMES, from_official
 from rgnet.query_features.store import QueryVectors, normalise
 from rgnet.search import ranking
-from rgnet.search.search import LongVideoSearch, SearchResult, TextVectors
-from rgnet.windows import draw_probabilities, moment_rows, positive_windows, target_in, video_windows
+from rgnet.search.result import SearchResult
+from rgnet.search.search import LongVideoSearch, TextVectors
+from rgnet.windows import draw_probabilities, moment_rows, target_in, video_windows, windows_of_moment
 from vmr_common import metrics
 from vmr_common.evaluation import Protocol, protocol
 from vmr_common.types import Query
@@ -372,7 +373,7 @@ def test_windows_targets_draws_and_texts_agree(golden):
         features = golden.given(f"e2e/in/video/{query.video}")
         windows = video_windows(len(features), window)
         start, end = moment_rows(query, len(features), seconds)
-        numbers = positive_windows(start, end, window)
+        numbers = windows_of_moment(start, end, window)
         rows = []
         for n in numbers.tolist():
             first, length = windows[n].tolist()

@@ -10,12 +10,8 @@ from rgnet.config import Config, DataConfig, LossConfig, SearchConfig
 from rgnet.data import Dataset, WindowingConfig
 from rgnet.method import RGNetMethod
 from rgnet.query_features.config import QueryFeaturesConfig
-from rgnet.query_features.store import (
-    QueryFeatureStore,
-    QueryVectors,
-    WordVectorQueries,
-    write_query_features,
-)
+from rgnet.query_features.store import QueryFeatureStore, QueryVectors, WordVectorQueries
+from rgnet.query_features.writing import write_query_features
 from rgnet.zero_shot import zero_shot
 from rgnet_toy import FRAME_DIM, SECONDS, SMALL, TOKEN_DIM, WINDOW, network
 from vmr_common.errors import UserError

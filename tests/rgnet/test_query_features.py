@@ -17,8 +17,8 @@ from rgnet.query_features.store import (
     WordVectorQueries,
     check_queries,
     normalise,
-    write_query_features,
 )
+from rgnet.query_features.writing import write_query_features
 from vmr_common.errors import UserError
 from vmr_common.features.store import Manifest
 from vmr_common.text.vectors import WordVectors

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from rgnet.streams import plan_streams, shift_queries, write_concat
+from rgnet.stream_plan import plan_streams, shift_queries
+from rgnet.streams import write_concat
 from vmr_common.errors import UserError
 from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.splits.objects import read_objects

@@ -7,7 +7,7 @@ import pytest
 
 from rgnet import window_metrics
 from rgnet.search.window_recall import window_recall
-from rgnet.windows import moment_rows, positive_windows, sample_window, target_in, video_windows
+from rgnet.windows import moment_rows, sample_window, target_in, video_windows, windows_of_moment
 from vmr_common.errors import UserError
 from vmr_common.types import Query
 
@@ -71,7 +71,7 @@ def test_a_moment_that_fills_the_video_leaves_no_negative():
 
 def test_targets_of_all_windows_point_at_the_same_rows():
     windows, (start, end) = video_windows(100, 20), (33.0, 39.0)
-    for number in positive_windows(start, end, 20).tolist():
+    for number in windows_of_moment(start, end, 20).tolist():
         first, length = windows[number].tolist()
         centre, width = target_in(start, end, number, first, length, 20).span
         low, high = first + (centre - width / 2) * length, first + (centre + width / 2) * length
@@ -90,7 +90,7 @@ def test_window_recall_counts_queries_whose_moment_lies_in_one_of_the_first_wind
             "unseen": (1.0, 2.0),
         }.items()
     ]
-    first, last = positive_windows(6.0, 7.0, 4)
+    first, last = windows_of_moment(6.0, 7.0, 4)
     others = [number for number in range(5) if not first <= number <= last]
     orders = {
         "hit": np.array([first, *others, *range(first + 1, last + 1)]),

@@ -18,7 +18,8 @@ from rgnet.losses import Negative
 from rgnet.matching import moment_similarities
 from rgnet.model import RGNet
 from rgnet.search import ranking
-from rgnet.search.search import LongVideoSearch, PreparedVideo, SearchResult, TextVectors
+from rgnet.search.result import SearchResult
+from rgnet.search.search import LongVideoSearch, PreparedVideo, TextVectors
 from vmr_common.types import Prediction, Query
 from vmr_train import checkpoint, prepared, preprocessing
 from vmr_train.caches import LRUCache

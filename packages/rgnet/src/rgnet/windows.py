@@ -59,11 +59,11 @@ def moment_rows(query: Query, rows: int, stride: float) -> tuple[float, float]:
     return max(start, 0.0), min(max(end, 0.0), float(rows))
 
 
-def positive_windows(start: float, end: float, window: int) -> Integers:
+def windows_of_moment(start: float, end: float, window: int) -> Integers:
     """Numbers of the windows that hold part of a moment (rows), in order: those that the metric counts as right.
 
     Example:
-        >>> positive_windows(7.0, 12.0, 10).tolist()
+        >>> windows_of_moment(7.0, 12.0, 10).tolist()
         [1, 2, 3]
     """
     first, last = window_metrics.positive_windows([(start, end)], clip_length=1.0, window_clips=window)[0]
@@ -134,7 +134,7 @@ def sample_window(start: float, end: float, rows: int, window: int, *key: object
         key: Names the draw, e.g. the seed, the epoch and the query's id.
     """
     random = rng_for(*key)
-    windows, numbers = video_windows(rows, window), positive_windows(start, end, window)
+    windows, numbers = video_windows(rows, window), windows_of_moment(start, end, window)
     number = int(random.choice(numbers, p=draw_probabilities(numbers)))
     first, length = windows[number].tolist()
     target = target_in(start, end, number, first, length, window)

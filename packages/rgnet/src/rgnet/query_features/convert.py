@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rgnet.query_features.store import QueryFeatureStore, write_query_features
+from rgnet.query_features.store import QueryFeatureStore
+from rgnet.query_features.writing import write_query_features
 from vmr_common.features.conversion import Conversion
 from vmr_common.features.manifest import Manifest
 

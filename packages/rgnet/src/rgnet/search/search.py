@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rgnet.config import SearchConfig
@@ -20,16 +19,13 @@ from rgnet.decoder import Decoded
 from rgnet.encoder import Encoded, Texts, Windows
 from rgnet.matching import matching_scores, top_sum, unit_frames
 from rgnet.model import RGNet, Tokens, padded
-from rgnet.search import ranking
 from rgnet.search.released_mask import ReleasedPaddingMask
+from rgnet.search.result import Floats, Integers, SearchResult, search_result
 from rgnet.windows import video_windows
 from vmr_train.caches import LRUCache
 
 _ROWS_AT_ONCE = 8192
 _TABLES = 16
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,44 +51,6 @@ class TextVectors:
 
     tokens: Tensor
     sentence: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class SearchResult:
-    """Ranked windows and candidate moments of one query.
-
-    Attributes:
-        order: ``(M,)`` int64 window numbers, best first.
-        retrieval: ``(M,)`` retrieval score in (0, 1) by window number; not-a-number where the network did not score
-            the window.
-        rows: ``(K * Q, 4)`` candidates of the best K windows in their order (see `ranking`).
-        row_windows: ``(K * Q,)`` int64 window number of each.
-        matched: True where there are matching scores.
-    """
-
-    order: Integers
-    retrieval: Floats
-    rows: Floats
-    row_windows: Integers
-    matched: bool
-
-    def ranked(self, config: SearchConfig) -> tuple[Floats, Integers]:
-        """The final list ``(R, 5)`` (start s, end s, proposal, matching, fused), best first, and its window numbers.
-
-        Ranked by the fused score, which is the proposal score where there is no matching score.
-
-        Args:
-            config: Of the suppression.
-        """
-        fused = ranking.fuse(self.rows) if self.matched else self.rows[:, ranking.PROPOSAL]
-        rows, kept = ranking.rank(
-            np.concatenate([self.rows, fused[:, None]], axis=1),
-            by=ranking.FUSED,
-            limit=config.pre_nms_top_k,
-            threshold=config.nms,
-            keep=config.post_nms_top_k,
-        )
-        return rows, self.row_windows[kept]
 
 
 @dataclass(frozen=True)
@@ -215,7 +173,18 @@ class LongVideoSearch:
                 self._keep(pairs, numbers, scores[row].tolist(), encoded, summary, row * len(numbers))
         # grounding in the best windows
         decoded = self._decode(video, kept, texts)
-        return [self._found(video, logits[row], rest, texts[row], decoded[row]) for row in range(len(texts))]
+        return [
+            search_result(
+                logits[row],
+                rest,
+                decoded[row],
+                video.windows,
+                stride=self.feature_stride,
+                matched=video.unit is not None,
+                matching_by_retrieval=self.config.matching_by_retrieval,
+            )
+            for row in range(len(texts))
+        ]
 
     def _choose(self, video: PreparedVideo, texts: Sequence[TextVectors]) -> tuple[Integers, Integers]:
         """Windows that the network scores, and the others by falling similarity."""
@@ -354,31 +323,6 @@ class LongVideoSearch:
             cosines.append(video.unit[first : first + length] @ text.sentence)
         lengths = torch.from_numpy(windows[:, 1]).to(spans.device)
         return matching_scores(padded(cosines)[0], spans, lengths)
-
-    def _found(
-        self,
-        video: PreparedVideo,
-        logits: Floats,
-        rest: Integers,
-        text: TextVectors,
-        decoded: dict[int, Floats],
-    ) -> SearchResult:
-        ranked = np.argsort(-logits, kind="stable")  # windows without a score sort last
-        order = np.concatenate([ranked[: len(ranked) - len(rest)], rest])
-        retrieval = 1 / (1 + np.exp(-logits))
-        best = order[: len(decoded)]
-        candidates = np.stack([decoded[number] for number in best.tolist()])  # (K, Q, 4)
-        score = retrieval[best, None]
-        matching = candidates[..., 3] * (score if self.config.matching_by_retrieval else 1.0)
-        rows = ranking.candidate_rows(
-            candidates[..., :2],
-            candidates[..., 2] * score,
-            matching,
-            video.windows[best],
-            self.feature_stride,
-        )
-        row_windows = np.repeat(best, candidates.shape[1])
-        return SearchResult(order, retrieval, rows, row_windows, matched=video.unit is not None)
 
 
 def by_length(windows: Integers, numbers: Integers, at_once: int) -> Iterator[Integers]:
