@@ -37,8 +37,10 @@ def train(config: Config, given: Namespace) -> Results:
         with distributed.agreement():
             # videos: frame features, pooled to F frames
             frames = open_frames(config, given.root)
+            # queries whose videos have features, made as the configuration says
             splits = inputs.of_training(config, given, run, frames, splits)
 
+            # the split that chooses the epoch; device, protocols and annotations must suit the run
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_moments("CDN", splits.train.queries)

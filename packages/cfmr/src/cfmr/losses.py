@@ -19,7 +19,7 @@ from cfmr.model import Passes, unit_concepts
 
 @dataclass(frozen=True)
 class CorpusRows:
-    """What the contrast between videos compares, as vectors ``(..., S)`` whose inner product is the mean of K cosines.
+    """Rows of the contrast between videos: vectors ``(..., S)`` whose inner product is the mean of K cosines.
 
     Of B queries: `text`, `best` (the best proposal) and `own`, ``(B, E, S)``, moments of their own videos that do not
     hold their glances, where `is_wrong` ``(B, E)`` bool is True. Of N queries on all processes: `texts`. Of R proposals

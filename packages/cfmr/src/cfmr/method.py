@@ -83,7 +83,7 @@ class CFMRMethod:
         return losses.total(output.concepts, output.proposals, output.nll, self._loss, rows)
 
     def _corpus_rows(self, batch: Batch, output: Output, searched: Proposals | None) -> CorpusRows:
-        """What the contrast between videos compares: this batch, and those of the other processes."""
+        """The rows of the contrast between videos: of this batch, and of those of the other processes."""
         scale = self.model.config.concepts**-0.5
         text, best, left, right = (
             flat_concepts(getattr(output.concepts, name)) * scale

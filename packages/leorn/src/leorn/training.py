@@ -41,8 +41,10 @@ def train(config: Config, given: Namespace) -> Results:
         with distributed.agreement():
             # videos: the objects of F frames and, with two streams, clip features pooled to as many
             videos = InputFeatures.open(config, given.root)
+            # queries whose videos have features, made as the configuration says
             splits = inputs.of_training(config, given, run, videos, splits)
 
+            # the split that chooses the epoch; device, protocols and annotations must suit the run
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_moments("LEORN", splits.train.queries)

@@ -99,7 +99,7 @@ class RGNMethod:
         ]
 
     def evidence(self, batch: Batch, predictions: Sequence[Prediction]) -> list[float]:
-        """How much better the best candidate reconstructs each query than a video without content does, in NLL.
+        """Gain of each query's best candidate in reconstruction over a video without content, in NLL.
 
         Many words are guessed without any video, so the NLL alone tells more of the sentence than of the video.
         """

@@ -63,7 +63,7 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Compared:
-    """What training compares: the window ``(B, P)`` of the re-glance, and the reconstruction NLL ``(B,)`` from the best
+    """Compared in training: the window ``(B, P)`` of the re-glance, and the reconstruction NLL ``(B,)`` from the best
     candidate, its left and right negatives, the re-glance and the complete video.
     """
 

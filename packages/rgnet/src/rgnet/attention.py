@@ -179,7 +179,7 @@ class FrameAttention(PackedAttention):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def from_first(self, x: Tensor, placed: Tensor, *, mask: Tensor | None) -> Tensor:
-        """What `forward` gives for row 0, which is never lowered, ``(N, D)``.
+        """Row 0 of `forward`, which is never lowered, ``(N, D)``.
 
         The projections of keys and values are folded into this one row's side: the sequence itself is never
         projected. The keys' bias adds the same to all logits of a row, which changes nothing.

@@ -200,7 +200,7 @@ def _concat(arguments: argparse.Namespace) -> None:
 
 
 def _parts(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """What ``--parts`` names, by part."""
+    """The names that ``--parts`` gives, by part."""
     if arguments.parts is None:
         return {WHOLE: None}
     parts: dict[str, str | None] = dict(_part(text) for text in arguments.parts)

@@ -39,10 +39,12 @@ def train(config: Config, given: Namespace) -> Results:
         with distributed.agreement():
             # videos: frame features of whole videos, standardised where the configuration says so
             frames, vectors = open_frames(config, given.root), query_store(config, given.root)
+            # queries whose videos have features, made as the configuration says
             splits = inputs.of_training(config, given, run, frames, splits, queries=vectors)
             annotated = [*splits.train.queries, *splits.test.queries]
             config = with_stride(config, frames.store, annotated, allow=given.allow_other_features)
 
+            # the split that chooses the epoch; device, protocols and annotations must suit the run
             selection = commands.selection_split(config.train, splits)
             train_config = commands.check_run(config, splits, selection)
             commands.require_moments("RGNet", splits.train.queries)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vmr_train.prepared import FeaturesByVideo
 
 MOST_ROWS = 500_000_000
-"""Rows of videos that all queries together look at, at the most: some eight minutes on one processor."""
+"""Rows of videos that all queries together are compared with, at the most: some eight minutes on one processor."""
 MOMENTS = 5
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def zero_shot(
     """The baseline's answers, five moments each; None where there is no common space, or it would take too long.
 
     Args:
-        queries: Of the evaluation; those of one video are looked at together.
+        queries: Of the evaluation; those of one video are handled together.
         frames: ``(L, A)`` by video, as the matching of the model takes them.
         vectors: Of the queries.
         stride: Seconds from one row to the next.

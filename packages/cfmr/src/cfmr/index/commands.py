@@ -136,7 +136,7 @@ def _require_same_type(index: CorpusIndex, dtype: str | None) -> None:
 
 
 def _added(count: int, there: Sequence[str], given: Namespace) -> str:
-    """How many videos were added to an index that was there, and what became of those that it held already."""
+    """A line on the videos that were added to an index, and on those that it held already."""
     line = f"{counted(count, 'video')} added"
     if not there:
         return line

@@ -1,4 +1,4 @@
-"""What is wrong with object features, video by video."""
+"""Problems of object features, video by video."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Detector(ABC):
         )
 
     def manifest(self) -> ObjectManifest:
-        """What made the objects."""
+        """The manifest of the objects."""
         return self._manifest
 
     def __call__(self, frames: NDArray[np.uint8], before: int, after: int) -> Rows:

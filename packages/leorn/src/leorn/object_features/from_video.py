@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ORDER = "falling confidence"
 FASTER_RCNN, RT_DETR = "torchvision Faster R-CNN", "transformers RT-DETR"
-"""What the manifests of their files begin with in `detector`."""
+"""Beginnings of `detector` in the manifests of their files."""
 FPS = 1.0
 """Frames per second that a detector sees by default."""
 

@@ -184,8 +184,8 @@ class RegionFolder:
         parts = []
         for values in (found.features, found.confidence, found.boxes):
             index = best.reshape(best.shape + (1,) * (values.ndim - 2))
-            room = [(0, 0), (0, self.objects - best.shape[1]), (0, 0)][: values.ndim]
-            parts.append(np.pad(np.take_along_axis(values, index, axis=1), room))
+            padding = [(0, 0), (0, self.objects - best.shape[1]), (0, 0)][: values.ndim]
+            parts.append(np.pad(np.take_along_axis(values, index, axis=1), padding))
         return ObjectFrames(*parts)
 
     def _parse(self, path: Path) -> ObjectFrames:
