@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmr_common.cli.entrypoint import echo
-from vmr_common.errors import UserError, listed
+from vmr_common.errors import UserError, counted, listed
 from vmr_common.splits.sources import found_path
 from vmr_common.types import Prediction, Query
 from vmr_train.splits import SplitConfig, load
@@ -167,7 +167,8 @@ def write_answers(given: Namespace, found: Sequence[Prediction]) -> None:
     answered = {one.video for one in found}
     infos = {video: probe(path) for video, path in video_files(paths(given)) if video in answered}
     told = [answer_of(one, infos[one.video]) for one in found]
-    lines = files.write(given, told, title=", ".join(infos), k=given.k)
+    title = ", ".join(infos) if len(infos) == 1 else counted(len(infos), "video")
+    lines = files.write(given, told, title=title, k=given.k)
     if not given.json:
         echo("", *lines)
 
