@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -52,14 +53,16 @@ def test_every_shipped_configuration_is_understood(package, name):
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda path: path.name)
 def test_every_package_has_the_same_frame(folder):
     source = folder / "src" / module(folder)
-    assert (folder / "README.md").read_text().startswith(f"# {folder.name}\n")
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith(f"# {folder.name}\n")
+    assert not re.search(r"\]\((?!https:)", readme)  # an index shows it without the repository around it
     assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert (source / "py.typed").is_file()
     assert (source / "__init__.py").is_file()
     found = project(folder)
     common = project(ROOT / "packages/vmr-common")
     assert found["build-system"] == common["build-system"]
-    for key in ("requires-python", "license", "license-files", "readme"):
+    for key in ("requires-python", "license", "license-files", "readme", "classifiers", "keywords"):
         assert found["project"][key] == common["project"][key], key
     assert found["project"]["name"] == distribution(folder)
     assert found["project"]["description"]
@@ -140,6 +143,7 @@ def test_publishing_is_ready_and_never_happens_on_a_push():
     publish = workflow["jobs"]["publish"]
     assert publish["permissions"] == {"id-token": "write"}  # trusted publishing: no token anywhere
     assert publish["if"] == "github.event_name == 'release'"
+    assert set(publish["strategy"]["matrix"]["package"]) == set(map(distribution, PACKAGES))
     assert "uv build --all-packages" in text
     (line,) = [
         step["run"] for step in workflow["jobs"]["build"]["steps"] if "the tag" in step.get("name", "")
@@ -183,6 +187,20 @@ def test_the_wheel_of_a_package_holds_all_of_it(wheels, folder):
     assert f"# {folder.name}" in about  # the README
     if folder.name in MODELS:
         assert [n for n in names if n.startswith(f"{name}/configs/") and n.endswith(".yaml")]
+
+
+@pytest.mark.e2e
+def test_a_wheel_has_the_same_bytes_built_elsewhere_later_and_not_from_the_sdist(wheels, tmp_path):
+    """Whoever builds a release again can compare it with what is published."""
+    shutil.copytree(
+        ROOT / "packages", tmp_path / "packages", copy_function=shutil.copyfile
+    )  # with the time of now
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    folder = tmp_path / "packages/rgn"
+    build = [str(UV), "build", "--quiet", "--offline", "--wheel", "--out-dir", str(tmp_path / "dist")]
+    subprocess.run([*build, str(folder)], cwd=tmp_path, check=True)
+    (again,) = (tmp_path / "dist").glob("*.whl")
+    assert again.read_bytes() == wheels["vmr_rgn"].read_bytes()
 
 
 @pytest.mark.e2e
