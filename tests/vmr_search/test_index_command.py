@@ -49,6 +49,12 @@ def index(run, tmp_path, movies, network, caplog):
     return tmp_path / "index"
 
 
+def test_a_sentence_in_two_parts_is_searched_as_one_where_that_is_asked_for(run, index):
+    sentence = "a dog jumps after a man waves"
+    assert 'searched as "a dog jumps" after "a man waves"' in run("search", index, sentence)[1]
+    assert "searched as" not in run("search", index, sentence, "--as-one")[1]
+
+
 def test_a_folder_of_videos_is_searched(run, index, movies, tmp_path):
     status, said, _ = run("search", index, "a dog jumps", "-k", 3)
     assert status == 0

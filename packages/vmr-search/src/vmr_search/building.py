@@ -149,7 +149,7 @@ def _fill(
 
 
 def absent(index: CorpusIndex, videos: Sequence[str]) -> list[str]:
-    """Those videos that an index does not hold, each once, in their order."""
+    """The videos that an index does not hold, each once, in their order."""
     # a server is asked once for all of them
     held = index.engine if len(videos) <= _ASKED_ONE_BY_ONE else frozenset(index.engine.videos())
     return [video for video in dict.fromkeys(videos) if video not in held]

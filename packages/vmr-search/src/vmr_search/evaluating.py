@@ -1,4 +1,4 @@
-"""How well a corpus search finds the moments of annotated queries, and how long it takes."""
+"""Measures how well a corpus search finds the moments of annotated queries, and how long it takes."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Times:
 def times_of(
     search: Search, queries: Sequence[Query], *, k: int = 10, videos: int = 20, exact: bool = False
 ) -> Times:
-    """How long whole requests take: the sentence, the scan, the second stage; one query after the other.
+    """The time that whole requests take: the sentence, the scan, the second stage; one query after the other.
 
     At most `TIMED` queries are asked, spread evenly; one more is asked first, and does not count.
     """

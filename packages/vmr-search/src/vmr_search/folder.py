@@ -74,7 +74,7 @@ class _Content(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexFacts:
-    """What an index is, written once.
+    """The facts of an index, written once.
 
     Attributes:
         engine: Name in `ENGINES`.
@@ -248,7 +248,7 @@ def is_index(folder: Path) -> bool:
 
 
 def read_facts(folder: Path) -> IndexFacts:
-    """What an index is.
+    """The facts of an index.
 
     Raises:
         UserError: if the folder is no index, or one of an earlier version, or its file is damaged; names the key.
@@ -301,7 +301,7 @@ def _engine_class(name: str) -> EngineClass:
 
 
 def address_of(engine: str, url: str | None, where: str = "url") -> str | None:
-    """Where an engine is, a folder of this machine by its whole path, as the index is opened from anywhere; or None.
+    """The address of an engine, or None; a folder of this machine by its whole path, as an index is opened from anywhere.
 
     Raises:
         UserError: if no engine has this name, it is in the folder of the index alone, or there is no address.

@@ -36,4 +36,4 @@ class Grounder(Protocol):
     def fuse(
         self, text: str, found: Sequence[FoundVideo], grounded: Sequence[Grounded]
     ) -> list[NDArray[np.float64]]:
-        """What the moments of each video are ranked by over the whole corpus, from both stages, ``(M,)`` each."""
+        """The scores by which moments are ranked over the whole corpus, from both stages, ``(M,)`` by video."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vmr_search.engine.moment_index import Filter, FoundVideo, MomentIndex
 
 CANDIDATES = 200
-"""Videos of each part that are looked at, at least."""
+"""Videos of each part that are scored, at least."""
 _PER_VIDEO = 10  # times the wanted videos, where that is more
 _OVERLAP = 0.25  # of the anchor's window may lie on the wrong side: windows are coarse
 
@@ -83,8 +83,8 @@ def in_order(
         anchor: ``(size,)`` vector of the anchor.
         order: ``after`` if the anchor comes first.
         n: Videos at the most.
-        where: Which videos, and which windows of the main part, are looked at.
-        exact: See `MomentIndex.search`; the best `CANDIDATES` videos of each part are looked at in any case.
+        where: Which videos, and which windows of the main part, count.
+        exact: See `MomentIndex.search`; the best `CANDIDATES` videos of each part are scored in any case.
     """
     count = max(CANDIDATES, _PER_VIDEO * n)
     anywhere = Filter(videos=where.videos)

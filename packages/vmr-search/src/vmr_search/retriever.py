@@ -35,7 +35,7 @@ class Retriever(Protocol):
 
     @property
     def manifest(self) -> Manifest | None:
-        """What made the features that it understands, so that those of files are made alike; None: not known."""
+        """The manifest of the features that it understands, so that those of files are made alike; None: not known."""
 
     def identity(self) -> str:
         """SHA-256 over all that decides a vector."""

@@ -191,7 +191,7 @@ class Search:
             text: The sentence.
             found: Videos, best first.
             k: Moments at the most.
-            where: Which windows the engine looked at.
+            where: The windows among which the engine searched.
             least_score: Moments of a lower score are left out.
             nms: Largest overlap (IoU) of two moments of one video.
             per_video: Moments of one video at the most; None: any number.

@@ -1,4 +1,4 @@
-"""Results to look at: a table of text, and film strips in a notebook."""
+"""Results as a table of text, and with film strips in a notebook."""
 
 from __future__ import annotations
 

@@ -427,9 +427,9 @@ class Model:
         weights: str | os.PathLike[str] | None = None,
         **shown: Any,
     ) -> Explanation:
-        """What the paper can show of an answer; arguments and errors as those of `predict`.
+        """The grounds of an answer, as far as the paper shows them; arguments and errors as those of `predict`.
 
-        What it is stands with the function `explain` of each paper's `api` module, with the further arguments.
+        The function `explain` of each paper's `api` module tells them, with the further arguments.
         """
         inputs, (query,), dataset = self._asked(video, [sentence], duration, self._making(cache, weights))
         dataset.unknown.warn()

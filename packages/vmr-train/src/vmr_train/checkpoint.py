@@ -157,7 +157,7 @@ class Checkpoint:
 
     @property
     def presence(self) -> Calibration | None:
-        """How answers tell the probability that there is such a moment; None where nothing is known about it."""
+        """The calibration that turns evidence into the probability of presence; None where none was made."""
         return Calibration.from_json(self.meta["presence"]) if "presence" in self.meta else None
 
     @property

@@ -125,7 +125,7 @@ def require_videos(
 
 
 def _instead(store: VideoStore, video: str) -> str:
-    """What a store of frame features has instead of a video, in words."""
+    """The names of videos that a store of frame features has instead of one, in words."""
     from vmr_common.features.store import FeatureStore
 
     return f": {store.instead(video)}" if isinstance(store, FeatureStore) else ""

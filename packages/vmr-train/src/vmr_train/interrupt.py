@@ -19,10 +19,8 @@ ENDING = tuple(
     if hasattr(signal, name)
 )
 """Signals that ask for the end."""
-_INSISTING = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # the others may come once a second, and mean the same every time
+# the others may come once a second, and mean the same every time
+_INSISTING = (signal.SIGINT, signal.SIGTERM)
 
 GRACE_S = 20.0
 """How long a process that was asked to end goes on waiting for one that no longer answers."""

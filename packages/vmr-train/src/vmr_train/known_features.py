@@ -1,4 +1,4 @@
-"""What is known about features is held against what a model knows: it was trained on, or its configuration expects."""
+"""Checks of what is known about features against what a model was trained on, and its configuration expects."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _CPUS = Path("/proc/cpuinfo")
 
 
 class Machine(TypedDict):
-    """What rounding, and so the last digits of a figure, hang on beside the seed."""
+    """All that rounding, and so the last digits of a figure, hang on beside the seed."""
 
     device: str
     threads: int

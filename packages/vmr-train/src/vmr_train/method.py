@@ -64,7 +64,7 @@ class HasEvidence(Protocol):
     """A method whose best score does not by itself say whether the sentence is in the video at all."""
 
     def evidence(self, batch: Any, predictions: Sequence[Prediction]) -> Sequence[float]:
-        """How much speaks for it, per query of the batch, higher is more; called after `predict` of the same batch."""
+        """The evidence for it, per query of the batch, higher is more; called after `predict` of the same batch."""
 
 
 class Dataset(Protocol):
@@ -92,7 +92,7 @@ class Asked(Dataset, Protocol):
 
     @property
     def unknown(self) -> UnknownWords:
-        """Of all queries, those too that are left out."""
+        """The unknown words of all queries, of those too that are left out."""
 
 
 @runtime_checkable

@@ -129,7 +129,7 @@ class Preprocessor:
         size: int,
         features: FeaturesByVideo | None,
     ) -> Preprocessor:
-        """From training queries.
+        """The preprocessing that training queries give.
 
         Args:
             queries: The training queries.
@@ -151,7 +151,7 @@ class Preprocessor:
     def from_released(
         cls, weights: Mapping[str, Tensor], words: str | Path, word_vectors: Path
     ) -> Preprocessor:
-        """Of released weights, from a list of their words; features are not standardised.
+        """The preprocessing of released weights, from a list of their words; features are not standardised.
 
         Args:
             weights: By our names; the word classifier has one class per word and the end class 0.
@@ -178,7 +178,7 @@ class Preprocessor:
 
     @classmethod
     def restore(cls, checkpoint: Checkpoint, columns: int | None) -> Preprocessor:
-        """As a checkpoint of ours holds them.
+        """The preprocessing that a checkpoint of ours holds.
 
         Args:
             checkpoint: Of a method with words.

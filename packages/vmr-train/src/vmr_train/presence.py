@@ -1,4 +1,4 @@
-"""Is what a sentence says in the video at all? From a model's own score to a probability, where one can be had.
+"""Presence: from a model's own score to the probability that a sentence is in the video at all, where one can be had.
 
 A model ranks moments of the video that it is given, and answers also where there is no such moment. Each model has a
 score that is higher where there is one (its *evidence*). It is measured, and made a probability, on pairs: sentences
@@ -102,7 +102,7 @@ def _words(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
-    """How well evidence tells sentences in their own videos from the same in others.
+    """Figures of how well evidence tells sentences in their own videos from the same in others.
 
     Attributes:
         auroc: Probability that a sentence in its own video has more evidence than one in another.
@@ -122,7 +122,7 @@ class Separation:
 
     @property
     def works(self) -> bool:
-        """Whether a probability may be made of it."""
+        """True if a probability may be made of it."""
         return self.auroc >= LEAST_AUROC and self.low > 0.5
 
     def text(self) -> str:
@@ -184,7 +184,7 @@ def evidence_of(prediction: Prediction) -> float:
 
 
 def log_odds(probability: float) -> float:
-    """Of a score that is a probability, its evidence: even steps mean as much everywhere, and none is infinite.
+    """The evidence that a probability is, its log odds: even steps mean as much everywhere, and none is infinite.
 
     Example:
         >>> log_odds(0.5), round(log_odds(0.9), 3), round(log_odds(1.0), 3)
@@ -198,7 +198,7 @@ def log_odds(probability: float) -> float:
 
 
 class CalibrationJson(TypedDict):
-    """What a checkpoint keeps of a `Calibration`."""
+    """A `Calibration` as a checkpoint keeps it."""
 
     split: str
     slope: float
@@ -241,7 +241,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, known: CalibrationJson) -> Calibration:
-        """That of a checkpoint."""
+        """The calibration that a checkpoint keeps."""
         low, high = (math.nan if end is None else end for end in (known["low"], known["high"]))
         figures = Separation(
             auroc=known["auroc"],

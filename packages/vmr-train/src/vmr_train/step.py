@@ -117,15 +117,14 @@ class Updater:
         assert sums is not None
         self._require_gradients()
         self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
+        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         flag = sums.new_full((1,), float(stop()))
         # one transfer to the host per update, and the ranks agree about it
         with distributed.together():
             summed = distributed.sum_over_ranks(torch.cat([sums, flag]))
             *values, stop_ranks, grad_norm = torch.cat([summed, norm.float().reshape(1)]).tolist()
         self._require_finite(values, grad_norm, seen, progress)
-        lr = self._step(gradients, norm, grad_norm, progress.update)
+        lr = self._step(norm, grad_norm, progress.update)
         return Outcome(dict(zip(self.names, values, strict=True)), grad_norm, lr, stop_ranks > 0)
 
     def _values(self, terms: dict[str, Tensor]) -> Tensor:
@@ -153,7 +152,7 @@ class Updater:
             return self._parallel.no_sync()
         return contextlib.nullcontext()
 
-    def _step(self, gradients: list[Tensor], norm: Tensor, grad_norm: float, update: int) -> float:
+    def _step(self, norm: Tensor, grad_norm: float, update: int) -> float:
         if 0 < self.optim.clip_norm <= grad_norm < math.inf:  # below, it would multiply all gradients by 1
             parameters = [p for p in self.model.parameters() if p.grad is not None]
             clip_grads_with_norm_(parameters, self.optim.clip_norm, norm)
@@ -207,7 +206,7 @@ class Updater:
             raise distributed.agreed(
                 NonFiniteLoss,
                 f"the loss is not finite {where}: {', '.join(sorted(found))}; queries {listed(ids, 8)}; "
-                "look at their features and annotations, or lower optim.lr",
+                "check their features and annotations, or lower optim.lr",
             )
         # with loss scaling an overflow is normal: that step is left out and the scale halved
         if not math.isfinite(grad_norm) and self.scaler.get_scale() <= 1:

@@ -280,9 +280,8 @@ class Trainer:
         )
         if distributed.rank() != 0:
             return
-        chosen = (
-            config.select_metric
-        )  # the other terms and metrics are in metrics.jsonl: a line fits a terminal
+        chosen = config.select_metric
+        # the other terms and metrics are in metrics.jsonl: a line fits a terminal
         parts = [
             f"epoch {state.epoch}/{config.epochs}",
             f"loss {terms['train/total']:.4g}",
@@ -293,7 +292,7 @@ class Trainer:
         logger.info(" | ".join(parts))
 
     def _time_left(self) -> str:
-        """What the epoch line says of the epochs to come, by the pace of this session: an earlier one had its own."""
+        """The part of an epoch's line on the time left, by the pace of this process: an earlier one had its own."""
         done = self.state.update - self._first_update
         to_come = self.plan.updates * self.config.epochs - self.state.update
         if not done or not to_come:

@@ -29,7 +29,7 @@ LONG_FPS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """What decides how features of video files and of new sentences are made.
+    """The choices by which features of video files and of new sentences are made.
 
     Attributes:
         package: The paper's package.
@@ -56,7 +56,7 @@ class Making:
         open_files: Callable[[], Any],
         otherwise: str = "make them yourself and give the file of features",
     ) -> Kind:
-        """What made the features that the model was trained on: as the checkpoint says, else the files at hand.
+        """The manifest of the features that the model was trained on: as the checkpoint says, else the files at hand.
 
         Args:
             part: One of `PARTS`.

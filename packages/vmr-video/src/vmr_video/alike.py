@@ -188,7 +188,7 @@ def features_alike(
 
 
 def readable(paths: Sequence[Path], failed: list[Failed] | None = None) -> dict[Path, VideoInfo]:
-    """What the pictures of videos are, by path; of `failed` and the errors see `features_alike`."""
+    """The facts of videos that can be read, by path; of `failed` and the errors see `features_alike`."""
     infos = {}
     for path in dict.fromkeys(paths):
         try:

@@ -59,9 +59,8 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     except Exception as error:  # libraries raise what a damaged part runs into
         raise UserError(f"{path}: {_not_a_video(head, error)}") from None
     try:
-        container.flags &= (
-            ~_GEN_PTS
-        )  # as FFmpeg's program has it: times that are missing are those of decoding
+        # as FFmpeg's program has it: times that are missing are those of decoding
+        container.flags &= ~_GEN_PTS
         yield container
     finally:
         container.close()

@@ -188,9 +188,8 @@ class _Process:
     def __init__(self, time_limit: float) -> None:
         self._limit = time_limit
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = (
-            threading.Lock()
-        )  # between the thread that feeds it, the one that watches, and the caller's
+        # between the thread that feeds it, the one that watches, and the caller's
+        self._lock = threading.Lock()
         self._waits_since: float | None = None
         self._allowed = math.inf
         self._late = self._ended = False
@@ -296,7 +295,7 @@ class _Process:
                 self._waits_since = None
 
     def _buried(self, process: subprocess.Popen[bytes]) -> str:
-        """What ended a process."""
+        """The end of a process in words."""
         process.kill()
         status = process.wait()
         self._close(process)
@@ -322,7 +321,7 @@ def default_workers() -> int:
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """Number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

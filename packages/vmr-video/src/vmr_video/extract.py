@@ -64,7 +64,7 @@ def extract_file(
 ) -> Outcome:
     """Writes the rows of all videos, in the order of their ids, atomically; killed, it goes on when called again.
 
-    A file that is there already is added to, if its manifest agrees; its videos are not looked at again.
+    A file that is there already is added to, if its manifest agrees; its videos are not read again.
 
     Args:
         out: The file.

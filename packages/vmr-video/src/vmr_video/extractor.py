@@ -1,4 +1,4 @@
-"""What makes rows of features out of frames: the form of an extractor, and the table of those that are known."""
+"""Extractors, which make rows of features out of frames: their interface, and the table of those that are known."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Extractor(Protocol):
         """
 
     def manifest(self) -> BaseManifest:
-        """What made the rows; `source` is left to who calls."""
+        """The manifest of its rows; `source` is left to who calls."""
 
 
 Writer = Callable[[Path, Iterable[tuple[str, Rows]], BaseManifest, str], None]
@@ -148,7 +148,7 @@ def kind_of(name: str) -> ExtractorKind:
     Raises:
         UserError: if there is none; names all.
     """
-    if name in (own := _own()):  # without a look at what other packages import
+    if name in (own := _own()):  # without loading what other packages bring
         return own[name]
     known = kinds()
     if name not in known:

@@ -53,7 +53,7 @@ def __getattr__(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video file says of its pictures.
+    """The facts that a video file states about its pictures.
 
     Attributes:
         path: The file.
@@ -253,7 +253,7 @@ def video_files(paths: Iterable[str | Path]) -> list[tuple[str, Path]]:
 
 
 def _same(left: Path, right: Path) -> bool:
-    """Whether two names are of one file."""
+    """True if two names are of one file."""
     with contextlib.suppress(OSError):  # a link to nothing
         return os.path.samefile(left, right)
     return False

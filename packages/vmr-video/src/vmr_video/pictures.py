@@ -30,7 +30,7 @@ _JUMP_S, _STEP_BACK_S = 10.0, 0.1
 
 @dataclass
 class Decoding:
-    """How the pictures of a video are decoded.
+    """The choice of the pictures of a video that are decoded.
 
     Attributes:
         needless: True for the time of a picture, in units of its stream, that nobody wants; it is asked for each of
@@ -42,7 +42,7 @@ class Decoding:
 
 @dataclass
 class Damage:
-    """What went wrong while a video was decoded: packets that were left out, and the end of the file's last one."""
+    """The damage met while a video was decoded: packets that were left out, and the end of the file's last one."""
 
     packets: int = 0
     reason: str = ""
@@ -80,9 +80,8 @@ def decoded(
                 raise UserError(f"{path}: reading it took more than {OPEN_S:.0f} s") from None
             damage(error)
             packet = None
-        if (
-            packet is not None and not packet.size and packet.pts is None
-        ):  # the end, of one stream after the other
+        # the end, of one stream after the other
+        if packet is not None and not packet.size and packet.pts is None:
             packet = None
         elif packet is not None and others and packet.pts is not None:
             damage.end = max(damage.end, (packet.pts + (packet.duration or 0)) * packet.time_base)

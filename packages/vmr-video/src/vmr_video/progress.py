@@ -1,4 +1,4 @@
-"""How far many videos are: a bar with the time left in a terminal, a log line now and then elsewhere."""
+"""The progress over many videos: a bar with the time left in a terminal, a log line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which picture of a video stands for each frame: the rules of FFmpeg's filter ``fps``, on time stamps alone."""
+"""The picture of a video that stands for each frame: the rules of FFmpeg's filter ``fps``, on time stamps alone."""
 
 from __future__ import annotations
 

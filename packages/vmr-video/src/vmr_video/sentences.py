@@ -111,7 +111,7 @@ class SentenceEncoder:
         return states, self._projection(ends)
 
     def _siglip_states(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Likewise; this network was trained on sentences filled up to their limit, which it looks at too."""
+        """Likewise; this network was trained on sentences filled up to their limit, and reads the filler too."""
         import torch
 
         filler = self._tokenizer.pad_token_id or 0
@@ -128,7 +128,7 @@ class SentenceEncoder:
             logger.warning("%d %s longer than %d tokens, and cut there", self.cut, one, self.limit)
 
     def manifest(self) -> Manifest:
-        """What made the vectors; the hash is that of the whole network, as in a manifest of its pictures."""
+        """The manifest of the vectors; the hash is that of the whole network, as in a manifest of its pictures."""
         return Manifest(
             extractor=self._preset.name,
             network=lasting(self._weights),

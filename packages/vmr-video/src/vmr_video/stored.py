@@ -34,7 +34,7 @@ def save(path: Path, rows: Rows, facts: Mapping[str, str]) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:
-    """What `save` wrote; None where nothing is there, or not what was written."""
+    """The arrays and words that `save` wrote; None where nothing is there, or not what was written."""
     from safetensors import safe_open
 
     try:

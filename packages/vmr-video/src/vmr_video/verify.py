@@ -1,4 +1,4 @@
-"""How a file of features was made: a few of its videos are extracted anew and compared, row by row."""
+"""Finds out how a file of features was made: a few of its videos are extracted anew and compared, row by row."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Match:
-    """How near the file's rows are to those of an extractor.
+    """The nearness of the file's rows to those of an extractor.
 
     Attributes:
         extractor: Its name.
@@ -125,10 +125,10 @@ def verify(
 
     Args:
         file: Features of any layout that `FeatureStore` reads.
-        videos: Pairs of id and path; those that the file has rows of are looked at.
+        videos: Pairs of id and path; of those, a few that the file has rows of are extracted anew.
         extractors: Names to try; by default the one of the file's manifest, else all whose weights are at hand.
         options: `weights`, `device` and `precision` count; `fps` where the rate is not to be found out.
-        sample: Videos that are looked at.
+        sample: Videos that are extracted anew.
         workers: Processes that decode.
         batch: Frames in one call of the extractor.
 

@@ -41,7 +41,7 @@ class Channel:
         self._last = time.monotonic()
 
     def send(self, kind: str, values: Mapping[str, Any] | None = None, frames: Frames | None = None) -> None:
-        """One message; blocks where nobody takes it, which is what bounds the memory."""
+        """Sends one message; blocks where nobody takes it, which is what bounds the memory."""
         text = json.dumps({"kind": kind, **(values or {})}).encode()
         size = 0 if frames is None else frames.nbytes
         self._file.write(HEAD.pack(len(text), size) + text)
@@ -110,7 +110,7 @@ def _decode(channel: Channel, path: Path, recipe: FrameRecipe, job: Mapping[str,
 
 
 def described(frames: Frames, info: VideoInfo, *, last: bool) -> dict[str, Any]:
-    """What a message says of the frames that follow it."""
+    """The text of a message about the frames that follow it."""
     facts = {name: value for name, value in dataclasses.asdict(info).items() if name != "path"}
     return {"shape": frames.shape, "info": facts, "last": last}
 

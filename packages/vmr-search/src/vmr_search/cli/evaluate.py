@@ -154,7 +154,7 @@ def _report(options: Namespace, split: Split, search: Search) -> dict[str, Any]:
 
 
 def _corpus_file(out: Path) -> Path:
-    """Where the videos of the corpus are written, with their seconds: without them the answers cannot be scored."""
+    """The file of the videos of the corpus and their seconds, without which the answers cannot be scored."""
     return out.with_suffix(".videos.json")
 
 
@@ -186,7 +186,7 @@ def _graded(options: Namespace, split: Split, videos: Sequence[str]) -> tuple[Tr
 
 
 def _left_out(options: Namespace, queries: Sequence[Any], videos: Sequence[str], found: Answers) -> list[str]:
-    """What was left out of the figures, or counts as a miss, and why."""
+    """Remarks on what was left out of the figures, or counts as a miss, and why."""
     notes, known = [], set(videos)
     if outside := sum(query.video not in known for query in queries):
         notes.append(

@@ -23,7 +23,7 @@ _FPS = 1.0
 
 @dataclass
 class Corpus:
-    """What is to be in the index.
+    """The videos that are to be in the index.
 
     Attributes:
         videos: Their ids.

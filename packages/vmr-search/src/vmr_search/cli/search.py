@@ -99,7 +99,7 @@ def add_stages(group: Any) -> None:
     option(
         "--exact",
         action="store_true",
-        help="look at every video, where the engine else looks at the likely ones",
+        help="score every video, where the engine else scores the likely ones",
     )
     about = 'search for "B after A", or before, as one sentence (default: for both parts, in this order)'
     option("--as-one", action="store_true", help=about)
@@ -125,6 +125,7 @@ def run(options: Namespace) -> None:
         ground=options.ground,
         features=options.features,
         weight=options.weight,
+        ordered=not options.as_one,
         device=options.device,
     )
     with contextlib.closing(search.engine):

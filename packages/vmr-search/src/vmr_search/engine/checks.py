@@ -1,4 +1,4 @@
-"""What every engine asks of the videos that it is given, and of a search."""
+"""Checks that every engine makes of the videos that it is given, and of a search."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def checked_videos(
 
 
 def stored_problem(windows: NDArray[np.float64], vectors: NDArray[Any], size: int) -> str | None:
-    """What no engine was given of windows ``(W, 2)`` and vectors that its store gives back; None: nothing."""
+    """The fault of windows ``(W, 2)`` and vectors that a store gives back and no engine was given; None: none."""
     if vectors.shape != (len(windows), size):
         return f"vectors of shape {vectors.shape}, expected {(len(windows), size)}"
     if not np.isfinite(vectors).all():

@@ -2,7 +2,7 @@
 
 Install it by ``pip install vmr-search[lance]``. A row is a window. A change is one commit of the table: readers see all
 of it or nothing, from their next `LanceIndex.refresh` on. Approximate search asks an inverted file of 8-bit vectors
-(IVF_SQ) which videos are worth looking at; their scores are then computed here, from the vectors as they were added. A
+(IVF_SQ) which videos are worth scoring; their scores are then computed here, from the vectors as they were added. A
 graph (HNSW) would be worse here: the windows of one video are each other's neighbours, and hide the other videos.
 """
 
@@ -128,7 +128,7 @@ class LanceIndex:
         return self._state_of(table)
 
     def _state_of(self, table: Any) -> State:
-        """What a version of the table holds. Of two that added a video at the same time the first one counts."""
+        """The content of a version of the table. Of two that added a video at the same time the first one counts."""
         with self._reading():
             found = table.search().where("nth = 0").select(["video", "number", "duration"]).to_arrow()
             found = found.sort_by("number")
@@ -149,7 +149,7 @@ class LanceIndex:
         return State(table, numbers, durations, inverted, stray)
 
     def refresh(self) -> None:
-        """Looks at the table as it is now.
+        """Takes in the table as it is now.
 
         Raises:
             UserError: if it cannot be read, or another kind of table is there now.
@@ -335,7 +335,7 @@ class LanceIndex:
         try:
             return self._searched(state, vectors, n, where, exact)
         except UserError:
-            self.refresh()  # a writer may have dropped the version that we look at
+            self.refresh()  # a writer may have dropped the version that we read
             if self._state is state:
                 raise
             return self._searched(self._state, vectors, n, where, exact)

@@ -1,4 +1,4 @@
-"""Searches of `LanceIndex`: which videos are worth looking at, and the exact scores of their windows."""
+"""Searches of `LanceIndex`: the videos that are worth scoring, and the exact scores of their windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class State:
         table: At this version.
         numbers: Of the videos by id, ascending.
         durations: Seconds by id.
-        inverted: Says which windows are worth looking at; None: all are scanned.
+        inverted: Says which windows are worth scoring; None: all are scanned.
         stray: Numbers of videos whose writer was killed before it could take back what another one had added.
     """
 

@@ -211,12 +211,12 @@ class Inverted(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the index in the table."""
+        """The name of the index in the table."""
         return f"ivf_{self.metric}_{self.partitions}"
 
 
 class Needs(NamedTuple):
-    """What keeps a table fast: small files merged, new windows taken in, an inverted file of so many partitions."""
+    """Work that keeps a table fast: merging small files, taking in new windows, an inverted file of so many partitions."""
 
     merged: bool
     taken_in: bool
@@ -224,7 +224,7 @@ class Needs(NamedTuple):
 
 
 def needs_of(table: Any) -> Needs:
-    """What a table needs now."""
+    """The work that a table needs now."""
     rows = table.count_rows()
     small = table.stats()["fragment_stats"]["num_small_fragments"]
     inverted = inverted_of(table)

@@ -34,7 +34,7 @@ class VideoWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """The windows that a search looks at.
+    """The windows among which a search is made.
 
     Attributes:
         videos: Only those of these videos; None: of all.
@@ -69,7 +69,7 @@ class Filter:
         return (self.after, self.before, self.shortest, self.longest) != (0.0, np.inf, 0.0, np.inf)
 
     def keeps(self, windows: Windows) -> NDArray[np.bool_]:
-        """Which of some windows ``(W, 2)`` it lets pass, ``(W,)``."""
+        """True for those of some windows ``(W, 2)`` that it lets pass, ``(W,)``."""
         start, end = windows[:, 0], windows[:, 1]
         fits = (end > self.after) & (start < self.before)
         fits |= (start == 0) & (self.after == 0)  # windows of no length at the beginning
@@ -147,7 +147,7 @@ class MomentIndex(Protocol):
     ) -> list[list[FoundVideo]]:
         """For every query ``(Q, size)`` the `n` videos with the highest-scoring window, best first.
 
-        Scores are exact whatever the engine: "approximate" means only which videos are looked at, and with `exact`
+        Scores are exact whatever the engine: "approximate" means only which videos are scored, and with `exact`
         all are. Of equal scores the video that was added first comes first.
         """
 

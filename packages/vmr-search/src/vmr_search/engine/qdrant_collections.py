@@ -111,9 +111,8 @@ class Collections:
                     f"{SERVER}={_server_of(str(self.place))} if it is, or unset {KEY}"
                 )
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # that the key is not encrypted on its way inside this machine
+                # that the key is not encrypted on its way inside this machine
+                warnings.simplefilter("ignore")
                 return qdrant_client.QdrantClient(
                     url=self.place,
                     api_key=key or None,
@@ -186,7 +185,7 @@ class Collections:
     # ---- videos --------------------------------------------------------------------------------------------
 
     def count(self) -> int:
-        """How many videos there are."""
+        """Number of videos."""
         from qdrant_client import models
 
         filled = models.Filter(must=[models.FieldCondition(key="number", range=models.Range(gte=0))])
@@ -202,7 +201,7 @@ class Collections:
         return sorted(found, key=lambda one: one.number)
 
     def of_ids(self, videos: Sequence[str]) -> list[StoredVideo]:
-        """Those of some videos that are there, in their order."""
+        """The stored ones of some videos, in their order."""
         found: dict[str, StoredVideo] = {}
         for part in _parts(list(dict.fromkeys(videos)), _NAMED):
             with self._asking() as client:
@@ -270,7 +269,7 @@ class Collections:
     # ---- windows -------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[int, int]:
-        """How many windows there are of each number."""
+        """Numbers of windows by the number of their video."""
         found: dict[int, int] = {}
         for records in self._read(self.windows, None, _TOLD, with_payload=["number"]):
             for record in records:
@@ -367,7 +366,7 @@ def _one_of(numbers: Sequence[int]) -> Any:
 
 
 def _conditions(where: Filter) -> list[Any]:
-    """What a filter asks of windows; a little wider than `Filter.keeps`, which looks again."""
+    """The conditions of a filter on windows; a little wider than `Filter.keeps`, which decides."""
     from qdrant_client import models
 
     def between(key: str, **bounds: float) -> Any:

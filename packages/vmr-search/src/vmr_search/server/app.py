@@ -57,7 +57,7 @@ def create_app(
         searches: At a time; None: as many as there are processors, 4 at the most.
         waiting_s: Seconds that a request waits for its turn, before the answer is 503.
         look_into: Videos that a grounding method looks into.
-        exact: Look at every video, also where a request does not say so.
+        exact: Score every video, also where a request does not say so.
     """
     library = Library(search.files if files is None else files, roots)
     running = searches or min(os.cpu_count() or 1, 4)
@@ -90,7 +90,7 @@ def create_app(
 
 
 class _Found:
-    """What searches."""
+    """The addresses that search."""
 
     def __init__(self, finder: Finder, work: Path, waiting_s: float) -> None:
         self.finder, self.work = finder, work
@@ -143,7 +143,7 @@ class _Found:
 
 
 class _Media:
-    """What reads video files."""
+    """The addresses that read video files."""
 
     def __init__(self, library: Library, work: Path, waiting_s: float) -> None:
         self.library, self.work = library, work

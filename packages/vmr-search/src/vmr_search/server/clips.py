@@ -83,7 +83,7 @@ def require_moment(start: float, end: float, most: float = MOST_CLIP_S) -> None:
 
 
 def name_of(path: Path, start: float, end: float) -> str:
-    """What a file of a moment is called, without an ending."""
+    """The name of a file of a moment, without an ending."""
     return f"{path.stem[:120]}-{start:.2f}-{end:.2f}"
 
 

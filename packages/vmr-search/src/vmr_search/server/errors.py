@@ -32,7 +32,7 @@ _CODES = {
 
 
 class Problem(BaseModel):
-    """What is wrong with a request."""
+    """The fault of a request."""
 
     code: str = Field(description="a word for programs")
     message: str = Field(description="a sentence for people")

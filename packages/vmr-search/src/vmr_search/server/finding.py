@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 KEPT = 128
 """Answers that are kept."""
 FRESH_S = 5.0
-"""Seconds after which the index is looked at anew."""
+"""Seconds after which the index is refreshed."""
 KEPT_S = 60.0
 """Seconds for which one is kept, so that what was added to the index is found."""
 _COMMON = ("the", "a", "person", "red", "is")  # words of which a model knows one
@@ -34,7 +34,7 @@ _STEP = 50  # answers are asked for in multiples of it, so that the next page is
 
 @dataclass(frozen=True)
 class _Settings:
-    """What two searches share that may share a scan."""
+    """The settings that two searches share that may share a scan."""
 
     k: int
     where: Filter
@@ -57,7 +57,7 @@ def _unsearchable(text: str, why: str) -> Refused:
 
 
 def _failed(error: UserError) -> Refused:
-    """What a search says of a sentence is told; what it says of files is for the log."""
+    """The answer for an error: what a search says of a sentence is told, what it says of files is for the log."""
     if str(error).startswith("the sentence"):
         return Refused(422, "unsearchable", f"q: {error}", "q")
     logger.error("%s", error)
@@ -73,7 +73,7 @@ class Finder:
         running: Searches at a time.
         waiting_s: Seconds that one waits for its turn.
         look_into: Videos that a grounding method looks into.
-        exact: Look at every video, also where a request does not say so.
+        exact: Score every video, also where a request does not say so.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What every request must pass, and the headers of every answer."""
+"""The checks that every request must pass, and the headers of every answer."""
 
 from __future__ import annotations
 

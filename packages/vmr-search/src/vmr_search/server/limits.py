@@ -80,13 +80,13 @@ class Gate:
             self._places.release()
 
     async def thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """What the work returns, done in a thread; for who has a place."""
+        """Does the work in a thread, for who has a place; returns what it does."""
         if self._threads is None:  # belongs to the loop that runs
             self._threads = anyio.CapacityLimiter(self.running)
         return await anyio.to_thread.run_sync(functools.partial(work, *arguments), limiter=self._threads)
 
     async def run(self, work: Callable[..., T], *arguments: object, gone: Gone | None = None) -> T:
-        """What the work returns, done in a thread in a place of its own; see `place`."""
+        """Does the work in a thread, in a place of its own; returns what it does; see `place`."""
         async with self.place(gone):
             return await self.thread(work, *arguments)
 

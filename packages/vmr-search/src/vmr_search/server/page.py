@@ -87,7 +87,7 @@ def router(search: Search, library: Library, examples: Sequence[str], app: FastA
 
 
 def calls(description: dict[str, Any]) -> list[dict[str, Any]]:
-    """What an OpenAPI description offers, for a table: address, summary, and of each parameter name, kind, about."""
+    """The calls of an OpenAPI description for a table: address, summary, and of each parameter name, kind, about."""
     found = []
     for place, methods in description["paths"].items():
         for what in methods.values():

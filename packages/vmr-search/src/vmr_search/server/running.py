@@ -46,7 +46,7 @@ def serve(
         examples: Sentences that the page offers.
         searches: At a time; None: as `create_app`.
         look_into: Videos that a grounding method looks into.
-        exact: Look at every video.
+        exact: Score every video.
 
     Raises:
         UserError: if nothing can listen there.

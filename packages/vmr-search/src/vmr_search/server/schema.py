@@ -30,7 +30,7 @@ class SearchRequest(BaseModel):
     longest: Seconds | None = Field(None, description="only moments of at most so many seconds")
     least_score: float | None = Field(None, allow_inf_nan=False, description="only moments of this score")
     per_video: int | None = Field(None, ge=1, le=MOST_HITS, description="moments of one video at the most")
-    exact: bool = Field(False, description="look at every video, however long it takes")
+    exact: bool = Field(False, description="score every video, however long it takes")
 
 
 class MarkersRequest(SearchRequest):

@@ -101,7 +101,7 @@ def load_splits(config: RunConfig, root: Path) -> Splits:
 
 
 def may_change(given: Namespace, options: Sequence[str]) -> list[str]:
-    """What a resumed training may change: some options, and with ``--allow-other-features`` its features."""
+    """The options that a resumed training may change; with ``--allow-other-features`` its features are among them."""
     return [*options, *([FEATURES] if given.allow_other_features else [])]
 
 

@@ -164,9 +164,8 @@ def known_durations(
         for query in queries:
             found.setdefault(query.video, query.duration)
     found = {video: found[video] for video in wanted & found.keys()}
-    stride = (
-        getattr(store.manifest, "stride_s", None) or stride
-    )  # object features have no stride of their own
+    # object features have no stride of their own
+    stride = getattr(store.manifest, "stride_s", None) or stride
     if stride:
         found |= {video: store.length(video) * float(stride) for video in wanted - found.keys()}
     return found

@@ -64,7 +64,7 @@ class Results:
         )
 
     def features_text(self) -> str:
-        """How many queries count as misses because their videos have no features; nothing where all have."""
+        """A line that counts the queries whose videos have no features, which are misses; empty where all have."""
         if not self.without_features:
             return ""
         count = f"{self.without_features:,} {'query' if self.without_features == 1 else 'queries'}"
@@ -73,7 +73,7 @@ class Results:
         )
 
     def presence_text(self) -> str:
-        """How well the model tells which sentences are in a video; nothing where that was not measured."""
+        """Lines on how well the model tells which sentences are in a video; empty where that was not measured."""
         if self.presence is None:
             return ""
         known = self.calibration

@@ -67,7 +67,7 @@ def check(package: str, given: Namespace) -> None:
 
 
 def making(config: RunConfig, given: Namespace, checkpoint: Checkpoint) -> Making:
-    """How features are made, as the options say."""
+    """The making of features, as the options say."""
     device = config.train.device
     return Making(
         package=checkpoint.meta["package"],

@@ -196,7 +196,7 @@ def _machine(found: Machine) -> str:
 
 
 def _seen(results: Results, data_root: Path) -> dict[str, Seen]:
-    """What training knows of each query's sentence, by query id; nothing without training queries."""
+    """The knowledge that training has of each query's sentence, by query id; empty without training queries."""
     if not results.train_queries:
         return {}
     held_out = held_out_queries(results.split.name, data_root)

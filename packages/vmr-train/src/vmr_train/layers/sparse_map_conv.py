@@ -139,7 +139,7 @@ def convolve_rows(
 
 
 def _precision(device: str) -> torch.dtype:
-    """That of products under the current autocast."""
+    """The type of products under the current autocast."""
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return torch.float32

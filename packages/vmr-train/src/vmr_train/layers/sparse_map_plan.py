@@ -301,7 +301,7 @@ def _tiles(
 
 
 def _places(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Where the numbers below `count` stand, ``(count,)``; each stands somewhere once."""
+    """The places of the numbers below `count`, ``(count,)``; each stands somewhere once."""
     found = np.flatnonzero(numbers < count)
     return found[np.argsort(numbers[found])]
 

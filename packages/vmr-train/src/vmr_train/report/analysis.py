@@ -55,7 +55,7 @@ def _ious(moments: FloatArray, truth: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What first predictions are held against, in words.
+    """The truth that first predictions are held against, in words.
 
     Attributes:
         recall: Title of the share of hits.
@@ -117,7 +117,7 @@ class Judged:
 
 
 def target_of(queries: Sequence[Query]) -> Target | None:
-    """What predictions for the queries are held against: moments where any has one, else glances, else nothing."""
+    """The truth that predictions are held against: moments where any query has one, else glances, else nothing."""
     by = measurable(queries)
     return None if by is None else MOMENT if by == "moments" else GLANCE
 

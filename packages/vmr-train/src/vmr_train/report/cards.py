@@ -49,7 +49,7 @@ def figure(item: Shown) -> tuple[str, str]:
 
 
 def about(query: Query, strip: Sequence[str], videos: Mapping[str, str]) -> dict[str, Any]:
-    """What the card of a query says in any report."""
+    """The values of a query's card in any report."""
     seconds = query.duration
     return {
         "query": query,

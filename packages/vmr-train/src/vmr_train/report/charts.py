@@ -148,7 +148,7 @@ def line_chart(
         *_mark(mark, x_range),
         stretched(*(_line(s, row, x_range, y_range) for row, s in enumerate(drawn))),
         *_dots(drawn, x_range, y_range),
-        *(_end_labels(drawn, x_range, y_range) if labels else []),
+        *(_end_labels(drawn, y_range) if labels else []),
     ]
     return figure(title, picture(key, LINE_HEIGHT, content, "lines labelled" if labels else "lines"))
 
@@ -270,9 +270,7 @@ def _dots(
     ]
 
 
-def _end_labels(
-    series: Sequence[Series], x_range: tuple[float, float], y_range: tuple[float, float]
-) -> list[Markup]:
+def _end_labels(series: Sequence[Series], y_range: tuple[float, float]) -> list[Markup]:
     """Names at the last points, pushed apart so that none covers another."""
     ends = [float(s.y[np.isfinite(s.y)][-1]) for s in series]
     last = [(float(_height(y, y_range, LINE_HEIGHT)), row) for row, y in enumerate(ends)]

@@ -36,7 +36,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """What tells two runs apart; A is the first, differences are B minus A.
+    """The differences of two runs; A is the first, differences are B minus A.
 
     Attributes:
         protocol: The rules behind `differences`.
@@ -150,7 +150,7 @@ def _require_same_queries(first: Sequence[Query], second: Sequence[Query], names
 
 
 def _differing(one: Query, other: Query) -> str:
-    """What two queries of the same id differ in; nothing where they are the same."""
+    """The first part in which two queries of the same id differ; empty where they are the same."""
     same = {
         "video": one.video == other.video,
         "sentence": one.text == other.text,

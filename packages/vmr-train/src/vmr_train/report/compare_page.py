@@ -78,7 +78,7 @@ def render_comparison(first: Report, second: Report, names: tuple[str, str], fou
 
 
 def _what(target: Target) -> tuple[str, str]:
-    """What makes a first prediction win, and what makes it right."""
+    """The rule by which a first prediction wins, and the one by which it is right, in words."""
     if target is GLANCE:
         return "middle is nearer to the glance", "Holding the glance"
     return "IoU is higher", "At IoU 0.5"
@@ -113,7 +113,7 @@ def _row(name: str, found: Difference) -> dict[str, Any]:
 
 
 def _verdict(found: Difference, falling: bool) -> str:
-    """Which run is better; `falling`: lower figures are."""
+    """The better run, in words; `falling`: lower figures are better."""
     if found.low <= 0 <= found.high:
         return "not told apart"
     return "B is better" if (found.low > 0) != falling else "A is better"

@@ -36,7 +36,7 @@ Frames: TypeAlias = Callable[[str], "tuple[Pictures, NDArray[np.float64]] | None
 
 @dataclass(frozen=True)
 class FrameOverlay:
-    """What a model has to show on the frames of a query's video.
+    """Marks that a model draws on the frames of a query's video.
 
     Attributes:
         draw: Draws on frames ``(n, H, W, 3)``, given the query and their times ``(n,)`` in seconds.

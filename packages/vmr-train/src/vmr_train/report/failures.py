@@ -77,7 +77,7 @@ def failures(
 
 
 def group_values(kinds: Sequence[Kind], found: Judged) -> PerQuery:
-    """What each query adds to the recall and the mean of each group, by `key`; not-a-number outside of the group."""
+    """The value of each query in the recall and the mean of each group, by `key`; not-a-number outside of the group."""
     values: PerQuery = {}
     for place, kind in enumerate(kinds):
         for number, group in enumerate(kind.groups):

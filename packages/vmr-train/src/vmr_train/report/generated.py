@@ -1,4 +1,4 @@
-"""What data sets that are generated can tell a report beyond their files: frames, and what training never shows."""
+"""Frames of generated data sets, and their queries about what training never shows, for reports."""
 
 from __future__ import annotations
 

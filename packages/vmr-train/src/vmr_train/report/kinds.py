@@ -46,7 +46,7 @@ class Group:
 
     @property
     def small(self) -> bool:
-        """Whether its figures say little."""
+        """True if its figures say little."""
         return len(self.rows) < SMALL
 
 
@@ -178,7 +178,7 @@ def _binned(values: FloatArray, edges: Sequence[float], text: Callable[[float, f
 
 
 def _quarters(counts: FloatArray) -> list[Group]:
-    """Those of count 0, and quarters of the others by count, labelled by what they hold."""
+    """Groups of the queries of count 0, and of quarters of the others by count, labelled by what they hold."""
     never, some = np.flatnonzero(counts == 0), np.flatnonzero(counts > 0)  # not-a-number is neither
     if not len(some):
         return _filled([("0", never)])

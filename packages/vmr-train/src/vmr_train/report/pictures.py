@@ -47,7 +47,7 @@ class PictureFolder:
         return np.stack(found)
 
     def times(self, duration: float) -> FloatArray:
-        """When each was seen, seconds: its name, where all names are such as ``12.50``, else evenly spread."""
+        """The time of each, seconds: its name, where all names are such as ``12.50``, else evenly spread."""
         stems = [path.stem for path in self.paths]
         if all(map(_SECONDS.fullmatch, stems)):
             return np.array([float(stem) for stem in stems])

@@ -17,7 +17,7 @@ MOST_WORDS = 40
 
 @dataclass(frozen=True)
 class Seen:
-    """How well training knows the sentence of a query.
+    """The sentence of a query as training knows it.
 
     Attributes:
         rarest: Number of training sentences with its rarest content word.
@@ -33,7 +33,7 @@ class Seen:
 def seen_in_training(
     queries: Sequence[Query], training: Sequence[Query], held_out: Collection[str] | None = None
 ) -> dict[str, Seen]:
-    """What training knows of each query, by query id; sentences without a content word are left out.
+    """The knowledge that training has of each query, by query id; sentences without a content word are left out.
 
     Args:
         queries: Of the test split.

@@ -167,7 +167,7 @@ def figure_name(query: Query) -> str:
 
 
 def figures(moments: FloatArray, query: Query) -> list[str]:
-    """How near moments ``(K, 2)`` come: their IoU, without a true moment the seconds from their middle to the glance.
+    """The nearness of moments ``(K, 2)``: their IoU, without a true moment the seconds from their middle to the glance.
 
     Example:
         >>> figures(np.array([[1.0, 3.0]]), Query(id="1", video="v", text="", duration=9.0, glance=5.0))

@@ -155,9 +155,8 @@ def _copy_packets(source: InputContainer, out: Any, streams: list[Any], first: f
             continue
         decoded = shown if packet.dts is None else float(packet.dts * packet.time_base) - begin(source)
         last[stream] = decoded
-        if (
-            decoded >= end - TOLERANCE
-        ):  # a picture that shows later may be needed by one that follows in the file
+        # a picture that shows later may be needed by one that follows in the file
+        if decoded >= end - TOLERANCE:
             if last[pictures] > end + LEAD or min(last.values()) >= end - TOLERANCE:
                 return
             continue

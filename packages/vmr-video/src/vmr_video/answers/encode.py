@@ -48,7 +48,7 @@ _MOST_SIDE = 4096  # level 5.1 of H.264
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How well a part is encoded.
+    """The settings of an encoder.
 
     Attributes:
         side: Pixels of the shorter side at most.
@@ -129,9 +129,8 @@ class _Parts:
         self._graph: Graph | None = None
         self._seen: tuple[object, ...] = ()
         self._last = -1
-        self._held: list[
-            Any
-        ] = []  # sound that comes before the first picture, when the file is not begun yet
+        # sound that comes before the first picture, when the file is not begun yet
+        self._held: list[Any] = []
         audible = sound is not None and _audible(sound)
         self._sound = _Sound(source, out, sound, start, end) if sound is not None and audible else None
 
@@ -197,9 +196,8 @@ class _Parts:
         encoder.width, encoder.height = self._size(frame)
         encoder.pix_fmt = "yuv420p"
         encoder.codec_context.time_base = _BASE
-        encoder.codec_context.gop_size = max(
-            round(min(rate, self.quality.fps)), 1
-        )  # a key frame each second: to seek
+        # a key frame each second: to seek
+        encoder.codec_context.gop_size = max(round(min(rate, self.quality.fps)), 1)
         return encoder
 
     def _size(self, frame: VideoFrame) -> tuple[int, int]:

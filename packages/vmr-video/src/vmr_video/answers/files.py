@@ -1,4 +1,4 @@
-"""What a command writes of its answers: the page, the cuts and the markers that its options ask for."""
+"""The page, the cuts and the markers of a command's answers, as its options ask for them."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def frame_events(answer: Answer) -> list[FrameEvent]:
 
 @dataclass(frozen=True)
 class TimeCode:
-    """How frames are numbered.
+    """The numbers of frames.
 
     Attributes:
         rate: Frames per second.
@@ -136,13 +136,13 @@ class TimeCode:
 
 
 def time_codes(events: Sequence[FrameEvent]) -> dict[Path, TimeCode]:
-    """How the frames of the videos of moments are numbered, by file."""
+    """The time codes of the videos of moments, by file."""
     answers = {event.answer.video.path: event.answer for event in events}
     return {path: time_code_of(answer) for path, answer in answers.items()}
 
 
 def time_code_of(answer: Answer) -> TimeCode:
-    """How the frames of a video are numbered: as its file says, else from 0."""
+    """The time code of a video: as its file says, else from 0."""
     rate = rate_of(answer)
     may_drop = rate.denominator == 1001 and round(rate) % 30 == 0
     stated = _stated(answer.video.path)

@@ -49,7 +49,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Playing:
-    """What a page plays of a video.
+    """The part of a video that a page plays.
 
     Attributes:
         pieces: In the order of time.
@@ -123,7 +123,7 @@ def _joined(stretches: Sequence[tuple[float, float]]) -> list[tuple[float, float
 
 
 def _kilobits(seconds: float, room: int) -> int:
-    """Of pictures per second, so that they fit with their sound."""
+    """Kilobits of pictures per second, so that they fit with their sound."""
     return min(int(room * 8 / 1000 / max(seconds, 1.0) * 0.95) - _SOUND_KILOBITS, _MOST_KILOBITS)
 
 

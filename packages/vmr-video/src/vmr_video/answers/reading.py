@@ -61,7 +61,7 @@ def sound_stream(container: InputContainer) -> AudioStream | None:
 
 
 def begin(container: InputContainer) -> float:
-    """When the file's clock says that it begins: what players show as 0, seconds."""
+    """The time at which the file's clock begins: what players show as 0, seconds."""
     return (container.start_time or 0) / 1_000_000
 
 
@@ -83,15 +83,14 @@ def _jump(container: InputContainer, stream: VideoStream, second: float) -> None
     second = max(second, 0.0) + begin(container)
     # packets may stand before the time at which they show: the first one is found from ahead of the start
     for early in (LEAD, 0.0) if second <= begin(container) else (0.0,):
-        with contextlib.suppress(
-            av.error.FFmpegError
-        ):  # a stream without an index is read from where it stands
+        # a stream without an index is read from where it stands
+        with contextlib.suppress(av.error.FFmpegError):
             container.seek(int((second - early) / stream.time_base), stream=stream, backward=True)
             return
 
 
 def _next_key(container: InputContainer, stream: VideoStream) -> float | None:
-    """When the first key frame from here on is shown: broadcasts have no index, and a jump may land too late."""
+    """The time of the first key frame from here on: broadcasts have no index, and a jump may land too late."""
     for packet in container.demux(stream):
         if packet.is_keyframe and (time := packet_time(container, packet)) is not None:
             return time
@@ -99,13 +98,13 @@ def _next_key(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 def packet_time(container: InputContainer, packet: Packet[Any]) -> float | None:
-    """When what a packet holds is shown, seconds of the video; None of the mark at the end of a stream."""
+    """The time at which what a packet holds is shown, seconds of the video; None of the mark at the end of a stream."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     return None if stamp is None else float(stamp * packet.time_base) - begin(container)
 
 
 def key_frame(container: InputContainer, stream: VideoStream, second: float) -> float | None:
-    """When the last key frame at this second or before it is shown, else the first of all; None without any."""
+    """The time of the last key frame at this second or before it, else of the first of all; None without any."""
     seek(container, stream, second)
     found: float | None = None
     for packet in container.demux(stream):

@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="instead: extract a few of the videos anew, and say how a file made elsewhere was made",
     )
-    add("--sample", type=whole(1), default=3, help="videos that --verify looks at (default 3)")
+    add("--sample", type=whole(1), default=3, help="videos that --verify compares (default 3)")
     add(
         "--cache",
         type=Path,

@@ -72,7 +72,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     making = parser.add_argument_group("features of videos").add_argument
     making("--extractor", default="clip-vit-b32", help="one that reads sentences (default clip-vit-b32)")
     making("--weights", help="folder with its weights, or a name on a hub (default: the published ones)")
-    making("--fps", type=real(0, 1000, above=True), help="frames per second that are looked at (default 2)")
+    making("--fps", type=real(0, 1000, above=True), help="frames per second that are encoded (default 2)")
     making("--cache", type=Path, help="folder that keeps features of videos (default: that of vmr-extract)")
     making("--device", help="auto (default), cpu, cuda, cuda:0 or mps")
     making("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(default fp32)")

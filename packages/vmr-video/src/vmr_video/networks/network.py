@@ -87,7 +87,7 @@ class NetworkExtractor:
             return {FEATURES: found.cpu().numpy()}
 
     def pixels(self, frames: Frames) -> Tensor:
-        """What the network sees of frames ``(n, H, W, 3)``: ``(n, 3, size, size)``."""
+        """The pixels that the network sees of frames ``(n, H, W, 3)``: ``(n, 3, size, size)``."""
         import torch
 
         edge = (frames.shape[1] - self._size) // 2

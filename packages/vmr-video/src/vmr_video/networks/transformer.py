@@ -28,7 +28,7 @@ def load(preset: Preset, options: ExtractorOptions) -> NetworkExtractor:
         preset,
         options,
         module=_part(model),
-        forward=_FORWARD.get(model.config.model_type, _class_token),
+        forward=_FORWARD.get(model.config.model_type, _pooled),
         size=preset.size or _side(config),
         clip=preset.clip or _clip(config),
         weights_hash=weights_hash,
@@ -61,13 +61,9 @@ def _clip_vector(module: Any, pixels: Tensor) -> Tensor:
 
 
 def _pooled(module: Any, pixels: Tensor) -> Tensor:
+    """The pooled vector; of DINO it is the class token after the last layer norm."""
     found: Tensor = module(pixel_values=pixels).pooler_output
     return found
-
-
-def _class_token(module: Any, pixels: Tensor) -> Tensor:
-    """Of DINO: the class token after the last layer norm."""
-    return _pooled(module, pixels)
 
 
 def _token_mean(module: Any, pixels: Tensor) -> Tensor:

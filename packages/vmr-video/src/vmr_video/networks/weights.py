@@ -107,7 +107,7 @@ def pretrained(weights: str, families: tuple[str, ...], *, tokenizer: bool = Fal
 
 
 def lasting(weights: str) -> str:
-    """Where weights came from, as a manifest keeps it: a path on this machine is found from any folder."""
+    """The origin of weights, as a manifest keeps it: a path on this machine is found from any folder."""
     return str(Path(weights).absolute()) if Path(weights).exists() else weights
 
 

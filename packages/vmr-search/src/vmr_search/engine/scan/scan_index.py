@@ -1,4 +1,4 @@
-"""`ScanIndex`: the engine that looks at every vector of every video, from files mapped into memory."""
+"""`ScanIndex`: the engine that scores every vector of every video, from files mapped into memory."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ScanIndex:
     # ---- content -------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Looks at the index as it is now; what earlier searches found stays valid. Opens only what is new.
+        """Takes in the index as it is now; what earlier searches found stays valid. Opens only what is new.
 
         Raises:
             UserError: as the constructor, or if the folder holds an index of another kind now.

@@ -51,7 +51,7 @@ def best_videos(
         shards: Those to search.
         queries: ``(Q, size)`` float32.
         n: How many; of equal scores the first ones.
-        where: What is looked at; of its videos nothing.
+        where: The windows that count.
         device: Where to multiply.
 
     Yields:
@@ -81,7 +81,7 @@ def best_videos(
 
 
 def _allowed(shard: Shard, where: Filter) -> NDArray[np.bool_]:
-    """Which videos of a shard are looked at."""
+    """True for the videos of a shard that are searched."""
     if where.videos is None:
         return shard.live
     mask = np.zeros_like(shard.live)

@@ -36,7 +36,7 @@ class Writer:
     """Holds an index for writing until it is closed (or the process ends, however it does).
 
     What the manifest does not list is deleted at the beginning and at the end: shards left by a killed writer, or
-    replaced. Readers keep what they have opened; one that is just opening looks at the manifest again.
+    replaced. Readers keep what they have opened; one that is just opening reads the manifest again.
 
     Args:
         folder: Of the index; created if it is not there.
