@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -21,14 +22,27 @@ from vmr_search.cli.serve import roots_of
 from vmr_search.server import patience
 
 PROGRAM = """
-import signal, sys
+import signal, sys, time
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test that runs in the background inherits none
 sys.path.insert(0, {tests!r})
 from search_toy import WordRetriever, corpus
 from vmr_common.cli.entrypoint import command
+from vmr_common.errors import UserError
 from vmr_search import Search
+from vmr_search.server import clips
 from vmr_search.server.running import serve
-sys.exit(command(lambda words: serve(Search(corpus(), WordRetriever()), [], port=0))())
+
+def clip(path, start, end, exact, work, stop):
+    (path.parent / "begun").touch()
+    while not stop():
+        time.sleep(0.02)
+    raise UserError("stopped")
+
+clips.clip = clip  # takes for ever
+root = Path({root!r})
+search = Search(corpus(), WordRetriever(), files={{"street": root / "street.mp4"}})
+sys.exit(command(lambda words: serve(search, [root], port=0))())
 """
 
 
@@ -37,14 +51,19 @@ def opened(monkeypatch):
     monkeypatch.setattr("vmr_search.opening.open", lambda *_, **__: Search(corpus(), WordRetriever()))
 
 
-def test_it_answers_until_ctrl_c(tmp_path):
-    words = [sys.executable, "-c", PROGRAM.format(tests=str(ROOT / "tests"))]
+def test_it_answers_until_ctrl_c_also_while_a_clip_is_cut(tmp_path):
+    (tmp_path / "street.mp4").touch()
+    words = [sys.executable, "-c", PROGRAM.format(tests=str(ROOT / "tests"), root=str(tmp_path))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         address = line.split()[0]
         assert line == f"{address}  (Ctrl-C ends it)\n"
         with urllib.request.urlopen(f"{address}search?q=red", timeout=30) as answer:
             assert json.load(answer)["videos"] == 3
+        with socket.create_connection(("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))) as client:
+            client.send(b"GET /clip/street?start=0&end=5 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=30)
     assert (process.returncode, out, error) == (130, "", "interrupted\n")

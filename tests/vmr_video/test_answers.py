@@ -70,6 +70,8 @@ def test_moments_lie_in_the_video():
 
 def test_an_exact_cut_begins_and_ends_at_the_moment(movie, tmp_path):
     (path,) = cut_moments(tmp_path, [answer(movie, (1.2, 3.4))], exact=True)
+    with pytest.raises(UserError, match="stopped before second"):
+        cut_moments(tmp_path / "none", [answer(movie, (1.2, 3.4))], exact=True, stop=lambda: True)
     assert path.name == "movie-1-1.20-3.40.mp4"
     count, white, quiet = watched(path)
     assert count == 55

@@ -301,7 +301,7 @@ def _engine_class(name: str) -> EngineClass:
 
 
 def address_of(engine: str, url: str | None, where: str = "url") -> str | None:
-    """The address of an engine, or None; a folder of this machine by its whole path, as an index is opened from anywhere.
+    """The address of an engine, or None; a folder of this machine by its whole path: an index is opened from anywhere.
 
     Raises:
         UserError: if no engine has this name, it is in the folder of the index alone, or there is no address.

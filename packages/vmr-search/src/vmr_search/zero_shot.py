@@ -201,8 +201,7 @@ class ZeroShot:
         with self._loading:
             if self._encoder is None:
                 self._encoder = self._loaded()
-        found = [vector for _, vector in self._encoder(texts) if vector is not None]
-        vectors = np.stack(found)
+        vectors = np.stack([vector for _, vector in self._encoder(texts)])
         if vectors.shape[1] != self.size:
             require_shared_space(None, None, self.size, vectors.shape[1])
         return _directions(vectors.astype(np.float64)).astype(np.float32)

@@ -107,8 +107,8 @@ class Making:
 
     def sentences(
         self, texts: Sequence[str], manifest: Manifest
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
-        """Tokens ``(n, Dt)`` and sentence vector ``(Da,)`` or None of each text, made as a manifest says.
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Tokens ``(n, Dt)`` and sentence vector ``(Da,)`` of each text, made as a manifest says.
 
         Raises:
             UserError: as `alike`.

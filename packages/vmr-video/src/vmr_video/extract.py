@@ -21,7 +21,8 @@ from vmr_common.features.store import FeatureStore, write_features
 from vmr_common.features.writing import check_dtype
 from vmr_video.cache import identity
 from vmr_video.decoding import Failed
-from vmr_video.extractor import FEATURES, Extractor, ExtractorKind, Rows
+from vmr_video.extractor import FEATURES, Extractor, ExtractorKind, ExtractorOptions, Rows
+from vmr_video.networks.weights import lasting
 from vmr_video.parts import Parts, key_of, parts_beside
 from vmr_video.pipeline import BATCH, TIME_LIMIT, extract
 from vmr_video.progress import Progress
@@ -36,13 +37,11 @@ class Outcome:
     Attributes:
         added: Videos whose rows are new in the file.
         kept: Videos that the file held before.
-        resumed: Of `added`, those that were finished by an extraction that did not come to its end.
         failed: Videos without rows, with the reasons.
     """
 
     added: int
     kept: int
-    resumed: int
     failed: Sequence[Failed]
 
 
@@ -96,7 +95,7 @@ def extract_file(
     new = [video for video in videos if anew or video[0] not in held]
     kept = held - {video for video, _ in new}
     if not new:
-        return Outcome(0, len(kept), 0, [])
+        return Outcome(0, len(kept), [])
     with parts_beside(out) as parts:
         made = identity(extractor.manifest(), batch=batch)
         keys, lost = _keys(new, made)
@@ -107,14 +106,15 @@ def extract_file(
             logger.info(
                 "%d of %d videos are finished already; going on with the others", len(there), len(new)
             )
-        work = _Work(parts, keys, strict)
         left = [video for video in new if video[0] in keys and video[0] not in there]
         options = {"workers": workers, "batch": batch, "across": across, "time_limit": time_limit}
-        failed = sorted([*lost, *work.run(extractor, left, options)], key=lambda failure: failure.video)
+        failed = sorted(
+            [*lost, *_made(extractor, left, parts, keys, strict, options)], key=lambda failure: failure.video
+        )
         done = sorted(set(keys) - {failure.video for failure in failed})
         kept = held - set(done)  # of those that fail now, the rows before stay
         if not done and earlier is not None:
-            return Outcome(0, len(kept), 0, failed)
+            return Outcome(0, len(kept), failed)
         if not done:
             raise UserError(f"of {len(new)} videos none could be read; the first: {failed[0].reason}")
 
@@ -135,33 +135,56 @@ def extract_file(
             else:
                 assert isinstance(manifest, Manifest)
                 write_features(out, ((video, rows[FEATURES]) for video, rows in items()), manifest, dtype)
-    return Outcome(len(done), len(kept), len(there), failed)
+    return Outcome(len(done), len(kept), failed)
 
 
-class _Work:
-    """The videos of an extraction that are left to do."""
+def held_already(
+    out: Path,
+    kind: ExtractorKind,
+    options: ExtractorOptions,
+    videos: Sequence[tuple[str, Path]],
+    dtype: str | None,
+) -> int:
+    """Number of videos in a file that holds all of these, made as the options say; else 0. No network is loaded.
 
-    def __init__(self, parts: Parts, keys: Mapping[str, str], strict: bool) -> None:
-        self._parts, self._keys, self._strict = parts, keys, strict
+    Raises:
+        UserError: if the file is none of features.
+    """
+    if kind.write is not None or not out.is_file():
+        return 0
+    with FeatureStore(out) as store:
+        held, manifest = set(store.videos()), store.manifest
+    made = None if manifest is None else kind.like(manifest)
+    if manifest is None or made is None or dtype not in (None, manifest.dtype):
+        return 0
+    given = dataclasses.asdict(options) | {
+        "weights": options.weights and lasting(options.weights),
+        "device": None,
+    }
+    same = all(value in (None, getattr(made, name)) for name, value in given.items())
+    return len(held) if same and all(video in held for video, _ in videos) else 0
 
-    def run(
-        self, extractor: Extractor, videos: Sequence[tuple[str, Path]], options: Mapping[str, Any]
-    ) -> list[Failed]:
-        """Makes and keeps the rows of all, and returns what failed."""
-        failed: list[Failed] = []
-        progress = Progress({video: _size(path) for video, path in videos})
-        try:
-            for found in extract(extractor, videos, seen=progress.see, **options):
-                if isinstance(found, Failed):
-                    if self._strict:
-                        raise UserError(found.reason)
-                    failed.append(found)
-                else:
-                    self._parts.put(self._keys[found.video], found.rows)
-                progress.done(found.video)
-        finally:
-            progress.close()
-        return failed
+
+def _made(
+    extractor: Extractor,
+    videos: Sequence[tuple[str, Path]],
+    parts: Parts,
+    keys: Mapping[str, str],
+    strict: bool,
+    options: Mapping[str, Any],
+) -> list[Failed]:
+    """Makes and keeps the rows of videos; returns what failed."""
+    failed: list[Failed] = []
+    with contextlib.closing(Progress({video: _size(path) for video, path in videos})) as progress:
+        for found in extract(extractor, videos, seen=progress.see, **options):
+            if isinstance(found, Failed):
+                if strict:
+                    raise UserError(found.reason)
+                failed.append(found)
+            else:
+                parts.put(keys[found.video], found.rows)
+            progress.done(found.video)
+    return failed
 
 
 def _keys(videos: Sequence[tuple[str, Path]], made: str) -> tuple[dict[str, str], list[Failed]]:

@@ -45,12 +45,6 @@ def decoder() -> str:
     return f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info.removeprefix('n')}"
 
 
-def __getattr__(name: str) -> str:
-    if name == "DECODER":  # PyAV is slow to import
-        return decoder()
-    raise AttributeError(name)
-
-
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """The facts that a video file states about its pictures.

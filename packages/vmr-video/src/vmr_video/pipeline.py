@@ -74,7 +74,6 @@ def extract(
             stream.add(piece.frames)
             if piece.last:
                 del streams[piece.video]
-                assert piece.info is not None
                 stream.finish(piece.info)
         except UserError as error:
             streams.pop(piece.video, None)
@@ -86,8 +85,8 @@ def extract(
         yield from _done(calls, None)
 
 
-def _share(frames: int, extractor: Extractor, info: VideoInfo | None) -> float:
-    length = 0.0 if info is None else info.duration * extractor.recipe.fps
+def _share(frames: int, extractor: Extractor, info: VideoInfo) -> float:
+    length = info.duration * extractor.recipe.fps
     return frames / length if length > 0 else 0.0
 
 

@@ -31,7 +31,7 @@ BATCH = 64
 """Sentences in one call of the network."""
 
 Floats = NDArray[np.float32]
-Vectors = tuple[Floats, Floats | None]
+Vectors = tuple[Floats, Floats]
 """States of the tokens ``(n, Dt)``, and the vector of the sentence ``(Da,)``."""
 
 
@@ -187,10 +187,7 @@ def sentences_alike(
     encoder.say_cut()
     rounded = np.float16 if manifest.dtype == "float16" else np.float32
     return [
-        (
-            tokens.astype(rounded).astype(np.float32),
-            None if sentence is None else sentence.astype(rounded).astype(np.float32),
-        )
+        (tokens.astype(rounded).astype(np.float32), sentence.astype(rounded).astype(np.float32))
         for tokens, sentence in found
     ]
 
@@ -233,8 +230,7 @@ def write_sentences(
             width = tokens.shape[1]
             group = file.create_group(query)
             group.create_dataset(TOKENS, data=writing.cast(tokens, dtype, where))
-            if sentence is not None:
-                group.create_dataset(SENTENCE_KEYS[0], data=writing.cast(sentence, dtype, where))
+            group.create_dataset(SENTENCE_KEYS[0], data=writing.cast(sentence, dtype, where))
         manifest = dataclasses.replace(encoder.manifest(), source=source)
         writing.write_manifest(file, manifest, dim=width, dtype=dtype)
     encoder.say_cut()

@@ -125,7 +125,6 @@ def _maintain(options: Namespace) -> None:
 
 def _build(options: Namespace) -> None:
     _check(options)
-    from vmr_search.building import absent, extend
     from vmr_search.folder import address_of, is_index
 
     exists = is_index(options.index)
@@ -139,28 +138,39 @@ def _build(options: Namespace) -> None:
             )
     corpus = _of_features(options) if options.features else _of_videos(options)
     failed: list[Failed] = []
-    with contextlib.closing(_opened(options, corpus) if exists else _created(options, corpus)) as index:
-        before = absent(index, corpus.videos)
-        if exists and not (options.add or options.replace):
-            _require_resumable(index, corpus.videos)
-        store = corpus.store
-        if store is None:
-            store = _made(options, index, corpus, failed)
+    with contextlib.closing(_opened(options) if exists else _created(options, corpus)) as index:
+        if exists or corpus.files:
+            _extend(options, index, corpus, failed, exists=exists)
+        echo(_summary(index), *_next(options, index))
+    _require_all(failed, len(corpus.videos))
+
+
+def _extend(
+    options: Namespace, index: CorpusIndex, corpus: Corpus, failed: list[Failed], *, exists: bool
+) -> None:
+    """Adds the videos of a corpus, whose features are made if there are none; says how many, if some may be there."""
+    from vmr_search.building import absent, extend
+
+    before = absent(index, corpus.videos)
+    if exists and not (options.add or options.replace):
+        _require_resumable(index, corpus.videos)
+    with _made(options, index, corpus, failed) if corpus.store is None else corpus.store as store:
         count = extend(
             index,
             store,
             corpus.seconds,
             videos=[video for video in corpus.videos if video in corpus.seconds or not corpus.files],
             replace=options.replace,
-            report=lambda done: logger.info("%s encoded, and in the index", counted(done, "video")),
+            report=_report,
             allow_other_features=options.allow_other_features,
         )
-        store.close()
+    if exists:
         there = len(corpus.videos) - len(before)
-        if exists:
-            echo(f"{counted(count, 'video')} encoded" + _there(there, options.replace))
-        echo(_summary(index), *_next(options, index))
-    _require_all(failed, len(corpus.videos))
+        echo(f"{counted(count, 'video')} encoded" + _there(there, options.replace))
+
+
+def _report(done: int) -> None:
+    logger.info("%s encoded, and in the index", counted(done, "video"))
 
 
 def _there(count: int, replaced: bool) -> str:
@@ -234,19 +244,30 @@ def _made(options: Namespace, index: CorpusIndex, corpus: Corpus, failed: list[F
 
 
 def _created(options: Namespace, corpus: Corpus) -> CorpusIndex:
+    """A new index: of features that are there with all of them, for video files an empty one."""
+    from vmr_search.building import build
     from vmr_search.folder import create, require_writable
 
     require_writable(options.index)  # before a network is loaded
     retriever = without_training(options, corpus) if options.retriever == ZERO_SHOT else trained(options)
-    if corpus.store is not None:
-        retriever.require_features(corpus.store, allow_other=options.allow_other_features)
-    manifest = retriever.manifest if corpus.store is None else corpus.store.manifest
-    return create(
-        options.index, retriever, engine=options.engine or "scan", url=options.url, features=manifest
-    )
+    engine, url = options.engine or "scan", options.url
+    if corpus.store is None:
+        return create(options.index, retriever, engine=engine, url=url, features=retriever.manifest)
+    with corpus.store as store:
+        return build(
+            options.index,
+            retriever,
+            store,
+            corpus.seconds,
+            videos=corpus.videos,
+            engine=engine,
+            url=url,
+            report=_report,
+            allow_other_features=options.allow_other_features,
+        )
 
 
-def _opened(options: Namespace, corpus: Corpus) -> CorpusIndex:
+def _opened(options: Namespace) -> CorpusIndex:
     from vmr_search.folder import address_of, open_index
     from vmr_video.networks.weights import device_of as torch_device
 

@@ -216,7 +216,7 @@ class Inverted(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Work that keeps a table fast: merging small files, taking in new windows, an inverted file of so many partitions."""
+    """Work that keeps a table fast: merging small files, taking in new windows, an inverted file of some partitions."""
 
     merged: bool
     taken_in: bool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,11 +59,14 @@ def create_app(
         waiting_s: Seconds that a request waits for its turn, before the answer is 503.
         look_into: Videos that a grounding method looks into.
         exact: Score every video, also where a request does not say so.
+
+    Returns:
+        It; its `state.ended` is an event that ends the encoding of clips, which nothing else interrupts.
     """
     library = Library(search.files if files is None else files, roots)
     running = searches or min(os.cpu_count() or 1, 4)
     finder = Finder(search, library, running, waiting_s, look_into, exact)
-    work = tempfile.TemporaryDirectory(prefix="vmr-search-")
+    work, ended = tempfile.TemporaryDirectory(prefix="vmr-search-"), threading.Event()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +74,7 @@ def create_app(
         try:
             yield
         finally:
+            ended.set()
             work.cleanup()
 
     app = FastAPI(
@@ -81,10 +86,11 @@ def create_app(
         lifespan=lifespan,
         responses=_FAILURES,
     )
+    app.state.ended = ended
     errors.install(app, [*roots, Path(work.name)])
     app.add_middleware(Guard, hosts=hosts)
     app.include_router(_Found(finder, Path(work.name), waiting_s).router())
-    app.include_router(_Media(library, Path(work.name), waiting_s).router())
+    app.include_router(_Media(library, Path(work.name), waiting_s, ended.is_set).router())
     app.include_router(page.router(search, library, examples, app))
     return app
 
@@ -145,8 +151,8 @@ class _Found:
 class _Media:
     """The addresses that read video files."""
 
-    def __init__(self, library: Library, work: Path, waiting_s: float) -> None:
-        self.library, self.work = library, work
+    def __init__(self, library: Library, work: Path, waiting_s: float, ended: Callable[[], bool]) -> None:
+        self.library, self.work, self.ended = library, work, ended
         self.pictures = Pictures()
         self.small = Gate(2, waiting_s, "the making of pictures")
         self.large = Gate(1, waiting_s, "the making of clips")
@@ -202,7 +208,7 @@ class _Media:
         require_moment(start, end)
         path = self.library.file(video)
         gone = request.is_disconnected
-        return await self.large.run(clips.clip, path, start, end, exact, self.work, gone=gone)
+        return await self.large.run(clips.clip, path, start, end, exact, self.work, self.ended, gone=gone)
 
     async def markers(
         self,

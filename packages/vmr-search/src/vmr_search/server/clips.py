@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -87,7 +87,9 @@ def name_of(path: Path, start: float, end: float) -> str:
     return f"{path.stem[:120]}-{start:.2f}-{end:.2f}"
 
 
-def clip(path: Path, start: float, end: float, exact: bool, work: Path) -> Response:
+def clip(
+    path: Path, start: float, end: float, exact: bool, work: Path, stop: Callable[[], bool] = lambda: False
+) -> Response:
     """A moment as a file to save.
 
     Args:
@@ -96,17 +98,18 @@ def clip(path: Path, start: float, end: float, exact: bool, work: Path) -> Respo
         end: Seconds.
         exact: Encode it anew, so that it begins and ends to the frame; else a copy from the key frame before it.
         work: Folder for what is made.
+        stop: Asked while it is encoded; True ends that.
 
     Raises:
         Refused: as `answer_of`.
-        UserError: if the video cannot be read.
+        UserError: if the video cannot be read, or `stop` has said so.
     """
     answer = answer_of(path, "clip", start, end)
     from vmr_video.answers import cut_moments
 
     folder = Path(tempfile.mkdtemp(dir=work))
     with _deleted_on_failure(folder):
-        (made,) = cut_moments(folder, [answer], exact=exact)
+        (made,) = cut_moments(folder, [answer], exact=exact, stop=stop)
         name = f"{name_of(path, start, end)}{made.suffix}"
         kind = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}.get(made.suffix)
         return Passing(made, media_type=kind or "video/x-matroska", filename=name, stat_result=made.stat())

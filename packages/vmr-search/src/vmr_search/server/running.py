@@ -86,7 +86,20 @@ def serve(
         sys.stdout.flush()
         if open_page:
             threading.Timer(1.0, webbrowser.open, [page]).start()
-        uvicorn.Server(config).run(sockets=[door])
+        _Server(config, app.state.ended).run(sockets=[door])
+
+
+class _Server(uvicorn.Server):
+    """Ends at once: who has asked for a clip is not waited for."""
+
+    def __init__(self, config: uvicorn.Config, ended: threading.Event) -> None:
+        super().__init__(config)
+        self._ended = ended
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As that of uvicorn, once all work has been told to stop."""
+        self._ended.set()
+        await super().shutdown(sockets)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -104,7 +104,6 @@ def dense_map_conv(maps: Tensor, kernels: Tensor, outputs: Tensor, mixture: Tens
     return torch.stack(found) * outputs
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over the window's places: nothing to gain
 def convolve_rows(
     rows: Tensor,
     kernels: Tensor,
@@ -132,9 +131,14 @@ def convolve_rows(
     Returns:
         ``(P, B, O)``, in the precision of the products.
     """
-    result: Tensor = _Convolution.apply(
-        rows, kernels, scale, shift, mixture, index, _precision(rows.device.type)
-    )
+    arguments = (rows, kernels, scale, shift, mixture, index, _precision(rows.device.type))
+    if torch.compiler.is_compiling():
+        # a loop over the window's places: nothing to gain. Without torch.compile its compiler, 1.8 s, is not loaded
+        from vmr_train.layers.uncompiled import uncompiled
+
+        result: Tensor = uncompiled(_Convolution.apply, *arguments)
+    else:
+        result = _Convolution.apply(*arguments)
     return result
 
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,12 @@ _WORTH_SAYING = 0.05  # seconds that a copy begins earlier; less would read as 0
 
 
 def cut_moments(
-    folder: str | Path, answers: Sequence[Answer], *, exact: bool = False, k: int = 1
+    folder: str | Path,
+    answers: Sequence[Answer],
+    *,
+    exact: bool = False,
+    k: int = 1,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Path]:
     """Files of the first k moments of every answer: ``<stem>-<rank>-<start>-<end>.mp4``, seconds.
 
@@ -59,9 +64,10 @@ def cut_moments(
         answers: A moment that two sentences share gives a file for each; sentences count from 1.
         exact: Begin and end at the moment, to the frame.
         k: Moments of each answer.
+        stop: Asked again and again while an exact cut is encoded; True ends it.
 
     Raises:
-        UserError: if a video cannot be read, or nothing can be written there.
+        UserError: if a video cannot be read, nothing can be written there, or `stop` has said so.
     """
     folder = Path(folder)
     found: dict[tuple[Path, str, float, float], Path] = {}
@@ -81,16 +87,18 @@ def cut_moments(
                     if key in found:
                         continue
                     stem = f"{answer.video.path.stem[:_LONGEST_STEM]}{number}-{rank}-{start:.2f}-{end:.2f}"
-                    made = _cut(answer.video.path, Path(work) / "moment", start, end, exact=exact)
+                    made = _cut(answer.video.path, Path(work) / "moment", start, end, exact=exact, stop=stop)
                     found[key] = _publish(made, folder, stem)
         sync_folder(folder)
     return list(found.values())
 
 
-def _cut(path: Path, target: Path, start: float, end: float, *, exact: bool) -> Path:
+def _cut(
+    path: Path, target: Path, start: float, end: float, *, exact: bool, stop: Callable[[], bool]
+) -> Path:
     if exact:
         made = target.with_suffix(".mp4")
-        encode(path, made, start, end, Quality())
+        encode(path, made, start, end, Quality(), stop)
         return made
     with opened(path) as (source, stream):
         kinds = _kinds([stream, sound_stream(source)], path.suffix.lower())

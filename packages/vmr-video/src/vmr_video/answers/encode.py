@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,13 +65,20 @@ class Quality:
     preset: str = "veryfast"
 
 
-def encode(path: Path, target: Path, start: float, end: float, quality: Quality) -> None:
+def encode(
+    path: Path,
+    target: Path,
+    start: float,
+    end: float,
+    quality: Quality,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Writes what is shown and heard from `start` to `end` (seconds) of a video, upright and in square pixels.
 
     The first picture is the one that shows at `start`. What cannot be decoded is left out.
 
     Raises:
-        UserError: if the video cannot be read, or shows nothing there.
+        UserError: if the video cannot be read, shows nothing there, or `stop` says so, which is asked at each packet.
     """
     import av
     from tqdm import tqdm
@@ -84,6 +91,8 @@ def encode(path: Path, target: Path, start: float, end: float, quality: Quality)
         sound = sound_stream(source)
         parts = _Parts(source, out, stream, sound, start, end, quality)
         for packet in _packets(source, stream, sound, start, end):
+            if stop():
+                raise UserError(f"{path}: stopped before second {end:.2f} was encoded")
             parts.take(packet)
             bar.update(max(parts.reached - start - bar.n, 0.0))
         parts.finish()

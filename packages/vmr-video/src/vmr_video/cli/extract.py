@@ -200,7 +200,7 @@ def _videos(options: argparse.Namespace) -> None:
             "nothing to do: name video files or folders, or --annotations (see vmr-extract --help)"
         )
     out = _out(options)
-    from vmr_video.extract import extract_file, of_shard, sources_of
+    from vmr_video.extract import extract_file, held_already, of_shard, sources_of
     from vmr_video.media import video_files
 
     videos = video_files(options.inputs)
@@ -212,6 +212,9 @@ def _videos(options: argparse.Namespace) -> None:
             echo(f"{out}: none of {_videos_said(total)} is in this part, nothing to write")
             return
     kind, chosen = _chosen(options)
+    if not options.overwrite and (kept := held_already(out, kind, chosen, videos, options.dtype)):
+        echo(_nothing_new(out, kept))
+        return
     extractor = kind.load(chosen)
     gpu = _is_gpu(options.device)
     outcome = extract_file(
@@ -230,14 +233,21 @@ def _videos(options: argparse.Namespace) -> None:
     )
     for failure in outcome.failed:
         echo(f"failed: {one_line(failure.reason)}")
-    kept = f", beside {outcome.kept:,} that it held before" if outcome.kept else ""
-    nothing = f"{out}: nothing new beside {_videos_said(outcome.kept)} that it holds"
-    said = f"{out}: rows of {_videos_said(outcome.added)}{kept}" if outcome.added else nothing
+    beside = f", beside {outcome.kept:,} that it held before" if outcome.kept else ""
+    said = (
+        f"{out}: rows of {_videos_said(outcome.added)}{beside}"
+        if outcome.added
+        else _nothing_new(out, outcome.kept)
+    )
     if outcome.failed:
         raise UserError(
             f"{said}; {len(outcome.failed):,} of {_videos_said(len(videos))} failed, listed above"
         )
     echo(said)
+
+
+def _nothing_new(out: Path, kept: int) -> str:
+    return f"{out}: nothing new beside {_videos_said(kept)} that it holds"
 
 
 def _videos_said(count: int) -> str:
