@@ -140,7 +140,7 @@ def test_a_checkpoint_of_rgn_is_read_without_torchs_compiler():
     code = (
         "import sys, torch\nfrom rgn.model import place_evenly\n"
         "head = torch.nn.utils.skip_init(torch.nn.Linear, 4, 16, device='meta')\n"
-        "with torch.device('meta'): place_evenly(head, 8)\n"  # as `vmr_train.checkpoint.restored` makes a network
+        "with torch.device('meta'): place_evenly(head, 8)\n"  # as `vmr_train.weights.restored` makes a network
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

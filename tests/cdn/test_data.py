@@ -10,7 +10,7 @@ from vmr_common.features.store import FeatureStore, Manifest, write_features
 from vmr_common.metrics import iou
 from vmr_common.text.vectors import WordVectors
 from vmr_common.types import Query
-from vmr_train.cli.commands import require_moments
+from vmr_train.cli.checks import require_moments
 from vmr_train.map_proposals import map_overlaps
 from vmr_train.prepared import pooled_features, unit_rows
 from vmr_train.word_lookup import WordLookup, plain_words

@@ -131,7 +131,7 @@ def test_a_video_is_an_id_an_array_or_a_file(paper, at_desk, data, tmp_path):
         np.testing.assert_array_equal(again.scores, given.scores)  # whatever the file's name
         with pytest.raises(UserError, match=r"found features \(.*, 5\), expected \(T, 16\)"):
             model.predict(video[:, :5], SENTENCE, duration=9.0)
-        model._rows_times_stride = lambda store, name: None
+        model._videos._rows_times_stride = lambda store, name: None
         for asked, name in ((file, r"video '.*own\.npy'"), (video, "the given features")):
             with pytest.raises(UserError, match=f"^the length of {name} is not known: give duration"):
                 model.predict(asked, SENTENCE)

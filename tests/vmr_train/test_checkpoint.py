@@ -12,19 +12,12 @@ from torch import nn
 
 from cdn.data import Preprocessor as MapPreprocessor
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import (
-    HEADER,
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-    load_weights,
-    restored,
-    save_checkpoint,
-)
+from vmr_train.checkpoint import HEADER, Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from vmr_train.config import OptimConfig
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
 from vmr_train.preprocessing import Preprocessor, stored_scale
 from vmr_train.state import State
+from vmr_train.weights import load_weights, restored
 
 META = {
     "package": "toy", "role": "last", "update": 3, "epoch": 1, "batch": 3,

@@ -13,7 +13,8 @@ from vmr_common.predictions import read_predictions
 from vmr_common.splits.irregular import Report
 from vmr_common.splits.load import Split, custom_split
 from vmr_common.types import Prediction, Query
-from vmr_train.cli.commands import check_run, metrics_of, print_results, selection_split
+from vmr_train.cli.checks import check_run, metrics_of, selection_split
+from vmr_train.cli.commands import print_results
 from vmr_train.cli.results import moment_table, score_all
 from vmr_train.config import TrainConfig
 from vmr_train.splits import Splits

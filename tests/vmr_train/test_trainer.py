@@ -14,7 +14,7 @@ from torch._inductor.exc import CppCompileError
 
 import training_toy as toy
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from vmr_train.checkpoint import load_checkpoint, save_checkpoint
 from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
 from vmr_train.device import seed_everything, select_device
 from vmr_train.method import NonFiniteLoss, Progress
@@ -22,6 +22,7 @@ from vmr_train.predict import predict_all
 from vmr_train.run_folder import Events, RunFolder
 from vmr_train.sampler import Plan
 from vmr_train.trainer import Trainer
+from vmr_train.weights import load_weights
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=3, global_batch=8, log_updates=4, device="cpu")

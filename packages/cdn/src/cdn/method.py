@@ -15,9 +15,10 @@ from cdn.model import CDN
 from vmr_common.types import Prediction
 from vmr_train import map_proposals
 from vmr_train.caches import VideoCache
-from vmr_train.checkpoint import Checkpoint, restored
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.method import Progress
 from vmr_train.presence import log_odds
+from vmr_train.weights import restored
 
 
 class CDNMethod:

@@ -15,10 +15,11 @@ from cfmr.losses import CorpusRows
 from cfmr.model import CFMR, Clips, Output, Proposals, flat_concepts
 from vmr_common.types import Prediction
 from vmr_train.caches import VideoCache
-from vmr_train.checkpoint import Checkpoint, restored
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.layers.rows_of_all import rows_of_all
 from vmr_train.method import Progress
 from vmr_train.preprocessing import Preprocessor
+from vmr_train.weights import restored
 
 
 def moments_of(proposals: Proposals) -> NDArray[np.float64]:

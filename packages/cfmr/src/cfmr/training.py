@@ -27,7 +27,7 @@ def train(config: Config, given: Namespace) -> Results:
     from cfmr.data import build_dataset, open_clips
     from cfmr.method import CFMRMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands, inputs
+    from vmr_train.cli import checks, commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.preprocessing import Preprocessor
     from vmr_train.trainer import Trainer
@@ -42,9 +42,9 @@ def train(config: Config, given: Namespace) -> Results:
             splits = inputs.of_training(config, given, run, clips, splits)
 
             # the split that chooses the epoch; device, protocols and annotations must suit the run
-            selection = commands.selection_split(config.train, splits)
-            train_config = commands.check_run(config, splits, selection)
-            commands.require_glances("CFMR", splits.train.queries)
+            selection = checks.selection_split(config.train, splits)
+            train_config = checks.check_run(config, splits, selection)
+            checks.require_glances("CFMR", splits.train.queries)
             inputs.read_videos(clips, splits)
 
             # sentences: the vocabulary of the training queries with its word vectors
@@ -62,14 +62,14 @@ def train(config: Config, given: Namespace) -> Results:
             commands.seed(config)
             method = CFMRMethod.build(config, preprocessor)
 
-        provenance = commands.describe_run("cfmr", config, splits, clips.store, [glove], run, given.root)
+        provenance = inputs.describe_run("cfmr", config, splits, clips.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,
                 datasets.train,
                 validation=datasets.selection,
-                evaluate=commands.metrics_of(selection, config.protocols[0]),
+                evaluate=checks.metrics_of(selection, config.protocols[0]),
                 config=train_config,
                 optim=config.optim,
                 run=run,

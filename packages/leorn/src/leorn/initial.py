@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from leorn.config import InitConfig
 from leorn.official import from_official, is_official
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import find_checkpoint, load_checkpoint, load_weights
+from vmr_train.checkpoint import find_checkpoint, load_checkpoint
 from vmr_train.released_weights import read_weights
+from vmr_train.weights import load_weights
 
 logger = logging.getLogger(__name__)
 TEXT, OBJECTS = "text.", "objects."

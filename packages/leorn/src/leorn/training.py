@@ -31,7 +31,7 @@ def train(config: Config, given: Namespace) -> Results:
     from leorn.inputs import InputFeatures
     from leorn.method import LEORNMethod
     from vmr_train import distributed
-    from vmr_train.cli import commands, inputs
+    from vmr_train.cli import checks, commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
@@ -45,9 +45,9 @@ def train(config: Config, given: Namespace) -> Results:
             splits = inputs.of_training(config, given, run, videos, splits)
 
             # the split that chooses the epoch; device, protocols and annotations must suit the run
-            selection = commands.selection_split(config.train, splits)
-            train_config = commands.check_run(config, splits, selection)
-            commands.require_moments("LEORN", splits.train.queries)
+            selection = checks.selection_split(config.train, splits)
+            train_config = checks.check_run(config, splits, selection)
+            checks.require_moments("LEORN", splits.train.queries)
             inputs.read_videos(videos, splits)
 
             # sentences: the vectors of the training queries' words
@@ -67,14 +67,14 @@ def train(config: Config, given: Namespace) -> Results:
             # two-stage recipe: the second stage begins with the object reasoning of the first
             load_pretrained(method.model, config.init)
 
-        provenance = commands.describe_run("leorn", config, splits, videos.store, [glove], run, given.root)
+        provenance = inputs.describe_run("leorn", config, splits, videos.store, [glove], run, given.root)
         # an update: a step of `config.optim` on method.loss(...)["total"]; an epoch: method.predict, the best is kept
         with distributed.agreement():
             trainer = Trainer(
                 method,
                 datasets.train,
                 validation=datasets.selection,
-                evaluate=commands.metrics_of(selection, config.protocols[0]),
+                evaluate=checks.metrics_of(selection, config.protocols[0]),
                 config=train_config,
                 optim=config.optim,
                 run=run,

@@ -17,11 +17,12 @@ from rgn.gaussians import negative_progress, preferred_norm, unit_grid
 from rgn.model import RGN, Proposals
 from vmr_common.types import Prediction, Query
 from vmr_train import prepared
-from vmr_train.checkpoint import Checkpoint, restored
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.method import Progress
 from vmr_train.predict import batches_of
 from vmr_train.preprocessing import Preprocessor
 from vmr_train.report import Curve
+from vmr_train.weights import restored
 
 Array = NDArray[np.float64]
 

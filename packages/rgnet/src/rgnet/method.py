@@ -21,7 +21,7 @@ from rgnet.search import ranking
 from rgnet.search.result import SearchResult
 from rgnet.search.search import LongVideoSearch, PreparedVideo, TextVectors
 from vmr_common.types import Prediction, Query
-from vmr_train import checkpoint, prepared, preprocessing
+from vmr_train import checkpoint, prepared, preprocessing, weights
 from vmr_train.caches import LRUCache
 from vmr_train.method import Progress, to_device
 from vmr_train.presence import log_odds
@@ -90,7 +90,7 @@ class RGNetMethod:
         scale = preprocessing.stored_scale(
             stored, config.data.features.dim if config.data.standardise else None
         )
-        return checkpoint.restored(lambda: cls.build(config, scale), stored)
+        return weights.restored(lambda: cls.build(config, scale), stored)
 
     def start_from(self, path: str) -> None:
         """Loads the weights of another RGNet: a checkpoint, or a run folder.
@@ -99,7 +99,7 @@ class RGNetMethod:
             UserError: if they cannot be read or do not fit.
         """
         start = checkpoint.load_checkpoint(path, package="rgnet")
-        checkpoint.load_weights(self.model, start.weights, start.path)
+        weights.load_weights(self.model, start.weights, start.path)
 
     def forget(self) -> None:
         """Invalidates everything that depends on the weights."""

@@ -29,7 +29,7 @@ def train(config: Config, given: Namespace) -> Results:
     from rgnet.search.window_recall import recall_lines
     from rgnet.stride import with_stride
     from vmr_train import distributed, preprocessing
-    from vmr_train.cli import commands, inputs
+    from vmr_train.cli import checks, commands, inputs
     from vmr_train.cli.presence import calibrate
     from vmr_train.trainer import Trainer
 
@@ -45,9 +45,9 @@ def train(config: Config, given: Namespace) -> Results:
             config = with_stride(config, frames.store, annotated, allow=given.allow_other_features)
 
             # the split that chooses the epoch; device, protocols and annotations must suit the run
-            selection = commands.selection_split(config.train, splits)
-            train_config = commands.check_run(config, splits, selection)
-            commands.require_moments("RGNet", splits.train.queries)
+            selection = checks.selection_split(config.train, splits)
+            train_config = checks.check_run(config, splits, selection)
+            checks.require_moments("RGNet", splits.train.queries)
             inputs.read_videos(frames, splits)
             scale = None
             if config.data.standardise:
@@ -64,7 +64,7 @@ def train(config: Config, given: Namespace) -> Results:
                 method.start_from(config.init)
 
         words = query_files(config, given.root)
-        provenance = commands.describe_run(
+        provenance = inputs.describe_run(
             "rgnet",
             config,
             splits,
@@ -80,7 +80,7 @@ def train(config: Config, given: Namespace) -> Results:
                 method,
                 datasets.train,
                 validation=datasets.selection,
-                evaluate=commands.metrics_of(selection, config.protocols[0]),
+                evaluate=checks.metrics_of(selection, config.protocols[0]),
                 config=train_config,
                 optim=config.optim,
                 run=run,

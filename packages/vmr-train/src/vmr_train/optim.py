@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import require_finite, require_fit
 from vmr_train.config import OptimConfig
+from vmr_train.weights import require_finite, require_fit
 
 STATE = ("step", "exp_avg", "exp_avg_sq")
 """What both optimisers keep of a parameter."""

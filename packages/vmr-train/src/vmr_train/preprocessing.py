@@ -19,8 +19,9 @@ from vmr_common.schema import conform
 from vmr_common.text.tokens import tokenize
 from vmr_common.text.vectors import Vocabulary, WordVectors
 from vmr_common.types import Query
-from vmr_train.checkpoint import Checkpoint, require_finite
+from vmr_train.checkpoint import Checkpoint
 from vmr_train.prepared import FeatureNormalizer, FeaturesByVideo, Standardised
+from vmr_train.weights import require_finite
 
 WIDTH = 65_536
 """Columns of a word vector at the most."""

@@ -1,38 +1,32 @@
-"""The training loop: epochs, evaluation, selection, checkpoints, resuming, stopping."""
+"""The training loop: epochs, evaluation, selection, stopping; `saving` has its checkpoints, `step` an update."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-import vmr_common
-from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction
 from vmr_train import distributed
-from vmr_train.checkpoint import Checkpoint, Role, load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.checkpoint import Role
 from vmr_train.clock import format_hours
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
 from vmr_train.interrupt import AT_ONCE, Stopped, StopRequest
 from vmr_train.loading import Loader
-from vmr_train.machine import machine
 from vmr_train.method import Dataset, Method, Progress
-from vmr_train.optim import optimizer_tensors, restore_optimizer
 from vmr_train.predict import Evaluator, progress_bar
 from vmr_train.run_folder import Events, RunFolder
-from vmr_train.same_run import require_same
 from vmr_train.sampler import Plan
+from vmr_train.saving import Best, Saver
 from vmr_train.state import Mean, State
 from vmr_train.step import Outcome, Updater
 
@@ -100,7 +94,6 @@ class Trainer:
         set_switches(config)
         self.device = select_device(config.device)
         self.method, self.config, self.run, self.describe = method, config, run, dict(describe)
-        self.optim, self.may_change = optim, may_change
         self.package = str(self.describe["package"])
         self.train, self.evaluate = train, evaluate
         method.model.to(self.device)
@@ -115,6 +108,7 @@ class Trainer:
             world=distributed.world(),
         )
         self.updater = Updater(method, self.plan, config, optim, self.device)
+        self.saver = Saver(method, self.updater, run, self.describe, may_change)
         self.evaluator = None
         if validation is not None:
             self.evaluator = Evaluator(
@@ -126,7 +120,7 @@ class Trainer:
                 workers=config.workers,
             )
         self.state = State()
-        self.best: tuple[float | None, int] | None = None
+        self.best: Best | None = None
         self._started, self._first_update = time.monotonic(), 0
         self._stop = StopRequest()
 
@@ -144,7 +138,8 @@ class Trainer:
         if not resume:
             self.run.write_config(self.describe["config"])
         if resume and distributed.from_rank_zero(self.run.last.exists):
-            state = self._restore()
+            self.state, self.best = self.saver.restore()
+            state = self.state
         self._first_update = state.update
         self.updater.connect()
         self._events = Events(self.run, wanted=config.tensorboard, from_update=state.update)
@@ -183,7 +178,7 @@ class Trainer:
             distributed.barrier()
             raise KeyboardInterrupt(self._how_to_resume())
         self.run.write_config(self.describe["config"])  # of a resumed run only now: it has shown that it fits
-        value, epoch = distributed.from_rank_zero(self._kept_best) or (None, config.epochs)
+        value, epoch = self.saver.kept_best() or (None, config.epochs)
         return FitResult(value, epoch, self.run.best, self.run.last, self._seconds())
 
     def _stop_requested(self) -> bool:
@@ -300,96 +295,7 @@ class Trainer:
         return f", {format_hours((time.monotonic() - self._started) / done * to_come)} left"
 
     def _save(self, role: Role, metrics: Mapping[str, float] | None = None) -> None:
-        distributed.from_rank_zero(lambda: self._write(role, metrics))
-
-    def _write(self, role: Role, metrics: Mapping[str, float] | None) -> None:
-        model, average = self.method.model.state_dict(), self.updater.average
-        parts: dict[str, Mapping[str, torch.Tensor]] = {"state": self.method.state_tensors()}
-        if role == "best":
-            parts["model"] = model if average is None else average.weights
-            path = self.run.best
-        else:
-            parts["model"] = model
-            parts["optim"] = optimizer_tensors(self.method.model, self.updater.optimizer)
-            parts["ema"] = {} if average is None else average.weights
-            path = self.run.last
-        self.run.guard()
-        self.run.sync()  # the rows that belong to a checkpoint are on the disk before it
-        save_checkpoint(path, parts, {**self._meta(), "role": role, "metrics": dict(metrics or {})})
-
-    def _meta(self) -> dict[str, Any]:
-        value, epoch = self.best or (None, None)
-        return {
-            "package": self.package,
-            **asdict(self.state),
-            "seconds": self._seconds(),
-            "selection": {
-                "select": self.config.select,
-                "metric": self.config.select_metric,
-                "value": value,
-                "epoch": epoch,
-            },
-            "train_queries": self.plan.size,
-            "train": asdict(self.config),
-            "optim": asdict(self.optim),
-            "scaler": self.updater.scaler.state_dict(),
-            "state": self.method.state(),
-            "describe": self.describe,
-            "versions": {
-                "vmr-common": vmr_common.__version__,
-                "python": platform.python_version(),
-                "processes": distributed.world(),
-                **machine(self.device),
-                "device": str(self.device),
-            },
-        }
-
-    def _restore(self) -> State:
-        found = distributed.from_rank_zero(
-            lambda: load_checkpoint(self.run.last, package=self.package, prefer="last", trained=True)
-        )
-        distributed.from_rank_zero(lambda: self._require_same_run(found))
-        load_weights(self.method.model, found.part("model"), found.path)
-        restore_optimizer(self.method.model, self.updater.optimizer, found.part("optim"), found.path)
-        if self.updater.average is not None:
-            self.updater.average.load(found.part("ema") or found.part("model"), found.path)
-        if found.meta["scaler"] and self.updater.scaler.is_enabled():
-            with boundary(f"{found.path}: metadata key scaler: not the state of a loss scaler"):
-                self.updater.scaler.load_state_dict(found.meta["scaler"])
-        self.state = State.from_meta(found.meta, found.path, self.plan.updates)
-        distributed.from_rank_zero(self._restore_files)
-        kept = distributed.from_rank_zero(self._kept_best)
-        if kept is not None and kept[1] >= self.state.epoch:
-            # killed between `best` and `last`: that epoch comes again and meets what was best before it
-            before = found.meta["selection"]
-            kept = None if before["epoch"] is None else (before["value"], before["epoch"])
-        self.best = kept
-        return self.state
-
-    def _require_same_run(self, found: Checkpoint) -> None:
-        require_same(
-            found,
-            self._meta(),
-            state=self.method.state(),
-            tensors=self.method.state_tensors(),
-            may_change=self.may_change,
-        )
-
-    def _restore_files(self) -> None:
-        # rows written after the checkpoint will be written again
-        update, epoch = self.state.update, self.state.epoch
-        self.run.keep_rows(lambda r: r["update"] <= update if r["kind"] == "interval" else r["epoch"] < epoch)
-
-    def _kept_best(self) -> tuple[float | None, int] | None:
-        """The value and the epoch of the `best` file."""
-        if not self.run.best.exists():
-            return None
-        kept = load_meta(self.run.best, package=self.package, trained=True)["selection"]
-        if kept["epoch"] is None:
-            raise UserError(
-                f"{self.run.best}: metadata key selection.epoch: found None, expected a whole number"
-            )
-        return kept["value"], kept["epoch"]
+        self.saver.save(role, replace(self.state, seconds=self._seconds()), self.best, metrics)
 
     def _seconds(self) -> float:
         return self.state.seconds + time.monotonic() - self._started

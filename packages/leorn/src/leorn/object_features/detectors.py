@@ -21,9 +21,9 @@ from leorn.object_features.regions import SLOTS
 from vmr_common.boundary import reason
 from vmr_common.errors import UserError
 from vmr_common.io import sha256
-from vmr_train.checkpoint import load_weights
 from vmr_train.device import autocast, select_device
 from vmr_train.released_weights import read_weights
+from vmr_train.weights import load_weights
 from vmr_video.extractor import ExtractorOptions, Rows
 from vmr_video.recipe import FrameRecipe
 

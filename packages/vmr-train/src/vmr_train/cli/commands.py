@@ -8,37 +8,31 @@ import json
 import logging
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vmr_common.cli.entrypoint import echo, option_words
 from vmr_common.errors import UserError, require
-from vmr_common.evaluation import measurable
-from vmr_common.features.manifest import BaseManifest
-from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.load import Split
 from vmr_common.splits.outside import outside_of, require_mostly_inside, said_outside
 from vmr_common.types import Prediction, Query, write_predictions
-from vmr_train import distributed, feature_files
+from vmr_train import distributed
 from vmr_train import splits as run_splits
-from vmr_train.checkpoint import load_checkpoint, load_meta, load_weights, save_checkpoint
+from vmr_train.checkpoint import load_checkpoint, load_meta, save_checkpoint
 from vmr_train.cli.config import to_dict
 from vmr_train.cli.inputs import Inputs, without_features
 from vmr_train.cli.options import with_same_data
 from vmr_train.cli.presence import measured
 from vmr_train.cli.requests import PARTS
-from vmr_train.cli.results import Results, rules_for, score_all
+from vmr_train.cli.results import Results, score_all
 from vmr_train.cli.write_report import RunFacts, write_report
-from vmr_train.config import RunConfig, TrainConfig
+from vmr_train.config import RunConfig
 from vmr_train.device import autocast, seed_everything, select_device
-from vmr_train.feature_files import VideoStore
-from vmr_train.fingerprint import fingerprint
 from vmr_train.flops import count_flops
 from vmr_train.machine import machine
 from vmr_train.method import Answering, Asked, Dataset, Method, to_device
@@ -50,7 +44,8 @@ from vmr_train.run_files import CONFIG, PAGE, PREDICTIONS
 from vmr_train.run_folder import RunFolder
 from vmr_train.same_run import FEATURES
 from vmr_train.splits import Splits
-from vmr_train.trainer import Evaluate, FitResult, Trainer
+from vmr_train.trainer import FitResult, Trainer
+from vmr_train.weights import load_weights
 
 logger = logging.getLogger(__name__)
 Queries = TypeVar("Queries", bound=Asked)
@@ -105,106 +100,6 @@ def may_change(given: Namespace, options: Sequence[str]) -> list[str]:
     return [*options, *([FEATURES] if given.allow_other_features else [])]
 
 
-def selection_split(config: TrainConfig, splits: Splits) -> Split | None:
-    """The split that chooses the epoch (`train.select`), or None where nothing is evaluated during training.
-
-    Raises:
-        UserError: if validation is to choose and no videos are held out, or nothing can be measured on the split that
-            is to choose.
-    """
-    found = splits.test if config.select == "test" else splits.validation
-    if config.select == "validation" and found is None:
-        raise UserError("train.select is validation, but data.splits holds no validation videos out")
-    if found is None or measurable(found.queries) is not None:
-        return found
-    if config.select != "last":
-        raise UserError(
-            f"train.select is {config.select}, but {found.name} has neither moments nor glances to choose by; "
-            "choose train.select last"
-        )
-    if distributed.rank() == 0:
-        logger.info("%s has neither moments nor glances: it is not evaluated in training", found.name)
-    return None
-
-
-def check_run(config: RunConfig, splits: Splits, selection: Split | None) -> TrainConfig:
-    """Makes sure that the device is there and that the protocols suit the splits, which else shows after hours.
-
-    Returns:
-        The options of training; where `selection` has no moments, with a metric of its glances that chooses the epoch,
-        which is logged.
-
-    Raises:
-        UserError: if not; names what was found and expected.
-    """
-    train = config.train
-    select_device(train.device)
-    for rules in rules_for(config.protocols, splits.test)[0]:
-        rules.score(splits.test.queries, [_whole_video(query) for query in splits.test.queries])
-    if selection is None or train.select == "last":
-        return train
-    measured = metrics_of(selection, config.protocols[0])([_whole_video(q) for q in selection.queries])
-    rising = [name for name in measured if not name.startswith("distance")]
-    if train.select_metric in rising:
-        return train
-    if measurable(selection.queries) == "moments":
-        raise UserError(
-            f"train.select_metric: found {train.select_metric!r}, expected one of {', '.join(rising)}"
-        )
-    if distributed.rank() == 0:
-        logger.info(
-            "%s has glances and no moments: %s chooses the epoch, in place of %s",
-            *(selection.name, rising[0], train.select_metric),
-        )
-    return dataclasses.replace(train, select_metric=rising[0])
-
-
-def _whole_video(query: Query) -> Prediction:
-    moments = np.array([[0.0, query.duration]])
-    return Prediction(query=query.id, video=query.video, moments=moments, scores=np.zeros(1))
-
-
-@overload
-def metrics_of(split: Split, rules: str) -> Evaluate: ...
-@overload
-def metrics_of(split: None, rules: str) -> None: ...
-def metrics_of(split: Split | None, rules: str) -> Evaluate | None:
-    """Function from the predictions for a split to its metrics (fractions) by one protocol; None for no split.
-
-    Of a split without moments they are those of its glances.
-    """
-    if split is None:
-        return None
-    (judge,), _ = rules_for([rules], split)
-    return lambda predictions: judge.score(split.queries, predictions).values
-
-
-def require_glances(method: str, queries: Sequence[Query]) -> None:
-    """Makes sure that there is a glance for every training query of a glance-supervised method.
-
-    Raises:
-        UserError: naming one query without.
-    """
-    without = [query.id for query in queries if query.glance is None]
-    if without:
-        raise UserError(
-            f"{method} learns from glances, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
-
-
-def require_moments(method: str, queries: Sequence[Query]) -> None:
-    """Makes sure that there is a moment for every training query of a fully supervised method.
-
-    Raises:
-        UserError: naming one query without.
-    """
-    without = [query.id for query in queries if not len(query.moments)]
-    if without:
-        raise UserError(
-            f"{method} learns from moments, but {len(without)} training queries have none, for example {without[0]!r}"
-        )
-
-
 def seed(config: RunConfig) -> None:
     """Seeds all random numbers with the seed of the run; initial weights are drawn after it."""
     seed_everything(config.train.seed)
@@ -246,63 +141,6 @@ def build_datasets(
         return require_answerable(build([query for query in split.queries if query.id not in lacking]), split)
 
     return Datasets(of(splits.train), None if selection is None else of(selection), of(splits.test))
-
-
-def describe_run(
-    package: str,
-    config: RunConfig,
-    splits: Splits,
-    store: VideoStore,
-    words: Iterable[Path],
-    run: RunFolder,
-    root: Path,
-    **further: HasManifest | None,
-) -> dict[str, Any]:
-    """Provenance of a run, stored in its checkpoints: configuration, data root, splits and files with their hashes.
-
-    Call it on every rank. Hashes of a run that is resumed are not computed again for files that did not change.
-
-    Args:
-        package: The paper's package.
-        config: The configuration.
-        splits: The queries.
-        store: The features of videos.
-        words: The files behind the words of queries.
-        run: The folder; its last checkpoint knows the files of a run that is resumed.
-        root: The data root, where later commands look for the data.
-        **further: Further inputs by their part (`video_files.PARTS`); None where there are none.
-    """
-
-    def proofs() -> dict[str, Mapping[str, Any]]:
-        earlier = load_meta(run.last)["describe"] if run.resume and run.last.exists() else {}
-
-        def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
-            known: Any = earlier.get(part)
-            whole = isinstance(known, dict) and "times" in known
-            return fingerprint(list(paths), known if whole else None)
-
-        return {"features": proof("features", store.paths), "words": proof("words", words)}
-
-    found = distributed.from_rank_zero(proofs)
-    parts: Mapping[str, HasManifest | None] = {**feature_files.parts_of(store), **further}
-    kept = {part: _plain(None if inputs is None else inputs.manifest) for part, inputs in parts.items()}
-    return {
-        "package": package,
-        "config": to_dict(config),
-        "data_root": str(root.absolute()),
-        "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
-        "features": {**found["features"], "manifest": _plain(store.manifest)},
-        "words": found["words"],
-        "manifests": kept,
-    }
-
-
-def _plain(manifest: BaseManifest | None) -> dict[str, Any] | None:
-    return None if manifest is None else dataclasses.asdict(manifest)
-
-
-def _provenance(split: Split | None) -> dict[str, Any] | None:
-    return None if split is None else {"name": split.name, "queries": len(split.queries), "hash": split.hash}
 
 
 # --- evaluation and the end of a run -----------------------------------------------------------------------

@@ -1,24 +1,28 @@
-"""Steps of a run in which features and queries meet: what is known of the features, and which videos have any."""
+"""Steps of a run that concern its inputs: what is known of features, which videos have any, where all come from."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from vmr_common.errors import listed, quoted
+from vmr_common.features.manifest import BaseManifest
 from vmr_common.features.sameness import HasManifest
 from vmr_common.splits.load import Split
 from vmr_common.types import Query
 from vmr_train import distributed
 from vmr_train.checkpoint import Checkpoint, load_meta
+from vmr_train.cli.config import to_dict
 from vmr_train.cli.requests import PARTS
 from vmr_train.config import RunConfig
-from vmr_train.feature_files import VideoStore, with_features
+from vmr_train.feature_files import VideoStore, parts_of, with_features
+from vmr_train.fingerprint import fingerprint
 from vmr_train.known_features import require_known
 from vmr_train.run_folder import RunFolder
 from vmr_train.splits import Splits
@@ -143,3 +147,60 @@ def read_videos(inputs: Inputs, splits: Splits) -> None:
     for video in tqdm(videos, desc="read features", unit="video", delay=2, disable=quiet, leave=False):
         if video in inputs.store:
             inputs[video]
+
+
+def describe_run(
+    package: str,
+    config: RunConfig,
+    splits: Splits,
+    store: VideoStore,
+    words: Iterable[Path],
+    run: RunFolder,
+    root: Path,
+    **further: HasManifest | None,
+) -> dict[str, Any]:
+    """Provenance of a run, stored in its checkpoints: configuration, data root, splits and files with their hashes.
+
+    Call it on every rank. Hashes of a run that is resumed are not computed again for files that did not change.
+
+    Args:
+        package: The paper's package.
+        config: The configuration.
+        splits: The queries.
+        store: The features of videos.
+        words: The files behind the words of queries.
+        run: The folder; its last checkpoint knows the files of a run that is resumed.
+        root: The data root, where later commands look for the data.
+        **further: Further inputs by their part (`video_files.PARTS`); None where there are none.
+    """
+
+    def proofs() -> dict[str, Mapping[str, Any]]:
+        earlier = load_meta(run.last)["describe"] if run.resume and run.last.exists() else {}
+
+        def proof(part: str, paths: Iterable[Path]) -> Mapping[str, Any]:
+            known: Any = earlier.get(part)
+            whole = isinstance(known, dict) and "times" in known
+            return fingerprint(list(paths), known if whole else None)
+
+        return {"features": proof("features", store.paths), "words": proof("words", words)}
+
+    found = distributed.from_rank_zero(proofs)
+    parts: Mapping[str, HasManifest | None] = {**parts_of(store), **further}
+    kept = {part: _plain(None if inputs is None else inputs.manifest) for part, inputs in parts.items()}
+    return {
+        "package": package,
+        "config": to_dict(config),
+        "data_root": str(root.absolute()),
+        "splits": {part: _provenance(getattr(splits, part)) for part in PARTS},
+        "features": {**found["features"], "manifest": _plain(store.manifest)},
+        "words": found["words"],
+        "manifests": kept,
+    }
+
+
+def _plain(manifest: BaseManifest | None) -> dict[str, Any] | None:
+    return None if manifest is None else dataclasses.asdict(manifest)
+
+
+def _provenance(split: Split | None) -> dict[str, Any] | None:
+    return None if split is None else {"name": split.name, "queries": len(split.queries), "hash": split.hash}
