@@ -28,7 +28,7 @@ from vmr_common.evaluation import protocol
 from vmr_common.features.manifest import Manifest
 from vmr_train.checkpoint import load_checkpoint
 from vmr_train.cli.config import stored_config
-from vmr_train.predict import predict_all
+from vmr_train.predict import Evaluator
 from vmr_train.splits import load_splits
 
 RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
@@ -47,9 +47,7 @@ def measured(checkpoint, config, root, queries):
     device = torch.device("cpu")
 
     def search():
-        return predict_all(
-            method, dataset, batch_size=config.train.eval_batch, device=device, precision="fp32"
-        )
+        return Evaluator(method, dataset, batch_size=config.train.eval_batch, device=device).predict()
 
     predictions, seconds = timed(search)
     scores = protocol("strict").score(queries, predictions).values

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vmr_common.errors import UserError
-from vmr_search.engine import qdrant, qdrant_collections
+from vmr_search.engine import qdrant, qdrant_collections, qdrant_connection
 from vmr_search.engine.bounded_answers import bounded
 from vmr_search.engine.moment_index import VideoWindows
 from vmr_search.engine.qdrant import QdrantIndex
@@ -106,10 +106,10 @@ def test_a_server_that_is_not_there_is_one_line(monkeypatch):
         closed = socket.create_server(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         closed.close()
-        monkeypatch.setattr(qdrant_collections, "SECONDS", 1)
-        monkeypatch.setenv(qdrant_collections.KEY, "very-secret")
+        monkeypatch.setattr(qdrant_connection, "SECONDS", 1)
+        monkeypatch.setenv(qdrant_connection.KEY, "very-secret")
         for at in (port, silent.getsockname()[1]):
-            monkeypatch.setenv(qdrant_collections.SERVER, f"http://localhost:{at}")
+            monkeypatch.setenv(qdrant_connection.SERVER, f"http://localhost:{at}")
             begun = time.monotonic()
             with pytest.raises(UserError, match=f"localhost:{at}: Qdrant does not answer") as error:
                 QdrantIndex.open(f"http://localhost:{at}", size=SIZE)
@@ -131,17 +131,17 @@ def test_the_key_of_the_environment_is_given_to_the_server_that_it_is_for(monkey
     given = {}
     fake = types.SimpleNamespace(QdrantClient=lambda **settings: given.update(settings))
     monkeypatch.setitem(sys.modules, "qdrant_client", fake)
-    monkeypatch.setenv(qdrant_collections.KEY, "very-secret")
+    monkeypatch.setenv(qdrant_connection.KEY, "very-secret")
     for other in (
         "",
         "https://host",
         "https://elsewhere:6333",
     ):  # an index from elsewhere may name any server
-        monkeypatch.setenv(qdrant_collections.SERVER, other)
+        monkeypatch.setenv(qdrant_connection.SERVER, other)
         with pytest.raises(UserError, match="QDRANT_URL=https://host:6333 if it is"):
             qdrant_collections.Collections("https://host:6333", "vmr")
     assert not given
-    monkeypatch.setenv(qdrant_collections.SERVER, "https://host:6333/")
+    monkeypatch.setenv(qdrant_connection.SERVER, "https://host:6333/")
     qdrant_collections.Collections("https://host:6333", "vmr")
     assert (given["url"], given["api_key"], given["timeout"]) == ("https://host:6333", "very-secret", 60)
 

@@ -18,7 +18,7 @@ from vmr_train.checkpoint import load_checkpoint, save_checkpoint
 from vmr_train.config import OptimConfig, ScheduleConfig, TrainConfig
 from vmr_train.device import seed_everything, select_device
 from vmr_train.method import NonFiniteLoss, Progress
-from vmr_train.predict import predict_all
+from vmr_train.predict import Evaluator
 from vmr_train.run_folder import Events, RunFolder
 from vmr_train.sampler import Plan
 from vmr_train.trainer import Trainer
@@ -102,7 +102,7 @@ def test_the_kept_value_is_what_the_kept_weights_give(tmp_path):
     task = toy.ToyTask()
     found = load_checkpoint(result.best_checkpoint)
     load_weights(task.model, found.weights, found.path)
-    predictions = predict_all(task, VALIDATION, batch_size=4, device=CPU)
+    predictions = Evaluator(task, VALIDATION, batch_size=4, device=CPU).predict()
     assert [p.query for p in predictions] == [f"q{i}" for i in range(11)]
     assert toy.ToyScore(VALIDATION)(predictions)["R@1,mIoU"] == pytest.approx(result.best_value, abs=1e-6)
 
@@ -241,7 +241,9 @@ def test_the_weight_average_is_what_is_evaluated_and_kept(tmp_path):
     assert toy.digest(last.part("ema")) != toy.digest(last.part("model"))
     task = toy.ToyTask()
     load_weights(task.model, best.weights, best.path)
-    value = toy.ToyScore(VALIDATION)(predict_all(task, VALIDATION, batch_size=11, device=CPU))["R@1,mIoU"]
+    value = toy.ToyScore(VALIDATION)(Evaluator(task, VALIDATION, batch_size=11, device=CPU).predict())[
+        "R@1,mIoU"
+    ]
     assert value == pytest.approx(result.best_value, abs=1e-6)
 
 

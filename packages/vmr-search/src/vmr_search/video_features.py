@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vmr_common.errors import UserError
 from vmr_common.features.manifest import Manifest
 from vmr_common.features.store import FeatureStore, write_features
@@ -23,19 +21,17 @@ FEATURES = "features.h5"
 
 
 def manifest_of(extractor: Extractor) -> Manifest:
-    """The manifest of an extractor, with the width of its rows, which a black picture tells.
+    """The manifest of an extractor, with the width of its rows.
 
     Raises:
         UserError: if its rows are not one array of numbers per moment, or it wants a whole video at once.
     """
+    from vmr_video.extractor import row_width
+
     manifest = extractor.manifest()
     if extractor.context is None or not isinstance(manifest, Manifest):
         raise UserError("extractor: an index is made of rows of frames, and this one makes something else")
-    before, after = extractor.context
-    size = extractor.recipe.size
-    frames = np.zeros((before + extractor.row_frames + after, size, size, 3), np.uint8)
-    rows = extractor(frames, before, after)
-    return dataclasses.replace(manifest, dim=int(next(iter(rows.values())).shape[1]))
+    return dataclasses.replace(manifest, dim=row_width(extractor))
 
 
 def extend_features(

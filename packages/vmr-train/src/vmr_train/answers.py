@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from vmr_common.errors import UserError, quoted
 from vmr_common.io import write_text
 from vmr_common.types import Prediction
-from vmr_train.cli.results import moment_table
-from vmr_train.clock import format_clock
+from vmr_train.cli.results import ranked_moments
 from vmr_train.presence import presence_text
 from vmr_train.report.svg import el
 from vmr_train.report.timelines import score_texts, time_ticks
@@ -116,15 +115,7 @@ class Predictions(Sequence[Moment]):
         return iter(self[:])
 
     def __repr__(self) -> str:
-        rows = [
-            (str(rank), format_clock(start), format_clock(end), score)
-            for rank, ((start, end), score) in enumerate(
-                zip(self.moments, score_texts(self.scores), strict=True), 1
-            )
-        ]
-        title = f"{self.prediction.video}  {self.prediction.text}"
-        table = moment_table(title, {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}, rows)
-        return "\n".join(filter(None, [table, presence_text(self.prediction)]))
+        return "\n".join(filter(None, [ranked_moments(self.prediction), presence_text(self.prediction)]))
 
     def show(self) -> Html:
         """The moments over the time of the video, as a picture for a notebook (see `Html`)."""

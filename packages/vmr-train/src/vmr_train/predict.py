@@ -37,7 +37,7 @@ def batches_of(dataset: Dataset, size: int) -> Iterator[Any]:
 
 
 class Evaluator:
-    """Predicts the same dataset again and again; loader processes stay alive in between.
+    """Predicts a dataset, once or again and again; loader processes stay alive in between.
 
     Args:
         method: Its model must be on `device`.
@@ -116,38 +116,3 @@ class Evaluator:
         if tuple(p.query for p in predictions) != tuple(batch.query_ids):
             raise RuntimeError("the method's predictions do not follow the queries of the batch")
         return predictions
-
-
-def predict_all(
-    method: Method,
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    device: torch.device,
-    precision: Precision = "fp32",
-    workers: int = 0,
-    evidence: bool = False,
-) -> list[Prediction]:
-    """Predicts every query exactly once; all ranks get the whole list, in the order of `dataset`.
-
-    Args:
-        method: Its model must be on `device`; it is put into eval mode for the time of the call.
-        dataset: What to predict.
-        batch_size: Queries per forward pass.
-        device: Where the model is.
-        precision: Of the forward passes.
-        workers: Loader processes per process.
-        evidence: As for `Evaluator`.
-
-    Raises:
-        UserError: if a batch cannot be loaded.
-    """
-    return Evaluator(
-        method,
-        dataset,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        workers=workers,
-        evidence=evidence,
-    ).predict()

@@ -132,14 +132,14 @@ class Trainer:
             UserError: if a checkpoint does not fit, a batch cannot be loaded, or the disk fails.
             KeyboardInterrupt: after SIGINT or SIGTERM, with the state saved; the message says how to go on.
         """
-        state, config = self.state, self.config
+        config = self.config
         self._started = time.monotonic()
         self.run.start()
         if not resume:
             self.run.write_config(self.describe["config"])
         if resume and distributed.from_rank_zero(self.run.last.exists):
             self.state, self.best = self.saver.restore()
-            state = self.state
+        state = self.state
         self._first_update = state.update
         self.updater.connect()
         self._events = Events(self.run, wanted=config.tensorboard, from_update=state.update)

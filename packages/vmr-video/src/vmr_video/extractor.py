@@ -130,6 +130,14 @@ def _own() -> Mapping[str, ExtractorKind]:
     return {kind.name: kind for kind in KINDS}
 
 
+def row_width(extractor: Extractor) -> int:
+    """Columns of the first array of an extractor's rows, which black frames tell."""
+    before, after = extractor.context or (0, 0)
+    side = extractor.recipe.size
+    black = np.zeros((before + extractor.row_frames + after, side, side, 3), np.uint8)
+    return int(next(iter(extractor(black, before, after).values())).shape[1])
+
+
 def precision_of(manifest: BaseManifest) -> Precision:
     """The type in which a manifest says that its network computed; fp32 where it says none that is known."""
     found = getattr(manifest, "precision", None)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr_common.errors import UserError, listed
+from vmr_common.errors import UserError, counted, listed
 from vmr_common.features.store import FeatureStore
 from vmr_video.decoding import Failed
-from vmr_video.extractor import FEATURES, Extractor, ExtractorOptions, kind_of, kinds
+from vmr_video.extractor import FEATURES, Extractor, ExtractorOptions, kind_of, kinds, row_width
 from vmr_video.media import probe
 from vmr_video.pipeline import BATCH, extract
 from vmr_video.recipe import Sampling
@@ -78,10 +78,6 @@ class Match:
         return said[0] if len(said) == 1 else f"{' or '.join(said)} (these videos do not tell them apart)"
 
 
-def _counted_videos(videos: Sequence[object]) -> str:
-    return f"{len(videos)} video{'s' * (len(videos) != 1)}"
-
-
 def _sampling(offset: int) -> str:
     return {0: "start", 1: "middle"}.get(offset, f"{offset / 2:+g} rows from start")
 
@@ -137,9 +133,9 @@ def verify(
 def _sampled(store: FeatureStore, file: Path, videos: Sequence[tuple[str, Path]], sample: int) -> list[Video]:
     both = [(video, path) for video, path in videos if video in store]
     if not both:
+        named = listed([video for video, _ in videos], 2)
         raise UserError(
-            f"{file}: has rows of none of {_counted_videos(videos)} ({listed([video for video, _ in videos], 2)}); it "
-            f"has {listed(store.videos(), 2)}"
+            f"{file}: has rows of none of {counted(len(videos), 'video')} ({named}); it has {listed(store.videos(), 2)}"
         )
     step = max(1, len(both) // sample)
     return [Video(video, path, probe(path).duration, store[video]) for video, path in both[::step][:sample]]
@@ -171,7 +167,7 @@ def _loaded(
             continue
         try:
             extractor = kind.load(dataclasses.replace(options, fps=None, sampling=None, normalise=False))
-            made = _width(extractor)
+            made = row_width(extractor)
         except UserError:
             if named:
                 raise
@@ -183,13 +179,6 @@ def _loaded(
             raise UserError(f"{name} with these weights makes rows {made} wide, the file's are {width} wide")
     if left_out:
         logger.info("not tried, as their weights are not at hand: %s", ", ".join(left_out))
-
-
-def _width(extractor: Extractor) -> int:
-    before, after = extractor.context or (0, 0)
-    side = extractor.recipe.size
-    blank = np.zeros((before + extractor.row_frames + after, side, side, 3), np.uint8)
-    return int(extractor(blank, before, after)[FEATURES].shape[1])
 
 
 def _matches(
@@ -274,7 +263,7 @@ def _conclusion(file: Path, best: Match, videos: Sequence[Video]) -> str:
         lengths = "rows not normalised"
     else:
         lengths = f"rows {best.scale:.3g} times as long"
-    figures = f"median cosine {best.cosine:.4f} over {best.rows} rows of {_counted_videos(videos)}"
+    figures = f"median cosine {best.cosine:.4f} over {best.rows} rows of {counted(len(videos), 'video')}"
     rate = f"{best.rate:.6g} row{'s' * (best.rate != 1)} a second"
     what = f"{best.extractor} at {rate}, sampling {best.sampling}, {lengths}"
     if best.cosine >= ALIKE:

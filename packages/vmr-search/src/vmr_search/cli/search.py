@@ -106,6 +106,25 @@ def add_stages(group: Any) -> None:
     option("--device", default="cpu", help="where models compute: cpu (default), cuda, ...")
 
 
+def opened(options: Namespace) -> Search:
+    """The search that options say.
+
+    Raises:
+        UserError: as `vmr_search.open`.
+    """
+    from vmr_search.opening import open as open_search
+
+    return open_search(
+        options.index,
+        videos=options.videos,
+        ground=options.ground,
+        features=options.features,
+        weight=options.weight,
+        ordered=not options.as_one,
+        device=options.device,
+    )
+
+
 def _time(text: str) -> float:
     return 0.0 if text in ("0", "0.0") else seconds(text)
 
@@ -117,17 +136,7 @@ def run(options: Namespace) -> None:
         UserError: if options do not fit together, a sentence cannot be searched for, or a file cannot be written.
     """
     _check(options)
-    from vmr_search.opening import open as open_search
-
-    search = open_search(
-        options.index,
-        videos=options.videos,
-        ground=options.ground,
-        features=options.features,
-        weight=options.weight,
-        ordered=not options.as_one,
-        device=options.device,
-    )
+    search = opened(options)
     with contextlib.closing(search.engine):
         if not len(search.engine):
             logger.warning("%s: holds no video yet; vmr-search index puts them there", options.index)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmr_common.cli.entrypoint import free_text
 from vmr_common.cli.numbers import whole
-from vmr_search.cli.search import add_opening
+from vmr_search.cli.search import add_opening, opened
 
 ABOUT = (
     "Serves a page on which sentences are typed and found moments play, and an interface for programs (/docs), until "
@@ -48,19 +48,10 @@ def run(options: Namespace) -> None:
     """
     import torch
 
-    from vmr_search.opening import open as open_search
     from vmr_search.server.running import serve
 
     torch.set_num_threads(1)  # of each search: several run at a time
-    search = open_search(
-        options.index,
-        videos=options.videos,
-        ground=options.ground,
-        features=options.features,
-        weight=options.weight,
-        ordered=not options.as_one,
-        device=options.device,
-    )
+    search = opened(options)
     with contextlib.closing(search.engine):
         serve(
             search,

@@ -92,6 +92,12 @@ def _impossible(windows: NDArray[np.float64]) -> list[float] | None:
     return found
 
 
+def require_dtype(dtype: str, place: Path | str) -> None:
+    """Raises `UserError` for a type that vectors are not kept in."""
+    if dtype not in ("float16", "float32"):
+        raise UserError(f"{place}: dtype: found {quoted(dtype)}, expected float16 or float32")
+
+
 def checked_queries(queries: NDArray[Any], size: int, n: int) -> NDArray[np.float32]:
     """The queries as float32 ``(Q, size)``.
 

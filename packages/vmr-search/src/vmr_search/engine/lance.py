@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,12 +20,13 @@ from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
 from vmr_common.timeline import LEAST_DURATION, MOST_SECONDS
-from vmr_search.engine.checks import checked_queries, checked_videos
+from vmr_search.engine.checks import checked_queries, checked_videos, require_dtype
 from vmr_search.engine.lance_search import SCORED, State, promising, scanned, scored, stored_in
 from vmr_search.engine.lance_table import (
     TABLE,
     asking,
     connected,
+    flushed,
     inverted_of,
     is_ours,
     listed,
@@ -91,8 +91,7 @@ class LanceIndex:
         Raises:
             UserError: if there is a table with videos or of another kind already, or the place cannot be written.
         """
-        if dtype not in ("float16", "float32"):
-            raise UserError(f"{place}: dtype: found {quoted(dtype)}, expected float16 or float32")
+        require_dtype(dtype, place)
         database = connected(place, create=True)
         schema = schema_of(size, dtype, identity)
         with asking(f"{place}: LanceDB cannot create a table there"):
@@ -200,22 +199,8 @@ class LanceIndex:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:
         """The newest version of the table; what the block writes to it is on the disk afterwards."""
-        known = self._files()
-        with asking(f"{self.place}: LanceDB cannot write to it"):
+        with flushed(self._local), asking(f"{self.place}: LanceDB cannot write to it"):
             yield self._database.open_table(TABLE)
-        new = self._files() - known
-        for path in new | {os.path.dirname(path) for path in new}:
-            with contextlib.suppress(FileNotFoundError):
-                _flush(path)
-
-    def _files(self) -> set[str]:
-        """The files and folders of a table on this machine's disk."""
-        if self._local is None:
-            return set()
-        found = set()
-        for folder, _, files in os.walk(self._local):
-            found |= {folder, *(os.path.join(folder, name) for name in files)}
-        return found
 
     def add(self, videos: Iterable[VideoWindows]) -> int:
         """Adds videos; how many. They are written in parts as they come: few are held at a time.
@@ -370,12 +355,3 @@ def _grouped(videos: Iterable[VideoWindows]) -> Iterator[list[VideoWindows]]:
             group, held = [], 0
     if group:
         yield group
-
-
-def _flush(path: str) -> None:
-    """Has the system write a file or the names in a folder to the disk: LanceDB does not wait for that."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -88,6 +88,33 @@ def asking(what: str) -> Iterator[None]:
         raise UserError(f"{what} ({reason(error)})") from None
 
 
+@contextlib.contextmanager
+def flushed(folder: Path | None) -> Iterator[None]:
+    """What the block writes below a folder is on its disk afterwards: LanceDB does not wait for that.
+
+    Args:
+        folder: Of a database; None for one that is not on this machine.
+    """
+    known = _files(folder)
+    yield
+    new = _files(folder) - known
+    for path in new | {os.path.dirname(path) for path in new}:
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _files(folder: Path | None) -> set[str]:
+    """The files and folders below a folder, with itself."""
+    found: set[str] = set()
+    for place, _, files in os.walk(folder) if folder is not None else ():
+        found |= {place, *(os.path.join(place, name) for name in files)}
+    return found
+
+
 def table_names(database: Any) -> list[str]:
     """The names of the tables of a database."""
     return list(database.list_tables().tables)

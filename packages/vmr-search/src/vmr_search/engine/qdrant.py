@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
-from vmr_search.engine.checks import checked_queries, checked_video, stored_problem
+from vmr_search.engine.checks import checked_queries, checked_video, require_dtype, stored_problem
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
 from vmr_search.engine.qdrant_collections import AT_ONCE, Collections, StoredVideo
 from vmr_search.engine.ranking import CANDIDATES, PER_VIDEO, ScoredWindows, ranked, scores_of
@@ -99,8 +99,7 @@ class QdrantIndex:
         Raises:
             UserError: if there is an index with videos or another collection of these names already, or nobody answers.
         """
-        if dtype not in ("float16", "float32"):
-            raise UserError(f"{place}: dtype: found {quoted(dtype)}, expected float16 or float32")
+        require_dtype(dtype, place)
         client = Collections(place, collection)
         try:
             client.create(size, dtype, identity, shards, replicas)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import threading
-import urllib.parse
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,31 +14,18 @@ from numpy.typing import NDArray
 
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError, quoted
-from vmr_search.engine.bounded_answers import PLAIN, bounded
 from vmr_search.engine.moment_index import Filter, VideoWindows
+from vmr_search.engine.qdrant_connection import connected
 
-KEY = "QDRANT_API_KEY"
-"""Environment variable that holds the key of a server."""
-SERVER = "QDRANT_URL"
-"""Environment variable that says which server the key is for."""
-SECONDS = 60
-"""How long a server may take to answer."""
 AT_ONCE = 256
 """Points that are written, or read with their vectors, by one request."""
 
 _IDS = uuid.UUID("5b0b1f0c-6f0e-4c55-9d3a-6d1d3f1b3a52")  # of the points of videos, by their ids
 _FACTS = str(uuid.uuid5(uuid.NAMESPACE_URL, "vmr-search: the index"))
-_HERE = ("localhost", "127.0.0.1", "::1")
 _NAMED = 1000  # ids or numbers in one request
 _TOLD = 10_000  # points that are read at once without vectors
 _BREADTH = 512  # of the search in the graph, at the least
 _LINKS, _BUILT = 32, 256  # of a point in the graph, and the breadth while it is made
-
-
-def _server_of(url: str) -> str:
-    """Scheme, host and port of an address."""
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 _Item = TypeVar("_Item")
@@ -82,45 +65,7 @@ class Collections:
         self._lock: contextlib.AbstractContextManager[object] = (
             threading.RLock() if self.embedded else contextlib.nullcontext()
         )
-        self._client = self._connected()
-
-    def _connected(self) -> Any:
-        try:
-            import qdrant_client
-        except ImportError:
-            raise UserError("the engine qdrant needs its client: pip install 'vmr-search[qdrant]'") from None
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
-        with boundary(f"{self.place}: Qdrant cannot open it"):
-            if isinstance(self.place, Path):
-                return qdrant_client.QdrantClient(path=str(self.place), force_disable_check_same_thread=True)
-            address = urllib.parse.urlsplit(self.place)
-            if address.username or address.password or address.query:
-                raise UserError(
-                    f"the address of Qdrant holds a key; give it as {KEY} in the environment instead"
-                )
-            if address.scheme not in ("http", "https") or not address.hostname:
-                raise UserError(f"{self.place}: expected an address such as https://host:6333, or a folder")
-            if (key := os.environ.get(KEY)) and address.scheme == "http" and address.hostname not in _HERE:
-                raise UserError(
-                    f"{self.place}: {KEY} is set, and would go over the net unencrypted; use https"
-                )
-            if key and _server_of(os.environ.get(SERVER, "")) != _server_of(str(self.place)):
-                # a folder of an index from elsewhere may name any server
-                raise UserError(
-                    f"{self.place}: {KEY} is set, and {SERVER} does not say that it is for this server; set "
-                    f"{SERVER}={_server_of(str(self.place))} if it is, or unset {KEY}"
-                )
-            with warnings.catch_warnings():
-                # that the key is not encrypted on its way inside this machine
-                warnings.simplefilter("ignore")
-                return qdrant_client.QdrantClient(
-                    url=self.place,
-                    api_key=key or None,
-                    timeout=SECONDS,
-                    check_compatibility=False,
-                    metadata=PLAIN,
-                    event_hooks={"response": [bounded(SECONDS)]},
-                )
+        self._client = connected(place)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from vmr_search.server.limits import MOST_MARKED, MOST_PICTURES, Gate
 from vmr_search.server.pictures import Pictures
 from vmr_search.server.schema import Health, MarkersRequest, SearchAnswer, SearchRequest, Seconds
 from vmr_search.server.videos import Library, play
-from vmr_video.answers.editors import Kind
+from vmr_video.answers.files import Kind
 
 ABOUT = """Finds moments of a corpus of videos by a sentence. Read only: every request is a GET.
 Times are seconds of the video."""

@@ -21,7 +21,7 @@ from vmr_search.server.videos import Library
 
 if TYPE_CHECKING:
     from vmr_video.answers import Answer
-    from vmr_video.answers.editors import Kind
+    from vmr_video.answers.files import Kind
 
 _TYPES = {"edl": "text/plain", "fcpxml": "application/xml", "csv": "text/csv"}
 

@@ -7,35 +7,22 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from fastapi import APIRouter, FastAPI
-from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
-from vmr_common.errors import visible
 from vmr_common.page import stylesheet
 from vmr_search.search import MOST_LETTERS, Search
 from vmr_search.server.errors import Refused
+from vmr_video.answers.page import environment
 
 if TYPE_CHECKING:
     from vmr_search.server.videos import Library
 
+TEMPLATES = "vmr_search.server"
+"""Package that holds the templates."""
 MOST_FOLDERS = 200
 """Folders that the page offers to choose from."""
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    """The templates: everything is escaped, and nothing undefined is passed over."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("vmr_search.server"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @functools.cache
@@ -55,7 +42,7 @@ def router(search: Search, library: Library, examples: Sequence[str], app: FastA
     def index() -> HTMLResponse:
         folders = library.folders
         text = (
-            environment()
+            environment(TEMPLATES)
             .get_template("search.html")
             .render(
                 videos=len(search.engine),
@@ -76,7 +63,9 @@ def router(search: Search, library: Library, examples: Sequence[str], app: FastA
 
     async def docs() -> HTMLResponse:
         text = (
-            environment().get_template("api.html").render(calls=calls(app.openapi()), about=app.description)
+            environment(TEMPLATES)
+            .get_template("api.html")
+            .render(calls=calls(app.openapi()), about=app.description)
         )
         return HTMLResponse(text)
 

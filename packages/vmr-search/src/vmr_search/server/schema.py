@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vmr_common.timeline import MOST_SECONDS
 from vmr_search.search import MOST_HITS, MOST_LETTERS
 from vmr_search.server.limits import MOST_NAMES, MOST_PAGE
+from vmr_video.answers.files import Kind
 
 Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=1000)]
@@ -36,7 +37,7 @@ class SearchRequest(BaseModel):
 class MarkersRequest(SearchRequest):
     """As a search; all that it finds goes into one file."""
 
-    kind: Literal["edl", "fcpxml", "csv"] = Field("csv", description="form of the file")
+    kind: Kind = Field("csv", description="form of the file")
 
 
 class FoundMoment(BaseModel):

@@ -15,8 +15,7 @@ from vmr_common.errors import UserError
 from vmr_common.types import Prediction, Query, prediction_row
 from vmr_train.cli import video_files
 from vmr_train.cli.predict import predict
-from vmr_train.cli.results import moment_table
-from vmr_train.clock import format_clock
+from vmr_train.cli.results import ranked_moments
 from vmr_train.config import RunConfig
 from vmr_train.method import Asked, Method, warn_of_left_out
 from vmr_train.presence import Calibration, presence_text
@@ -81,17 +80,6 @@ def _answer(query: Query, found: Prediction | None, k: int) -> Prediction:
         none, no_scores = np.zeros((0, 2)), np.zeros(0)
         return Prediction(query=query.id, video=query.video, text=query.text, moments=none, scores=no_scores)
     return dataclasses.replace(found, moments=found.moments[:k], scores=found.scores[:k])
-
-
-def ranked_moments(prediction: Prediction) -> str:
-    """The moments of one query as a table: rank, start, end, score."""
-    moments = zip(prediction.moments.tolist(), prediction.scores.tolist(), strict=True)
-    rows = [
-        (str(rank), format_clock(start), format_clock(end), f"{score:.3f}")
-        for rank, ((start, end), score) in enumerate(moments, 1)
-    ]
-    columns = {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}
-    return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
 
 
 def print_moments(

@@ -10,7 +10,7 @@ from vmr_train import distributed
 from vmr_train.config import RunConfig
 from vmr_train.device import select_device
 from vmr_train.method import Dataset, Method
-from vmr_train.predict import predict_all
+from vmr_train.predict import Evaluator
 from vmr_train.presence import evidence_of
 
 
@@ -24,7 +24,7 @@ def predict(
     """
     device, train = select_device(config.train.device), config.train
     method.model.to(device)
-    found = predict_all(
+    evaluator = Evaluator(
         method,
         dataset,
         batch_size=train.eval_batch,
@@ -32,6 +32,7 @@ def predict(
         precision=train.precision,
         evidence=evidence,
     )
+    found = evaluator.predict()
     distributed.from_rank_zero(lambda: _require_finite(found))
     return found
 

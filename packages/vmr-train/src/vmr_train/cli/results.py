@@ -11,9 +11,11 @@ from vmr_common.evaluation import Protocol, Scores, format_table, measurable, pr
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.splits.load import Split
 from vmr_common.types import Prediction, Query, rank_scores
+from vmr_train.clock import format_clock
 from vmr_train.machine import Machine
 from vmr_train.presence import Calibration, Separation
 from vmr_train.report.intervals import protocol_estimates
+from vmr_train.report.timelines import score_texts
 
 TableRows = list[tuple[str, Scores]]
 
@@ -175,6 +177,17 @@ def _constant(bias: ConstantWindowBaseline, queries: Sequence[Query]) -> list[Pr
         Prediction(query=query.id, video=query.video, text=query.text, moments=moments, scores=scores)
         for query, moments in zip(queries, windows, strict=True)
     ]
+
+
+def ranked_moments(prediction: Prediction) -> str:
+    """The moments of one query as a table: rank, start, end, score."""
+    pairs = zip(prediction.moments, score_texts(prediction.scores), strict=True)
+    rows = [
+        (str(rank), format_clock(start), format_clock(end), score)
+        for rank, ((start, end), score) in enumerate(pairs, 1)
+    ]
+    columns = {"rank": ">4", "start": ">8", "end": ">8", "score": ">8"}
+    return moment_table(f"{prediction.video}  {prediction.text}", columns, rows)
 
 
 def moment_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> str:

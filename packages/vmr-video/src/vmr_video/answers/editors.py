@@ -6,16 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from vmr_common.errors import UserError
 from vmr_common.io import write_text
 from vmr_video.answers.answer import Answer, plain, time_code
+from vmr_video.answers.files import Kind
 from vmr_video.answers.final_cut import fcpxml
 from vmr_video.answers.numbering import FrameEvent, TimeCode, frame_events, time_codes
 
-Kind = Literal["edl", "fcpxml", "csv"]
-KINDS: tuple[Kind, ...] = ("edl", "fcpxml", "csv")
 _PLACE = ["start_s", "end_s", "start", "end", "start_frame", "end_frame"]
 _FIELDS = ["video", "query", "rank", *_PLACE, "fps", "score", "note"]
 _MOST_EVENTS = 9_999  # numbers of four digits, as programs read them beside the three of the standard

@@ -5,15 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, get_args
 
 from vmr_common.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from vmr_video.answers.answer import Answer
-    from vmr_video.answers.editors import Kind
 
-_KINDS = ("edl", "fcpxml", "csv")
+Kind = Literal["edl", "fcpxml", "csv"]
+"""Forms of markers."""
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -81,4 +82,4 @@ def marker_file(wanted: str, what: str = "--export") -> tuple[Path, Kind]:
         raise UserError(
             f"{what}: found {quoted(wanted, 60)}, expected {', '.join(_KINDS)}, or a path that ends so"
         )
-    return Path(f"moments.{kind}") if alone else Path(wanted), cast("Kind", kind)
+    return Path(f"moments.{kind}") if alone else Path(wanted), kind

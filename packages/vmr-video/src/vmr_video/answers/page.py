@@ -57,17 +57,18 @@ def write_page(path: str | Path, answers: Sequence[Answer], *, title: str) -> No
         by_video.setdefault(answer.video.path, []).append(answer)
     strips = _Strips(STRIP_BYTES)
     videos = [_video(found, len(by_video), strips) for found in by_video.values()]
-    page = _environment().get_template("answers.html")
+    page = environment("vmr_video.answers").get_template("answers.html")
     write_text(path, page.render(title=plain(title), videos=videos, script=_script(), count=len(answers)))
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment(package: str) -> jinja2.Environment:
+    """The templates of a package's pages: all that is not markup is escaped, and nothing undefined is passed over."""
     import jinja2
     from markupsafe import Markup
 
     found = jinja2.Environment(
-        loader=jinja2.PackageLoader("vmr_video.answers"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),

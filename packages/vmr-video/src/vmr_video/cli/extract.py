@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmr_common.cli import query_options
 from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import real, seconds, whole
-from vmr_common.errors import UserError, one_line, quoted
+from vmr_common.errors import UserError, counted, one_line, quoted
 from vmr_common.splits.load import data_root
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _clear(options: argparse.Namespace) -> None:
 
     cache = Cache(options.cache)
     count, size = cache.clear()
-    echo(f"{cache.folder}: deleted the rows of {_videos_said(count)}, {size / 1e6:.1f} MB")
+    echo(f"{cache.folder}: deleted the rows of {counted(count, 'video')}, {size / 1e6:.1f} MB")
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -209,7 +209,7 @@ def _videos(options: argparse.Namespace) -> None:
     if options.shard is not None:
         total, videos = len(videos), of_shard(videos, *options.shard)
         if not videos:  # with few videos in many parts that is as it should be
-            echo(f"{out}: none of {_videos_said(total)} is in this part, nothing to write")
+            echo(f"{out}: none of {counted(total, 'video')} is in this part, nothing to write")
             return
     kind, chosen = _chosen(options)
     if not options.overwrite and (kept := held_already(out, kind, chosen, videos, options.dtype)):
@@ -235,23 +235,19 @@ def _videos(options: argparse.Namespace) -> None:
         echo(f"failed: {one_line(failure.reason)}")
     beside = f", beside {outcome.kept:,} that it held before" if outcome.kept else ""
     said = (
-        f"{out}: rows of {_videos_said(outcome.added)}{beside}"
+        f"{out}: rows of {counted(outcome.added, 'video')}{beside}"
         if outcome.added
         else _nothing_new(out, outcome.kept)
     )
     if outcome.failed:
         raise UserError(
-            f"{said}; {len(outcome.failed):,} of {_videos_said(len(videos))} failed, listed above"
+            f"{said}; {len(outcome.failed):,} of {counted(len(videos), 'video')} failed, listed above"
         )
     echo(said)
 
 
 def _nothing_new(out: Path, kept: int) -> str:
-    return f"{out}: nothing new beside {_videos_said(kept)} that it holds"
-
-
-def _videos_said(count: int) -> str:
-    return f"{count:,} video{'s' * (count != 1)}"
+    return f"{out}: nothing new beside {counted(kept, 'video')} that it holds"
 
 
 def _is_gpu(device: str | None) -> bool:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vmr_common.errors import UserError, quoted
-from vmr_search.engine.checks import checked_queries, checked_videos
+from vmr_search.engine.checks import checked_queries, checked_videos, require_dtype
 from vmr_search.engine.moment_index import EVERYTHING, Filter, FoundVideo, VideoWindows
 from vmr_search.engine.scan.manifest import MOST_VIDEOS, NAME, Manifest, read_manifest, require_size
 from vmr_search.engine.scan.scoring import best_videos
@@ -68,8 +68,7 @@ class ScanIndex:
         """
         folder = Path(folder)
         require_size(size, f"{folder}: size")
-        if dtype not in ("float16", "float32"):
-            raise UserError(f"{folder}: dtype: found {quoted(dtype)}, expected float16 or float32")
+        require_dtype(dtype, folder)
         with Writer(folder) as writer:
             if (folder / NAME).exists() and read_manifest(folder).shards:
                 raise UserError(f"{folder}: holds an index already")
