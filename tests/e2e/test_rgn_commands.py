@@ -415,7 +415,7 @@ def test_imported_weights_find_the_moments_of_the_released_code(released, done):
     )
     assert f"rgn-eval --checkpoint {checkpoint} --data-root {folder}" in out
     asked = ["--checkpoint", checkpoint, "--data-root", folder]
-    assert "1 queries, 0 without prediction" in done(cli.evaluate, *asked)
+    assert "1 query, 0 without prediction" in done(cli.evaluate, *asked)
     row = json.loads(done(cli.predict, *asked, "--queries", folder / "queries.jsonl", "--json"))
     # the recorded word mask is another one than ours, so the same moments may be ranked otherwise
     found = np.array(row["pred_relevant_windows"])[:, :2]

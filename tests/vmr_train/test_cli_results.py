@@ -117,7 +117,7 @@ def test_of_a_hidden_truth_it_is_said_that_nothing_can_be_measured(capsys, caplo
 def test_queries_without_a_moment_are_left_out_of_recall_and_counted():
     mixed = split_of(([[2.0, 4.0]], None), ([], 3.0), ([], None))
     results = score_all("model", mixed, answered(mixed), ["strict"], mixed.queries)
-    assert ", 1 queries (and 2 without a target, left out), 0 without prediction" in results.text()
+    assert ", 1 query (and 2 without a target, left out), 0 without prediction" in results.text()
     assert results.tables[0][1][0][1].values["R@1,IoU@0.7"] == 1.0
     assert not results.remarks
 

@@ -17,7 +17,7 @@ from vmr_common.cli.entrypoint import Parser, command, echo
 from vmr_common.cli.numbers import overlap, real, several, whole
 from vmr_common.cli.score_remarks import remarks
 from vmr_common.cli.shared import refuse_source
-from vmr_common.errors import UserError
+from vmr_common.errors import UserError, counted, quoted
 from vmr_common.evaluation import prediction_files, submissions
 from vmr_common.evaluation.baselines import ConstantWindowBaseline, baseline_scores
 from vmr_common.evaluation.corpus import PROTOCOLS
@@ -204,6 +204,10 @@ def _evaluate(protocol: protocols.Protocol, split: Split, rows: list[_Row], *, c
 
 
 def _configured(name: str, options: argparse.Namespace) -> protocols.Protocol:
+    if name not in protocols.names():
+        raise UserError(
+            f"unknown protocol {quoted(name)}; known: {', '.join([*protocols.names(), *PROTOCOLS])}"
+        )
     chosen = protocols.protocol(name)
     given = {key: getattr(options, key) for key in ("ranks", "drop_zero_length")}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value}
@@ -264,7 +268,7 @@ def _export(options: argparse.Namespace, predictions: list[Prediction], queries:
             refuse_source(path, "submission", read, options.data_root)
             refuse_source(path, "submission", [options.predictions, options.compare], Path())
             remarks = write(path, predictions, queries, fill=options.fill_missing)
-            made.append(f"{path}: " + "; ".join([f"written, {len(queries):,} queries", *remarks]))
+            made.append(f"{path}: " + "; ".join([f"written, {counted(len(queries), 'query')}", *remarks]))
     return made
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vmr_common.errors import counted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -36,7 +38,7 @@ class Scores:
             '4 queries, 1 without prediction'
         """
         left_out = f" (and {self.num_left_out:,} without a target, left out)" if self.num_left_out else ""
-        return f"{self.num_queries:,} queries{left_out}, {self.num_missing:,} without prediction"
+        return f"{counted(self.num_queries, 'query')}{left_out}, {self.num_missing:,} without prediction"
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON can hold them, without `shown`."""

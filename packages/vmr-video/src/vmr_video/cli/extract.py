@@ -280,7 +280,7 @@ def _sentences(options: argparse.Namespace) -> None:
             source=options.annotations or options.split,
             step=bar.update,
         )
-    echo(f"{out}: token and sentence vectors of {count:,} queries")
+    echo(f"{out}: token and sentence vectors of {counted(count, 'query')}")
 
 
 def _verify(options: argparse.Namespace) -> None:

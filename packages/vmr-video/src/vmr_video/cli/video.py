@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vmr_common.cli.entrypoint import Parser, command, echo, free_text, option_words, word_of
 from vmr_common.cli.numbers import real, seconds, whole
 from vmr_common.cli.query_options import add_data_root, add_options, chosen_split
-from vmr_common.errors import UserError, one_line, quoted
+from vmr_common.errors import UserError, counted, one_line, quoted
 from vmr_common.io import read_text
 from vmr_common.splits.load import data_root
 from vmr_common.types import encode_id
@@ -208,7 +208,7 @@ def _over_features(options: argparse.Namespace) -> None:
     write_predictions(options.out, predictions)
     name = "split" if options.split else "annotations"
     which = shlex.join([word_of(options.out), *option_words(f"--{name}", getattr(options, name))])
-    echo(f"{options.out}: answers to {len(predictions):,} queries", f"next  vmr-score {which}")
+    echo(f"{options.out}: answers to {counted(len(predictions), 'query')}", f"next  vmr-score {which}")
 
 
 def _probe(options: argparse.Namespace) -> None:
