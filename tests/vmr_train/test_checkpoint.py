@@ -12,10 +12,11 @@ from torch import nn
 
 from cdn.data import Preprocessor as MapPreprocessor
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import HEADER, Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
+from vmr_train.checkpoint import HEADER, Checkpoint, load_checkpoint, save_checkpoint
 from vmr_train.config import OptimConfig
 from vmr_train.optim import WeightAverage, build_optimizer, optimizer_tensors, restore_optimizer
 from vmr_train.preprocessing import Preprocessor, stored_scale
+from vmr_train.run_files import find_checkpoint
 from vmr_train.state import State
 from vmr_train.weights import load_weights, restored
 

@@ -9,9 +9,9 @@ import training_toy as toy
 from folders import digests
 from training_runs import Run, processes
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import find_checkpoint, load_checkpoint
+from vmr_train.checkpoint import load_checkpoint
 from vmr_train.report import load_report
-from vmr_train.run_files import ALL, BEST, CONFIG, FILES, METRICS, NEW, READY, current
+from vmr_train.run_files import ALL, BEST, CONFIG, FILES, METRICS, NEW, READY, current, find_checkpoint
 from vmr_train.run_folder import RunFolder
 
 EVENTS = "tensorboard/events.out.tfevents."

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from leorn.config import InitConfig
 from leorn.official import from_official, is_official
 from vmr_common.errors import UserError
-from vmr_train.checkpoint import find_checkpoint, load_checkpoint
+from vmr_train.checkpoint import load_checkpoint
 from vmr_train.released_weights import read_weights
 from vmr_train.weights import load_weights
 
@@ -26,7 +26,7 @@ def initial_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.is_dir():
-        return dict(load_checkpoint(find_checkpoint(path), package="leorn").weights)
+        return dict(load_checkpoint(path, package="leorn").weights)
     weights = read_weights(path)
     if is_official(weights):
         return from_official(weights)

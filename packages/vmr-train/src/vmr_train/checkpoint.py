@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,7 +20,7 @@ from vmr_common.schema import conform
 from vmr_train.config import Select
 from vmr_train.fingerprint import Fingerprint
 from vmr_train.presence import Calibration, CalibrationJson
-from vmr_train.run_files import CHECKPOINTS, current
+from vmr_train.run_files import Role, find_checkpoint
 
 FORMAT = 1
 HEADER = 24 << 20
@@ -30,7 +29,6 @@ PARTS = ("model", "ema", "optim", "state")
 """What the name of a tensor begins with."""
 _KEY = "vmr"  # the one entry of the file's metadata
 
-Role = Literal["best", "last"]
 Versions = TypedDict(
     "Versions",
     {
@@ -207,28 +205,6 @@ def amend_checkpoint(path: str | Path, changes: Mapping[str, Any]) -> None:
     found = load_checkpoint(path)
     meta = {key: value for key, value in {**found.meta, **changes}.items() if value is not None}
     save_checkpoint(path, {part: found.part(part) for part in PARTS}, meta)
-
-
-def find_checkpoint(path: str | Path, prefer: Role = "best") -> Path:
-    """The checkpoint file that `path` means: itself, or the preferred (else the other) one of a run folder.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = Path(path)
-    if not os.path.isdir(path):
-        if not os.path.exists(path):
-            raise UserError(f"{path}: no such checkpoint file or run folder")
-        return path
-    roles: list[Role] = ["best", "last"] if prefer == "best" else ["last", "best"]
-    for role in roles:
-        name = f"{role}.safetensors"
-        for file in (current(path, f"{CHECKPOINTS}/{name}"), path / name):
-            if file.is_file():
-                return file
-    raise UserError(
-        f"{path}: this folder holds no checkpoint; expected checkpoints/best.safetensors or last.safetensors"
-    )
 
 
 def load_checkpoint(

@@ -13,10 +13,11 @@ import vmr_common
 from vmr_common.boundary import boundary
 from vmr_common.errors import UserError
 from vmr_train import distributed
-from vmr_train.checkpoint import Checkpoint, Role, load_checkpoint, load_meta, save_checkpoint
+from vmr_train.checkpoint import Checkpoint, load_checkpoint, load_meta, save_checkpoint
 from vmr_train.machine import machine
 from vmr_train.method import Method
 from vmr_train.optim import optimizer_tensors, restore_optimizer
+from vmr_train.run_files import Role
 from vmr_train.run_folder import RunFolder
 from vmr_train.same_run import require_same
 from vmr_train.state import State

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from vmr_common.errors import UserError
 from vmr_common.types import Prediction
 from vmr_train import distributed
-from vmr_train.checkpoint import Role
 from vmr_train.clock import format_hours
 from vmr_train.config import OptimConfig, TrainConfig
 from vmr_train.device import select_device, set_switches
@@ -24,6 +23,7 @@ from vmr_train.interrupt import AT_ONCE, Stopped, StopRequest
 from vmr_train.loading import Loader
 from vmr_train.method import Dataset, Method, Progress
 from vmr_train.predict import Evaluator, progress_bar
+from vmr_train.run_files import Role
 from vmr_train.run_folder import Events, RunFolder
 from vmr_train.sampler import Plan
 from vmr_train.saving import Best, Saver

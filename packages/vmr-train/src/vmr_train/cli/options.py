@@ -33,7 +33,7 @@ from vmr_train.cli.config import (
 from vmr_train.cli.requests import option, resumed_config
 from vmr_train.config import RunConfig
 from vmr_train.first_process import said_once
-from vmr_train.run_files import PREDICTIONS
+from vmr_train.run_files import PREDICTIONS, find_checkpoint
 
 if TYPE_CHECKING:
     from vmr_train.checkpoint import Checkpoint
@@ -276,10 +276,11 @@ def read_checkpoint(
     """
     path, checkpoint = option(argv, "--checkpoint", ""), None
     if path and not is_answered_at_once(argv):
-        from vmr_train.checkpoint import load_checkpoint
-
         with said_once():
-            checkpoint = load_checkpoint(path, package=package)
+            file = find_checkpoint(path)
+            from vmr_train.checkpoint import load_checkpoint  # imports torch
+
+            checkpoint = load_checkpoint(file, package=package)
     config, options = read_config(parser, schema, argv, package, default, checkpoint, WHERE_USED)
     if checkpoint is None:
         raise UserError("--checkpoint needs a checkpoint file or a run folder")
