@@ -28,6 +28,13 @@ OTHERS = {"pip", "uv", "source", "python", "mkdocs", "pytest", "pre-commit", "ru
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+EARLIER = re.compile(r"^\| 0\.1 \|.*\n(?:\|.*\n)+", re.MULTILINE)
+
+
+def without_first_cells(table: re.Match[str]) -> str:
+    return re.sub(r"^\|[^|]*", "", table[0], flags=re.MULTILINE)
+
+
 def block_lines(text: str) -> Iterator[str]:
     """What is typed in the blocks that name no language: without output, comments and line breaks."""
     for language, block in BLOCK.findall(text):
@@ -46,8 +53,8 @@ def block_lines(text: str) -> Iterator[str]:
 
 
 def inline_lines(text: str) -> Iterator[str]:
-    """Commands with options in the running text."""
-    for span in re.findall(r"`([^`\n]+)`", BLOCK.sub("", text)):
+    """Commands with options in the running text, but for those of an earlier version, the first column of a table."""
+    for span in re.findall(r"`([^`\n]+)`", EARLIER.sub(without_first_cells, BLOCK.sub("", text))):
         if span.split()[0] in OURS and " -" in span:
             yield span
 
