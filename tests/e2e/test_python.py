@@ -25,6 +25,7 @@ from vmr_common.splits.load import custom_split
 from vmr_shapes import read_spec
 from vmr_shapes.video_files import Form, write_videos
 from vmr_train import api
+from vmr_train import model as of_model
 
 SENTENCE = "the red circle spins"
 
@@ -68,7 +69,7 @@ def test_the_examples_of_a_papers_names_run(paper, at_desk, data, monkeypatch):
     monkeypatch.setenv("VMR_DATA", str(data))
     shutil.rmtree(f"runs/{paper}/short", ignore_errors=True)
     module = importlib.import_module(paper)
-    modules = [importlib.import_module(f"{paper}.api")] + [api] * (paper == "rgn")
+    modules = [importlib.import_module(f"{paper}.api")] + [api, of_model] * (paper == "rgn")
     found = [test for one in modules for test in doctest.DocTestFinder().find(one) if test.examples]
     names = {test.name.rpartition(".")[2] for test in found}
     assert {"load", "load_config", "train", "explain"} <= names

@@ -172,7 +172,7 @@ def test_each_problem_of_an_ego4d_file_is_named(tmp_path, change, problem):
     with pytest.raises(UserError, match=rf"results\[0\].*{problem}"):
         prediction_files.read_any(path, NLQ[:1])
     path.write_text(json.dumps({"results": [EGO4D_ENTRY, EGO4D_ENTRY]}))
-    with pytest.raises(UserError, match=r"results\[1\]: query 'a_b_0' occurs twice"):
+    with pytest.raises(UserError, match=r"results\[1\]: query id 'a_b_0' occurs twice"):
         prediction_files.read_any(path, NLQ[:1])
     path.write_text(json.dumps({"results": 1}))
     with pytest.raises(UserError, match="not an Ego4D submission"):

@@ -309,4 +309,4 @@ def _ego4d_rows(path: str, results: Any) -> Iterator[tuple[str, Mapping[str, Any
         windows = [row[:2] if isinstance(row, list) else row for row in list_of(times, where, keys[3])]
         number_rows(windows, ("start", "end"), where, keys[3])
         query = f"{identifier(annotation, where, keys[1])}_{index}"
-        yield where, {"qid": query, "vid": clip, "windows": windows}
+        yield where, {"qid": query, "vid": identifier(clip, where, keys[0]), "windows": windows}
