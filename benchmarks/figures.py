@@ -4,10 +4,10 @@
 
 Prints, as csv: lines and code lines per package (without blank lines, comments and docstrings); and per paper the names
 that it imports from other packages, those that its method code imports, and the share of its method code that lies in
-its own folder. With ``--run`` it
-also starts a training of each paper with its default configuration, stops it in its first loss, and counts our own
-functions on the stack from the command to that loss, and our files that making a batch, the loss of that batch and the
-prediction for it run through (the run folder is temporary; data sets are generated below ``--data-root``).
+its own folder. With ``--run`` it also starts a training of each paper with its default configuration, stops it in its
+first loss, and counts our own functions on the stack from the command to that loss, and our files that making a batch,
+the loss of that batch and the prediction for it run through (the run folder is temporary; data sets are generated below
+``--data-root``).
 
 Method code: the code lines of the modules that are reached by import from the paper's ``data``, ``model``, ``losses``
 and ``method``, of its own package and of vmr_train, without those of `GENERIC`.
@@ -44,7 +44,7 @@ GENERIC = (
     ),
     *(
         f"vmr_train.{name}"
-        for name in ("run_swap", "same_run", "sampler", "schedules", "state", "step", "trainer")
+        for name in ("run_swap", "same_run", "sampler", "schedules", "state", "step", "trainer", "weights")
     ),
     # how a run reads its splits, features and words
     *(
