@@ -37,9 +37,8 @@ MODELS = {  # package: paper, what it learns from
 ABOUT = f"""What every model reaches here, what that took, and how closely it agrees with its authors' code. Mean ±
 sample deviation over runs, in brackets the least and the greatest. Figures that were not run are absent ({ABSENT}),
 never estimated. GFLOP per query: counted while the test split was evaluated, divided by its queries, so what
-queries of one video share counts once. Training time is by the clock, with the evaluations in between, on a
-machine that often had other work at the same time; the pages of the models say what it takes with nothing
-beside it."""
+queries of one video share counts once. Training time is by the clock, with the evaluations in between, of the
+shortest of the runs, because the machine had other work at the same time."""
 SHAPES = """The embedded data set ([shapes.md](shapes.md)): rendered videos, features from pixels, held-out
 combinations in the test split. It shows that a method learns; it does not rank methods for real video. `rgnet` is
 made for long videos and has a test split of its own, so its figures are not comparable with the others.
@@ -107,9 +106,8 @@ def scores_table(runs: Sequence[Run]) -> str:
     return table(HEAD, [*lines, *baseline_rows(runs)])
 
 
-def duration(seconds: Sequence[float]) -> str:
-    minutes = [value / 60 for value in seconds]
-    return f"{spread(minutes, '.1f')} min" if min(minutes) >= 1 else f"{spread(seconds, '.0f')} s"
+def duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def one_of(values: Sequence[object]) -> str:
@@ -147,7 +145,7 @@ def cost_table(runs: Sequence[Run]) -> str:
                 name_of(row, note),
                 f"{row.first.figures['parameters']:,}",
                 giga(flops[0]) if flops else ABSENT,
-                duration(seconds) if seconds else ABSENT,
+                duration(min(seconds)) if seconds else ABSENT,
                 where(row),
                 weights(row),
                 row.first.config["quirks"],
@@ -159,9 +157,9 @@ def cost_table(runs: Sequence[Run]) -> str:
 
 
 def without_twins(runs: Sequence[Run]) -> list[Run]:
-    """The runs without those whose quirks alone differ from earlier ones: these stand in a table of their own."""
+    """The runs without the released ones of those whose quirks alone differ: these stand in a table of their own."""
     rows = rows_of(runs)
-    twins = [max(pair, key=rows.index) for pair in quirk_pairs(rows)]
+    twins = [released for released, _ in quirk_pairs(rows)]
     return [run for row in rows if row not in twins for run in row.runs]
 
 
