@@ -11,6 +11,8 @@ import yaml
 
 from folders import ROOT
 
+pytestmark = pytest.mark.e2e  # the whole reference is made
+
 spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs/site_pages.py")
 site_pages = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(site_pages)

@@ -16,6 +16,8 @@ from vmr_shapes.scene import make_scene
 from vmr_video.extractor import ExtractorOptions
 from vmr_video.recipe import FrameRecipe
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 RECIPE = FrameRecipe(fps=2, resize="none", crop=False)
 
 

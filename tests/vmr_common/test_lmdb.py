@@ -19,6 +19,8 @@ from vmr_common.errors import UserError
 from vmr_common.features.checking import check_features
 from vmr_common.features.store import FeatureStore
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 RNG = np.random.default_rng(11)
 
 

@@ -11,6 +11,8 @@ from vmr_common.errors import UserError
 from vmr_search.engine.moment_index import Filter, VideoWindows
 from vmr_search.folder import ENGINES, _engine_class
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 SIZE = 16
 HOSTILE = (
     "it's",

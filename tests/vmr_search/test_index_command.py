@@ -15,6 +15,8 @@ from vmr_common.features.store import FeatureStore, write_features
 from vmr_search.cli.main import main
 from vmr_search.video_features import FEATURES, drop_features
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 WITHOUT_TRAINING = ("--retriever", "zero-shot", "--extractor", "clip-vit-b32", "--device", "cpu")
 
 

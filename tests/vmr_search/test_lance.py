@@ -15,6 +15,8 @@ from vmr_search.engine import lance_table
 from vmr_search.engine.lance import LanceIndex
 from vmr_search.engine.moment_index import Filter, VideoWindows
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 lancedb = pytest.importorskip("lancedb")
 SIZE = 16
 

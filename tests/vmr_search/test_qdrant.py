@@ -14,6 +14,8 @@ from vmr_search.engine.bounded_answers import bounded
 from vmr_search.engine.moment_index import VideoWindows
 from vmr_search.engine.qdrant import QdrantIndex
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 qdrant_client = pytest.importorskip("qdrant_client")
 SIZE = 8
 

@@ -22,6 +22,8 @@ from vmr_search.engine.scan.scan_index import ScanIndex
 from vmr_search.engine.scan.shards import BLOCK
 from vmr_search.engine.scan.writer import Writer
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 FORK = multiprocessing.get_context("fork")
 SIZE = 16
 MIDDLE = np.array([[3.0, 7.0]])

@@ -21,6 +21,8 @@ from vmr_search.cli.main import main
 from vmr_search.cli.serve import roots_of
 from vmr_search.server import patience
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 PROGRAM = """
 import signal, sys, time
 from pathlib import Path

@@ -20,6 +20,8 @@ from vmr_search.server.limits import Gate
 from vmr_search.server.pictures import Pictures
 from vmr_search.server.videos import play
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 HOSTILE = """<img src=x onerror="alert('1')"> ü&#?%"""
 
 

@@ -18,6 +18,8 @@ from vmr_video.alike import extractor_like, features_alike
 from vmr_video.cache import Cache, default_folder
 from vmr_video.cli.extract import main
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:

@@ -13,6 +13,8 @@ from vmr_common.errors import UserError
 from vmr_video.answers import Answer, write_page
 from vmr_video.media import probe
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 HOSTILE = '</script><script>alert(1)</script>" onload="alert(2)" \x1b[2J\ud800 <b>&amp;'
 
 

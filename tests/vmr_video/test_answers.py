@@ -21,6 +21,8 @@ from vmr_video.answers.reading import exact_rate
 from vmr_video.answers.strip import grab
 from vmr_video.media import VideoInfo, probe
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 NTSC = Fraction(30_000, 1001)
 
 

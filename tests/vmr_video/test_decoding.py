@@ -16,6 +16,8 @@ from vmr_video.decoding import Decoded, Failed, decode_all
 from vmr_video.frames import frames
 from vmr_video.recipe import FrameRecipe
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 RECIPE = FrameRecipe(fps=5, size=32)
 
 

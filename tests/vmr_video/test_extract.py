@@ -25,6 +25,8 @@ from vmr_video.pipeline import Extracted, extract
 from vmr_video.recipe import FrameRecipe
 from vmr_video.stored import save
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> Path:

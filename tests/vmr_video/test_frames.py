@@ -16,6 +16,8 @@ from vmr_video.recipe import FrameRecipe
 from vmr_video.sampling import Sampler, frame_count, rate_of
 from vmr_video.scaling import scaled_size
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 FAST_VP9 = {"cpu-used": "8", "deadline": "realtime"}
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(20, 400, 30)).tolist()
 

@@ -20,6 +20,8 @@ from vmr_video.frames import frames
 from vmr_video.media import probe, video_files
 from vmr_video.recipe import FrameRecipe
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 RECIPE = FrameRecipe(fps=5, size=32)
 TIME_LIMIT = 20.0
 

@@ -18,6 +18,8 @@ from vmr_video.networks.presets import CLIP_DEVIATION, CLIP_MEAN, PRESETS
 from vmr_video.pipeline import extract
 from vmr_video.scaling import scaled_size
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory) -> Path:

@@ -20,6 +20,8 @@ from vmr_video.media import video_files
 from vmr_video.search import search
 from vmr_video.sentences import SentenceEncoder
 
+pytestmark = pytest.mark.e2e  # real decoders, engines or processes
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
