@@ -22,8 +22,8 @@ ABOUT = """Operations are not seconds: fewer of them can take longer, so the fir
 - Operations are counts, asserted by tests (`tests/<package>/test_cost.py`).
 - Seconds are measured by `benchmarks/` on the machine that the heading of a table names, and never asserted.
 - What was not measured is absent.
-- Seconds of RGN, CFMR and RGNet in the sections of their own were taken before the code that the first table measures,
-  and are larger than today's."""
+- Seconds of RGN and RGNet in the sections of their own were taken before the code that the first table measures, on a
+  processor with AVX-512; they do not compare with those of CFMR's query, taken on one with AVX2."""
 AGAINST_PLAIN = """Processor time of ours over that of a plain form (`benchmarks/plain/`).
 The plain form gives the same numbers on the same weights and inputs.
 It runs what the papers' programs run: full maps, every pass a call of its own, every window of a video anew.
