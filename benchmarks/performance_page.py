@@ -16,7 +16,7 @@ from recording import RESULTS, read_rows
 from vmr_common.io import write_text
 
 COMMAND = "uv run python benchmarks/performance_page.py"
-NOT_OURS = ("parity", "leorn-ablation")  # these belong to other pages
+NOT_OURS = ("parity", "leorn-ablation", "corpus", "presence")  # these belong to other pages
 ABOUT = """Operations are not seconds: fewer of them can take longer, so the first table has both.
 
 - Operations are counts, asserted by tests (`tests/<package>/test_cost.py`).
@@ -163,6 +163,36 @@ SECTIONS = (
         "queries are read (`held`).\nActivityNet's file is one JSON document, which is parsed at once.\n`vmr-score` "
         "reads five windows per query too, and scores random ones beside them.",
         "query_memory.py",
+    ),
+    Section(
+        "corpus-search",
+        "Search of a corpus: the engines",
+        "24 float16 vectors of 1,792 numbers a video, one sentence at a time; recall is of the exact first ten.",
+        "corpus_search.py",
+    ),
+    Section(
+        "search-latency",
+        "Search of a corpus: a whole request",
+        "Milliseconds of a sentence over all Shapes videos, by part; `ground` is the method of the second stage.",
+        "search_latency.py",
+    ),
+    Section(
+        "decoding",
+        "Video files: frames",
+        "Against PyAV's bare loop of decoding; above 1 ours is faster.",
+        "decoding.py",
+    ),
+    Section(
+        "extraction",
+        "Video files: features",
+        "Extracting features against the bare network, in videos or frames a second; and decoding alone.",
+        "extraction.py",
+    ),
+    Section(
+        "video-files",
+        "Video files: the same answers",
+        "Percent of queries whose answers from rendered files (by quality of H.264) are those from stored features.",
+        "video_files.py",
     ),
 )
 
