@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -89,27 +88,24 @@ def in_order(
     """
     count = max(CANDIDATES, _PER_VIDEO * n)
     anywhere = Filter(videos=where.videos)
-    if where.of_windows:
-        mains = _by_video(engine, [main], count, where, exact)[0]
-        anchors = _by_video(engine, [anchor], count, anywhere, exact)[0]
-    else:  # both share a scan
-        mains, anchors = _by_video(engine, [main, anchor], count, where, exact)
+    mains = _by_video(engine, main, count, where, exact)  # a scan for each: one for both takes as long
+    anchors = _by_video(engine, anchor, count, anywhere, exact)
     # the best of one part may be further down in the list of the other
     for found, other, vector, seen in ((mains, anchors, main, where), (anchors, mains, anchor, anywhere)):
         lacking = frozenset(other) - frozenset(found)
         if lacking:
-            found |= _by_video(engine, [vector], len(lacking), replace(seen, videos=lacking), exact)[0]
+            found |= _by_video(engine, vector, len(lacking), replace(seen, videos=lacking), exact)
     pairs = (_paired(mains[video], anchors[video], order) for video in mains if video in anchors)
     ranked = sorted((one for one in pairs if one is not None), key=lambda video: -video.best)
     return ranked[:n]
 
 
 def _by_video(
-    engine: MomentIndex, vectors: Sequence[NDArray[np.float32]], count: int, where: Filter, exact: bool
-) -> list[dict[str, FoundVideo]]:
-    """For each vector the best videos by id."""
-    answers = engine.search(np.stack(vectors), count, where, exact=exact)
-    return [{one.video: one for one in found} for found in answers]
+    engine: MomentIndex, vector: NDArray[np.float32], count: int, where: Filter, exact: bool
+) -> dict[str, FoundVideo]:
+    """The best videos for a vector ``(size,)``, by id."""
+    (found,) = engine.search(vector[None], count, where, exact=exact)
+    return {one.video: one for one in found}
 
 
 def _paired(main: FoundVideo, anchor: FoundVideo, order: str) -> FoundVideo | None:
